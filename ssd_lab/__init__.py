@@ -1,0 +1,31 @@
+"""ssd_lab: understand, change and measure speculative decoding of language models."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "run": "api", "compare": "api", "LLM": "api",
+    "SamplingParams": "config", "EngineConfig": "config",
+    "Output": "results", "RunResult": "results", "Comparison": "results",
+    "Trace": "trace", "load_trace": "trace",
+    "strategies": "strategies", "register_strategy": "strategies", "StrategyConfig": "strategies",
+    "Proposer": "strategies", "Draft": "strategies", "Context": "strategies",
+    "simulate": "simulate",
+}  # fmt: skip
+
+__all__ = ["__version__", *sorted(_HOMES)]
+
+
+def __getattr__(name: str) -> Any:
+    """Load public names on first use, so that `import ssd_lab` imports nothing heavy."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ssd_lab' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"ssd_lab.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,63 @@
+"""The settings a caller gives: how to sample a request, and how to build an engine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class SamplingParams(BaseModel):
+    """How one request is sampled and when it ends.
+
+    `temperature=0` is greedy. `top_k=0`, `top_p=1` and `min_p=0` switch those filters off. `seed=None` takes the run's seed and
+    the request's place in it. `logprobs=n` returns, for each token, its log-probability under the target (temperature 1,
+    unfiltered) and the `n - 1` likeliest others; 0 returns none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = Field(0.0, ge=0.0, le=10.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_k: int = Field(0, ge=0)
+    min_p: float = Field(0.0, ge=0.0, le=1.0)
+    max_tokens: int = Field(128, ge=1)
+    stop: list[str] = Field(default_factory=list)
+    stop_token_ids: list[int] = Field(default_factory=list)
+    seed: int | None = None
+    logprobs: int = Field(0, ge=0, le=50)
+    ignore_eos: bool = False
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("stop")
+    @classmethod
+    def _no_empty_stop(cls, value: list[str]) -> list[str]:
+        if any(not text for text in value):
+            raise ValueError("a stop string must not be empty")
+        return value
+
+
+class EngineConfig(BaseModel):
+    """What the engine is built with; the strategy's own knobs live in its config."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    dtype: DtypeName = Field("auto", description="auto takes bfloat16 where the device computes in it natively, else float32")
+    max_batch: int = Field(16, ge=1, le=1024, description="sequences decoded together")
+    max_model_len: int | None = Field(None, ge=2, description="longest prompt + output in tokens; None takes the model's")
+    block_size: int = Field(16, ge=1, le=1024, description="tokens in one KV block")
+    num_blocks: int | None = Field(None, ge=2, description="KV blocks; None fits max_batch sequences of max_model_len, within memory")
+    max_prefill_tokens: int = Field(512, ge=1, description="prompt tokens computed between two rounds (chunked prefill)")
+    prefix_reuse: bool = Field(True, description="share KV blocks of equal prefixes")
+    bitwise: bool = Field(True, description="choose row padding so that greedy text does not depend on batch or strategy, bit for bit")
+    record: bool = Field(True, description="keep a trace of every round")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the target; None lets the strategy and the machine decide")
+    draft_link: Literal["auto", "inline", "thread", "process"] = Field("auto", description="where an asynchronous draft runs")
+    timeout_s: float = Field(120.0, gt=0, description="longest wait for the draft worker before the run goes on without it")

@@ -1,0 +1,47 @@
+"""Every error a caller can cause: each says what was given, what is allowed and what to do."""
+
+from __future__ import annotations
+
+
+class SsdLabError(Exception):
+    """Base of all errors that ssd_lab raises on purpose."""
+
+
+class ConfigError(SsdLabError, ValueError):
+    """A setting, a field or a combination of them is not allowed."""
+
+
+class UnknownStrategyError(ConfigError):
+    """No strategy is registered under the given name."""
+
+
+class PromptError(SsdLabError, ValueError):
+    """A prompt is empty, too long, or holds ids outside the vocabulary."""
+
+
+class ModelLoadError(SsdLabError):
+    """A checkpoint is missing, truncated, or does not fit its config."""
+
+
+class DraftMismatchError(ModelLoadError):
+    """The draft's vocabulary or tokenizer does not fit the target's."""
+
+
+class CacheCapacityError(SsdLabError):
+    """A request needs more KV blocks than the cache has."""
+
+
+class NonFiniteLogitsError(SsdLabError):
+    """A model produced NaN or infinite logits."""
+
+
+class ProposerError(SsdLabError):
+    """A strategy's proposer raised, or returned something of the wrong shape."""
+
+
+class DraftWorkerError(SsdLabError):
+    """The draft worker died or did not answer in time."""
+
+
+class TraceFormatError(SsdLabError, ValueError):
+    """A trace file is damaged or of another schema version."""

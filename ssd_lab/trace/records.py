@@ -1,0 +1,95 @@
+"""The records of a run: plain data, no tensors, no engine. Everything shown or measured later is derived from these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TreeRecord:
+    """A draft tree as flat arrays: node i holds `tokens[i]`, drawn with `draft_probs[i]` after node `parents[i]`.
+
+    Parent -1 is the last committed token. For `async_tree` the first k nodes are the chain under verification, then come the
+    branches: a candidate recovery token (its probability under the draft) and its k draft tokens, branch after branch.
+    """
+
+    tokens: list[int]
+    parents: list[int]
+    draft_probs: list[float]
+
+
+@dataclass(frozen=True)
+class SequenceRound:
+    """What happened to one sequence in one round.
+
+    position: committed tokens before the round. draft_probs / target_probs: probability of each draft token under either model
+    (softmax at the request's temperature, at temperature 0 the plain softmax). num_accepted: 0..len(draft_tokens).
+    recovery_token: the target's own token after the accepted ones. num_emitted: tokens that entered the text (fewer than
+    num_accepted + 1 if a stop came first). origin: which path made the draft tokens (`draft`, `hit`, `jit`, `fast`, `custom`,
+    `none`). cache_hit: was the outcome of the previous round in the speculation cache (None where there is no cache or no
+    previous round). tree: what was drafted while this round was verified, or the tree that was verified.
+    """
+
+    request_id: int
+    position: int
+    draft_tokens: list[int]
+    draft_probs: list[float]
+    target_probs: list[float]
+    num_accepted: int
+    recovery_token: int
+    recovery_prob: float
+    num_emitted: int
+    origin: str
+    cache_hit: bool | None = None
+    tree: TreeRecord | None = None
+
+
+@dataclass(frozen=True)
+class Activity:
+    """A span of work or waiting on one lane (`target`, `draft`, `link`), in seconds of the run's clock (0 at its start)."""
+
+    lane: str
+    name: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One round of the whole batch. Activities that overlap the round on other lanes are stored with it."""
+
+    index: int
+    start_s: float
+    end_s: float
+    sequences: list[SequenceRound]
+    activities: list[Activity] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """One request from entry to end, times in seconds of the run's clock."""
+
+    request_id: int
+    prompt: str | None
+    prompt_ids: list[int]
+    token_ids: list[int]
+    text: str
+    finish_reason: str | None
+    arrival_s: float
+    first_token_s: float | None
+    end_s: float | None
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Trace:
+    """A whole run: what was asked, every round, every prefill, and the requests' outcome."""
+
+    meta: dict[str, Any]
+    requests: list[RequestRecord] = field(default_factory=list)
+    rounds: list[RoundRecord] = field(default_factory=list)
+    prefills: list[Activity] = field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
