@@ -12,16 +12,18 @@ _HOMES = {
     "SamplingParams": "config", "EngineConfig": "config",
     "Output": "results", "RunResult": "results", "Comparison": "results",
     "Trace": "trace", "load_trace": "trace",
-    "strategies": "strategies", "register_strategy": "strategies", "StrategyConfig": "strategies",
+    "register_strategy": "strategies", "StrategyConfig": "strategies",
     "Proposer": "strategies", "Draft": "strategies", "Context": "strategies",
-    "simulate": "simulate",
 }  # fmt: skip
+_CALLABLE_PACKAGES = ("strategies", "simulate")  # `ssd_lab.strategies()` lists them, `ssd_lab.strategies.fanout` is a module
 
-__all__ = ["__version__", *sorted(_HOMES)]
+__all__ = ["__version__", *sorted(_HOMES), *_CALLABLE_PACKAGES]
 
 
 def __getattr__(name: str) -> Any:
     """Load public names on first use, so that `import ssd_lab` imports nothing heavy."""
+    if name in _CALLABLE_PACKAGES:
+        return importlib.import_module(f"ssd_lab.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'ssd_lab' has no attribute {name!r}; public names: {', '.join(__all__)}")
     return getattr(importlib.import_module(f"ssd_lab.{_HOMES[name]}"), name)
