@@ -1,0 +1,62 @@
+"""Shapes of draft trees: nodes with parents, who sees whom, and the branches of an asynchronous round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def ancestors(parents: Sequence[int]) -> list[list[int]]:
+    """For each node the nodes on its path from the root, itself last; parent -1 is the root's own place. Parents come first."""
+    paths: list[list[int]] = []
+    for node, parent in enumerate(parents):
+        if not -1 <= parent < node:
+            raise ValueError(f"node {node} has parent {parent}; a parent must be -1 or an earlier node")
+        paths.append([*(paths[parent] if parent >= 0 else []), node])
+    return paths
+
+
+def ancestor_mask(parents: Sequence[int]) -> torch.Tensor:
+    """Boolean `[nodes, nodes]`: row i is true at i and at every ancestor of i."""
+    mask = torch.zeros(len(parents), len(parents), dtype=torch.bool)
+    for node, path in enumerate(ancestors(parents)):
+        mask[node, path] = True
+    return mask
+
+
+def branch_prefixes(fan_out: Sequence[int]) -> list[int]:
+    """Accepted length that each branch assumes: `[2, 0, 1]` gives `[0, 0, 2]`."""
+    return [num_accepted for num_accepted, count in enumerate(fan_out) for _ in range(count)]
+
+
+def branch_ranks(fan_out: Sequence[int]) -> list[int]:
+    """Rank of each branch's recovery token among the candidates at its accepted length: `[2, 0, 1]` gives `[0, 1, 0]`."""
+    return [rank for count in fan_out for rank in range(count)]
+
+
+def async_tree_parents(k: int, fan_out: Sequence[int]) -> list[int]:
+    """Parents of a whole asynchronous round: the k drafted tokens, then for each branch a recovery token and k draft tokens."""
+    parents = list(range(-1, k - 1))
+    for prefix in branch_prefixes(fan_out):
+        first = len(parents)
+        parents += [prefix - 1, *range(first, first + k)]
+    return parents
+
+
+def recovery_candidates(
+    logits: torch.Tensor, draft_tokens: torch.Tensor, prefixes: torch.Tensor, ranks: torch.Tensor, widest: int
+) -> torch.Tensor:
+    """Recovery tokens `[batch, branches]` worth preparing: the draft's likeliest tokens after each prefix.
+
+    The token already drafted there is no candidate, since it would have been accepted (arXiv 2603.03251).
+
+    Args: logits `[batch, k + 1, vocab]`, the draft's after each prefix; draft_tokens `[batch, k]`; prefixes, ranks
+    `[batch, branches]`, each branch's accepted length and rank; widest: the largest fan-out.
+    """
+    k = draft_tokens.shape[1]
+    open_logits = logits.clone()
+    open_logits[:, :k].scatter_(-1, draft_tokens.unsqueeze(-1), float("-inf"))
+    best = open_logits.topk(widest, dim=-1).indices  # [batch, k + 1, widest]
+    rows = torch.arange(logits.shape[0], device=logits.device)[:, None]
+    return best[rows, prefixes, ranks]
