@@ -1,0 +1,33 @@
+"""Plain records of what a run did, files of them, and the numbers derived from them; without torch or engine."""
+
+from ssd_lab.trace.metrics import LaneShare, Metrics, Spread, compute_metrics
+from ssd_lab.trace.records import (
+    SCHEMA_VERSION,
+    Activity,
+    RequestRecord,
+    RoundRecord,
+    SequenceRound,
+    Trace,
+    TreeRecord,
+)
+from ssd_lab.trace.storage import load_trace
+from ssd_lab.trace.summary import round_line, sequence_summary
+from ssd_lab.trace.totals import Totals
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Activity",
+    "LaneShare",
+    "Metrics",
+    "RequestRecord",
+    "RoundRecord",
+    "SequenceRound",
+    "Spread",
+    "Totals",
+    "Trace",
+    "TreeRecord",
+    "compute_metrics",
+    "load_trace",
+    "round_line",
+    "sequence_summary",
+]

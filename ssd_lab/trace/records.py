@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 SCHEMA_VERSION = 1
@@ -93,3 +94,9 @@ class Trace:
     rounds: list[RoundRecord] = field(default_factory=list)
     prefills: list[Activity] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write as JSON lines (compressed if named `.gz`); raises TraceFormatError on a value JSON cannot hold."""
+        from ssd_lab.trace.storage import save  # here, because storage needs the records above
+
+        save(self, path)

@@ -1,0 +1,115 @@
+"""Counters of a run: cheap enough to be kept always, complete enough for metrics when the rounds were not recorded.
+
+The engine keeps one `Totals`, calls `add_sequence` for each sequence of a round and `add_round` once a round, and
+stores `totals.as_dict()` under `trace.meta["totals"]`. Other keys of `meta` that results are made from (all optional):
+
+    strategy            dict, the strategy's fields with its `name`
+    exact               bool, every path keeps the target's distribution (absent counts as False)
+    bit_exact           bool, greedy text equals autoregressive text bit for bit
+    lossy_reason        str, why not exact
+    device, dtype       str
+    peak_memory_bytes   int
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ssd_lab.errors import TraceFormatError
+from ssd_lab.trace.records import SequenceRound, Trace
+from ssd_lab.trace.spans import length_s, union
+
+
+@dataclass
+class Totals:
+    """Counts over all rounds; times in seconds.
+
+    tested: draft tokens that verification looked at (all before them were accepted).
+    drafted_at / reached_at / accepted_at: by position, how many rounds had a draft token there, tested it, accepted it.
+    """
+
+    rounds: int = 0
+    sequence_rounds: int = 0
+    drafted: int = 0
+    tested: int = 0
+    accepted: int = 0
+    emitted: int = 0
+    hits: int = 0
+    misses: int = 0
+    decode_time_s: float = 0.0
+    prefill_time_s: float = 0.0
+    origins: dict[str, int] = field(default_factory=dict)
+    drafted_at: list[int] = field(default_factory=list)
+    reached_at: list[int] = field(default_factory=list)
+    accepted_at: list[int] = field(default_factory=list)
+
+    def add_round(self, duration_s: float) -> None:
+        """Count one round of the whole batch."""
+        self.rounds += 1
+        self.decode_time_s += duration_s
+
+    def add_sequence(
+        self, *, num_drafted: int, num_accepted: int, num_emitted: int, origin: str, cache_hit: bool | None
+    ) -> None:
+        """Count one sequence of one round; the arguments mean what they mean in `SequenceRound`."""
+        self.sequence_rounds += 1
+        self.drafted += num_drafted
+        self.tested += min(num_accepted + 1, num_drafted)
+        self.accepted += num_accepted
+        self.emitted += num_emitted
+        self.hits += cache_hit is True
+        self.misses += cache_hit is False
+        self.origins[origin] = self.origins.get(origin, 0) + 1
+        missing = num_drafted - len(self.drafted_at)
+        for counts in (self.drafted_at, self.reached_at, self.accepted_at):
+            counts.extend([0] * missing)
+        for position in range(num_drafted):
+            self.drafted_at[position] += 1
+            self.reached_at[position] += position <= num_accepted
+            self.accepted_at[position] += position < num_accepted
+
+    def add_record(self, record: SequenceRound) -> None:
+        """Count one recorded sequence-round."""
+        self.add_sequence(
+            num_drafted=len(record.draft_tokens),
+            num_accepted=record.num_accepted,
+            num_emitted=record.num_emitted,
+            origin=record.origin,
+            cache_hit=record.cache_hit,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for `trace.meta["totals"]`."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Totals:
+        """Read `trace.meta["totals"]`; unknown counters are left out, absent ones are zero."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        totals = cls(**{name: value for name, value in data.items() if name in known})
+        if totals.rounds and not totals.sequence_rounds:
+            totals.sequence_rounds = totals.rounds  # counters of a single sequence need not say it twice
+        return totals
+
+    @classmethod
+    def from_trace(cls, trace: Trace) -> Totals:
+        """Count the recorded rounds, or read the run's own counters if it recorded none.
+
+        Raises TraceFormatError if those counters are no dictionary of numbers.
+        """
+        if not trace.rounds and "totals" in trace.meta:
+            if not isinstance(trace.meta["totals"], Mapping):
+                raise TraceFormatError(
+                    f'meta["totals"] is {trace.meta["totals"]!r}; it must be what Totals.as_dict() gives'
+                )
+            return cls.from_dict(trace.meta["totals"])
+        totals = cls(rounds=len(trace.rounds))
+        totals.decode_time_s = length_s(union((r.start_s, r.end_s) for r in trace.rounds))
+        totals.prefill_time_s = length_s(union((p.start_s, p.end_s) for p in trace.prefills))
+        for round_record in trace.rounds:
+            for record in round_record.sequences:
+                totals.add_record(record)
+        return totals
