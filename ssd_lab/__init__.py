@@ -13,7 +13,7 @@ _HOMES = {
     "Output": "results", "RunResult": "results", "Comparison": "results",
     "Trace": "trace", "load_trace": "trace",
     "register_strategy": "strategies", "StrategyConfig": "strategies",
-    "Proposer": "strategies", "Draft": "strategies", "Context": "strategies",
+    "Proposer": "strategies", "Draft": "strategies", "Context": "strategies", "SequenceStrategy": "strategies",
 }  # fmt: skip
 _CALLABLE_PACKAGES = ("strategies", "simulate")  # `ssd_lab.strategies()` lists them, `ssd_lab.strategies.fanout` is a module
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class SsdLabError(Exception):
-    """Base of all errors that ssd_lab raises on purpose."""
+    """Base of all errors that ssd_lab raises on purpose.
+
+    outputs: what a run had generated when it failed (a list of `Output`), so that nothing finished is lost.
+    """
+
+    outputs: list[Any] = []  # noqa: RUF012 - replaced, never changed
 
 
 class ConfigError(SsdLabError, ValueError):

@@ -1,0 +1,30 @@
+"""Strategies: where draft tokens come from. `ssd_lab.strategies()` maps each name to its config class."""
+
+from __future__ import annotations
+
+from ssd_lab.callable_module import make_callable
+from ssd_lab.engine.proposer import Proposer
+from ssd_lab.strategies.base import Context, Draft, SequenceStrategy, StrategyConfig
+from ssd_lab.strategies.registry import registry
+
+register_strategy = registry.register
+
+# the built-in strategies register themselves when imported
+from ssd_lab.strategies import async_tree, autoregressive, fanout, prompt_lookup, sync_chain  # noqa: E402
+
+make_callable(__name__, registry.all)
+
+__all__ = [
+    "Context",
+    "Draft",
+    "Proposer",
+    "SequenceStrategy",
+    "StrategyConfig",
+    "async_tree",
+    "autoregressive",
+    "fanout",
+    "prompt_lookup",
+    "register_strategy",
+    "registry",
+    "sync_chain",
+]

@@ -1,0 +1,111 @@
+"""Links between the engine and a draft worker: outcomes one way, speculations the other."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+
+from ssd_lab.engine.draft_worker import DraftWorker
+from ssd_lab.engine.messages import Message, RoundMessage, RoundReply
+from ssd_lab.errors import DraftWorkerError
+
+
+class Link(ABC):
+    """Carries messages to a worker in order. After each reply the worker works ahead while the caller goes on."""
+
+    @abstractmethod
+    def post(self, message: Message) -> None:
+        """Send a message that has no reply."""
+
+    @abstractmethod
+    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+        """Send a round and wait for its reply. Raises DraftWorkerError if the worker died or the time is up."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop the worker and free what it holds; calling it twice is fine."""
+
+
+class InlineLink(Link):
+    """The worker runs in the caller's thread: nothing overlaps."""
+
+    def __init__(self, worker: DraftWorker) -> None:
+        self._worker: DraftWorker | None = worker
+
+    def post(self, message: Message) -> None:
+        """Handle the message now."""
+        self._running().handle(message)
+
+    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+        """Handle the round now, and work ahead before returning."""
+        worker = self._running()
+        reply = worker.handle(message)
+        if reply is None:
+            raise DraftWorkerError("the draft worker gave no reply to a round")
+        worker.background()
+        return reply
+
+    def close(self) -> None:
+        """Drop the worker."""
+        self._worker = None
+
+    def _running(self) -> DraftWorker:
+        if self._worker is None:
+            raise DraftWorkerError("the link to the draft worker is closed")
+        return self._worker
+
+
+class ThreadLink(Link):
+    """The worker runs in a thread of this process."""
+
+    def __init__(self, make_worker: Callable[[], DraftWorker], *, threads: int | None, start_timeout_s: float) -> None:
+        self._inbox: queue.Queue[Message | None] = queue.Queue()
+        self._outbox: queue.Queue[RoundReply | BaseException | None] = queue.Queue()
+        self._threads = threads
+        self._thread = threading.Thread(target=self._serve, args=(make_worker,), name="ssd_lab-draft", daemon=True)
+        self._thread.start()
+        self._receive(start_timeout_s)
+
+    def post(self, message: Message) -> None:
+        """Queue the message."""
+        self._inbox.put(message)
+
+    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+        """Queue the round and wait for its reply."""
+        self._inbox.put(message)
+        reply = self._receive(timeout_s)
+        if reply is None:
+            raise DraftWorkerError("the draft worker gave no reply to a round")
+        return reply
+
+    def close(self) -> None:
+        """Ask the thread to end and wait for it, 10 s at most (a tree takes milliseconds)."""
+        self._inbox.put(None)
+        self._thread.join(timeout=10)
+
+    def _receive(self, timeout_s: float) -> RoundReply | None:
+        try:
+            reply = self._outbox.get(timeout=timeout_s)
+        except queue.Empty:
+            raise DraftWorkerError(f"the draft worker did not answer within {timeout_s:g} s") from None
+        if isinstance(reply, BaseException):
+            raise DraftWorkerError(f"the draft worker failed: {type(reply).__name__}: {reply}") from reply
+        return reply
+
+    def _serve(self, make_worker: Callable[[], DraftWorker]) -> None:
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)  # OpenMP keeps this number for each thread apart
+        try:
+            worker = make_worker()
+            self._outbox.put(None)
+            while (message := self._inbox.get()) is not None:
+                reply = worker.handle(message)
+                if reply is not None:
+                    self._outbox.put(reply)
+                    worker.background()
+        except BaseException as error:  # whatever ends the worker must reach the caller, who would wait in vain
+            self._outbox.put(error)

@@ -1,0 +1,51 @@
+"""What travels over a link between the engine and a draft worker: one message each way per round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from ssd_lab.trace.records import Activity, TreeRecord
+
+
+@dataclass(frozen=True)
+class PrefillMessage:
+    """Compute K/V of these tokens, which stand at `start` and after it. No reply."""
+
+    token_ids: list[int]
+    start: int
+    block_table: list[int]
+
+
+@dataclass(frozen=True)
+class RoundMessage:
+    """The sequences of the next round, with the outcome of their previous one.
+
+    num_accepted: previous accepted length, None for a sequence that had no round yet (or whose cache was given up). With
+    `last_tokens`, the recovery token, it is the outcome. sampling: (temperature, top_k, top_p, min_p, seed) of each.
+    """
+
+    request_ids: list[int]
+    lengths: list[int]
+    previous_tokens: list[int]
+    last_tokens: list[int]
+    block_tables: list[list[int]]
+    num_accepted: list[int | None]
+    sampling: list[tuple[float, int, float, float, int]]
+
+
+@dataclass(frozen=True)
+class RoundReply:
+    """The next draft tokens of each sequence: fields as in `engine.proposal.Proposal`."""
+
+    tokens: torch.Tensor
+    probs: torch.Tensor | None
+    origins: list[str]
+    cache_hits: list[bool | None]
+    token_probs: list[list[float]] | None
+    previous_trees: dict[int, TreeRecord] = field(default_factory=dict)
+    activities: list[Activity] = field(default_factory=list)
+
+
+Message = PrefillMessage | RoundMessage

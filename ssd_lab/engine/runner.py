@@ -1,0 +1,40 @@
+"""The step runner: one model, its paged KV cache, one device, one dtype. All that the phases call."""
+
+from __future__ import annotations
+
+import torch
+
+from ssd_lab.engine.rows import causal_step, table_tensor
+from ssd_lab.models.decoder import Decoder
+from ssd_lab.models.kv_cache import PagedKVCache
+from ssd_lab.models.step_input import StepInput
+
+
+class StepRunner:
+    """Runs forwards of one model over its own KV cache, eagerly.
+
+    The phases in `engine/phases/` are written against this class alone: another execution backend (CUDA graphs) is another
+    class with the same four members.
+    """
+
+    def __init__(self, decoder: Decoder, cache: PagedKVCache, device: torch.device) -> None:
+        self.decoder = decoder
+        self.cache = cache
+        self.device = device
+
+    @property
+    def block_size(self) -> int:
+        """Tokens in one KV block."""
+        return self.cache.block_size
+
+    def logits(self, step: StepInput) -> torch.Tensor:
+        """One forward; logits `[batch, rows, vocab]`, float32."""
+        hidden = self.decoder.forward(step, self.cache)
+        batch, rows = step.token_ids.shape
+        return self.decoder.logits(hidden.view(batch * rows, -1)).view(batch, rows, -1)
+
+    def prefill(self, token_ids: list[int], start: int, block_table: list[int]) -> None:
+        """Compute and keep K/V of `token_ids`, which stand at `start` and after it."""
+        tables = table_tensor([block_table], self.device)
+        tokens = torch.tensor([token_ids], device=self.device)
+        self.decoder.forward(causal_step(tokens, [start], tables, self.block_size), self.cache)

@@ -1,0 +1,125 @@
+"""Who is computed next: admission, chunked prefill, preemption. Knows sequences and blocks, no tensors."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from ssd_lab.engine.block_manager import ROOT, BlockManager
+from ssd_lab.engine.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class PrefillChunk:
+    """Tokens `start` .. `stop - 1` of a sequence are computed now."""
+
+    sequence: Sequence
+    start: int
+    stop: int
+
+
+class Scheduler:
+    """Continuous batching: requests enter and leave between any two rounds, first come, first served.
+
+    lookahead: cache positions past the committed tokens that a round may write (the strategy's k). When blocks run out, the
+    sequence that entered last gives up its blocks and goes back to the front of the queue; its tokens are kept and computed
+    again later (or found again by prefix reuse).
+    """
+
+    def __init__(self, blocks: BlockManager, *, max_batch: int, max_prefill_tokens: int, lookahead: int) -> None:
+        self._blocks = blocks
+        self._max_batch = max_batch
+        self._max_prefill_tokens = max_prefill_tokens
+        self._lookahead = lookahead
+        self.waiting: deque[Sequence] = deque()
+        self.running: list[Sequence] = []
+
+    @property
+    def has_work(self) -> bool:
+        """Is any request unfinished?"""
+        return bool(self.waiting or self.running)
+
+    def add(self, sequence: Sequence) -> None:
+        """Queue a request."""
+        self.waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """A request is finished or cancelled: free what it holds."""
+        if sequence in self.running:
+            self.running.remove(sequence)
+            self._release(sequence)
+        elif sequence in self.waiting:
+            self.waiting.remove(sequence)
+
+    def schedule(self) -> list[PrefillChunk]:
+        """Make room for the running sequences, admit waiting ones, and choose the prompt tokens to compute now."""
+        self._reserve_running()
+        self._admit()
+        return self._prefill_chunks()
+
+    def ready(self) -> list[Sequence]:
+        """The sequences that take part in a round: all that are past their prefill."""
+        return [sequence for sequence in self.running if sequence.is_prefilled]
+
+    def register_full_blocks(self, sequence: Sequence, num_tokens: int) -> None:
+        """Make the sequence's blocks within its first `num_tokens` tokens findable by other requests."""
+        size = self._blocks.block_size
+        while (sequence.num_registered + 1) * size <= num_tokens:
+            index = sequence.num_registered
+            tokens = sequence.token_ids[index * size : (index + 1) * size]
+            sequence.prefix_key = self._blocks.register(sequence.blocks[index], sequence.prefix_key, tokens)
+            sequence.num_registered += 1
+
+    def _needed(self, sequence: Sequence) -> int:
+        """Blocks still missing for the next round of this sequence."""
+        wanted = self._blocks.blocks_for(len(sequence.token_ids) + self._lookahead)
+        return max(0, wanted - len(sequence.blocks))
+
+    def _reserve_running(self) -> None:
+        for sequence in list(self.running):
+            while sequence in self.running and self._needed(sequence) > self._blocks.num_available:
+                self._preempt(self.running[-1])
+            if sequence in self.running:
+                sequence.blocks += self._blocks.allocate(self._needed(sequence))
+
+    def _admit(self) -> None:
+        while self.waiting and len(self.running) < self._max_batch:
+            sequence = self.waiting[0]
+            # the last token is always fed by a round, so only what is before it can be reused
+            blocks, key = self._blocks.match_prefix(sequence.token_ids[:-1])
+            sequence.blocks = blocks
+            needed = self._needed(sequence)
+            if needed > self._blocks.num_available:
+                self._blocks.release(blocks)
+                sequence.blocks = []
+                return
+            sequence.prefix_key = key
+            sequence.num_registered = len(blocks)
+            sequence.num_cached = len(blocks) * self._blocks.block_size
+            sequence.blocks += self._blocks.allocate(needed)
+            self.running.append(self.waiting.popleft())
+
+    def _prefill_chunks(self) -> list[PrefillChunk]:
+        budget = self._max_prefill_tokens
+        chunks = []
+        for sequence in self.running:
+            missing = len(sequence.token_ids) - 1 - sequence.num_cached
+            if missing > 0 and budget > 0:
+                size = min(missing, budget)
+                chunks.append(PrefillChunk(sequence, sequence.num_cached, sequence.num_cached + size))
+                budget -= size
+        return chunks
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._release(sequence)
+        sequence.num_preemptions += 1
+        sequence.last_accepted = None
+        self.waiting.appendleft(sequence)
+
+    def _release(self, sequence: Sequence) -> None:
+        self._blocks.release(sequence.blocks)
+        sequence.blocks = []
+        sequence.num_cached = 0
+        sequence.num_registered = 0
+        sequence.prefix_key = ROOT

@@ -1,0 +1,12 @@
+"""Progress bars for anything that may take over two seconds; in a notebook, a terminal, or nowhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tqdm.auto import tqdm
+
+
+def progress_bar(total: int | None, description: str, unit: str, *, enabled: bool) -> Any:
+    """A tqdm bar that shows itself only once the work has taken two seconds, and leaves nothing behind when disabled."""
+    return tqdm(total=total, desc=description, unit=unit, disable=not enabled, delay=2.0, leave=False, dynamic_ncols=True)

@@ -1,0 +1,67 @@
+"""Asynchronous tree speculation (Saguaro, arXiv 2603.03251).
+
+While the target verifies k draft tokens, the draft prepares k more for each of the likeliest outcomes (accepted length, recovery
+token). If the real outcome is among them (a hit) the next round starts at once; if not, the fallback drafts for the missed
+sequences alone. Differs from the reference system: at temperature > 0 every path, hit or miss, is verified against the
+distribution its tokens were drawn from, so the text follows the target's distribution.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from ssd_lab.engine.draft_worker import DraftPlan
+from ssd_lab.engine.proposer import Proposer
+from ssd_lab.engine.resources import Resources
+from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.fanout import FanOut, Schedule, Uniform, check_lengths
+from ssd_lab.strategies.registry import registry
+
+
+@registry.register
+class AsyncTree(StrategyConfig):
+    """The draft prepares for the likeliest outcomes while the target verifies."""
+
+    strategy_name: ClassVar[str] = "async_tree"
+    needs_draft: ClassVar[bool] = True
+    overlaps: ClassVar[bool] = True
+
+    k: int = Field(6, ge=1, le=32, description="lookahead: draft tokens verified in one round; the tree is k steps deep")
+    f: int | None = Field(
+        None, ge=1, le=64, description="fan-out: outcomes prepared at each accepted length (3 if no fan_out is given)"
+    )
+    fan_out: FanOut | None = Field(None, description="a fan-out schedule instead of f")
+    fallback: Literal["jit", "fast"] = Field(
+        "jit",
+        description="what answers a miss: jit drafts now while the target waits; fast reuses a prepared branch, at no cost",
+    )
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> AsyncTree:
+        if self.f is not None and self.fan_out is not None:
+            raise ValueError("f and fan_out both say the fan-out: give one of them")
+        check_lengths(self.schedule, self.k)
+        return self
+
+    @property
+    def schedule(self) -> Schedule:
+        """The fan-out schedule in use."""
+        return self.fan_out if self.fan_out is not None else Uniform(f=3 if self.f is None else self.f)
+
+    @property
+    def lookahead(self) -> int:
+        """k draft tokens a round."""
+        return self.k
+
+    def build(self, resources: Resources) -> Proposer:
+        """A draft worker of its own, on the link that the engine's config names."""
+        plan = DraftPlan(
+            k=self.k,
+            fan_out_hit=self.schedule.after_hit(self.k),
+            fan_out_miss=self.schedule.after_miss(self.k),
+            fallback=self.fallback,
+            record=resources.config.record,
+        )
+        return resources.open_worker(plan, link=resources.config.draft_link)

@@ -1,0 +1,146 @@
+"""What a strategy is: one pydantic model (its fields are its knobs) that builds a proposer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence as SequenceABC
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from ssd_lab.config import SamplingParams
+from ssd_lab.engine.proposal import Proposal
+from ssd_lab.engine.proposer import Proposer
+from ssd_lab.engine.resources import Resources
+from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.sequence import Sequence
+from ssd_lab.errors import ProposerError
+
+
+class StrategyConfig(BaseModel, ABC):
+    """Base of all strategies. Subclasses set `strategy_name`, declare their knobs as fields, and build a proposer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy_name: ClassVar[str]
+    exact: ClassVar[bool] = True
+    needs_draft: ClassVar[bool] = False
+    overlaps: ClassVar[bool] = False  # does the draft work while the target does? (decides how CPU threads are shared)
+
+    @property
+    @abstractmethod
+    def lookahead(self) -> int:
+        """The most draft tokens a round may hold."""
+
+    @abstractmethod
+    def build(self, resources: Resources) -> Proposer:
+        """Make the proposer that drafts for one engine."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One sequence as a simple strategy sees it.
+
+    token_ids: prompt and text so far. num_prompt: how many of them are the prompt. memory: a dictionary of the strategy's own
+    for this request, kept between rounds.
+    """
+
+    request_id: int
+    token_ids: SequenceABC[int]
+    num_prompt: int
+    params: SamplingParams
+    memory: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Draft tokens for one sequence, and the distributions `[n, vocab]` they were drawn from (None: certain guesses).
+
+    The text stays exact only if each token was drawn from the row given with it.
+    """
+
+    tokens: SequenceABC[int] = field(default_factory=list)
+    probs: torch.Tensor | None = None
+
+
+class SequenceStrategy(StrategyConfig):
+    """A strategy that drafts for one sequence at a time, in plain Python: implement `lookahead` and `draft`."""
+
+    @abstractmethod
+    def draft(self, context: Context) -> Draft | SequenceABC[int]:
+        """Up to `lookahead` draft tokens for this sequence; an empty list makes the round an autoregressive step."""
+
+    def build(self, resources: Resources) -> Proposer:
+        """A proposer that asks `draft` for each sequence."""
+        return SequenceProposer(self, resources)
+
+
+class SequenceProposer(Proposer):
+    """Turns per-sequence drafts into a proposal, checking what the strategy returns."""
+
+    def __init__(self, strategy: SequenceStrategy, resources: Resources) -> None:
+        self._strategy = strategy
+        self._vocab_size = resources.vocab_size
+        self._device = resources.device
+
+    def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
+        """Ask the strategy for each sequence and pad to the longest draft."""
+        drafts = [self._draft(sequence) for sequence in sequences]
+        k = max(len(draft.tokens) for draft in drafts)
+        tokens = torch.tensor([[*draft.tokens, *[0] * (k - len(draft.tokens))] for draft in drafts], dtype=torch.int64)
+        tokens = tokens.view(len(drafts), k).to(self._device)
+        probs = None
+        if not rows.sampling.all_greedy and any(draft.probs is not None for draft in drafts):
+            probs = torch.zeros(len(drafts), k, self._vocab_size, device=self._device)
+            probs.scatter_(-1, tokens.unsqueeze(-1), 1.0)
+            for row, draft in enumerate(drafts):
+                if draft.probs is not None:
+                    probs[row, : len(draft.tokens)] = draft.probs.to(self._device)
+        return Proposal(
+            tokens=tokens,
+            num_drafted=[len(draft.tokens) for draft in drafts],
+            probs=probs,
+            origins=["custom" if len(draft.tokens) else "none" for draft in drafts],
+            cache_hits=[None] * len(drafts),
+            token_probs=[_token_probs(draft, k) for draft in drafts],
+        )
+
+    def _draft(self, sequence: Sequence) -> Draft:
+        context = Context(
+            sequence.request_id,
+            tuple(sequence.token_ids),
+            len(sequence.prompt_ids),
+            sequence.params,
+            sequence.memory,
+        )
+        returned = self._strategy.draft(context)
+        draft = returned if isinstance(returned, Draft) else Draft(returned)
+        name, limit = self._strategy.strategy_name, self._strategy.lookahead
+        if not isinstance(draft.tokens, SequenceABC) or isinstance(draft.tokens, str):
+            raise ProposerError(f"{name}.draft returned {type(returned).__name__}; return a Draft or a list of token ids")
+        if len(draft.tokens) > limit:
+            raise ProposerError(f"{name}.draft returned {len(draft.tokens)} tokens; its lookahead is {limit}")
+        wrong = [t for t in draft.tokens if not isinstance(t, int) or not 0 <= t < self._vocab_size]
+        if wrong:
+            raise ProposerError(f"{name}.draft returned {wrong[:3]!r}; token ids are ints from 0 to {self._vocab_size - 1}")
+        if draft.probs is not None:
+            self._check_probs(name, draft, draft.probs)
+        return draft
+
+    def _check_probs(self, name: str, draft: Draft, probs: torch.Tensor) -> None:
+        expected = (len(draft.tokens), self._vocab_size)
+        if not isinstance(probs, torch.Tensor) or tuple(probs.shape) != expected:
+            shape = list(probs.shape) if isinstance(probs, torch.Tensor) else type(probs).__name__
+            raise ProposerError(f"{name}.draft returned probs of shape {shape}; [tokens, vocab] is {list(expected)}")
+        if len(draft.tokens) and not bool(((probs >= 0).all() & ((probs.sum(-1) - 1).abs() < 1e-3).all()).item()):
+            raise ProposerError(f"{name}.draft returned probs that are negative, not finite, or do not sum to 1")
+
+
+def _token_probs(draft: Draft, k: int) -> list[float]:
+    """The probability of each draft token under what it was drawn from, padded to k."""
+    if draft.probs is None or not draft.tokens:
+        return [1.0] * k
+    chosen = draft.probs.gather(1, torch.tensor(draft.tokens, device=draft.probs.device)[:, None]).squeeze(1).tolist()
+    return chosen + [1.0] * (k - len(chosen))

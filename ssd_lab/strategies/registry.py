@@ -1,0 +1,87 @@
+"""Names of strategies: the built-in ones, those registered in this process, and those of installed packages."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import json
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from ssd_lab.errors import ConfigError, UnknownStrategyError
+from ssd_lab.strategies.base import StrategyConfig
+
+ENTRY_POINT_GROUP = "ssd_lab.strategies"
+
+Strategy = TypeVar("Strategy", bound=type[StrategyConfig])
+
+
+class Registry:
+    """Strategy classes by name."""
+
+    def __init__(self) -> None:
+        self._classes: dict[str, type[StrategyConfig]] = {}
+        self._searched_packages = False
+
+    def register(self, strategy: Strategy) -> Strategy:
+        """Add a strategy class under its `strategy_name`; use as a decorator. Another class of the same name is refused.
+
+        Defining the same class again (a notebook cell run twice) replaces it.
+        """
+        name = getattr(strategy, "strategy_name", None)
+        if not isinstance(strategy, type) or not issubclass(strategy, StrategyConfig) or not isinstance(name, str):
+            raise ConfigError(f"{strategy!r} is no strategy: derive from StrategyConfig and set strategy_name")
+        known = self._classes.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (strategy.__module__, strategy.__qualname__):
+            raise ConfigError(f"a strategy named {name!r} is registered already ({known.__module__}.{known.__qualname__})")
+        self._classes[name] = strategy
+        return strategy
+
+    def all(self) -> dict[str, type[StrategyConfig]]:
+        """Every known strategy, by name."""
+        if not self._searched_packages:
+            self._searched_packages = True
+            for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+                self.register(entry_point.load())
+        return dict(sorted(self._classes.items()))
+
+    def config(self, strategy: str | StrategyConfig | type[StrategyConfig], fields: dict[str, Any]) -> StrategyConfig:
+        """The strategy's config with these fields.
+
+        Raises UnknownStrategyError with the nearest names, or ConfigError that says which field is wrong and what is allowed.
+        """
+        if isinstance(strategy, StrategyConfig):
+            if fields:
+                raise ConfigError(f"{sorted(fields)} were given beside a ready {type(strategy).__name__}: set them in it")
+            return strategy
+        found = strategy if isinstance(strategy, type) else self._find(strategy)
+        try:
+            return found(**fields)
+        except ValidationError as error:
+            raise ConfigError(_explain(found, error)) from error
+
+    def _find(self, name: str) -> type[StrategyConfig]:
+        classes = self.all()
+        if name not in classes:
+            near = difflib.get_close_matches(name, classes, n=3, cutoff=0.4)
+            hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+            raise UnknownStrategyError(f"unknown strategy {name!r}: {hint}known are {', '.join(classes)}")
+        return classes[name]
+
+
+def _explain(strategy: type[StrategyConfig], error: ValidationError) -> str:
+    """A validation error in one readable line."""
+    parts = []
+    for problem in error.errors():
+        place = ".".join(map(str, problem["loc"])) or "the fields"
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(problem["loc"][-1]), strategy.model_fields, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            parts.append(f"unknown field {place!r}{hint}; its fields are {', '.join(strategy.model_fields) or 'none'}")
+        else:
+            parts.append(f"{place}={json.dumps(problem['input'], default=str)}: {problem['msg'].removeprefix('Value error, ')}")
+    return f"{strategy.strategy_name}: " + "; ".join(parts)
+
+
+registry = Registry()
