@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -11,7 +12,7 @@ class SsdLabError(Exception):
     outputs: what a run had generated when it failed (a list of `Output`), so that nothing finished is lost.
     """
 
-    outputs: list[Any] = []  # noqa: RUF012 - replaced, never changed
+    outputs: Sequence[Any] = ()
 
 
 class ConfigError(SsdLabError, ValueError):

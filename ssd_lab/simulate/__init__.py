@@ -1,0 +1,23 @@
+"""Replay rounds on another machine's virtual clock: `ssd_lab.simulate(trace, hardware="published-4xh100+1")`."""
+
+from ssd_lab.callable_module import make_callable
+from ssd_lab.simulate.clock import SimulatedRound
+from ssd_lab.simulate.hardware import AffineTime, HardwareProfile, TableTime
+from ssd_lab.simulate.published import PUBLISHED_70B, PUBLISHED_PROFILES, find_profile
+from ssd_lab.simulate.simulation import Simulation, simulate
+from ssd_lab.simulate.workload import Rates
+
+__all__ = [
+    "PUBLISHED_70B",
+    "PUBLISHED_PROFILES",
+    "AffineTime",
+    "HardwareProfile",
+    "Rates",
+    "SimulatedRound",
+    "Simulation",
+    "TableTime",
+    "find_profile",
+    "simulate",
+]
+
+make_callable(__name__, simulate)

@@ -1,4 +1,4 @@
-"""Traces as JSON lines: a header, an object for each request, prefill and round, an end line that proves completeness.
+"""Traces as JSON lines: a header, an object for each request, prefill and round, and an end line with their counts.
 
 A new field with a default does not change the schema version (older readers leave it out); anything else does.
 """
