@@ -15,7 +15,10 @@ _HOMES = {
     "register_strategy": "strategies", "StrategyConfig": "strategies",
     "Proposer": "strategies", "Draft": "strategies", "Context": "strategies", "SequenceStrategy": "strategies",
 }  # fmt: skip
-_CALLABLE_PACKAGES = ("strategies", "simulate")  # `ssd_lab.strategies()` lists them, `ssd_lab.strategies.fanout` is a module
+_CALLABLE_PACKAGES = (
+    "strategies",
+    "simulate",
+)  # `ssd_lab.strategies()` lists them, `ssd_lab.strategies.fanout` is a module
 
 __all__ = ["__version__", *sorted(_HOMES), *_CALLABLE_PACKAGES]
 

@@ -36,8 +36,9 @@ class Chunk:
 class LLM:
     """A target, a strategy and what it needs, ready to generate. Use as a context manager, or call `close`.
 
-    target, draft: a hub id, a folder, a .gguf file, or a loaded model; None takes the bundled pair. fields: the strategy's knobs
-    and the fields of `EngineConfig`. chat: wrap text prompts in the target's chat template (None: if it has one).
+    target, draft: a hub id, a folder, a .gguf file, or a loaded model; None takes the bundled pair. fields: the
+    strategy's knobs and the fields of `EngineConfig`. chat: wrap text prompts in the target's chat template (None: if
+    it has one).
     """
 
     def __init__(
@@ -65,11 +66,14 @@ class LLM:
         if self.strategy.needs_draft:
             if draft is None:
                 raise ConfigError(
-                    f"strategy {self.strategy.strategy_name!r} needs a draft model: pass draft=<hub id, folder or .gguf file>"
+                    f"strategy {self.strategy.strategy_name!r} needs a draft model: "
+                    "pass draft=<hub id, folder or .gguf file>"
                 )
             self.draft = self._load(draft, device)
             check_draft(self.target, self.draft)
-        self._chat = self.target.tokenizer is not None and self.target.tokenizer.has_chat_template if chat is None else chat
+        self._chat = (
+            self.target.tokenizer is not None and self.target.tokenizer.has_chat_template if chat is None else chat
+        )
         self._threads_before = torch.get_num_threads()
         self._engine = build_engine(self.target, self.draft, self.strategy, self.config)
 
@@ -94,8 +98,8 @@ class LLM:
     ) -> list[Output]:
         """Generate for every prompt; params: one for all, or one each. Outputs keep the prompts' order.
 
-        Ctrl-C returns what there is: finished outputs, and unfinished ones marked `cancelled`. If a request fails, the error is
-        raised with the other outputs in its attribute `outputs`.
+        Ctrl-C returns what there is: finished outputs, and unfinished ones marked `cancelled`. If a request fails, the
+        error is raised with the other outputs in its attribute `outputs`.
         """
         return self.run(prompts, params).outputs
 
@@ -150,7 +154,9 @@ class LLM:
                     raise sequence.error
                 if certain > shown or ended:
                     new_tokens = sequence.output_ids[tokens:]
-                    yield Chunk(sequence.stop.text[shown:certain], new_tokens, sequence.finish_reason if ended else None)
+                    yield Chunk(
+                        sequence.stop.text[shown:certain], new_tokens, sequence.finish_reason if ended else None
+                    )
                     shown, tokens = certain, tokens + len(new_tokens)
         finally:
             self._engine.cancel(request_id)
@@ -181,7 +187,9 @@ class LLM:
     def _load(self, model: LoadedModel | str, device: str) -> LoadedModel:
         if isinstance(model, LoadedModel):
             return model
-        return load_model(model, dtype=self.config.dtype, device=device, bitwise=self.config.bitwise, progress=self._progress)
+        return load_model(
+            model, dtype=self.config.dtype, device=device, bitwise=self.config.bitwise, progress=self._progress
+        )
 
     def _encode(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         """The prompt's text (None if ids were given) and token ids."""
@@ -226,14 +234,22 @@ def run(
     chat: bool | None = None,
     **fields: Any,
 ) -> RunResult:
-    """Generate with one strategy: text, metrics and every round that happened. With no arguments: bundled models, canned prompts.
+    """Generate with one strategy: text, metrics and every round that happened. With no arguments: bundled models,
+    canned prompts.
 
-    fields: the strategy's knobs (`k`, `f`, ...), further sampling fields (`stop`, `logprobs`, `ignore_eos`, ...) and engine
-    fields (`max_batch`, ...).
+    fields: the strategy's knobs (`k`, `f`, ...), further sampling fields (`stop`, `logprobs`, `ignore_eos`, ...) and
+    engine fields (`max_batch`, ...).
     """
     sampling = {name: fields.pop(name) for name in list(fields) if name in SamplingParams.model_fields}
     params = _sampling_params(
-        {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "max_tokens": max_tokens, **sampling}
+        {
+            "temperature": temperature,
+            "top_p": top_p,
+            "top_k": top_k,
+            "min_p": min_p,
+            "max_tokens": max_tokens,
+            **sampling,
+        }
     )
     llm = LLM(target, draft, strategy, chat=chat, seed=seed, progress=progress, device=device, dtype=dtype, **fields)
     with llm:
@@ -253,8 +269,8 @@ def compare(
 ) -> Comparison:
     """Run several strategies on the same prompts, side by side, with speed-ups over autoregressive decoding.
 
-    strategies: names, configs, or dictionaries with `strategy` and its fields. A knob given in `fields` goes to each strategy that
-    has it. The models are loaded once.
+    strategies: names, configs, or dictionaries with `strategy` and its fields. A knob given in `fields` goes to each
+    strategy that has it. The models are loaded once.
     """
     if target is None:
         target = str(demo.TARGET)
@@ -272,8 +288,8 @@ def compare(
             if isinstance(strategy, StrategyConfig) or name not in _fields_of(strategy) or name in own:
                 del shared[name]
         result = run(
-            prompts, strategy=strategy, target=loaded, draft=loaded_draft, device=device, dtype=dtype, progress=progress,
-            **{**shared, **own},
+            prompts, strategy=strategy, target=loaded, draft=loaded_draft, device=device, dtype=dtype,
+            progress=progress, **{**shared, **own},
         )  # fmt: skip
         runs[_unused_name(result.strategy["name"], own, runs)] = result
     return Comparison(runs)
@@ -324,7 +340,9 @@ def _as_params(params: SamplingParams | Sequence[SamplingParams] | None, count: 
     if params is None or isinstance(params, SamplingParams):
         return [params or SamplingParams()] * count
     if len(params) != count:
-        raise ConfigError(f"{len(params)} sampling params were given for {count} prompts: give one for all, or one each")
+        raise ConfigError(
+            f"{len(params)} sampling params were given for {count} prompts: give one for all, or one each"
+        )
     return list(params)
 
 

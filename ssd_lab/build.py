@@ -32,11 +32,15 @@ def resolve_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise ConfigError(f"device {name!r} is not known: give auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} was asked for and {torch.cuda.device_count()} CUDA devices are here: give auto or cpu")
+        raise ConfigError(
+            f"device {name!r} was asked for and {torch.cuda.device_count()} CUDA devices are here: give auto or cpu"
+        )
     return device
 
 
-def share_threads(config: EngineConfig, strategy: StrategyConfig, device: torch.device) -> tuple[int | None, int | None]:
+def share_threads(
+    config: EngineConfig, strategy: StrategyConfig, device: torch.device
+) -> tuple[int | None, int | None]:
     """CPU threads for the target and for a draft that works beside it; None leaves the number alone."""
     if device.type != "cpu":
         return config.threads, None

@@ -1,4 +1,4 @@
-"""Let a package be called: `ssd_lab.strategies()` and `ssd_lab.strategies.fanout` are both part of the public interface."""
+"""Let a package be called: `ssd_lab.strategies()` and `ssd_lab.strategies.fanout` are both public."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 class SamplingParams(BaseModel):
     """How one request is sampled and when it ends.
 
-    `temperature=0` is greedy. `top_k=0`, `top_p=1` and `min_p=0` switch those filters off. `seed=None` takes the run's seed and
-    the request's place in it. `logprobs=n` returns, for each token, its log-probability under the target (temperature 1,
-    unfiltered) and the `n - 1` likeliest others; 0 returns none.
+    `temperature=0` is greedy. `top_k=0`, `top_p=1` and `min_p=0` switch those filters off. `seed=None` takes the run's
+    seed and the request's place in it. `logprobs=n` returns, for each token, its log-probability under the target
+    (temperature 1, unfiltered) and the `n - 1` likeliest others; 0 returns none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -49,15 +49,31 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    dtype: DtypeName = Field("auto", description="auto takes bfloat16 where the device computes in it natively, else float32")
+    dtype: DtypeName = Field(
+        "auto", description="auto takes bfloat16 where the device computes in it natively, else float32"
+    )
     max_batch: int = Field(16, ge=1, le=1024, description="sequences decoded together")
-    max_model_len: int | None = Field(None, ge=2, description="longest prompt + output in tokens; None takes the model's")
+    max_model_len: int | None = Field(
+        None, ge=2, description="longest prompt + output in tokens; None takes the model's"
+    )
     block_size: int = Field(16, ge=1, le=1024, description="tokens in one KV block")
-    num_blocks: int | None = Field(None, ge=2, description="KV blocks; None fits max_batch sequences of max_model_len, within memory")
-    max_prefill_tokens: int = Field(512, ge=1, description="prompt tokens computed between two rounds (chunked prefill)")
+    num_blocks: int | None = Field(
+        None, ge=2, description="KV blocks; None fits max_batch sequences of max_model_len, within memory"
+    )
+    max_prefill_tokens: int = Field(
+        512, ge=1, description="prompt tokens computed between two rounds (chunked prefill)"
+    )
     prefix_reuse: bool = Field(True, description="share KV blocks of equal prefixes")
-    bitwise: bool = Field(True, description="choose row padding so that greedy text does not depend on batch or strategy, bit for bit")
+    bitwise: bool = Field(
+        True, description="choose row padding so that greedy text does not depend on batch or strategy, bit for bit"
+    )
     record: bool = Field(True, description="keep a trace of every round")
-    threads: int | None = Field(None, ge=1, description="CPU threads of the target; None lets the strategy and the machine decide")
-    draft_link: Literal["auto", "inline", "thread", "process"] = Field("auto", description="where an asynchronous draft runs")
-    timeout_s: float = Field(120.0, gt=0, description="longest wait for the draft worker before the run goes on without it")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of the target; None lets the strategy and the machine decide"
+    )
+    draft_link: Literal["auto", "inline", "thread", "process"] = Field(
+        "auto", description="where an asynchronous draft runs"
+    )
+    timeout_s: float = Field(
+        120.0, gt=0, description="longest wait for the draft worker before the run goes on without it"
+    )

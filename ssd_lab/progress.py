@@ -8,5 +8,7 @@ from tqdm.auto import tqdm
 
 
 def progress_bar(total: int | None, description: str, unit: str, *, enabled: bool) -> Any:
-    """A tqdm bar that shows itself only once the work has taken two seconds, and leaves nothing behind when disabled."""
-    return tqdm(total=total, desc=description, unit=unit, disable=not enabled, delay=2.0, leave=False, dynamic_ncols=True)
+    """A tqdm bar that shows itself only once the work has taken two seconds, if at all."""
+    return tqdm(
+        total=total, desc=description, unit=unit, disable=not enabled, delay=2.0, leave=False, dynamic_ncols=True
+    )

@@ -43,8 +43,8 @@ def accept_sampled(
 ) -> Outcome:
     """Keep draft token x with probability min(1, p(x) / q(x)); after a rejection draw from max(p - q, 0), normalised.
 
-    The emitted tokens then follow the target's distribution exactly, whatever q is, as long as each draft token was drawn from
-    the q given here (a certain guess: q is a one on it).
+    The emitted tokens then follow the target's distribution exactly, whatever q is, as long as each draft token was
+    drawn from the q given here (a certain guess: q is a one on it).
 
     Args: target_probs `[batch, k + 1, vocab]`; draft_tokens `[batch, k]`; draft_probs `[batch, k, vocab]`; num_drafted
     `[batch]`; accept_uniforms `[batch, k]`; recovery_uniforms `[batch, k + 1]`, one for each place a rejection can be.

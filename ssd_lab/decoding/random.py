@@ -1,4 +1,6 @@
-"""Random numbers as a function of (request seed, position, purpose): never of the batch, the timing or a global generator."""
+"""Random numbers as a function of (request seed, position, purpose): never of the batch, the timing or a global
+generator.
+"""
 
 from __future__ import annotations
 

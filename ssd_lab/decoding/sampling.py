@@ -41,10 +41,11 @@ class SamplingBatch:
 
 
 def target_distribution(logits: torch.Tensor, sampling: SamplingBatch) -> torch.Tensor:
-    """Probabilities `[batch, rows, vocab]` (float32) that each request samples from, given logits `[batch, rows, vocab]`.
+    """Probabilities `[batch, rows, vocab]` (float32) that each request samples from, given logits `[batch, rows,
+    vocab]`.
 
-    Temperature first, then top-k, top-p on what is left, then min-p relative to the likeliest token; a row at temperature 0 is
-    a one on its first largest logit.
+    Temperature first, then top-k, top-p on what is left, then min-p relative to the likeliest token; a row at
+    temperature 0 is a one on its first largest logit.
     """
     temperature = sampling.temperature[:, None, None]
     greedy = temperature == 0

@@ -8,7 +8,9 @@ import torch
 
 
 def ancestors(parents: Sequence[int]) -> list[list[int]]:
-    """For each node the nodes on its path from the root, itself last; parent -1 is the root's own place. Parents come first."""
+    """For each node the nodes on its path from the root, itself last; parent -1 is the root's own place. Parents come
+    first.
+    """
     paths: list[list[int]] = []
     for node, parent in enumerate(parents):
         if not -1 <= parent < node:
@@ -31,12 +33,16 @@ def branch_prefixes(fan_out: Sequence[int]) -> list[int]:
 
 
 def branch_ranks(fan_out: Sequence[int]) -> list[int]:
-    """Rank of each branch's recovery token among the candidates at its accepted length: `[2, 0, 1]` gives `[0, 1, 0]`."""
+    """Rank of each branch's recovery token among the candidates at its accepted length: `[2, 0, 1]` gives `[0, 1,
+    0]`.
+    """
     return [rank for count in fan_out for rank in range(count)]
 
 
 def async_tree_parents(k: int, fan_out: Sequence[int]) -> list[int]:
-    """Parents of a whole asynchronous round: the k drafted tokens, then for each branch a recovery token and k draft tokens."""
+    """Parents of a whole asynchronous round: the k drafted tokens, then for each branch a recovery token and k draft
+    tokens.
+    """
     parents = list(range(-1, k - 1))
     for prefix in branch_prefixes(fan_out):
         first = len(parents)

@@ -13,14 +13,16 @@ ROOT = 0  # key of the empty prefix
 class BlockManager:
     """Hands out blocks of `block_size` tokens, counts their users, and finds blocks that already hold a prefix.
 
-    Block 0 is never handed out: padding rows write there. A block whose content is registered stays findable after its last
-    user left, until it is needed for something else, least recently used first. A prefix is identified by the chain of its
-    blocks' tokens, compared token by token, so two prefixes never share a block by accident.
+    Block 0 is never handed out: padding rows write there. A block whose content is registered stays findable after its
+    last user left, until it is needed for something else, least recently used first. A prefix is identified by the
+    chain of its blocks' tokens, compared token by token, so two prefixes never share a block by accident.
     """
 
     def __init__(self, num_blocks: int, block_size: int, *, prefix_reuse: bool = True) -> None:
         if num_blocks < 2:
-            raise ConfigError(f"num_blocks is {num_blocks}; at least 2 are needed (block 0 is reserved): raise num_blocks")
+            raise ConfigError(
+                f"num_blocks is {num_blocks}; at least 2 are needed (block 0 is reserved): raise num_blocks"
+            )
         self.num_blocks = num_blocks
         self.block_size = block_size
         self._prefix_reuse = prefix_reuse
@@ -49,7 +51,9 @@ class BlockManager:
     def allocate(self, count: int) -> list[int]:
         """Take `count` blocks. Raises CacheCapacityError, taking none, if there are not that many."""
         if count > self.num_available:
-            raise CacheCapacityError(f"{count} KV blocks were asked for and {self.num_available} are free: raise num_blocks")
+            raise CacheCapacityError(
+                f"{count} KV blocks were asked for and {self.num_available} are free: raise num_blocks"
+            )
         blocks = []
         for _ in range(count):
             if self._free:
@@ -91,7 +95,9 @@ class BlockManager:
         return key
 
     def release(self, blocks: Sequence[int]) -> None:
-        """Give up one use of each block. The end of a sequence is reused first: its beginning is likelier to be shared."""
+        """Give up one use of each block. The end of a sequence is reused first: its beginning is likelier to be
+        shared.
+        """
         for block in reversed(blocks):
             if self._users[block] <= 0:
                 raise RuntimeError(f"block {block} was released more often than taken")

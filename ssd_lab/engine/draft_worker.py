@@ -23,9 +23,9 @@ from ssd_lab.trace.records import Activity, TreeRecord
 class DraftPlan:
     """What the worker does each round.
 
-    k: draft tokens a round. fan_out_hit, fan_out_miss: the fan-out schedule (k + 1 numbers, equal sums) after a hit and after a
-    fallback; None for a worker that only answers (synchronous drafting). fallback: what answers a miss. record: keep trees,
-    probabilities and times for the trace.
+    k: draft tokens a round. fan_out_hit, fan_out_miss: the fan-out schedule (k + 1 numbers, equal sums) after a hit and
+    after a fallback; None for a worker that only answers (synchronous drafting). fallback: what answers a miss. record:
+    keep trees, probabilities and times for the trace.
     """
 
     k: int
@@ -174,7 +174,9 @@ class DraftWorker:
 
 @dataclass(frozen=True)
 class _Answer:
-    """One row's draft tokens `[k]`, the distributions `[k, vocab]` they were drawn from (None: certain), and their probabilities."""
+    """One row's draft tokens `[k]`, the distributions `[k, vocab]` they were drawn from (None: certain), and their
+    probabilities.
+    """
 
     origin: str
     tokens: torch.Tensor

@@ -176,8 +176,8 @@ class Engine:
             raise PromptError("the prompt is empty: give at least one token")
         if len(prompt_ids) >= limits.max_model_len:
             raise PromptError(
-                f"the prompt has {len(prompt_ids)} tokens, and the context holds {limits.max_model_len} with at least one of "
-                "them generated: shorten the prompt or raise max_model_len"
+                f"the prompt has {len(prompt_ids)} tokens, and the context holds {limits.max_model_len} with at least "
+                "one of them generated: shorten the prompt or raise max_model_len"
             )
         outside = [token for token in prompt_ids if not 0 <= token < limits.vocab_size]
         if outside:
@@ -216,9 +216,7 @@ class Engine:
         verified = verify(self._runner, rows, proposal, record=self._config.record)
         verify_end_s = self.recorder.now_s()
         draft_tokens: list[list[int]] = proposal.tokens.tolist()
-        emitted = [
-            self._commit(sequence, row, draft_tokens[row], verified) for row, sequence in enumerate(sequences)
-        ]
+        emitted = [self._commit(sequence, row, draft_tokens[row], verified) for row, sequence in enumerate(sequences)]
         self.recorder.round(
             sequences, rows.lengths, draft_tokens, proposal, verified, emitted, start_s, verify_start_s, verify_end_s
         )
@@ -226,8 +224,8 @@ class Engine:
             if not verified.finite[row]:
                 self._finish(sequence, "error")
                 sequence.error = NonFiniteLogitsError(
-                    f"request {sequence.request_id}: the target's logits after token {rows.lengths[row]} hold NaN or infinity: "
-                    "check the weights and the dtype (float16 overflows where bfloat16 does not)"
+                    f"request {sequence.request_id}: the target's logits after token {rows.lengths[row]} hold NaN or "
+                    "infinity: check the weights and the dtype (float16 overflows where bfloat16 does not)"
                 )
             elif sequence.finish_reason is not None:
                 self._finish(sequence, sequence.finish_reason)

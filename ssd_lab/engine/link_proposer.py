@@ -15,7 +15,9 @@ from ssd_lab.trace.records import Activity
 
 
 class LinkProposer(Proposer):
-    """Sends each round's outcomes and receives the next draft tokens. Whether anything overlaps is the link's matter."""
+    """Sends each round's outcomes and receives the next draft tokens. Whether anything overlaps is the link's
+    matter.
+    """
 
     def __init__(self, link: Link, *, timeout_s: float) -> None:
         self.link = link

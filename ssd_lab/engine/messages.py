@@ -22,8 +22,9 @@ class PrefillMessage:
 class RoundMessage:
     """The sequences of the next round, with the outcome of their previous one.
 
-    num_accepted: previous accepted length, None for a sequence that had no round yet (or whose cache was given up). With
-    `last_tokens`, the recovery token, it is the outcome. sampling: (temperature, top_k, top_p, min_p, seed) of each.
+    num_accepted: previous accepted length, None for a sequence that had no round yet (or whose cache was given up).
+    With `last_tokens`, the recovery token, it is the outcome. sampling: (temperature, top_k, top_p, min_p, seed) of
+    each.
     """
 
     request_ids: list[int]

@@ -77,8 +77,8 @@ class Channel:
 class ProcessLink(Link):
     """The worker runs in a child process, reached over a private socket pair: no ports, no names, no shared files.
 
-    The child is a fresh interpreter started by module name, so a caller's script needs no `if __name__ == "__main__"` guard.
-    It ends when its end of the socket closes, also if this process dies.
+    The child is a fresh interpreter started by module name, so a caller's script needs no `if __name__ == "__main__"`
+    guard. It ends when its end of the socket closes, also if this process dies.
     """
 
     def __init__(self, setup: WorkerSetup, *, start_timeout_s: float) -> None:

@@ -13,12 +13,13 @@ from ssd_lab.trace.records import Activity, TreeRecord
 class Proposal:
     """Draft tokens for the rows of one round.
 
-    tokens: `[batch, k]`, int64; k may be 0. num_drafted: how many of a row's k are real. probs: `[batch, k, vocab]`, the
-    distribution each token was drawn from, or None if every token is a certain guess (and always at temperature 0, where only
-    the tokens count). origins: which path made each row's tokens. cache_hits: was the previous outcome prepared (None: no cache
-    or no previous outcome). For the trace alone: token_probs, the draft's probability of each token; previous_trees, what was
-    drafted while the previous round was verified, by request id; activities of the draft since the last proposal, on the
-    monotonic clock.
+    tokens: `[batch, k]`, int64; k may be 0. num_drafted: how many of a row's k are real. probs: `[batch, k, vocab]`,
+    the distribution each token was drawn from, or None if every token is a certain guess (and always at temperature 0,
+    where only the tokens count). origins: which path made each row's tokens. cache_hits: was the previous outcome
+    prepared (None: no cache or no previous outcome). For the trace alone: token_probs, the
+    draft's probability of each token; previous_trees, what was drafted while the previous round was verified, by
+    request id; activities of the draft since the last proposal, on
+    the monotonic clock.
     """
 
     tokens: torch.Tensor

@@ -114,11 +114,14 @@ class Recorder:
         return Trace(meta, sorted(self._requests, key=lambda r: r.request_id), list(self._rounds), list(self._prefills))
 
     def _attach_trees(self, proposal: Proposal) -> None:
-        """A tree arrives one round late: it was built while the previous round was verified, and belongs to that round."""
+        """A tree arrives one round late: it was built while the previous round was verified, and belongs to that
+        round.
+        """
         if not proposal.previous_trees or not self._rounds:
             return
         last = self._rounds[-1]
         rows = [
-            dataclasses.replace(row, tree=proposal.previous_trees.get(row.request_id, row.tree)) for row in last.sequences
+            dataclasses.replace(row, tree=proposal.previous_trees.get(row.request_id, row.tree))
+            for row in last.sequences
         ]
         self._rounds[-1] = dataclasses.replace(last, sequences=rows)

@@ -36,7 +36,9 @@ class Resources:
         `auto` takes a child process where the platform allows it and the draft can be loaded there, else a thread.
         """
         if self.draft is None:
-            raise ConfigError("this strategy drafts with a model, and none was given: pass draft=<folder, .gguf file or hub id>")
+            raise ConfigError(
+                "this strategy drafts with a model, and none was given: pass draft=<folder, .gguf file or hub id>"
+            )
         setup = WorkerSetup(
             model=self.draft,
             dtype=self.config.dtype,
@@ -58,7 +60,8 @@ class Resources:
             return ThreadLink(setup.make_worker, threads=setup.threads, start_timeout_s=self.config.timeout_s)
         if not can_fork_off:
             raise ConfigError(
-                "draft_link='process' needs a POSIX system, the CPU, and a draft that can be loaded by name; take 'thread' or 'auto'"
+                "draft_link='process' needs a POSIX system, the CPU, and a draft that can be loaded by name; "
+                "take 'thread' or 'auto'"
             )
         from ssd_lab.engine.process_link import ProcessLink
 

@@ -35,17 +35,18 @@ def table_tensor(block_tables: list[list[int]], device: torch.device) -> torch.T
 
 
 def slots_of(positions: torch.Tensor, tables: torch.Tensor, block_size: int) -> torch.Tensor:
-    """Cache slot of each position `[batch, rows]`; positions outside the table (or negative) fall into block 0, the dump."""
+    """Cache slot of each position `[batch, rows]`; positions outside the table (or negative) fall into block 0, the
+    dump.
+    """
     index = torch.div(positions, block_size, rounding_mode="floor")
     inside = (index >= 0) & (index < tables.shape[1])
     blocks = tables.gather(1, torch.where(inside, index, 0))
     return torch.where(inside, blocks * block_size + positions.remainder(block_size), 0)
 
 
-def causal_step(
-    token_ids: torch.Tensor, starts: list[int], tables: torch.Tensor, block_size: int
-) -> StepInput:
-    """A forward over `token_ids` `[batch, rows]` at positions `starts[b]`, `starts[b] + 1`, ..., each seeing all before it.
+def causal_step(token_ids: torch.Tensor, starts: list[int], tables: torch.Tensor, block_size: int) -> StepInput:
+    """A forward over `token_ids` `[batch, rows]` at positions `starts[b]`, `starts[b] + 1`, ..., each seeing all before
+    it.
 
     A start may be -1 (there is no token before the first): that row's result is meaningless and goes nowhere.
     """

@@ -13,7 +13,8 @@ from ssd_lab.models.step_input import StepInput
 class StepRunner:
     """Runs forwards of one model over its own KV cache, eagerly.
 
-    The phases in `engine/phases/` are written against this class alone: another execution backend (CUDA graphs) is another
+    The phases in `engine/phases/` are written against this class alone: another execution backend (CUDA graphs) is
+    another
     class with the same four members.
     """
 

@@ -21,9 +21,9 @@ class PrefillChunk:
 class Scheduler:
     """Continuous batching: requests enter and leave between any two rounds, first come, first served.
 
-    lookahead: cache positions past the committed tokens that a round may write (the strategy's k). When blocks run out, the
-    sequence that entered last gives up its blocks and goes back to the front of the queue; its tokens are kept and computed
-    again later (or found again by prefix reuse).
+    lookahead: cache positions past the committed tokens that a round may write (the strategy's k). When blocks run out,
+    the sequence that entered last gives up its blocks and goes back to the front of the queue; its tokens are kept and
+    computed again later (or found again by prefix reuse).
     """
 
     def __init__(self, blocks: BlockManager, *, max_batch: int, max_prefill_tokens: int, lookahead: int) -> None:

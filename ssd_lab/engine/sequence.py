@@ -15,7 +15,8 @@ from ssd_lab.errors import SsdLabError
 class Sequence:
     """A request's tokens, cache blocks and progress.
 
-    Between rounds the KV cache holds at least the first `len(token_ids) - 1` tokens; `num_cached` counts them during prefill.
+    Between rounds the KV cache holds at least the first `len(token_ids) - 1` tokens; `num_cached` counts them during
+    prefill.
     """
 
     request_id: int

@@ -13,12 +13,14 @@ class StepInput:
 
     token_ids: `[batch, rows]`, int64.
     positions: `[batch, rows]`, int64; the rotary position of each row.
-    write_slots: `[batch, rows]`, int64; where each row's K/V goes: block * block_size + offset. Slot 0..block_size-1 (block 0)
+    write_slots: `[batch, rows]`, int64; where each row's K/V goes: block * block_size + offset. Slot 0..block_size-1
+    (block 0)
         is a dump for padding rows and is never read.
     block_tables: `[batch, max_blocks]`, int64; block of each cache position, padded with block 0.
-    prefix_lengths: `[batch, rows]`, int64; row sees cache positions 0 .. prefix_length - 1 (its own included for a plain causal row).
-    context_length: the largest cache position that any row sees, plus one, as a Python int (no device read needed).
-    ancestors: `[batch, rows, depth]`, int64, or None; further cache positions a row sees (tree branches), padded with -1.
+    prefix_lengths: `[batch, rows]`, int64; row sees cache positions 0 .. prefix_length - 1 (its own included for a
+    plain causal row). context_length: the largest cache position that any row sees, plus one, as a Python int (no
+    device read needed). ancestors: `[batch, rows, depth]`, int64, or None; further cache positions a row sees (tree
+    branches), padded with -1.
         Positions index the block table as the prefix does.
     """
 

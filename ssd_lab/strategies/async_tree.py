@@ -1,9 +1,9 @@
 """Asynchronous tree speculation (Saguaro, arXiv 2603.03251).
 
-While the target verifies k draft tokens, the draft prepares k more for each of the likeliest outcomes (accepted length, recovery
-token). If the real outcome is among them (a hit) the next round starts at once; if not, the fallback drafts for the missed
-sequences alone. Differs from the reference system: at temperature > 0 every path, hit or miss, is verified against the
-distribution its tokens were drawn from, so the text follows the target's distribution.
+While the target verifies k draft tokens, the draft prepares k more for each of the likeliest outcomes (accepted length,
+recovery token). If the real outcome is among them (a hit) the next round starts at once; if not, the fallback drafts
+for the missed sequences alone. Differs from the reference system: at temperature > 0 every path, hit or miss, is
+verified against the distribution its tokens were drawn from, so the text follows the target's distribution.
 """
 
 from __future__ import annotations
@@ -28,14 +28,16 @@ class AsyncTree(StrategyConfig):
     needs_draft: ClassVar[bool] = True
     overlaps: ClassVar[bool] = True
 
-    k: int = Field(6, ge=1, le=32, description="lookahead: draft tokens verified in one round; the tree is k steps deep")
+    k: int = Field(
+        6, ge=1, le=32, description="lookahead: draft tokens verified in one round; the tree is k steps deep"
+    )
     f: int | None = Field(
         None, ge=1, le=64, description="fan-out: outcomes prepared at each accepted length (3 if no fan_out is given)"
     )
     fan_out: FanOut | None = Field(None, description="a fan-out schedule instead of f")
     fallback: Literal["jit", "fast"] = Field(
         "jit",
-        description="what answers a miss: jit drafts now while the target waits; fast reuses a prepared branch, at no cost",
+        description="what answers a miss: jit drafts now while the target waits; fast reuses a prepared branch",
     )
 
     @model_validator(mode="after")

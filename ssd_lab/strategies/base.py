@@ -43,8 +43,8 @@ class StrategyConfig(BaseModel, ABC):
 class Context:
     """One sequence as a simple strategy sees it.
 
-    token_ids: prompt and text so far. num_prompt: how many of them are the prompt. memory: a dictionary of the strategy's own
-    for this request, kept between rounds.
+    token_ids: prompt and text so far. num_prompt: how many of them are the prompt. memory: a dictionary of the
+    strategy's own for this request, kept between rounds.
     """
 
     request_id: int
@@ -119,12 +119,16 @@ class SequenceProposer(Proposer):
         draft = returned if isinstance(returned, Draft) else Draft(returned)
         name, limit = self._strategy.strategy_name, self._strategy.lookahead
         if not isinstance(draft.tokens, SequenceABC) or isinstance(draft.tokens, str):
-            raise ProposerError(f"{name}.draft returned {type(returned).__name__}; return a Draft or a list of token ids")
+            raise ProposerError(
+                f"{name}.draft returned {type(returned).__name__}; return a Draft or a list of token ids"
+            )
         if len(draft.tokens) > limit:
             raise ProposerError(f"{name}.draft returned {len(draft.tokens)} tokens; its lookahead is {limit}")
         wrong = [t for t in draft.tokens if not isinstance(t, int) or not 0 <= t < self._vocab_size]
         if wrong:
-            raise ProposerError(f"{name}.draft returned {wrong[:3]!r}; token ids are ints from 0 to {self._vocab_size - 1}")
+            raise ProposerError(
+                f"{name}.draft returned {wrong[:3]!r}; token ids are ints from 0 to {self._vocab_size - 1}"
+            )
         if draft.probs is not None:
             self._check_probs(name, draft, draft.probs)
         return draft

@@ -39,7 +39,9 @@ class Explicit(Schedule):
 
     kind: Literal["explicit"] = "explicit"
     hit: Counts = Field(description="k + 1 numbers, for rounds that began with a hit")
-    miss: Counts | None = Field(None, description="k + 1 numbers with the same sum, for rounds that began with the fallback")
+    miss: Counts | None = Field(
+        None, description="k + 1 numbers with the same sum, for rounds that began with the fallback"
+    )
 
     @model_validator(mode="after")
     def _equal_sums(self) -> Explicit:
@@ -47,8 +49,8 @@ class Explicit(Schedule):
             raise ValueError("the fan-out lists are all zeros: prepare at least one branch")
         if self.miss is not None and sum(self.miss) != sum(self.hit):
             raise ValueError(
-                f"hit sums to {sum(self.hit)} and miss to {sum(self.miss)}; both are decoded by the same number of branches, "
-                "so make the sums equal"
+                f"hit sums to {sum(self.hit)} and miss to {sum(self.miss)}; both are decoded by the same number of "
+                "branches, so make the sums equal"
             )
         return self
 
@@ -69,6 +71,6 @@ def check_lengths(schedule: Schedule, k: int) -> None:
     for name, counts in (("hit", schedule.after_hit(k)), ("miss", schedule.after_miss(k))):
         if len(counts) != k + 1:
             raise ValueError(
-                f"the fan-out list for {name} rounds has {len(counts)} numbers; k = {k} needs k + 1 = {k + 1}, one for each "
-                f"accepted length 0..{k}"
+                f"the fan-out list for {name} rounds has {len(counts)} numbers; k = {k} needs k + 1 = {k + 1}, one for "
+                f"each accepted length 0..{k}"
             )

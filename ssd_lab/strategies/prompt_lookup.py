@@ -1,7 +1,7 @@
 """Prompt lookup: guess that what followed the last few tokens before follows them again.
 
-After A. Saxena, "Prompt Lookup Decoding" (github apoorvumang/prompt-lookup-decoding, 2023). Written against the public interface
-only (`ssd_lab.register_strategy`, `SequenceStrategy`, `Context`), as the example of a strategy of one's own.
+After A. Saxena, "Prompt Lookup Decoding" (github apoorvumang/prompt-lookup-decoding, 2023). Written against the public
+interface only (`ssd_lab.register_strategy`, `SequenceStrategy`, `Context`), as the example of a strategy of one's own.
 """
 
 from __future__ import annotations
@@ -15,13 +15,17 @@ from ssd_lab.strategies import Context, SequenceStrategy, register_strategy
 
 @register_strategy
 class PromptLookup(SequenceStrategy):
-    """Drafts the tokens that followed the latest earlier occurrence of the text's last n-gram. No model, certain guesses."""
+    """Drafts the tokens that followed the latest earlier occurrence of the text's last n-gram. No model, certain
+    guesses.
+    """
 
     strategy_name: ClassVar[str] = "prompt_lookup"
 
     k: int = Field(6, ge=1, le=32, description="lookahead: the most tokens to guess in a round")
     longest: int = Field(3, ge=1, le=16, description="longest n-gram looked for; longer ones are tried first")
-    shortest: int = Field(1, ge=1, le=16, description="shortest n-gram looked for; short ones match often and err often")
+    shortest: int = Field(
+        1, ge=1, le=16, description="shortest n-gram looked for; short ones match often and err often"
+    )
 
     @property
     def lookahead(self) -> int:

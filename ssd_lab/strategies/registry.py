@@ -25,7 +25,8 @@ class Registry:
         self._searched_packages = False
 
     def register(self, strategy: Strategy) -> Strategy:
-        """Add a strategy class under its `strategy_name`; use as a decorator. Another class of the same name is refused.
+        """Add a strategy class under its `strategy_name`; use as a decorator. Another class of the same name is
+        refused.
 
         Defining the same class again (a notebook cell run twice) replaces it.
         """
@@ -34,7 +35,9 @@ class Registry:
             raise ConfigError(f"{strategy!r} is no strategy: derive from StrategyConfig and set strategy_name")
         known = self._classes.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (strategy.__module__, strategy.__qualname__):
-            raise ConfigError(f"a strategy named {name!r} is registered already ({known.__module__}.{known.__qualname__})")
+            raise ConfigError(
+                f"a strategy named {name!r} is registered already ({known.__module__}.{known.__qualname__})"
+            )
         self._classes[name] = strategy
         return strategy
 
@@ -49,11 +52,14 @@ class Registry:
     def config(self, strategy: str | StrategyConfig | type[StrategyConfig], fields: dict[str, Any]) -> StrategyConfig:
         """The strategy's config with these fields.
 
-        Raises UnknownStrategyError with the nearest names, or ConfigError that says which field is wrong and what is allowed.
+        Raises UnknownStrategyError with the nearest names, or ConfigError that says which field is wrong and what is
+        allowed.
         """
         if isinstance(strategy, StrategyConfig):
             if fields:
-                raise ConfigError(f"{sorted(fields)} were given beside a ready {type(strategy).__name__}: set them in it")
+                raise ConfigError(
+                    f"{sorted(fields)} were given beside a ready {type(strategy).__name__}: set them in it"
+                )
             return strategy
         found = strategy if isinstance(strategy, type) else self._find(strategy)
         try:
@@ -80,7 +86,9 @@ def _explain(strategy: type[StrategyConfig], error: ValidationError) -> str:
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             parts.append(f"unknown field {place!r}{hint}; its fields are {', '.join(strategy.model_fields) or 'none'}")
         else:
-            parts.append(f"{place}={json.dumps(problem['input'], default=str)}: {problem['msg'].removeprefix('Value error, ')}")
+            parts.append(
+                f"{place}={json.dumps(problem['input'], default=str)}: {problem['msg'].removeprefix('Value error, ')}"
+            )
     return f"{strategy.strategy_name}: " + "; ".join(parts)
 
 

@@ -20,7 +20,9 @@ class SyncChain(StrategyConfig):
     strategy_name: ClassVar[str] = "sync_chain"
     needs_draft: ClassVar[bool] = True
 
-    k: int = Field(6, ge=1, le=32, description="lookahead: draft tokens verified in one round; each costs one draft step")
+    k: int = Field(
+        6, ge=1, le=32, description="lookahead: draft tokens verified in one round; each costs one draft step"
+    )
 
     @property
     def lookahead(self) -> int:

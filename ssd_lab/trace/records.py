@@ -13,8 +13,9 @@ SCHEMA_VERSION = 1
 class TreeRecord:
     """A draft tree as flat arrays: node i holds `tokens[i]`, drawn with `draft_probs[i]` after node `parents[i]`.
 
-    Parent -1 is the last committed token. For `async_tree` the first k nodes are the chain under verification, then come the
-    branches: a candidate recovery token (its probability under the draft) and its k draft tokens, branch after branch.
+    Parent -1 is the last committed token. For `async_tree` the first k nodes are the chain under verification, then
+    come the branches: a candidate recovery token (its probability under the draft) and its k draft tokens, branch after
+    branch.
     """
 
     tokens: list[int]
@@ -26,12 +27,13 @@ class TreeRecord:
 class SequenceRound:
     """What happened to one sequence in one round.
 
-    position: committed tokens before the round. draft_probs / target_probs: probability of each draft token under either model
-    (softmax at the request's temperature, at temperature 0 the plain softmax). num_accepted: 0..len(draft_tokens).
-    recovery_token: the target's own token after the accepted ones. num_emitted: tokens that entered the text (fewer than
-    num_accepted + 1 if a stop came first). origin: which path made the draft tokens (`draft`, `hit`, `jit`, `fast`, `custom`,
-    `none`). cache_hit: was the outcome of the previous round in the speculation cache (None where there is no cache or no
-    previous round). tree: what was drafted while this round was verified, or the tree that was verified.
+    position: committed tokens before the round. draft_probs / target_probs: probability of each draft token under
+    either model (softmax at the request's temperature, at temperature 0 the plain softmax). num_accepted:
+    0..len(draft_tokens). recovery_token: the target's own token after the accepted ones. num_emitted: tokens that
+    entered the text (fewer than num_accepted + 1 if a stop came first). origin: which path made the draft tokens
+    (`draft`, `hit`, `jit`, `fast`, `custom`, `none`). cache_hit: was the outcome of the previous round in the
+    speculation cache (None where there is no cache or no previous round). tree: what was drafted while this round was
+    verified, or the tree that was verified.
     """
 
     request_id: int
@@ -50,7 +52,9 @@ class SequenceRound:
 
 @dataclass(frozen=True)
 class Activity:
-    """A span of work or waiting on one lane (`target`, `draft`, `link`), in seconds of the run's clock (0 at its start)."""
+    """A span of work or waiting on one lane (`target`, `draft`, `link`), in seconds of the run's clock (0 at its
+    start).
+    """
 
     lane: str
     name: str

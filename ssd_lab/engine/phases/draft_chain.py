@@ -30,10 +30,10 @@ class Drafted:
         )
 
 
-def choose(
-    logits: torch.Tensor, sampling: SamplingBatch, uniforms: torch.Tensor | None, *, record: bool
-) -> Drafted:
-    """Draw one token a row from the draft's logits `[batch, rows, vocab]`; tokens and token_probs are `[batch, rows]`."""
+def choose(logits: torch.Tensor, sampling: SamplingBatch, uniforms: torch.Tensor | None, *, record: bool) -> Drafted:
+    """Draw one token a row from the draft's logits `[batch, rows, vocab]`; tokens and token_probs are `[batch,
+    rows]`.
+    """
     if uniforms is None:
         tokens = logits.argmax(-1)
         probs = torch.softmax(logits, -1) if record else None
@@ -46,8 +46,8 @@ def choose(
 def draft_chain(runner: StepRunner, rows: RowBatch, k: int, *, record: bool) -> Drafted:
     """Draft k tokens after the committed ones.
 
-    The first forward feeds the last two committed tokens: after a round in which all k were accepted the draft has not seen the
-    last of them, and feeding a token again writes the same K/V again.
+    The first forward feeds the last two committed tokens: after a round in which all k were accepted the draft has not
+    seen the last of them, and feeding a token again writes the same K/V again.
     """
     device = runner.device
     tables = table_tensor(rows.block_tables, device)

@@ -1,4 +1,6 @@
-"""Draft tree: while the target verifies k tokens, prepare k more for each of the likeliest outcomes (arXiv 2603.03251)."""
+"""Draft tree: while the target verifies k tokens, prepare k more for each of the likeliest outcomes (arXiv
+2603.03251).
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,9 @@ from ssd_lab.models.step_input import StepInput
 class DraftTree:
     """Branches prepared for the rows of a round.
 
-    prefixes, recovery_tokens `[batch, branches]`: the outcome (accepted length, recovery token) that each branch assumes.
-    recovery_probs `[batch, branches]`: the draft's probability of that token. drafted: the branches' continuations, with
-    tokens and token_probs `[batch, branches, k]` and probs `[batch, branches, k, vocab]`.
+    prefixes, recovery_tokens `[batch, branches]`: the outcome (accepted length, recovery token) that each branch
+    assumes. recovery_probs `[batch, branches]`: the draft's probability of that token. drafted: the branches'
+    continuations, with tokens and token_probs `[batch, branches, k]` and probs `[batch, branches, k, vocab]`.
     """
 
     prefixes: torch.Tensor
@@ -41,11 +43,11 @@ def draft_tree(
 ) -> DraftTree:
     """Extend the draft's cache over the k tokens under verification, fork, and decode all branches k steps in parallel.
 
-    Args: draft_tokens `[batch, k]`, what the target verifies; prefixes, ranks `[batch, branches]`, which outcomes to prepare
-    (all rows the same number of branches); scratch_tables: for each row, blocks that hold branches * k positions.
+    Args: draft_tokens `[batch, k]`, what the target verifies; prefixes, ranks `[batch, branches]`, which outcomes to
+    prepare (all rows the same number of branches); scratch_tables: for each row, blocks of branches * k positions.
 
-    A branch at accepted length a sees the committed tokens, the first a draft tokens and itself. Its K/V goes to the scratch
-    blocks, which stand behind the sequence's own blocks in the table and are laid out step after step.
+    A branch at accepted length a sees the committed tokens, the first a draft tokens and itself. Its K/V goes to the
+    scratch blocks, which stand behind the sequence's own blocks in the table and are laid out step after step.
     """
     device, block_size = runner.device, runner.block_size
     batch, k = draft_tokens.shape

@@ -16,10 +16,11 @@ from ssd_lab.engine.runner import StepRunner
 
 @dataclass(frozen=True)
 class Verified:
-    """A round's outcome on the host. logits stay on the device `[batch, k + 1, vocab]` for whoever asks for log-probabilities.
+    """A round's outcome on the host. logits stay on the device `[batch, k + 1, vocab]` for whoever asks for
+    log-probabilities.
 
-    target_probs, recovery_probs: the target's probability of each draft token and of the recovery token (None unless recorded).
-    finite: False for a row whose logits hold NaN or infinity.
+    target_probs, recovery_probs: the target's probability of each draft token and of the recovery token (None unless
+    recorded). finite: False for a row whose logits hold NaN or infinity.
     """
 
     num_accepted: list[int]
@@ -47,12 +48,10 @@ def verify(runner: StepRunner, rows: RowBatch, proposal: Proposal, *, record: bo
         outcome = _accept_sampled(probs, draft_tokens, num_drafted, rows, proposal)
     finite = torch.isfinite(logits.sum(-1)).all(-1)
     # the round's one read from the device
-    num_accepted, recovery_tokens, finite_rows = (
-        torch.stack([outcome.num_accepted, outcome.recovery_token, finite.long()]).tolist()
-    )
-    target_probs, recovery_probs = (
-        _probabilities(logits, probs, draft_tokens, outcome) if record else (None, None)
-    )
+    num_accepted, recovery_tokens, finite_rows = torch.stack(
+        [outcome.num_accepted, outcome.recovery_token, finite.long()]
+    ).tolist()
+    target_probs, recovery_probs = _probabilities(logits, probs, draft_tokens, outcome) if record else (None, None)
     return Verified(num_accepted, recovery_tokens, logits, [bool(f) for f in finite_rows], target_probs, recovery_probs)
 
 
@@ -79,7 +78,9 @@ def _accept_sampled(
 def _probabilities(
     logits: torch.Tensor, probs: torch.Tensor | None, draft_tokens: torch.Tensor, outcome: Outcome
 ) -> tuple[list[list[float]], list[float]]:
-    """Target probabilities of the draft tokens and of the recovery token, under what was sampled from (greedy: softmax)."""
+    """Target probabilities of the draft tokens and of the recovery token, under what was sampled from (greedy:
+    softmax).
+    """
     if probs is None:
         probs = torch.softmax(logits, -1)
     drafted = probs[:, :-1].gather(-1, draft_tokens.unsqueeze(-1)).squeeze(-1)
