@@ -1,0 +1,138 @@
+"""The virtual clock: what each round costs on a machine, and which phase the time went to."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ssd_lab.simulate.hardware import HardwareProfile
+from ssd_lab.simulate.workload import ReplayRow, Workload
+from ssd_lab.trace import Activity
+
+MissCost = Literal["paper", "full"]
+CAUSES = ("verify", "draft", "wait for draft", "fallback", "link", "overhead")
+
+
+@dataclass(frozen=True)
+class SimulatedRound:
+    """One round on the virtual clock, in seconds. activities: spans on the lanes target, draft and link."""
+
+    index: int
+    start_s: float
+    end_s: float
+    emitted: int
+    hits: int
+    misses: int
+    activities: tuple[Activity, ...]
+
+
+class RoundBuilder:
+    """Lays spans one after the other and adds up what each cause took."""
+
+    def __init__(self, start_s: float, causes: dict[str, float]) -> None:
+        self.now_s = start_s
+        self.activities: list[Activity] = []
+        self._causes = causes
+
+    def add(self, cause: str, lane: str, duration_s: float) -> None:
+        """A span on the critical path: the round is longer by it."""
+        if duration_s > 0:
+            self.activities.append(Activity(lane, cause, self.now_s, self.now_s + duration_s))
+            self._causes[cause] += duration_s
+            self.now_s += duration_s
+
+    def beside(self, name: str, lane: str, duration_s: float) -> None:
+        """A span that starts now on another lane and holds nothing up."""
+        if duration_s > 0:
+            self.activities.append(Activity(lane, name, self.now_s, self.now_s + duration_s))
+
+
+def replay(
+    workload: Workload, profile: HardwareProfile, miss_cost: MissCost
+) -> tuple[list[SimulatedRound], dict[str, float]]:
+    """Time every round; returns the rounds and the seconds on the critical path by cause.
+
+    miss_cost: `paper` charges a missed round verify + fallback (Theorem 7 and Corollary 16 of arXiv 2603.03251), `full`
+    lets it wait for the next tree as well, max(verify, tree) + fallback; they differ only where the tree is slower than
+    verification.
+    """
+    causes: dict[str, float] = defaultdict(float)
+    rounds: list[SimulatedRound] = []
+    now_s = 0.0
+    for index, rows in enumerate(workload.rounds):
+        builder = RoundBuilder(now_s, causes)
+        if workload.strategy == "async":
+            _async_round(builder, rows, profile, miss_cost)
+        elif workload.strategy == "sync":
+            _sync_round(builder, rows, profile)
+        else:
+            _verify_only_round(builder, rows, profile)
+        builder.add("overhead", "target", profile.overhead_s)
+        hits, misses = sum(row.hit is True for row in rows), sum(row.hit is False for row in rows)
+        emitted = sum(row.emitted for row in rows)
+        rounds.append(SimulatedRound(index, now_s, builder.now_s, emitted, hits, misses, tuple(builder.activities)))
+        now_s = builder.now_s
+    return rounds, {cause: causes[cause] for cause in CAUSES}
+
+
+def autoregressive_time_s(workload: Workload, step_s: Callable[[int], float]) -> float:
+    """Seconds to emit the same tokens by steps of `step_s(sequences)` seconds, in as many slots as the largest batch.
+
+    Sequences enter in the order in which they appear, one as soon as another has finished.
+    """
+    tokens: dict[int, int] = defaultdict(int)
+    for rows in workload.rounds:
+        for row in rows:
+            tokens[row.sequence] += row.emitted
+    waiting = [count for count in tokens.values() if count > 0]
+    slots = max((len(rows) for rows in workload.rounds), default=0)
+    if workload.steady:
+        return sum(waiting) / slots * step_s(slots)
+    time_s, step = 0.0, 0
+    running: list[int] = []  # steps at which the running sequences end
+    queue = iter(waiting)
+    while True:
+        while len(running) < slots and (count := next(queue, None)) is not None:
+            heapq.heappush(running, step + count)
+        if not running:
+            return time_s
+        end = running[0]
+        time_s += (end - step) * step_s(len(running))
+        step = end
+        while running and running[0] == end:
+            heapq.heappop(running)
+
+
+def _verify_only_round(builder: RoundBuilder, rows: Sequence[ReplayRow], profile: HardwareProfile) -> None:
+    """Proposals that cost no model time (n-grams, scripts)."""
+    builder.add("verify", "target", profile.verify_s.at(sum(row.verify_rows for row in rows)))
+
+
+def _sync_round(builder: RoundBuilder, rows: Sequence[ReplayRow], profile: HardwareProfile) -> None:
+    builder.add("draft", "draft", _chain_s(rows, profile))
+    _verify_only_round(builder, rows, profile)
+
+
+def _async_round(
+    builder: RoundBuilder, rows: Sequence[ReplayRow], profile: HardwareProfile, miss_cost: MissCost
+) -> None:
+    missed = [row for row in rows if row.hit is not True]
+    verify_s = profile.verify_s.at(sum(row.verify_rows for row in rows))
+    tree_s = max((row.steps for row in rows), default=0) * profile.draft_tree_step_s.at(sum(r.branches for r in rows))
+    builder.add("link", "link", profile.link_s)
+    if missed:
+        just_in_time = _chain_s([row for row in missed if row.fallback == "jit"], profile)
+        fast_s = profile.fast_fallback_s if any(row.fallback == "fast" for row in missed) else 0.0
+        builder.add("fallback", "draft", just_in_time + fast_s)
+    waited_s = 0.0 if missed and miss_cost == "paper" else max(0.0, tree_s - verify_s)
+    builder.beside("tree", "draft", min(tree_s, verify_s + waited_s))
+    builder.add("verify", "target", verify_s)
+    builder.add("wait for draft", "target", waited_s)
+
+
+def _chain_s(rows: Sequence[ReplayRow], profile: HardwareProfile) -> float:
+    """The draft's chain for these rows: as many steps as the longest, each over all of them."""
+    return max(row.steps for row in rows) * profile.draft_step_s.at(len(rows)) if rows else 0.0

@@ -1,0 +1,103 @@
+"""What one forward costs on a machine: profiles as data, so that rounds recorded anywhere can be timed there."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ssd_lab.errors import ConfigError
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AffineTime(_Frozen):
+    """`base_s + per_row_s * rows`, in seconds."""
+
+    kind: Literal["affine"] = "affine"
+    base_s: Seconds
+    per_row_s: Seconds = 0.0
+
+    def at(self, rows: int) -> float:
+        """Seconds of one forward over `rows` rows."""
+        return self.base_s + self.per_row_s * rows
+
+
+class TableTime(_Frozen):
+    """Measured points, linear between them; below the first its time, above the last the last slope goes on."""
+
+    kind: Literal["table"] = "table"
+    rows: tuple[int, ...] = Field(min_length=1)
+    seconds: tuple[Seconds, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_points(self) -> TableTime:
+        if len(self.rows) != len(self.seconds):
+            raise ValueError(f"{len(self.rows)} rows but {len(self.seconds)} seconds: one time for each row count")
+        if any(b <= a for a, b in zip(self.rows, self.rows[1:], strict=False)):
+            raise ValueError(f"rows {self.rows} must increase")
+        return self
+
+    def at(self, rows: int) -> float:
+        """Seconds of one forward over `rows` rows."""
+        if rows <= self.rows[0] or len(self.rows) == 1:
+            return self.seconds[0]
+        high = min(bisect_left(self.rows, rows), len(self.rows) - 1)
+        slope = (self.seconds[high] - self.seconds[high - 1]) / (self.rows[high] - self.rows[high - 1])
+        return max(0.0, self.seconds[high - 1] + slope * (rows - self.rows[high - 1]))
+
+
+def _constant_time(value: Any) -> Any:
+    """A plain number is a time that does not depend on the rows."""
+    return {"kind": "affine", "base_s": value} if isinstance(value, int | float) else value
+
+
+TimeModel = Annotated[AffineTime | TableTime, Field(discriminator="kind"), BeforeValidator(_constant_time)]
+
+
+class HardwareProfile(_Frozen):
+    """Times in seconds of the phases of a round on one machine, for one pair of models."""
+
+    name: str = Field(description="how the profile is asked for and shown")
+    source: str = Field(description="where the numbers come from")
+    caveats: tuple[str, ...] = Field(
+        (), description="what the numbers cannot be trusted for; repeated with every result"
+    )
+    verify_s: TimeModel = Field(description="one target forward, by rows: batch * (draft tokens + 1)")
+    draft_step_s: TimeModel = Field(description="one step of the draft's chain, by sequences")
+    draft_tree_step_s: TimeModel = Field(
+        description="one step of the draft over all branches, by branches of the batch"
+    )
+    autoregressive_step_s: TimeModel | None = Field(
+        default=None, description="one autoregressive step, by sequences; absent: the target forward over as many rows"
+    )
+    fast_fallback_s: Seconds = Field(
+        default=0.0, description="what a `fast` fallback costs; `jit` costs k steps of the chain"
+    )
+    link_s: Seconds = Field(default=0.0, description="outcome there and speculation back, each async round")
+    overhead_s: Seconds = Field(default=0.0, description="host time of each round that nothing hides")
+
+    def autoregressive_s(self, sequences: int) -> float:
+        """Seconds of one autoregressive step, overhead included."""
+        return (self.autoregressive_step_s or self.verify_s).at(sequences) + self.overhead_s
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write as JSON."""
+        Path(path).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> HardwareProfile:
+        """Read what `save` wrote; raises ConfigError if it is missing or not a profile."""
+        try:
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"no hardware profile at {path}: {error}") from error
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not a hardware profile: {error}") from error

@@ -1,0 +1,117 @@
+"""Rounds on another machine's clock: the entry point and its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any, get_args
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.simulate.clock import MissCost, SimulatedRound, autoregressive_time_s, replay
+from ssd_lab.simulate.hardware import HardwareProfile
+from ssd_lab.simulate.published import PUBLISHED_70B, find_profile
+from ssd_lab.simulate.workload import Rates, Strategy, Workload, with_strategy, workload_of_trace
+from ssd_lab.trace import Trace
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """What the rounds would cost there. Times in seconds of the virtual clock; nothing here was measured.
+
+    tokens_per_second: of the whole batch. tokens_per_round: emitted, per sequence. hit_rate: None without lookups.
+    speedup: over the machine's own autoregressive decoding of the same tokens. conservative_speedup: over the faster of
+    that and a decoder whose step costs one verification, so never more than tokens per round. time_by_cause: seconds on
+    the critical path.
+    """
+
+    hardware: str
+    source: str
+    strategy: str
+    num_tokens: int
+    time_s: float
+    tokens_per_second: float
+    tokens_per_second_per_sequence: float
+    tokens_per_round: float
+    hit_rate: float | None
+    autoregressive_tokens_per_second: float
+    speedup: float
+    conservative_speedup: float
+    time_by_cause: dict[str, float]
+    caveats: tuple[str, ...]
+    rounds: tuple[SimulatedRound, ...] = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data without the rounds, ready for JSON, marked as simulated."""
+        numbers = {name: value for name, value in vars(self).items() if name != "rounds"}
+        return {"simulated": True, **numbers, "caveats": list(self.caveats)}
+
+    def __str__(self) -> str:
+        hits = "" if self.hit_rate is None else f", {self.hit_rate:.0%} hits"
+        return (
+            f"simulated on {self.hardware}: {self.strategy}, {self.tokens_per_second:.1f} tokens/s, "
+            f"{self.speedup:.2f}x autoregressive, {self.tokens_per_round:.2f} tokens per round{hits}"
+        )
+
+
+def simulate(
+    trace_or_rates: Trace | Rates,
+    hardware: str | PathLike[str] | HardwareProfile = PUBLISHED_70B.name,
+    *,
+    strategy: Strategy | None = None,
+    hit_rate: float | None = None,
+    miss_cost: MissCost = "paper",
+    seed: int = 0,
+) -> Simulation:
+    """Time recorded or drawn rounds on a machine's virtual clock.
+
+    hardware: a published profile's name, a saved profile's path, or a profile. strategy: replay the same accepted
+    lengths as `autoregressive`, `sync`, `async` or `free` (drafting costs nothing); None: as recorded. hit_rate: needed
+    for `async` if the rounds had no cache. miss_cost: `paper` or `full`, see `clock.replay`. Raises ConfigError for
+    anything not allowed.
+    """
+    if miss_cost not in get_args(MissCost):
+        raise ConfigError(f"miss_cost is {miss_cost!r}; allowed: {', '.join(get_args(MissCost))}")
+    profile = find_profile(hardware)
+    if isinstance(trace_or_rates, Trace):
+        workload = workload_of_trace(trace_or_rates)
+    elif isinstance(trace_or_rates, Rates):
+        workload = trace_or_rates.workload()
+    else:
+        raise ConfigError(f"simulate takes a Trace or Rates, not {type(trace_or_rates).__name__}; a run's is run.trace")
+    return _simulate(with_strategy(workload, strategy, hit_rate, seed), profile, miss_cost)
+
+
+def _simulate(workload: Workload, profile: HardwareProfile, miss_cost: MissCost) -> Simulation:
+    rows = [row for round_rows in workload.rounds for row in round_rows]
+    num_tokens = sum(row.emitted for row in rows)
+    base_s = autoregressive_time_s(workload, profile.autoregressive_s)
+    verify_s = autoregressive_time_s(workload, lambda batch: profile.verify_s.at(batch) + profile.overhead_s)
+    if workload.strategy == "autoregressive":
+        causes, time_s = {"verify": base_s}, base_s
+        rounds: list[SimulatedRound] = []
+        tokens_per_round = 1.0
+    else:
+        rounds, causes = replay(workload, profile, miss_cost)
+        time_s = rounds[-1].end_s
+        tokens_per_round = num_tokens / len(rows)
+    if not num_tokens or time_s <= 0:
+        raise ConfigError(f"nothing to time: {num_tokens} tokens in {time_s} s on {profile.name}")
+    lookups = [row.hit for row in rows if row.hit is not None] if workload.strategy == "async" else []
+    per_second = num_tokens / time_s
+    return Simulation(
+        hardware=profile.name,
+        source=profile.source,
+        strategy=workload.strategy,
+        num_tokens=num_tokens,
+        time_s=time_s,
+        tokens_per_second=per_second,
+        tokens_per_second_per_sequence=per_second * len(workload.rounds) / len(rows),
+        tokens_per_round=tokens_per_round,
+        hit_rate=sum(lookups) / len(lookups) if lookups else None,
+        autoregressive_tokens_per_second=num_tokens / base_s,
+        speedup=base_s / time_s,
+        conservative_speedup=min(base_s, verify_s) / time_s,
+        time_by_cause=causes,
+        caveats=profile.caveats + workload.caveats,
+        rounds=tuple(rounds),
+    )
