@@ -1,0 +1,194 @@
+"""What a run hands back: texts, numbers and the trace, with displays for notebooks and terminals."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.trace import Metrics, Trace
+from ssd_lab.trace.tables import COMPARISON_COLUMNS, RUN_COLUMNS, Row, html_table, markdown_table, rich_table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ssd_lab.simulate import Simulation
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+_SHOWN_CHARACTERS = 160
+_BASELINE = "autoregressive"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One request's result. error: what went wrong where finish_reason is `error`; tokens made before it are kept."""
+
+    request_id: int
+    prompt: str | None
+    prompt_ids: list[int]
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    logprobs: list[dict[str, Any]] | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON if the log-probabilities are."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, repr=False)
+class RunResult:
+    """A finished run: one output for each prompt, metrics, every round, and the strategy's fields with its `name`."""
+
+    outputs: list[Output]
+    metrics: Metrics
+    trace: Trace
+    strategy: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy's registered name."""
+        return str(self.strategy.get("name", "unknown"))
+
+    def simulated(self, hardware: Any = None, **options: Any) -> Simulation:
+        """These rounds on another machine's virtual clock; arguments and errors as `ssd_lab.simulate`."""
+        from ssd_lab.simulate import PUBLISHED_70B, simulate  # here, because showing a result needs no simulator
+
+        return simulate(self.trace, PUBLISHED_70B if hardware is None else hardware, **options)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Outputs, metrics and strategy as plain data (the trace has its own file format)."""
+        outputs = [output.as_dict() for output in self.outputs]
+        return {"strategy": self.strategy, "metrics": self.metrics.as_dict(), "outputs": outputs}
+
+    def __repr__(self) -> str:
+        return f"{self._first_text()!r}\n{self._line()}"
+
+    __str__ = __repr__
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(Text(self._first_text()), rich_table([self._row()], RUN_COLUMNS, notes=self._notes()))
+
+    def _repr_html_(self) -> str:
+        return html_table([self._row()], RUN_COLUMNS, lead=self._first_text(), notes=self._notes())
+
+    def _row(self) -> Row:
+        return _metrics_row(self.strategy_name, self)
+
+    def _line(self) -> str:
+        shown = RUN_COLUMNS.cells(self._row())
+        parts = [cell if title == "run" else f"{title} {cell}" for title, cell in shown if cell != "-"]
+        return " | ".join([*parts, *self._notes()])
+
+    def _first_text(self) -> str:
+        if not self.outputs:
+            return "(no outputs)"
+        first = self.outputs[0]
+        text = first.text if first.error is None else f"{first.text} [error: {first.error}]"
+        if len(text) > _SHOWN_CHARACTERS:
+            text = text[: _SHOWN_CHARACTERS - 1] + "…"
+        more = len(self.outputs) - 1
+        return f"{text} (+ {more} more)" if more else text
+
+    def _notes(self) -> list[str]:
+        return [] if self.metrics.exact else [f"NOT EXACT: {self.metrics.lossy_reason}"]
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison:
+    """The same prompts under several strategies, by the name each run is shown with.
+
+    Speed-ups and `same_text` refer to the autoregressive run of the comparison; without one they are None.
+    """
+
+    runs: dict[str, RunResult]
+
+    def __getitem__(self, name: str) -> RunResult:
+        if name not in self.runs:
+            raise ConfigError(f"no run {name!r} in this comparison; there are: {', '.join(self.runs) or 'none'}")
+        return self.runs[name]
+
+    @property
+    def baseline(self) -> RunResult | None:
+        """The autoregressive run, if there is one."""
+        return next((run for run in self.runs.values() if run.strategy_name == _BASELINE), self.runs.get(_BASELINE))
+
+    def rows(self) -> list[Row]:
+        """One plain dictionary a run; unknown numbers are None, `simulated_tokens_per_second` was never measured."""
+        baseline = self.baseline
+        return [_metrics_row(name, run) | _against(baseline, run) for name, run in self.runs.items()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {"simulated_hardware": _simulated_hardware(), "rows": self.rows()}
+
+    def to_markdown(self) -> str:
+        """A table for a README or an issue."""
+        return markdown_table(self.rows(), COMPARISON_COLUMNS, notes=self._notes())
+
+    def __repr__(self) -> str:
+        return self.to_markdown()
+
+    __str__ = __repr__
+
+    def __rich__(self) -> RenderableType:
+        return rich_table(self.rows(), COMPARISON_COLUMNS, notes=self._notes())
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows(), COMPARISON_COLUMNS, notes=self._notes())
+
+    def _notes(self) -> list[str]:
+        lossy = [
+            f"NOT EXACT: {name}: {run.metrics.lossy_reason}" for name, run in self.runs.items() if not run.metrics.exact
+        ]
+        return [*lossy, f"simulated: these rounds on the virtual clock of {_simulated_hardware()}, not a measurement"]
+
+
+def _metrics_row(name: str, run: RunResult) -> Row:
+    metrics = run.metrics
+    first_token = metrics.time_to_first_token_s
+    return {
+        "name": name,
+        "strategy": run.strategy_name,
+        "tokens_per_second": metrics.tokens_per_second,
+        "tokens_per_round": metrics.tokens_per_round,
+        "acceptance_rate": metrics.acceptance_rate,
+        "cache_hit_rate": metrics.cache_hit_rate,
+        "time_to_first_token_s": None if first_token is None else first_token.mean,
+        "num_outputs": len(run.outputs),
+        "num_output_tokens": metrics.num_output_tokens,
+        "exact": metrics.exact,
+        "lossy_reason": metrics.lossy_reason,
+    }
+
+
+def _against(baseline: RunResult | None, run: RunResult) -> Row:
+    """What only makes sense beside other runs."""
+    speed, base_speed = run.metrics.tokens_per_second, baseline.metrics.tokens_per_second if baseline else None
+    same_text = None
+    if baseline is not None:
+        pairs = zip(run.outputs, baseline.outputs, strict=False)  # by prompt: request ids are each run's own
+        same_text = sum(ours.token_ids == theirs.token_ids for ours, theirs in pairs)
+    return {
+        "speedup": speed / base_speed if speed and base_speed else None,
+        "same_text": same_text,
+        "simulated_tokens_per_second": _simulated_tokens_per_second(run),
+    }
+
+
+def _simulated_tokens_per_second(run: RunResult) -> float | None:
+    try:
+        return run.simulated().tokens_per_second
+    except ConfigError:  # too little was recorded to replay
+        return None
+
+
+def _simulated_hardware() -> str:
+    from ssd_lab.simulate import PUBLISHED_70B
+
+    return PUBLISHED_70B.name
