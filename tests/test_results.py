@@ -31,8 +31,8 @@ def run_result(name: str, accepted: list[int], *, texts: tuple[str, ...] = ("Hel
     return RunResult(outputs, compute_metrics(trace), trace, {"name": name, "k": k})
 
 
-def terminal(renderable: Any) -> str:
-    console = Console(file=io.StringIO(), width=200)
+def terminal(renderable: Any, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(renderable)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
@@ -110,6 +110,13 @@ def test_a_comparison_has_the_same_cells_in_every_form(comparison: Comparison):
         for cell in ("chain", "3.00x", "1/2", "80%", "simulated", "published-4xh100+1"):
             assert cell in shown
     assert comparison.to_markdown().splitlines()[1].startswith("| --- | ---: |")
+
+
+def test_a_narrow_terminal_gets_one_column_a_run(comparison: Comparison):
+    lines = terminal(comparison, width=60).splitlines()
+    assert any("autoregressive" in line and "chain" in line for line in lines)
+    assert any("tokens/s (simulated)" in line for line in lines)
+    assert all(len(line) <= 60 for line in lines)
 
 
 def test_a_comparison_is_json(comparison: Comparison):

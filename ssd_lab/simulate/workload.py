@@ -178,7 +178,9 @@ def _row_of_record(record: SequenceRound, strategy: Strategy, fan_out: int) -> R
     steps = verify_draft = len(record.draft_tokens)
     branches = fan_out * (steps + 1)
     if record.tree is not None and strategy == "async":
-        branches = max(0, len(record.tree.tokens) - steps) // (steps + 1)
+        # the chain and every branch are runs of parent = previous node; counted like this, because near the end of a text
+        # fewer tokens are verified than the chain has
+        branches = sum(parent != node - 1 for node, parent in enumerate(record.tree.parents))
     elif record.tree is not None:  # the tree itself was verified
         verify_draft = len(record.tree.tokens)
         steps = max(steps, _depth(record.tree))

@@ -1,14 +1,15 @@
-"""Rows of metrics as tables: HTML for notebooks, Markdown for documents, rich for terminals; unknown numbers are `-`."""
+"""Rows of metrics as tables: HTML for notebooks, Markdown for documents, rich for terminals; unknown is `-`."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
 
 Row = dict[str, Any]
 
@@ -116,13 +117,38 @@ def markdown_table(rows: Sequence[Row], columns: Columns, *, notes: Sequence[str
 
 
 def rich_table(rows: Sequence[Row], columns: Columns, *, notes: Sequence[str] = ()) -> RenderableType:
-    """A table for `rich.print`; names and notes are shown as they are, not as markup."""
-    from rich.table import Table
+    """A table for `rich.print`, one line a run, or one column a run where the terminal is too narrow for that.
+
+    Names and notes are shown as they are, not as markup.
+    """
+    from rich.console import Group
     from rich.text import Text
 
-    table = Table(caption=Text("\n".join(notes)) if notes else None, caption_justify="left")
-    for column in columns.columns:
-        table.add_column(column.title, justify="right" if column.number else "left")
-    for row in rows:
-        table.add_row(*(Text(column.cell(row)) for column in columns.columns))
-    return table
+    return Group(_FittingTable([columns.cells(row) for row in rows], columns), *(Text(note) for note in notes))
+
+
+@dataclass(frozen=True)
+class _FittingTable:
+    cells: list[list[tuple[str, str]]]
+    columns: Columns
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = [[column.title for column in self.columns.columns], *([text for _, text in row] for row in self.cells)]
+        borders = 3 * len(self.columns.columns) + 1
+        if sum(max(map(len, texts)) for texts in zip(*lines, strict=True)) + borders <= options.max_width:
+            yield self._table(lines, ["right" if column.number else "left" for column in self.columns.columns])
+        else:
+            turned = [list(texts) for texts in zip(*lines, strict=True)]
+            sides: list[Literal["left", "right"]] = ["right"] * len(turned[0])
+            yield self._table(turned, ["left", *sides[1:]])
+
+    def _table(self, lines: list[list[str]], sides: Sequence[Literal["left", "right"]]) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table()
+        for title, side in zip(lines[0], sides, strict=True):
+            table.add_column(Text(title), justify=side, overflow="fold")
+        for line in lines[1:]:
+            table.add_row(*map(Text, line))
+        return table

@@ -88,8 +88,10 @@ def test_rows_branches_and_sequences_are_charged():
 
 
 def test_branches_come_from_a_recorded_tree():
-    nodes = 3 + 5 * 4  # the chain, then five branches of a recovery token and its three draft tokens
-    tree = TreeRecord([1] * nodes, [-1] * nodes, [1.0] * nodes)
+    parents = [-1, 0, 1]  # the chain, then five branches of a recovery token and its three draft tokens
+    for after in (-1, -1, 0, 1, 2):
+        parents += [after, *range(len(parents), len(parents) + 3)]
+    tree = TreeRecord([1] * 23, parents, [1.0] * 23)
     rounds = [round_record(0, 0, 1, sequence_round(1, origin="hit", cache_hit=True, tree=tree))]
     assert ends(simulate(Trace({}, rounds=rounds), machine(tree=AffineTime(base_s=0, per_row_s=1)))) == [15.0]
 
