@@ -96,7 +96,9 @@ class RunResult:
         return f"{text} (+ {more} more)" if more else text
 
     def _notes(self) -> list[str]:
-        return [] if self.metrics.exact else [f"NOT EXACT: {self.metrics.lossy_reason}"]
+        notes = [] if self.metrics.exact else [f"NOT EXACT: {self.metrics.lossy_reason}"]
+        degraded = self.trace.meta.get("degraded")  # set where a dead draft left only autoregressive decoding
+        return [*notes, f"DEGRADED to autoregressive: {degraded}"] if degraded else notes
 
 
 @dataclass(frozen=True, repr=False)
@@ -143,10 +145,8 @@ class Comparison:
         return html_table(self.rows(), COMPARISON_COLUMNS, notes=self._notes())
 
     def _notes(self) -> list[str]:
-        lossy = [
-            f"NOT EXACT: {name}: {run.metrics.lossy_reason}" for name, run in self.runs.items() if not run.metrics.exact
-        ]
-        return [*lossy, f"simulated: these rounds on the virtual clock of {_simulated_hardware()}, not a measurement"]
+        own = [f"{name}: {note}" for name, run in self.runs.items() for note in run._notes()]
+        return [*own, f"simulated: these rounds on the virtual clock of {_simulated_hardware()}, not a measurement"]
 
 
 def _metrics_row(name: str, run: RunResult) -> Row:

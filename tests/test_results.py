@@ -74,6 +74,10 @@ def test_every_display_says_that_a_run_is_not_exact():
     assert both.rows()[0]["exact"] is False
 
 
+def test_a_run_that_lost_its_draft_says_so():
+    assert "DEGRADED to autoregressive: worker died" in str(run_result("sync_chain", [1], degraded="worker died"))
+
+
 def test_model_text_is_never_terminal_markup():
     assert "[bold]x[/bold]" in terminal(run_result("sync_chain", [1], texts=("[bold]x[/bold]",)))
 

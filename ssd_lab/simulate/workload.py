@@ -135,30 +135,27 @@ def recorded_strategy(rounds: Sequence[RoundRecord]) -> Strategy:
 
 
 def with_strategy(workload: Workload, strategy: Strategy | None, hit_rate: float | None, seed: int) -> Workload:
-    """The same accepted lengths under another strategy; lookups that did not happen are drawn with `hit_rate`.
+    """The same accepted lengths under another strategy; `hit_rate` draws the lookups anew.
 
-    Raises ConfigError if the strategy is unknown, or async is asked for and nothing says which lookups would hit.
+    Raises ConfigError if the strategy is unknown, has no draft tokens to work with, or does not fit `hit_rate`.
     """
     strategy = strategy or workload.strategy
     if strategy not in get_args(Strategy):
         raise ConfigError(f"strategy is {strategy!r}; the simulator knows {', '.join(get_args(Strategy))}")
-    if hit_rate is not None and not 0 <= hit_rate <= 1:
-        raise ConfigError(f"hit_rate is {hit_rate}; it is a probability, 0 to 1")
-    caveats = workload.caveats
-    rounds = workload.rounds
-    if strategy == "async" and workload.strategy != "async":
-        if hit_rate is None:
-            raise ConfigError(
-                "these rounds had no speculation cache: give hit_rate= to simulate async, e.g. hit_rate=0.85"
-            )
-        rounds = _with_drawn_hits(rounds, hit_rate, random.Random(seed))
-        caveats += ("hits were drawn, not recorded",)
+    if hit_rate is not None and not (strategy == "async" and 0 <= hit_rate <= 1):
+        raise ConfigError(f"hit_rate is {hit_rate} for {strategy}; it is a probability, 0 to 1, and for async alone")
     if strategy in ("sync", "async") and workload.strategy == "autoregressive":
         raise ConfigError(
             f"these rounds have no draft tokens, so nothing is known of {strategy}: record a speculative run"
         )
-    if strategy != "async" and any(row.fallback == "fast" for rows in rounds for row in rows):
-        caveats += ("rounds after a miss keep the accepted lengths of the fast fallback's tokens",)
+    if strategy == "async" and workload.strategy != "async" and hit_rate is None:
+        raise ConfigError("these rounds had no cache: give hit_rate= to simulate async, e.g. hit_rate=0.85")
+    rounds, caveats = workload.rounds, workload.caveats
+    if hit_rate is not None:
+        rounds = _with_drawn_hits(rounds, hit_rate, random.Random(seed))
+        caveats += ("hits were drawn, not recorded",)
+    if (strategy != "async" or hit_rate is not None) and any(row.fallback == "fast" for rows in rounds for row in rows):
+        caveats += ("some accepted lengths are those of the fast fallback's tokens",)
     return replace(workload, rounds=rounds, strategy=strategy, caveats=caveats)
 
 
@@ -167,9 +164,9 @@ def _with_drawn_hits(rounds: list[list[ReplayRow]], hit_rate: float, generator: 
     drawn = []
     for rows in rounds:
         # a sequence's first tokens come from no cache: there was no outcome to prepare for
-        drawn.append(
-            [replace(row, hit=generator.random() < hit_rate if row.sequence in started else None) for row in rows]
-        )
+        looked_up = [row.hit is not None or row.sequence in started for row in rows]
+        hits = [generator.random() < hit_rate if looked else None for looked in looked_up]
+        drawn.append([replace(row, hit=hit) for row, hit in zip(rows, hits, strict=True)])
         started.update(row.sequence for row in rows)
     return drawn
 
@@ -178,8 +175,8 @@ def _row_of_record(record: SequenceRound, strategy: Strategy, fan_out: int) -> R
     steps = verify_draft = len(record.draft_tokens)
     branches = fan_out * (steps + 1)
     if record.tree is not None and strategy == "async":
-        # the chain and every branch are runs of parent = previous node; counted like this, because near the end of a text
-        # fewer tokens are verified than the chain has
+        # the chain and every branch are runs of parent = previous node; the chain's length is no help, for near the end
+        # of a text fewer tokens are verified than were drafted
         branches = sum(parent != node - 1 for node, parent in enumerate(record.tree.parents))
     elif record.tree is not None:  # the tree itself was verified
         verify_draft = len(record.tree.tokens)

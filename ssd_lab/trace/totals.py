@@ -7,6 +7,7 @@ stores `totals.as_dict()` under `trace.meta["totals"]`. Other keys of `meta` tha
     exact               bool, every path keeps the target's distribution (absent counts as False)
     bit_exact           bool, greedy text equals autoregressive text bit for bit
     lossy_reason        str, why not exact
+    degraded            str, why the draft was given up during the run
     device, dtype       str
     peak_memory_bytes   int
 """

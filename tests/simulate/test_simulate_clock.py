@@ -132,6 +132,13 @@ def test_hits_can_be_drawn_for_rounds_without_a_cache():
         simulate(trace, machine(), strategy="async")
 
 
+def test_recorded_lookups_can_be_drawn_anew():
+    assert ends(simulate(async_trace(), machine(), hit_rate=1.0)) == [13.0, 23.0, 33.0]
+    never = simulate(async_trace(), machine(), hit_rate=0.0)
+    assert (never.hit_rate, ends(never)) == (0.0, [13.0, 26.0, 39.0])
+    assert any("drawn" in caveat for caveat in never.caveats)
+
+
 @pytest.mark.parametrize(
     ("given_trace", "arguments", "message"),
     [
@@ -140,6 +147,7 @@ def test_hits_can_be_drawn_for_rounds_without_a_cache():
         (async_trace(), {"strategy": "magic"}, "strategy is 'magic'"),
         (async_trace(), {"miss_cost": "some"}, "miss_cost is 'some'"),
         (async_trace(), {"hit_rate": 1.5}, "hit_rate is 1.5"),
+        (async_trace(), {"strategy": "sync", "hit_rate": 0.5}, "for async alone"),
         (Rates(acceptance=0.5, k=0), {"strategy": "sync"}, "no draft tokens"),
     ],
 )
