@@ -44,20 +44,39 @@ def slots_of(positions: torch.Tensor, tables: torch.Tensor, block_size: int) -> 
     return torch.where(inside, blocks * block_size + positions.remainder(block_size), 0)
 
 
-def causal_step(token_ids: torch.Tensor, starts: list[int], tables: torch.Tensor, block_size: int) -> StepInput:
-    """A forward over `token_ids` `[batch, rows]` at positions `starts[b]`, `starts[b] + 1`, ..., each seeing all before
-    it.
+@dataclass(frozen=True)
+class CausalRun:
+    """Consecutive positions of each sequence, `[batch, count]`, and where their K/V goes: made once, cut into forwards.
 
-    A start may be -1 (there is no token before the first): that row's result is meaningless and goes nowhere.
+    A position may be -1 (there is no token before the first): that row's result is meaningless and goes nowhere.
     """
+
+    positions: torch.Tensor
+    write_slots: torch.Tensor
+    prefix_lengths: torch.Tensor
+    tables: torch.Tensor
+    longest_start: int
+
+    @classmethod
+    def starting(cls, starts: list[int], count: int, tables: torch.Tensor, block_size: int) -> CausalRun:
+        """Positions `starts[b]` .. `starts[b] + count - 1` of each sequence."""
+        raw = torch.tensor(starts, device=tables.device)[:, None] + torch.arange(count, device=tables.device)
+        positions = raw.clamp(min=0)
+        return cls(positions, slots_of(raw, tables, block_size), positions + 1, tables, max(starts))
+
+    def step(self, token_ids: torch.Tensor, start: int, stop: int) -> StepInput:
+        """A forward over `token_ids` `[batch, stop - start]` at that part of the run, each row seeing all before it."""
+        return StepInput(
+            token_ids=token_ids,
+            positions=self.positions[:, start:stop],
+            write_slots=self.write_slots[:, start:stop],
+            block_tables=self.tables,
+            prefix_lengths=self.prefix_lengths[:, start:stop],
+            context_length=self.longest_start + stop,
+        )
+
+
+def causal_step(token_ids: torch.Tensor, starts: list[int], tables: torch.Tensor, block_size: int) -> StepInput:
+    """One forward over `token_ids` `[batch, rows]` at `starts[b]`, `starts[b] + 1`, ..., each seeing all before it."""
     rows = token_ids.shape[1]
-    device = token_ids.device
-    positions = torch.tensor(starts, device=device)[:, None] + torch.arange(rows, device=device)
-    return StepInput(
-        token_ids=token_ids,
-        positions=positions.clamp(min=0),
-        write_slots=slots_of(positions, tables, block_size),
-        block_tables=tables,
-        prefix_lengths=positions.clamp(min=0) + 1,
-        context_length=max(starts) + rows,
-    )
+    return CausalRun.starting(starts, rows, tables, block_size).step(token_ids, 0, rows)

@@ -34,6 +34,11 @@ class StepRunner:
         batch, rows = step.token_ids.shape
         return self.decoder.logits(hidden.view(batch * rows, -1)).view(batch, rows, -1)
 
+    def last_logits(self, step: StepInput) -> torch.Tensor:
+        """One forward; logits `[batch, 1, vocab]` of each sequence's last row only."""
+        hidden = self.decoder.forward(step, self.cache)
+        return self.decoder.logits(hidden[:, -1]).unsqueeze(1)
+
     def prefill(self, token_ids: list[int], start: int, block_table: list[int]) -> None:
         """Compute and keep K/V of `token_ids`, which stand at `start` and after it."""
         tables = table_tensor([block_table], self.device)

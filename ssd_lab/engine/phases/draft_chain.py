@@ -8,7 +8,7 @@ import torch
 
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import SamplingBatch, sample, target_distribution
-from ssd_lab.engine.rows import RowBatch, causal_step, table_tensor
+from ssd_lab.engine.rows import CausalRun, RowBatch, table_tensor
 from ssd_lab.engine.runner import StepRunner
 
 
@@ -51,15 +51,17 @@ def draft_chain(runner: StepRunner, rows: RowBatch, k: int, *, record: bool) -> 
     """
     device = runner.device
     tables = table_tensor(rows.block_tables, device)
+    first = torch.tensor(rows.lengths, device=device)[:, None]  # where the first draft token will stand
     uniforms = None
     if not rows.sampling.all_greedy:
-        positions = torch.tensor(rows.lengths, device=device)[:, None] + torch.arange(k, device=device)
-        uniforms = uniform(rows.sampling.seeds[:, None], positions, Purpose.DRAFT)
+        uniforms = uniform(rows.sampling.seeds[:, None], first + torch.arange(k, device=device), Purpose.DRAFT)
     tokens = torch.tensor([rows.previous_tokens, rows.last_tokens], device=device).T
+    # one run of positions for all k forwards: the first takes two of them, each later one the next
+    run = CausalRun.starting([length - 2 for length in rows.lengths], k + 1, tables, runner.block_size)
     steps: list[Drafted] = []
     for i in range(k):
-        starts = [length - 2 if i == 0 else length - 1 + i for length in rows.lengths]
-        logits = runner.logits(causal_step(tokens, starts, tables, runner.block_size))[:, -1:]
+        start, stop = (0, 2) if i == 0 else (i + 1, i + 2)
+        logits = runner.last_logits(run.step(tokens, start, stop))
         step = choose(logits, rows.sampling, None if uniforms is None else uniforms[:, i : i + 1], record=record)
         steps.append(step)
         tokens = step.tokens

@@ -66,10 +66,10 @@ def draft_tree(
         recovery_probs = torch.softmax(logits, -1)[every, prefixes, recovery]
 
     first_position = torch.tensor(rows.lengths, device=device)[:, None] + prefixes  # where the recovery token stands
+    positions = first_position.unsqueeze(-1) + torch.arange(k, device=device)  # [batch, branches, k]
     uniforms = None
     if not rows.sampling.all_greedy:
-        positions = first_position.unsqueeze(-1) + 1 + torch.arange(k, device=device)
-        uniforms = uniform(rows.sampling.seeds[:, None, None], positions, Purpose.DRAFT)
+        uniforms = uniform(rows.sampling.seeds[:, None, None], positions + 1, Purpose.DRAFT)
     own = scratch_start + torch.arange(branches, device=device)  # scratch position of each branch's first token
     scratch = own[:, None] + branches * torch.arange(k, device=device)  # [branches, k], where each step's K/V goes
     slots = slots_of(scratch.reshape(1, -1).expand(batch, -1), tables, block_size).view(batch, branches, k)
@@ -78,7 +78,7 @@ def draft_tree(
     for step in range(k):
         forward = StepInput(
             token_ids=tokens,
-            positions=first_position + step,
+            positions=positions[:, :, step],
             write_slots=slots[:, :, step],
             block_tables=tables,
             prefix_lengths=first_position,
