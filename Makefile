@@ -1,0 +1,73 @@
+# make demo    a virtual environment in .venv, then text from async tree speculation and a comparison
+# make test    the same environment, then the whole test suite
+# make lint    ruff and mypy
+# make docs    the documentation as web pages in site/
+# make clean   remove everything that make made
+#
+# PYTHON=python3.12     the Python to build the environment with (3.11 or newer; default: the first one found)
+# TORCH_INDEX=<url>     where to take torch from, for example the index of its CPU builds: on Linux the default build
+#                       is the one for CUDA, which is several GB larger
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTHON ?=
+TORCH_INDEX ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format docs clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
+
+demo: $(STAMP)
+	$(BIN)/python -m ssd_lab.cli demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+format: $(STAMP)
+	$(BIN)/python -m ruff check --fix .
+	$(BIN)/python -m ruff format .
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m mkdocs build --strict
+
+clean:
+	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so an interrupted install starts again; an environment whose Python is gone is made anew.
+$(STAMP): pyproject.toml constraints.txt
+	@if ! $(BIN)/python -c "import sys, pip; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
+	  found=""; \
+	  for candidate in $(PYTHON) $(if $(PYTHON),,python3 python3.14 python3.13 python3.12 python3.11 python); do \
+	    if "$$candidate" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
+	      found="$$candidate"; break; \
+	    fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "ssd_lab needs Python 3.11 or newer; $(or $(PYTHON),python3) is `$(or $(PYTHON),python3) --version 2>&1`." >&2; \
+	    echo "Install one, or name it: make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3.12" >&2; exit 1; \
+	  fi; \
+	  if ! "$$found" -c "import venv, ensurepip" 2>/dev/null; then \
+	    echo "$$found has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; \
+	  fi; \
+	  echo "Making $(VENV) with $$found"; \
+	  "$$found" -m venv --clear $(VENV); \
+	fi
+	@echo "Installing torch, then the rest: once, some minutes, mostly download"
+	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-docs: $(STAMP)
+	$(PIP) install --quiet -c constraints.txt -e ".[docs]"
+	@touch $@
