@@ -69,7 +69,7 @@ def build_engine(
         blocks,
         config,
         EngineLimits(max_model_len, strategy.lookahead, target.config.vocab_size),
-        eos_token_ids=target.tokenizer.eos_token_ids if target.tokenizer is not None else target.config.eos_token_ids,
+        eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
         make_decoder=lambda: IncrementalDecoder(target.tokenizer),
         meta=_describe(target, draft, strategy, config, device, target_threads),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 
@@ -40,6 +41,17 @@ class SamplingBatch:
         )
 
 
+def likeliest(logits: torch.Tensor) -> torch.Tensor:
+    """Index `[...]` of the first largest of `logits` `[..., vocab]`.
+
+    On the CPU numpy finds it ten times as fast as torch does (21 rows of 4096: 12 against 149 us); both take the first
+    of equal ones.
+    """
+    if logits.device.type == "cpu":
+        return torch.from_numpy(np.argmax(logits.numpy(), -1))
+    return logits.argmax(-1)
+
+
 def target_distribution(logits: torch.Tensor, sampling: SamplingBatch) -> torch.Tensor:
     """Probabilities `[batch, rows, vocab]` (float32) that each request samples from, given logits `[batch, rows,
     vocab]`.
@@ -52,7 +64,7 @@ def target_distribution(logits: torch.Tensor, sampling: SamplingBatch) -> torch.
     probs = torch.softmax(logits / torch.where(greedy, 1.0, temperature), dim=-1)
     if sampling.any_filter:
         probs = _filtered(probs, sampling)
-    one_hot = torch.zeros_like(probs).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+    one_hot = torch.zeros_like(probs).scatter_(-1, likeliest(logits).unsqueeze(-1), 1.0)
     return torch.where(greedy, one_hot, probs)
 
 

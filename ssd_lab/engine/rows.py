@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.decoding.sampling import SamplingBatch
-from ssd_lab.models.step_input import StepInput
+from ssd_lab.kernels.step_input import StepInput
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from ssd_lab.engine.rows import causal_step, table_tensor
+from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.models.step_input import StepInput
 
 
 class StepRunner:

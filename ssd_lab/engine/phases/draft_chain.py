@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.decoding.random import Purpose, uniform
-from ssd_lab.decoding.sampling import SamplingBatch, sample, target_distribution
+from ssd_lab.decoding.sampling import SamplingBatch, likeliest, sample, target_distribution
 from ssd_lab.engine.rows import CausalRun, RowBatch, table_tensor
 from ssd_lab.engine.runner import StepRunner
 
@@ -35,7 +35,7 @@ def choose(logits: torch.Tensor, sampling: SamplingBatch, uniforms: torch.Tensor
     rows]`.
     """
     if uniforms is None:
-        tokens = logits.argmax(-1)
+        tokens = likeliest(logits)
         probs = torch.softmax(logits, -1) if record else None
         return Drafted(tokens, None, probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if probs is not None else None)
     probs = target_distribution(logits, sampling)

@@ -13,7 +13,7 @@ from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.engine.phases.draft_chain import Drafted, choose
 from ssd_lab.engine.rows import RowBatch, causal_step, slots_of, table_tensor
 from ssd_lab.engine.runner import StepRunner
-from ssd_lab.models.step_input import StepInput
+from ssd_lab.kernels.step_input import StepInput
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 
 from ssd_lab.decoding.acceptance import Outcome, accept_greedy, accept_sampled
 from ssd_lab.decoding.random import Purpose, uniform
-from ssd_lab.decoding.sampling import target_distribution
+from ssd_lab.decoding.sampling import likeliest, target_distribution
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.rows import RowBatch, causal_step, table_tensor
 from ssd_lab.engine.runner import StepRunner
@@ -42,7 +42,7 @@ def verify(runner: StepRunner, rows: RowBatch, proposal: Proposal, *, record: bo
     num_drafted = torch.tensor(proposal.num_drafted, device=device)
     probs: torch.Tensor | None = None
     if rows.sampling.all_greedy:
-        outcome = accept_greedy(logits.argmax(-1), draft_tokens, num_drafted)
+        outcome = accept_greedy(likeliest(logits), draft_tokens, num_drafted)
     else:
         probs = target_distribution(logits, rows.sampling)
         outcome = _accept_sampled(probs, draft_tokens, num_drafted, rows, proposal)

@@ -1,0 +1,72 @@
+"""Paged attention over a prefix and tree ancestors: the torch reference, used on the CPU.
+
+A layer's cache is one tensor `[slots, 2 * kv_heads, head_dim]` (K heads, then V heads); slot = block * block_size +
+offset.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ssd_lab.kernels.step_input import StepInput
+
+KEY_TILE = 64  # keys are padded to whole tiles, so that sums over them are cut the same way for every context length
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Made once per forward, shared by all layers.
+
+    gather: slot of each key `[batch * keys]`. mask: `[batch, 1, group * rows, keys]`, 0 where a row sees a key, else
+    -inf. write_slots: `[batch * rows]`.
+    """
+
+    gather: torch.Tensor
+    mask: torch.Tensor
+    write_slots: torch.Tensor
+    batch: int
+    rows: int
+    keys: int
+
+
+def plan_attention(step: StepInput, block_size: int, group: int, dtype: torch.dtype) -> AttentionPlan:
+    """What all layers of one forward share. group: query heads per K/V head."""
+    batch, rows = step.token_ids.shape
+    device = step.token_ids.device
+    blocks = -(-step.context_length // block_size)
+    tables = step.block_tables[:, :blocks]
+    offsets = torch.arange(block_size, device=device)
+    gather = (tables.unsqueeze(-1) * block_size + offsets).view(batch, -1)
+    keys = -(-gather.shape[1] // KEY_TILE) * KEY_TILE
+    gather = F.pad(gather, (0, keys - gather.shape[1]))  # slot 0 is the dump: masked for everyone
+    hidden = torch.arange(keys, device=device) >= step.prefix_lengths.unsqueeze(-1)  # [batch, rows, keys]
+    if step.ancestors is not None:
+        own = step.ancestors  # padding (-1) points at position 0, which every row sees through its prefix
+        hidden.scatter_(2, own.clamp(min=0), False)
+    mask = torch.zeros(batch, rows, keys, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+    mask = mask.unsqueeze(1).expand(batch, group, rows, keys).reshape(batch, 1, group * rows, keys)
+    return AttentionPlan(gather.reshape(-1), mask, step.write_slots.reshape(-1), batch, rows, keys)
+
+
+def write_kv(layer_cache: torch.Tensor, key_values: torch.Tensor, plan: AttentionPlan) -> None:
+    """Store K/V `[batch * rows, 2 * kv_heads, head_dim]` at the plan's slots."""
+    layer_cache.index_copy_(0, plan.write_slots, key_values)
+
+
+def paged_attention(queries: torch.Tensor, layer_cache: torch.Tensor, plan: AttentionPlan) -> torch.Tensor:
+    """Attention of `[batch * rows, heads, head_dim]` over the cache; returns `[batch * rows, heads * head_dim]`.
+
+    Query heads that share a K/V head are rows of one product, so K and V are never repeated.
+    """
+    heads, head_dim = queries.shape[1:]
+    kv_heads = layer_cache.shape[1] // 2
+    batch, rows, group = plan.batch, plan.rows, heads // kv_heads
+    stored = layer_cache.index_select(0, plan.gather).view(batch, plan.keys, 2 * kv_heads, head_dim).transpose(1, 2)
+    grouped = queries.view(batch, rows, kv_heads, group, head_dim).permute(0, 2, 3, 1, 4)
+    grouped = grouped.reshape(batch, kv_heads, group * rows, head_dim)
+    attended = F.scaled_dot_product_attention(grouped, stored[:, :kv_heads], stored[:, kv_heads:], attn_mask=plan.mask)
+    attended = attended.view(batch, kv_heads, group, rows, head_dim).permute(0, 3, 1, 2, 4)
+    return attended.reshape(batch * rows, heads * head_dim)

@@ -1,0 +1,46 @@
+"""Matrix products with weights: the library's GEMM, with weights packed once for the CPU."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+class Linear:
+    """x -> x W^T (+ bias), rows `[n, in]` -> `[n, out]`.
+
+    On the CPU the weight is packed for oneDNN when it is loaded (measured on 17 M parameters in bf16, 2 cores: 1 row
+    1.95 ms against 2.9 unpacked, 8 rows 2.15 against 4.65), and a row's result has the same bits whatever the number of
+    rows (one row alone may differ in fp32: `row_padding.py`). The packed weight replaces the plain one.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        self.out_features, self.in_features = weight.shape
+        self.dtype, self.device = weight.dtype, weight.device
+        self._bias = bias
+        packed = _pack(weight)
+        self._is_packed = packed is not None
+        self._weight = weight if packed is None else packed
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the weight."""
+        return self.out_features * self.in_features * self.dtype.itemsize
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows `[n, in]` -> `[n, out]`."""
+        if self._is_packed:
+            return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")
+        return F.linear(rows, self._weight, self._bias)
+
+
+def _pack(weight: torch.Tensor) -> torch.Tensor | None:
+    """The weight in oneDNN's own layout, or None where that is not to be had."""
+    if weight.device.type != "cpu" or weight.dtype not in (torch.float32, torch.bfloat16):
+        return None
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return None
+    try:
+        return torch.ops.mkldnn._reorder_linear_weight(weight)
+    except RuntimeError:  # a build or a processor without this dtype: the plain product still works
+        return None

@@ -1,0 +1,66 @@
+"""Make a decoder from named tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ssd_lab.kernels.linear import Linear
+from ssd_lab.kernels.row_padding import RowPadding, probe_row_padding
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.decoder import Decoder, LayerWeights
+from ssd_lab.models.weights import TensorReader, Weights
+
+IGNORED = ("rotary_emb.inv_freq", "lm_head.weight")  # tables of old checkpoints; the head of a tied one
+
+
+def assemble(
+    config: ModelConfig,
+    weights: Weights,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    source: str,
+    bitwise: bool = True,
+    on_layer: Callable[[], None] = lambda: None,
+) -> Decoder:
+    """A decoder of this shape. Raises ModelLoadError for missing, left-over or misshapen tensors.
+
+    bitwise: pad rows so that results do not depend on their number (see `kernels/row_padding.py`).
+    """
+    reader = TensorReader(weights, dtype, device, source)
+    hidden, vocab = config.hidden_size, config.vocab_size
+    embedding = reader.take("model.embed_tokens.weight", vocab, hidden)
+    layers = []
+    for index in range(config.num_layers):
+        layers.append(_layer(reader, config, f"model.layers.{index}."))
+        on_layer()
+    head = embedding if config.tie_embeddings else reader.take("lm_head.weight", vocab, hidden)
+    decoder = Decoder(config, embedding, layers, reader.take("model.norm.weight", hidden), Linear(head), RowPadding())
+    reader.check_all_used(IGNORED if config.tie_embeddings else IGNORED[:1])
+    if bitwise:
+        decoder.row_padding = probe_row_padding(decoder.linears())
+    return decoder
+
+
+def _layer(reader: TensorReader, config: ModelConfig, prefix: str) -> LayerWeights:
+    hidden, size = config.hidden_size, config.head_dim
+    queries, keys = config.num_heads * size, config.num_kv_heads * size
+    qkv = [f"{prefix}self_attn.{name}_proj" for name in "qkv"]
+    gate_up = [f"{prefix}mlp.{name}_proj.weight" for name in ("gate", "up")]
+    bias = output_bias = None
+    if config.attention_bias:
+        bias = reader.take_joined([f"{name}.bias" for name in qkv], [(queries,), (keys,), (keys,)])
+        output_bias = reader.take(f"{prefix}self_attn.o_proj.bias", hidden)
+    shapes: list[tuple[int, ...]] = [(queries, hidden), (keys, hidden), (keys, hidden)]
+    return LayerWeights(
+        input_norm=reader.take(f"{prefix}input_layernorm.weight", hidden),
+        qkv=Linear(reader.take_joined([f"{name}.weight" for name in qkv], shapes), bias),
+        output=Linear(reader.take(f"{prefix}self_attn.o_proj.weight", hidden, queries), output_bias),
+        mlp_norm=reader.take(f"{prefix}post_attention_layernorm.weight", hidden),
+        gate_up=Linear(reader.take_joined(gate_up, [(config.mlp_size, hidden)] * 2)),
+        down=Linear(reader.take(f"{prefix}mlp.down_proj.weight", hidden, config.mlp_size)),
+        query_norm=reader.take(f"{prefix}self_attn.q_norm.weight", size) if config.qk_norm else None,
+        key_norm=reader.take(f"{prefix}self_attn.k_norm.weight", size) if config.qk_norm else None,
+    )

@@ -1,0 +1,111 @@
+"""Text to token ids and back, and the chat template, without importing transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from ssd_lab.errors import ConfigError, ModelLoadError
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` with its end tokens and chat template."""
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        eos_token_ids: Sequence[int] = (),
+        chat_template: str | None = None,
+        special_tokens: dict[str, str] | None = None,
+    ) -> None:
+        self._backend = backend
+        self.eos_token_ids = tuple(eos_token_ids)
+        self._chat_template = chat_template
+        self._special_tokens = dict(special_tokens or {})
+
+    @classmethod
+    def from_folder(cls, folder: Path, eos_token_ids: Sequence[int] = ()) -> Tokenizer:
+        """From tokenizer.json and, where they are, tokenizer_config.json, chat_template.jinja,
+        generation_config.json.
+        """
+        file = folder / "tokenizer.json"
+        try:
+            backend = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises a plain Exception for everything
+            raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
+        config = _read_json(folder / "tokenizer_config.json")
+        generation = _read_json(folder / "generation_config.json")
+        specials = {
+            name: value if isinstance(value, str) else value["content"]
+            for name, value in config.items()
+            if name.endswith("_token")
+            and isinstance(value, str | dict)
+            and (isinstance(value, str) or "content" in value)
+        }
+        ends = set(eos_token_ids)
+        listed = generation.get("eos_token_id")
+        ends |= {listed} if isinstance(listed, int) else set(listed or ())
+        named = backend.token_to_id(specials["eos_token"]) if "eos_token" in specials else None
+        ends |= set() if named is None else {named}
+        template = config.get("chat_template")
+        if isinstance(template, list):
+            template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
+        if (folder / "chat_template.jinja").exists():
+            template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        return cls(backend, eos_token_ids=sorted(ends), chat_template=template, special_tokens=specials)
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids, special ones included."""
+        return self._backend.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Can chat messages be rendered?"""
+        return self._chat_template is not None
+
+    def vocabulary(self) -> dict[int, str]:
+        """The piece of each id."""
+        return {index: piece for piece, index in self._backend.get_vocab(with_added_tokens=True).items()}
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        """Token ids of a text."""
+        return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
+        """Text of token ids."""
+        return self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+
+    def apply_chat(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
+        """The text of a conversation (`role`, `content`), up to where the assistant answers."""
+        if self._chat_template is None:
+            raise ConfigError("this tokenizer has no chat template: give plain text prompts (chat=False)")
+        import jinja2.sandbox
+
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals["raise_exception"] = _raise_template_error
+        environment.globals["strftime_now"] = lambda pattern: "2025-01-01"  # a prompt must not depend on today
+        try:
+            return environment.from_string(self._chat_template).render(
+                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._special_tokens
+            )
+        except jinja2.TemplateError as error:
+            raise ConfigError(f"the chat template refused the messages: {error}") from error
+
+
+def _raise_template_error(message: str) -> None:
+    raise ConfigError(f"the chat template refused the messages: {message}")
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    if not file.exists():
+        return {}
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
