@@ -1,0 +1,1 @@
+"""The command line, `ssd-lab`: one file a command."""

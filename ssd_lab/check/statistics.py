@@ -1,0 +1,82 @@
+"""Tests of uniformity, and what many tests at once may conclude. Plain functions on arrays, no model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+NUM_BINS = 50
+MIN_EXPECTED = 5.0  # below this many expected draws a cell, the chi-square distribution is a poor approximation
+
+
+@dataclass(frozen=True)
+class Uniformity:
+    """A statistic and the probability of one at least as large if nothing is wrong."""
+
+    statistic: float
+    p_value: float
+
+
+def chi_square_survival(statistic: float, degrees: int) -> float:
+    """P(chi-square with so many degrees of freedom > statistic)."""
+    halves = torch.tensor([degrees / 2, max(statistic, 0.0) / 2], dtype=torch.float64)
+    return float(torch.special.gammaincc(halves[0], halves[1]))
+
+
+def kolmogorov_survival(distance: float, count: int) -> float:
+    """P(largest distance between the empirical and the uniform distribution > distance), after Stephens (1970)."""
+    scaled = (math.sqrt(count) + 0.12 + 0.11 / math.sqrt(count)) * distance
+    if scaled < 0.2:  # the series converges slowly there, and the answer is 1 to twelve digits
+        return 1.0
+    total = sum((-1) ** (j - 1) * math.exp(-2 * (j * scaled) ** 2) for j in range(1, 101))
+    return min(1.0, max(0.0, 2 * total))
+
+
+def bin_counts(uniforms: Floats, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
+    """How many of these numbers in [0, 1] fall into each of equal bins."""
+    places = np.minimum((uniforms * num_bins).astype(np.int64), num_bins - 1)
+    return np.bincount(places, minlength=num_bins)
+
+
+def chi_square_uniform(uniforms: Floats, num_bins: int = NUM_BINS) -> Uniformity:
+    """Pearson's test that the numbers are uniform on [0, 1]; fewer bins if there are few numbers."""
+    num_bins = max(2, min(num_bins, int(len(uniforms) / MIN_EXPECTED)))
+    counts = bin_counts(uniforms, num_bins)
+    expected = len(uniforms) / num_bins
+    statistic = float(((counts - expected) ** 2).sum() / expected)
+    return Uniformity(statistic, chi_square_survival(statistic, num_bins - 1))
+
+
+def kolmogorov_uniform(uniforms: Floats) -> Uniformity:
+    """Kolmogorov's test that the numbers are uniform on [0, 1]."""
+    ordered = np.sort(uniforms)
+    count = len(ordered)
+    ranks = np.arange(count)
+    distance = float(max((ordered - ranks / count).max(), ((ranks + 1) / count - ordered).max()))
+    return Uniformity(distance, kolmogorov_survival(distance, count))
+
+
+def bin_deviation(uniforms: Floats, num_bins: int = NUM_BINS) -> float:
+    """Share of draws in the wrong bin: half the sum of |observed - expected|. Chance alone gives about
+    0.4 * sqrt(num_bins / draws).
+    """
+    shares = bin_counts(uniforms, num_bins) / len(uniforms)
+    return float(np.abs(shares - 1 / num_bins).sum() / 2)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values: rejecting those below alpha makes any wrong rejection at all as rare as alpha (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted

@@ -1,0 +1,106 @@
+"""What is checked: a pair of models, loaded once, and strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ssd_lab.api import LLM
+from ssd_lab.config import EngineConfig
+from ssd_lab.errors import ConfigError
+from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.strategies import StrategyConfig, registry
+
+BASELINE = "autoregressive"
+StrategyLike = str | dict[str, Any] | StrategyConfig
+
+
+@dataclass(frozen=True)
+class Models:
+    """A target, its draft if there is one, and engine fields for every run."""
+
+    target: LoadedModel
+    draft: LoadedModel | None
+    chat: bool | None
+    engine: dict[str, Any]
+
+    @classmethod
+    def load(
+        cls,
+        target: LoadedModel | str | None,
+        draft: LoadedModel | str | None,
+        *,
+        dtype: str = "auto",
+        chat: bool | None = None,
+        progress: bool = True,
+        **engine: Any,
+    ) -> Models:
+        """Load what is not loaded; None for both takes the bundled pair."""
+        from ssd_lab import demo
+        from ssd_lab.build import resolve_device
+
+        device = str(resolve_device(engine.get("device", "auto")))
+        if target is None:
+            target, draft = str(demo.TARGET), str(demo.DRAFT) if draft is None else draft
+        ready = [
+            load_model(model, dtype=dtype, device=device, progress=progress) if isinstance(model, str) else model
+            for model in (target, draft)
+        ]
+        if ready[0] is None:
+            raise TypeError("a target is either given or bundled")
+        return cls(ready[0], ready[1], chat, {**engine, "dtype": dtype})
+
+    def llm(self, strategy: StrategyConfig, *, max_batch: int) -> LLM:
+        """An engine for this strategy. Close it."""
+        return LLM(
+            self.target,
+            self.draft,
+            strategy,
+            chat=self.chat,
+            progress=False,
+            **{**self.engine, "max_batch": max_batch, "record": True},
+        )
+
+
+def resolve(strategies: Sequence[StrategyLike]) -> dict[str, StrategyConfig]:
+    """Configs by the label they are shown with."""
+    resolved: dict[str, StrategyConfig] = {}
+    for entry in strategies:
+        fields = dict(entry) if isinstance(entry, dict) else {}
+        config = registry.config(fields.pop("strategy") if isinstance(entry, dict) else entry, fields)
+        label = config.strategy_name
+        shown = {name: getattr(config, name) for name in sorted(config.model_fields_set)}
+        if shown:
+            label += " (" + ", ".join(f"{name}={value}" for name, value in shown.items()) + ")"
+        resolved[label] = config
+    return resolved
+
+
+def with_knobs(strategies: Sequence[StrategyLike], knobs: dict[str, Any]) -> tuple[list[StrategyLike], dict[str, Any]]:
+    """Give each strategy the knobs that it has (its own values win); the rest are engine fields.
+
+    Raises ConfigError for a knob that neither a strategy of the list nor the engine has.
+    """
+    entries: list[StrategyLike] = []
+    used: set[str] = set()
+    known = registry.all()
+    for entry in strategies:
+        if isinstance(entry, StrategyConfig):
+            entries.append(entry)
+            continue
+        own = dict(entry) if isinstance(entry, dict) else {"strategy": entry}
+        cls = known.get(own["strategy"])
+        fitting = {name: value for name, value in knobs.items() if cls is not None and name in cls.model_fields}
+        used |= fitting.keys()
+        entries.append({**fitting, **own})
+    engine = {name: value for name, value in knobs.items() if name in EngineConfig.model_fields}
+    unknown = sorted(knobs.keys() - used - engine.keys())
+    if unknown:
+        raise ConfigError(f"unknown field {unknown[0]!r}: none of the strategies has it, nor has the engine")
+    return entries, engine
+
+
+def takes_draft(strategies: dict[str, StrategyConfig]) -> bool:
+    """Does any of them need a draft model?"""
+    return any(config.needs_draft for config in strategies.values())

@@ -1,0 +1,103 @@
+"""`ssd-lab models`: the bundled models, or a look into any folder or GGUF file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ssd_lab.cli import options
+from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    from ssd_lab.models.loader import LoadedModel
+
+NAME = "models"
+HELP = "List the bundled models, or check a folder, .gguf file or hub id."
+
+
+def command(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Folders, .gguf files or hub ids. None: bundled.", show_default=False)
+    ] = None,
+    pair: Annotated[bool, typer.Option("--pair", help="Check that the second can draft for the first.")] = False,
+    dtype: options.Dtype = "auto",
+    json_: options.Json = False,
+) -> None:
+    """Load each, which checks its files, names, shapes and sizes, and describe it."""
+    want_json(json_)
+    from ssd_lab import demo
+
+    places = {source: source for source in sources} if sources else bundled(demo.TARGET, demo.DRAFT)
+    if pair and len(places) != 2:
+        raise ModelLoadError(f"--pair takes a target and a draft, and {len(places)} models were named")
+
+    from ssd_lab.models.compatibility import check_draft
+    from ssd_lab.models.loader import load_model
+
+    loaded = {name: load_model(place, dtype=dtype, progress=not json_) for name, place in places.items()}
+    if pair or not sources:
+        check_draft(*loaded.values())
+    rows = {name: describe(model, places[name]) for name, model in loaded.items()}
+    if json_:
+        print_json(rows)
+    else:
+        console().print(_table(rows))
+
+
+def bundled(target: Path, draft: Path) -> dict[str, str]:
+    """The models that came with the package."""
+    return {"target (bundled)": str(target), "draft (bundled)": str(draft)}
+
+
+def describe(model: LoadedModel, place: str) -> dict[str, Any]:
+    """Sizes of a model that was loaded, so every tensor its config asks for is there and fits."""
+    config = model.config
+    return {
+        "source": place,
+        "architecture": config.model_type,
+        "parameters": config.num_parameters,
+        "non_embedding_parameters": config.num_non_embedding_parameters,
+        "layers": config.num_layers,
+        "hidden_size": config.hidden_size,
+        "heads": config.num_heads,
+        "kv_heads": config.num_kv_heads,
+        "vocabulary": config.vocab_size,
+        "context": config.max_positions,
+        "bytes_on_disk": _bytes_on_disk(place),
+        "dtype_here": str(model.dtype).removeprefix("torch."),
+        "tokenizer": model.tokenizer is not None,
+        "chat_template": model.tokenizer is not None and model.tokenizer.has_chat_template,
+        "row_padding": str(model.decoder.row_padding),
+    }
+
+
+def _bytes_on_disk(place: str) -> int | None:
+    path = Path(place).expanduser()
+    if path.is_dir():
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    return path.stat().st_size if path.is_file() else None
+
+
+def _table(rows: dict[str, dict[str, Any]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("", *(Text(name) for name in rows), box=None, header_style="bold cyan")
+    for key in next(iter(rows.values())):
+        table.add_row(Text(key.replace("_", " ")), *(Text(_shown(key, row[key])) for row in rows.values()))
+    return table
+
+
+def _shown(key: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key == "bytes_on_disk":
+        return f"{value / 1e6:.1f} MB"
+    if key.endswith("parameters"):
+        return f"{value / 1e6:.2f} M" if value < 1e9 else f"{value / 1e9:.2f} B"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,87 @@
+"""What goes to stdout (results) and to stderr (progress, errors)."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ssd_lab.errors import SsdLabError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ssd_lab.results import Output
+
+FOUND_DIFFERENCE = 1  # exit code of `check` if the text is not the same
+FAILED = 2
+INTERRUPTED = 130
+
+_json_wanted = False
+
+
+def want_json(wanted: bool) -> None:
+    """Remember for this command whether results and errors are JSON."""
+    global _json_wanted
+    _json_wanted = wanted
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on today's stdout or stderr."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=False)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout; numbers that JSON lacks (NaN, infinity) become null."""
+    sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2) + "\n")
+
+
+def print_outputs(outputs: Sequence[Output]) -> None:
+    """Every prompt with its text."""
+    from rich.text import Text
+
+    out = console()
+    for output in outputs:
+        if output.prompt is not None:
+            out.print(Text(f"> {output.prompt}", style="bold cyan"))
+        out.print(Text(output.text.strip("\n")))
+        if output.finish_reason in ("cancelled", "error"):
+            out.print(Text(f"[{output.finish_reason}]", style="yellow"))
+        out.print()
+
+
+def interrupted(outputs: Sequence[Output]) -> bool:
+    """Did Ctrl-C end some of these?"""
+    return any(output.finish_reason == "cancelled" for output in outputs)
+
+
+def report_error(error: SsdLabError) -> int:
+    """Show what was finished and one line in red; returns the exit code."""
+    from rich.text import Text
+
+    finished = [output for output in error.outputs if output.finish_reason in ("stop", "length")]
+    line = " ".join(str(error).split())
+    if _json_wanted:
+        document = {
+            "error": {"type": type(error).__name__, "message": line},
+            "outputs": [output.as_dict() for output in finished],
+        }
+        print_json(document)
+    else:
+        print_outputs(finished)
+    console(stderr=True).print(Text(f"error: {line}", style="bold red"), soft_wrap=True)
+    return FAILED
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,101 @@
+"""`ssd-lab strategies`: what there is, and what each can be told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ssd_lab.cli import options
+from ssd_lab.cli.fields import import_modules
+from ssd_lab.cli.output import console, print_json, want_json
+
+if TYPE_CHECKING:
+    from ssd_lab.strategies import StrategyConfig
+
+NAME = "strategies"
+HELP = "List the strategies, or show one with its fields."
+
+
+def command(
+    name: Annotated[str | None, typer.Argument(help="Show this one.", show_default=False)] = None,
+    import_: options.Import = None,
+    json_: options.Json = False,
+) -> None:
+    """Print a table, or JSON schemas."""
+    want_json(json_)
+    import_modules(import_ or ())
+
+    from ssd_lab.strategies import registry
+
+    known = registry.all()
+    if name is not None and name not in known:
+        registry.config(name, {})  # raises, with the nearest names
+    chosen = known if name is None else {name: known[name]}
+    if json_:
+        print_json({key: describe(strategy) for key, strategy in chosen.items()})
+    elif name is None:
+        console().print(_overview(known))
+    else:
+        console().print(_one(chosen[name]))
+
+
+def describe(strategy: type[StrategyConfig]) -> dict[str, Any]:
+    """What a program needs to know of a strategy."""
+    return {
+        "summary": _summary(strategy),
+        "exact": strategy.exact,
+        "needs_draft": strategy.needs_draft,
+        "module": strategy.__module__,
+        "schema": strategy.model_json_schema(),
+    }
+
+
+def _summary(strategy: type[StrategyConfig]) -> str:
+    return " ".join((strategy.__doc__ or "").split("\n\n")[0].split())
+
+
+def _overview(known: dict[str, type[StrategyConfig]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("strategy", "what it does", "draft model", "exact", "fields", box=None, header_style="bold")
+    for name, strategy in known.items():
+        table.add_row(
+            Text(name, style="cyan"),
+            Text(_summary(strategy)),
+            "yes" if strategy.needs_draft else "no",
+            "yes" if strategy.exact else "NO",
+            Text(", ".join(strategy.model_fields) or "-"),
+        )
+    return table
+
+
+def _one(strategy: type[StrategyConfig]) -> Any:
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("field", "default", "allowed", "meaning", box=None, header_style="bold")
+    for name, schema in strategy.model_json_schema().get("properties", {}).items():
+        default = strategy.model_fields[name]
+        shown = "required" if default.is_required() else repr(default.get_default(call_default_factory=True))
+        table.add_row(
+            Text(name, style="cyan"), Text(shown), Text(_allowed(schema)), Text(schema.get("description", ""))
+        )
+    lead = Text.assemble((strategy.strategy_name, "bold"), f": {_summary(strategy)}")
+    return Group(lead, table) if table.row_count else Group(lead, Text("It has no fields."))
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """A field's type and bounds in few words."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(option) for option in schema["anyOf"])
+    if "oneOf" in schema or "$ref" in schema:
+        options_ = schema.get("oneOf", [schema])
+        return " or ".join(f"{option['$ref'].rsplit('/', 1)[-1].lower()} {{...}}" for option in options_)
+    if "enum" in schema:
+        return " or ".join(map(str, schema["enum"]))
+    low, high = schema.get("minimum"), schema.get("maximum")
+    bounds = "" if low is None and high is None else f" {'' if low is None else low}..{'' if high is None else high}"
+    return f"{schema.get('type', 'any')}{bounds}"

@@ -1,0 +1,98 @@
+"""Shared by all tests: a tiny pair of random models that behave like a family, made in a moment, no download."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
+
+
+@dataclass(frozen=True)
+class TinyPair:
+    """Folders of a target and of a draft that is the target with noise, so that about half its guesses are right."""
+
+    target: str
+    draft: str
+
+    @property
+    def options(self) -> list[str]:
+        """For the command line."""
+        return ["--target", self.target, "--draft", self.draft, "--dtype", "float32"]
+
+
+@pytest.fixture(scope="session")
+def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> TinyPair:
+    """A byte-level Llama with 259 token ids, and its draft."""
+    folder = tmp_path_factory.mktemp("tiny")
+    vocab_size = write_tokenizer(folder / "target")
+    write_tokenizer(folder / "draft")
+    tensors = random_llama(vocab_size, seed=1)
+    noise = random_llama(vocab_size, seed=2)
+    write_checkpoint(folder / "target", tensors, vocab_size)
+    write_checkpoint(folder / "draft", {n: t + 0.2 * noise[n] * (t.ndim > 1) for n, t in tensors.items()}, vocab_size)
+    return TinyPair(str(folder / "target"), str(folder / "draft"))
+
+
+def random_llama(vocab_size: int, seed: int) -> dict[str, torch.Tensor]:
+    """Weights named as in a Hugging Face checkpoint, scaled so that the logits have a spread of a few units."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def matrix(rows: int, columns: int, gain: float = 1.0) -> torch.Tensor:
+        return torch.randn(rows, columns, generator=generator) * gain / columns**0.5
+
+    head_dim = HIDDEN // HEADS
+    tensors = {
+        "model.embed_tokens.weight": matrix(vocab_size, HIDDEN, gain=HIDDEN**0.5),
+        "model.norm.weight": torch.ones(HIDDEN),
+        "lm_head.weight": matrix(vocab_size, HIDDEN, gain=2.5),
+    }
+    for layer in range(LAYERS):
+        at = f"model.layers.{layer}."
+        tensors |= {
+            at + "input_layernorm.weight": torch.ones(HIDDEN),
+            at + "post_attention_layernorm.weight": torch.ones(HIDDEN),
+            at + "self_attn.q_proj.weight": matrix(HEADS * head_dim, HIDDEN, gain=2.0),
+            at + "self_attn.k_proj.weight": matrix(KV_HEADS * head_dim, HIDDEN, gain=2.0),
+            at + "self_attn.v_proj.weight": matrix(KV_HEADS * head_dim, HIDDEN),
+            at + "self_attn.o_proj.weight": matrix(HIDDEN, HEADS * head_dim),
+            at + "mlp.gate_proj.weight": matrix(MLP, HIDDEN),
+            at + "mlp.up_proj.weight": matrix(MLP, HIDDEN),
+            at + "mlp.down_proj.weight": matrix(HIDDEN, MLP),
+        }
+    return tensors
+
+
+def write_checkpoint(folder: Path, tensors: dict[str, torch.Tensor], vocab_size: int) -> None:
+    """config.json and model.safetensors."""
+    from safetensors.torch import save_file
+
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
+        "intermediate_size": MLP, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS, "vocab_size": vocab_size, "max_position_embeddings": CONTEXT,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": False, "hidden_act": "silu",
+        "bos_token_id": None, "eos_token_id": vocab_size - 1,
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(tensors, folder / "model.safetensors")
+
+
+def write_tokenizer(folder: Path) -> int:
+    """A tokenizer.json of the 256 bytes and three special tokens; returns the number of ids."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in ("<|user|>", "<|assistant|>", "<|end|>")])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"eos_token": "<|end|>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return tokenizer.get_vocab_size()
