@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from ssd_lab.engine.rows import causal_step, table_tensor
+from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.kv_cache import PagedKVCache
@@ -42,5 +43,6 @@ class StepRunner:
     def prefill(self, token_ids: list[int], start: int, block_table: list[int]) -> None:
         """Compute and keep K/V of `token_ids`, which stand at `start` and after it."""
         tables = table_tensor([block_table], self.device)
-        tokens = torch.tensor([token_ids], device=self.device)
-        self.decoder.forward(causal_step(tokens, [start], tables, self.block_size), self.cache)
+        for first in range(0, len(token_ids), LARGEST):  # so that K/V has the bits that a decoding step would give it
+            tokens = torch.tensor([token_ids[first : first + LARGEST]], device=self.device)
+            self.decoder.forward(causal_step(tokens, [start + first], tables, self.block_size), self.cache)

@@ -13,14 +13,17 @@ import torch.nn.functional as F
 
 from ssd_lab.kernels.step_input import StepInput
 
-KEY_TILE = 64  # keys are padded to whole tiles, so that sums over them are cut the same way for every context length
+KEY_PADDING = 64  # keys are padded to a multiple, so that sums over them are cut the same way for every context length
+KEY_TILE = 512  # and in float32 summed tile by tile, since the library cuts longer sums as it likes
+
+ROW_MULTIPLE = 4  # fewer query rows are summed in another order, in both dtypes
 
 
 @dataclass(frozen=True)
 class AttentionPlan:
     """Made once per forward, shared by all layers.
 
-    gather: slot of each key `[batch * keys]`. mask: `[batch, 1, group * rows, keys]`, 0 where a row sees a key, else
+    gather: slot of each key `[batch * keys]`. mask: `[batch, 1, group * rows (padded), keys]`, 0 where a row sees a key, else
     -inf. write_slots: `[batch * rows]`.
     """
 
@@ -40,7 +43,7 @@ def plan_attention(step: StepInput, block_size: int, group: int, dtype: torch.dt
     tables = step.block_tables[:, :blocks]
     offsets = torch.arange(block_size, device=device)
     gather = (tables.unsqueeze(-1) * block_size + offsets).view(batch, -1)
-    keys = -(-gather.shape[1] // KEY_TILE) * KEY_TILE
+    keys = -(-gather.shape[1] // KEY_PADDING) * KEY_PADDING
     gather = F.pad(gather, (0, keys - gather.shape[1]))  # slot 0 is the dump: masked for everyone
     hidden = torch.arange(keys, device=device) >= step.prefix_lengths.unsqueeze(-1)  # [batch, rows, keys]
     if step.ancestors is not None:
@@ -48,6 +51,7 @@ def plan_attention(step: StepInput, block_size: int, group: int, dtype: torch.dt
         hidden.scatter_(2, own.clamp(min=0), False)
     mask = torch.zeros(batch, rows, keys, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
     mask = mask.unsqueeze(1).expand(batch, group, rows, keys).reshape(batch, 1, group * rows, keys)
+    mask = F.pad(mask, (0, 0, 0, -group * rows % ROW_MULTIPLE))
     return AttentionPlan(gather.reshape(-1), mask, step.write_slots.reshape(-1), batch, rows, keys)
 
 
@@ -67,6 +71,31 @@ def paged_attention(queries: torch.Tensor, layer_cache: torch.Tensor, plan: Atte
     stored = layer_cache.index_select(0, plan.gather).view(batch, plan.keys, 2 * kv_heads, head_dim).transpose(1, 2)
     grouped = queries.view(batch, rows, kv_heads, group, head_dim).permute(0, 2, 3, 1, 4)
     grouped = grouped.reshape(batch, kv_heads, group * rows, head_dim)
-    attended = F.scaled_dot_product_attention(grouped, stored[:, :kv_heads], stored[:, kv_heads:], attn_mask=plan.mask)
-    attended = attended.view(batch, kv_heads, group, rows, head_dim).permute(0, 3, 1, 2, 4)
+    missing = -grouped.shape[2] % ROW_MULTIPLE
+    if missing:
+        grouped = F.pad(grouped, (0, 0, 0, missing))
+    keys, values = stored[:, :kv_heads], stored[:, kv_heads:]
+    if queries.dtype == torch.float32:
+        attended = _tiled_attention(grouped, keys, values, plan.mask)
+    else:
+        attended = F.scaled_dot_product_attention(grouped, keys, values, attn_mask=plan.mask)
+    attended = attended[:, :, : group * rows].view(batch, kv_heads, group, rows, head_dim).permute(0, 3, 1, 2, 4)
     return attended.reshape(batch * rows, heads * head_dim)
+
+
+def _tiled_attention(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Attention `[batch, kv_heads, n, head_dim]` whose bits for a row do not depend on n, batch or the padding of keys.
+
+    Measured in float32 on the CPU: the fused operation depends on them, and so do plain products of fewer than 4 rows or
+    over more than some 700 keys.
+    """
+    scores = torch.matmul(queries, keys.transpose(-1, -2)) * queries.shape[-1] ** -0.5 + mask
+    weights = torch.exp(scores - scores.amax(-1, keepdim=True))
+    summed, total = None, None
+    for start in range(0, keys.shape[2], KEY_TILE):
+        tile = weights[..., start : start + KEY_TILE]
+        part, part_total = torch.matmul(tile, values[:, :, start : start + KEY_TILE]), tile.sum(-1, keepdim=True)
+        summed, total = (part, part_total) if summed is None else (summed + part, total + part_total)
+    return summed / total

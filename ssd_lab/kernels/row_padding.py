@@ -9,7 +9,8 @@ import torch
 
 from ssd_lab.kernels.linear import Linear
 
-ROW_COUNTS = (1, 2, 3, 4, 5, 7, 8, 16, 21, 24, 32, 64)
+LARGEST = 128  # rows up to which equality is probed; longer prompts are computed in pieces of this size
+ROW_COUNTS = (1, 2, 3, 4, 5, 7, 8, 16, 21, 24, 32, 64, 112, LARGEST)
 
 
 @dataclass(frozen=True)
