@@ -353,7 +353,7 @@ def _output(sequence: EngineSequence) -> Output:
         prompt_ids=list(sequence.prompt_ids),
         text=sequence.stop.text,
         token_ids=sequence.output_ids,
-        finish_reason=sequence.finish_reason,
+        finish_reason=sequence.finish_reason or "cancelled",
         logprobs=sequence.logprobs or None,
         error=None if sequence.error is None else str(sequence.error),
     )

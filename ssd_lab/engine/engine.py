@@ -21,7 +21,7 @@ from ssd_lab.engine.rows import RowBatch, causal_step, table_tensor
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.engine.scheduler import PrefillChunk, Scheduler
 from ssd_lab.engine.sequence import Sequence
-from ssd_lab.engine.stopping import StopChecker, TextDecoder
+from ssd_lab.engine.stopping import FinishReason, StopChecker, TextDecoder
 from ssd_lab.errors import (
     CacheCapacityError,
     ConfigError,
@@ -271,7 +271,7 @@ class Engine:
         self._scheduler.register_full_blocks(sequence, len(sequence.token_ids) - 2)
         return emitted
 
-    def _finish(self, sequence: Sequence, reason: str) -> None:
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         if sequence.end_s is not None:
             return
         if reason in ("cancelled", "error"):

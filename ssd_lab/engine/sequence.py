@@ -7,7 +7,7 @@ from typing import Any
 
 from ssd_lab.config import SamplingParams
 from ssd_lab.engine.block_manager import ROOT
-from ssd_lab.engine.stopping import StopChecker
+from ssd_lab.engine.stopping import FinishReason, StopChecker
 from ssd_lab.errors import SsdLabError
 
 
@@ -32,7 +32,7 @@ class Sequence:
     num_registered: int = 0
     prefix_key: int = ROOT
     logprobs: list[dict[str, Any]] = field(default_factory=list)
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     first_token_s: float | None = None
     end_s: float | None = None
     last_accepted: int | None = None  # accepted length of the previous round, None before the first

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 class TextDecoder(Protocol):
@@ -34,7 +36,7 @@ class StopChecker:
         self._num_tokens = 0
         self.text = ""
 
-    def push(self, token_id: int) -> str | None:
+    def push(self, token_id: int) -> FinishReason | None:
         """Add one generated token; returns why the request ends with it, or None."""
         self._num_tokens += 1
         if token_id in self._stop_token_ids:

@@ -88,14 +88,19 @@ def _tiled_attention(
 ) -> torch.Tensor:
     """Attention `[batch, kv_heads, n, head_dim]` whose bits for a row do not depend on n, batch or the padding of keys.
 
-    Measured in float32 on the CPU: the fused operation depends on them, and so do plain products of fewer than 4 rows or
-    over more than some 700 keys.
+    Measured in float32 on the CPU: the fused operation depends on them, and so do plain products of fewer than 4 rows
+    or over more than some 700 keys.
     """
     scores = torch.matmul(queries, keys.transpose(-1, -2)) * queries.shape[-1] ** -0.5 + mask
     weights = torch.exp(scores - scores.amax(-1, keepdim=True))
-    summed, total = None, None
-    for start in range(0, keys.shape[2], KEY_TILE):
-        tile = weights[..., start : start + KEY_TILE]
-        part, part_total = torch.matmul(tile, values[:, :, start : start + KEY_TILE]), tile.sum(-1, keepdim=True)
-        summed, total = (part, part_total) if summed is None else (summed + part, total + part_total)
+    parts = [
+        (
+            torch.matmul(weights[..., start : start + KEY_TILE], values[:, :, start : start + KEY_TILE]),
+            weights[..., start : start + KEY_TILE].sum(-1, keepdim=True),
+        )
+        for start in range(0, keys.shape[2], KEY_TILE)
+    ]
+    summed, total = parts[0]
+    for part, part_total in parts[1:]:
+        summed, total = summed + part, total + part_total
     return summed / total

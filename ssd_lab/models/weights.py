@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from ssd_lab.errors import ModelLoadError
+
+Result = TypeVar("Result")
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -61,7 +63,7 @@ class SafetensorsWeights:
         return _open(self._file_of[name], lambda handle: handle.get_tensor(name))
 
 
-def _open(file: Path, use: Callable) -> object:
+def _open(file: Path, use: Callable[[Any], Result]) -> Result:
     try:
         with safe_open(file, framework="pt") as handle:
             return use(handle)
