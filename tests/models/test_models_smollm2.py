@@ -43,9 +43,9 @@ def test_logits_match_transformers(file: Path, model: LoadedModel) -> None:
         reference = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
         theirs = reference(torch.tensor([ids])).logits[0]
         exact = reference.double()(torch.tensor([ids])).logits[0]
-    # 30 layers of float32 rounding put two right implementations some 1.5e-4 apart; float64 says who is how far off
-    assert (ours - exact).abs().max() < 1e-4
-    assert (ours - exact).abs().max() <= 1.5 * (theirs - exact).abs().max()
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    # logits reach 38, and 30 layers of float32 rounding put two right implementations some 1e-4 from float64's answer
+    assert (ours - exact).abs().max() < 2 * (theirs - exact).abs().max()
 
 
 def test_the_tokenizer_is_that_of_transformers(file: Path, model: LoadedModel) -> None:
