@@ -23,28 +23,31 @@ def assemble(
     device: torch.device,
     source: str,
     bitwise: bool = True,
+    pack: bool = True,
     on_layer: Callable[[], None] = lambda: None,
 ) -> Decoder:
     """A decoder of this shape. Raises ModelLoadError for missing, left-over or misshapen tensors.
 
-    bitwise: pad rows so that results do not depend on their number (see `kernels/row_padding.py`).
+    bitwise: pad rows so that results do not depend on their number (see `kernels/row_padding.py`). pack: see `Linear`.
     """
     reader = TensorReader(weights, dtype, device, source)
     hidden, vocab = config.hidden_size, config.vocab_size
     embedding = reader.take("model.embed_tokens.weight", vocab, hidden)
     layers = []
     for index in range(config.num_layers):
-        layers.append(_layer(reader, config, f"model.layers.{index}."))
+        layers.append(_layer(reader, config, f"model.layers.{index}.", pack))
         on_layer()
     head = embedding if config.tie_embeddings else reader.take("lm_head.weight", vocab, hidden)
-    decoder = Decoder(config, embedding, layers, reader.take("model.norm.weight", hidden), Linear(head), RowPadding())
+    decoder = Decoder(
+        config, embedding, layers, reader.take("model.norm.weight", hidden), Linear(head, pack=pack), RowPadding()
+    )
     reader.check_all_used(IGNORED if config.tie_embeddings else IGNORED[:1])
     if bitwise:
         decoder.row_padding = probe_row_padding(decoder.linears())
     return decoder
 
 
-def _layer(reader: TensorReader, config: ModelConfig, prefix: str) -> LayerWeights:
+def _layer(reader: TensorReader, config: ModelConfig, prefix: str, pack: bool) -> LayerWeights:
     hidden, size = config.hidden_size, config.head_dim
     queries, keys = config.num_heads * size, config.num_kv_heads * size
     qkv = [f"{prefix}self_attn.{name}_proj" for name in "qkv"]
@@ -56,11 +59,11 @@ def _layer(reader: TensorReader, config: ModelConfig, prefix: str) -> LayerWeigh
     shapes: list[tuple[int, ...]] = [(queries, hidden), (keys, hidden), (keys, hidden)]
     return LayerWeights(
         input_norm=reader.take(f"{prefix}input_layernorm.weight", hidden),
-        qkv=Linear(reader.take_joined([f"{name}.weight" for name in qkv], shapes), bias),
-        output=Linear(reader.take(f"{prefix}self_attn.o_proj.weight", hidden, queries), output_bias),
+        qkv=Linear(reader.take_joined([f"{name}.weight" for name in qkv], shapes), bias, pack=pack),
+        output=Linear(reader.take(f"{prefix}self_attn.o_proj.weight", hidden, queries), output_bias, pack=pack),
         mlp_norm=reader.take(f"{prefix}post_attention_layernorm.weight", hidden),
-        gate_up=Linear(reader.take_joined(gate_up, [(config.mlp_size, hidden)] * 2)),
-        down=Linear(reader.take(f"{prefix}mlp.down_proj.weight", hidden, config.mlp_size)),
+        gate_up=Linear(reader.take_joined(gate_up, [(config.mlp_size, hidden)] * 2), pack=pack),
+        down=Linear(reader.take(f"{prefix}mlp.down_proj.weight", hidden, config.mlp_size), pack=pack),
         query_norm=reader.take(f"{prefix}self_attn.q_norm.weight", size) if config.qk_norm else None,
         key_norm=reader.take(f"{prefix}self_attn.k_norm.weight", size) if config.qk_norm else None,
     )

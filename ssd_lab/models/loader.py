@@ -49,21 +49,27 @@ def resolve_dtype(name: str, device: str | torch.device) -> torch.dtype:
 
 
 def load_model(
-    source: str | Path, *, dtype: str = "auto", device: str = "cpu", bitwise: bool = True, progress: bool = False
+    source: str | Path,
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    bitwise: bool = True,
+    pack: bool = True,
+    progress: bool = False,
 ) -> LoadedModel:
-    """Load weights and tokenizer. Raises ModelLoadError that says what is missing or wrong and what to do."""
+    """Load weights and tokenizer; bitwise, pack: see `assemble`. Raises ModelLoadError that says what is missing or wrong and what to do."""
     chosen = resolve_dtype(dtype, device)
     path = Path(source).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise ModelLoadError(f"{path} does not exist: give the path of a .gguf file")
         file = GgufFile(path)
-        return _load(file.config, file, file.tokenizer(), str(source), chosen, device, bitwise, progress)
+        return _load(file.config, file, file.tokenizer(), str(source), chosen, device, bitwise, pack, progress)
     folder = path if path.is_dir() else _from_hub(str(source))
     config = read_config(folder)
     has_tokenizer = (folder / "tokenizer.json").exists()
     tokenizer = Tokenizer.from_folder(folder, config.eos_token_ids) if has_tokenizer else None
-    return _load(config, SafetensorsWeights(folder), tokenizer, str(source), chosen, device, bitwise, progress)
+    return _load(config, SafetensorsWeights(folder), tokenizer, str(source), chosen, device, bitwise, pack, progress)
 
 
 def from_tensors(
@@ -77,7 +83,9 @@ def from_tensors(
 ) -> LoadedModel:
     """A model from tensors in memory, named as in a Hugging Face checkpoint."""
     weights = MappingWeights(tensors)
-    model = _load(config, weights, tokenizer, "tensors in memory", resolve_dtype(dtype, device), device, bitwise, False)
+    model = _load(
+        config, weights, tokenizer, "tensors in memory", resolve_dtype(dtype, device), device, bitwise, True, False
+    )
     return LoadedModel(model.config, model.decoder, model.tokenizer, None, model.dtype)
 
 
@@ -100,6 +108,7 @@ def _load(
     dtype: torch.dtype,
     device: str,
     bitwise: bool,
+    pack: bool,
     progress: bool,
 ) -> LoadedModel:
     with progress_bar(config.num_layers, f"loading {Path(source).name}", "layer", enabled=progress) as bar:
@@ -110,6 +119,7 @@ def _load(
             device=torch.device(device),
             source=source,
             bitwise=bitwise,
+            pack=pack,
             on_layer=lambda: bar.update(1),
         )
     return LoadedModel(config, decoder, tokenizer, source, dtype)
