@@ -23,8 +23,8 @@ ROW_MULTIPLE = 4  # fewer query rows are summed in another order, in both dtypes
 class AttentionPlan:
     """Made once per forward, shared by all layers.
 
-    gather: slot of each key `[batch * keys]`. mask: `[batch, 1, group * rows (padded), keys]`, 0 where a row sees a key,
-    else -inf. write_slots: `[batch * rows]`.
+    gather: slot of each key `[batch * keys]`. mask: `[batch, 1, group * rows (padded), keys]`, 0 where a row sees a
+    key, else -inf. write_slots: `[batch * rows]`.
     """
 
     gather: torch.Tensor

@@ -34,7 +34,7 @@ def edit_tensors(folder: Path, drop: str | None = None, add: dict[str, torch.Ten
 
 
 def test_a_folder_without_config_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelLoadError, match="no config.json"):
+    with pytest.raises(ModelLoadError, match="no config"):
         load_model(tmp_path)
 
 
@@ -56,7 +56,7 @@ def test_a_damaged_gguf_file_is_refused(tmp_path: Path) -> None:
 
 def test_missing_weights_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelLoadError, match="neither model.safetensors nor"):
+    with pytest.raises(ModelLoadError, match="has neither model"):
         load_model(folder)
 
 

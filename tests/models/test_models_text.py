@@ -60,6 +60,9 @@ def test_chat_without_a_template_is_refused(tokenizer: Tokenizer) -> None:
 
 def test_a_chat_template_is_rendered(tiny_pair) -> None:
     plain = Tokenizer.from_folder(Path(tiny_pair.target))
-    template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    template = (
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}[assistant]{% endif %}"
+    )
     chat = Tokenizer(plain._backend, chat_template=template)
     assert chat.apply_chat([{"role": "user", "content": "hello"}]) == "[user]hello[assistant]"
