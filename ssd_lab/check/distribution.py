@@ -3,7 +3,7 @@
 Which path drafts a round (hit, jit, fast, ...) is decided by earlier outcomes, before any of the round's random numbers
 is looked at. So, given the text before it, every token that a round emits must follow the target's distribution
 whatever its path, and the transform of `reference.py` gives one uniform number for each, over all contexts, seeds and
-filters together. Per path these numbers are then tested for uniformity.
+filters together. Per path these numbers are then tested for uniformity, and the tokens' surprise for its mean.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from ssd_lab.api import LLM
 from ssd_lab.check.reference import Filters, Transform, Uniforms, filtered
-from ssd_lab.check.statistics import bin_deviation, chi_square_uniform, kolmogorov_uniform
+from ssd_lab.check.statistics import bin_deviation, chi_square_uniform, kolmogorov_uniform, mean_zero
 from ssd_lab.check.subjects import Models
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
@@ -28,7 +28,7 @@ from ssd_lab.strategies import StrategyConfig
 
 BATCH = 16
 MIN_TESTED = 500  # with fewer draws a path is listed and not tested
-MIN_SHARE = 0.05  # a path rarer than this is not waited for
+MIN_SHARE = 0.1  # a path rarer than this is not waited for
 WAVE = 4 * BATCH  # requests between two looks at the counts
 
 
@@ -77,7 +77,7 @@ def check_distribution(
             for temperature in temperatures:
                 sampler = PathSampler(llm, prompts, temperature, max_tokens=max_tokens, seed=seed)
                 with progress_bar(draws, f"{label}, temperature {temperature:g}", "draw", enabled=progress) as bar:
-                    while sampler.rarest < draws and sampler.total < 20 * draws:
+                    while sampler.rarest < draws and sampler.total < 12 * draws:
                         before = min(draws, sampler.rarest)
                         sampler.wave()
                         bar.update(max(0, min(draws, sampler.rarest) - before))
@@ -97,6 +97,7 @@ def assess_path(label: str, temperature: float, path: str, uniforms: Uniforms, *
             "chi-square by likelihood": chi_square_uniform(uniforms.by_likelihood).p_value,
             "Kolmogorov by likelihood": kolmogorov_uniform(uniforms.by_likelihood).p_value,
             "chi-square by shuffle": chi_square_uniform(uniforms.by_shuffle).p_value,
+            "mean surprise": mean_zero(uniforms.surprise, uniforms.surprise_variance).p_value,
         }
     return PathResult(
         strategy=label,

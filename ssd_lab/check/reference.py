@@ -5,7 +5,7 @@ Written apart from the engine's own sampling code, in float64, so that one canno
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -67,25 +67,25 @@ class Uniforms:
 
     by_likelihood: tokens laid side by side from the likeliest down, so accepting likely tokens too often pulls the
     numbers towards 0. by_shuffle: laid in a fixed random order, which sees faults that leave the ranks alone. probs:
-    the token's own probability (0: it could not have come).
+    the token's own probability (0: it could not have come). surprise: minus its logarithm, less what that should be on
+    average; surprise_variance: and how much that should vary.
     """
 
     by_likelihood: Floats
     by_shuffle: Floats
     probs: Floats
+    surprise: Floats
+    surprise_variance: Floats
 
     @classmethod
     def joined(cls, parts: list[Uniforms]) -> Uniforms:
         """All of these."""
-        return cls(
-            np.concatenate([part.by_likelihood for part in parts]),
-            np.concatenate([part.by_shuffle for part in parts]),
-            np.concatenate([part.probs for part in parts]),
-        )
+        names = [field.name for field in fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def take(self, wanted: NDArray[np.bool_]) -> Uniforms:
         """Some of the tokens."""
-        return Uniforms(self.by_likelihood[wanted], self.by_shuffle[wanted], self.probs[wanted])
+        return Uniforms(*(getattr(self, field.name)[wanted] for field in fields(self)))
 
 
 class Transform:
@@ -104,4 +104,13 @@ class Transform:
         spread = self._random.random(len(token_ids)) * own
         above = np.cumsum(is_token, axis=-1) == 0
         earlier = self._place[expected.tokens] < self._place[chosen]
-        return Uniforms((expected.probs * above).sum(-1) + spread, (expected.probs * earlier).sum(-1) + spread, own)
+        surprises = -np.log(np.where(expected.probs > 0, expected.probs, 1.0))
+        mean = (expected.probs * surprises).sum(-1)
+        variance = (expected.probs * (surprises - mean[:, None]) ** 2).sum(-1)
+        return Uniforms(
+            by_likelihood=(expected.probs * above).sum(-1) + spread,
+            by_shuffle=(expected.probs * earlier).sum(-1) + spread,
+            probs=own,
+            surprise=-np.log(np.where(own > 0, own, 1.0)) - mean,
+            surprise_variance=variance,
+        )

@@ -17,7 +17,7 @@ MIN_EXPECTED = 5.0  # below this many expected draws a cell, the chi-square dist
 
 
 @dataclass(frozen=True)
-class Uniformity:
+class Evidence:
     """A statistic and the probability of one at least as large if nothing is wrong."""
 
     statistic: float
@@ -45,22 +45,31 @@ def bin_counts(uniforms: Floats, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
     return np.bincount(places, minlength=num_bins)
 
 
-def chi_square_uniform(uniforms: Floats, num_bins: int = NUM_BINS) -> Uniformity:
+def chi_square_uniform(uniforms: Floats, num_bins: int = NUM_BINS) -> Evidence:
     """Pearson's test that the numbers are uniform on [0, 1]; fewer bins if there are few numbers."""
     num_bins = max(2, min(num_bins, int(len(uniforms) / MIN_EXPECTED)))
     counts = bin_counts(uniforms, num_bins)
     expected = len(uniforms) / num_bins
     statistic = float(((counts - expected) ** 2).sum() / expected)
-    return Uniformity(statistic, chi_square_survival(statistic, num_bins - 1))
+    return Evidence(statistic, chi_square_survival(statistic, num_bins - 1))
 
 
-def kolmogorov_uniform(uniforms: Floats) -> Uniformity:
+def kolmogorov_uniform(uniforms: Floats) -> Evidence:
     """Kolmogorov's test that the numbers are uniform on [0, 1]."""
     ordered = np.sort(uniforms)
     count = len(ordered)
     ranks = np.arange(count)
     distance = float(max((ordered - ranks / count).max(), ((ranks + 1) / count - ordered).max()))
-    return Uniformity(distance, kolmogorov_survival(distance, count))
+    return Evidence(distance, kolmogorov_survival(distance, count))
+
+
+def mean_zero(values: Floats, variances: Floats) -> Evidence:
+    """Test that the values, whose variances are known, average zero (normal approximation, two-sided)."""
+    spread = math.sqrt(float(variances.sum()))
+    if spread == 0:
+        return Evidence(0.0, 1.0)
+    score = float(values.sum()) / spread
+    return Evidence(score, math.erfc(abs(score) / math.sqrt(2)))
 
 
 def bin_deviation(uniforms: Floats, num_bins: int = NUM_BINS) -> float:

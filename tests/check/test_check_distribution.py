@@ -1,0 +1,139 @@
+"""Every path follows the target's distribution, and a planted bug is found."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import random
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from ssd_lab.check import Extent, check
+from ssd_lab.check.checking import CheckReport
+from ssd_lab.check.distribution import MIN_TESTED
+from ssd_lab.decoding.acceptance import Outcome, accept_greedy
+from ssd_lab.engine.draft_worker import DraftWorker
+from ssd_lab.errors import ConfigError
+from ssd_lab.strategies import Context, Draft, SequenceStrategy
+
+VOCAB = 259
+SAMPLED = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=800)
+
+
+def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fields: Any) -> CheckReport:
+    return check(
+        strategies, target=tiny_pair.target, draft=tiny_pair.draft, dtype="float32", extent=extent, progress=False,
+        draft_link="inline", threads=1, **fields,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("strategy", "paths"),
+    [
+        ({"strategy": "sync_chain", "k": 3}, {"draft"}),
+        ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "jit"}, {"hit", "jit"}),
+        ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "fast"}, {"hit", "fast", "jit"}),
+        ({"strategy": "prompt_lookup", "k": 3}, {"custom", "none"}),
+    ],
+    ids=lambda value: value.get("fallback", value["strategy"]) if isinstance(value, dict) else "",
+)
+def test_every_path_of_an_exact_strategy_is_not_rejected(tiny_pair: Any, strategy: dict[str, Any], paths: set[str]):
+    report = run_check(tiny_pair, strategy)
+    assert {path.path for path in report.paths} == paths
+    assert report.rejected == []
+    assert all(path.impossible == 0 for path in report.paths)
+    assert report.same
+
+
+class Confident(SequenceStrategy):
+    """Planted bug: always proposes the same token, and claims to have drawn it from all tokens alike."""
+
+    strategy_name: ClassVar[str] = "confident"
+    honest: bool = False
+
+    @property
+    def lookahead(self) -> int:
+        return 1
+
+    def draft(self, context: Context) -> Draft:
+        guess = 7
+        if self.honest:
+            guess = random.Random(f"{context.params.seed} {len(context.token_ids)}").randrange(VOCAB)
+        return Draft([guess], torch.full((1, VOCAB), 1 / VOCAB))
+
+
+def test_a_proposer_that_lies_about_its_distribution_is_rejected(tiny_pair: Any):
+    more = dataclasses.replace(SAMPLED, draws=2500)
+    assert [path.path for path in run_check(tiny_pair, Confident(), extent=more).rejected] == ["custom"]
+    assert run_check(tiny_pair, Confident(honest=True), extent=more).same
+
+
+def test_greedy_acceptance_on_misses_is_rejected_and_the_hits_are_not(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
+    """Planted bug: rows that missed take the target's likeliest tokens, which is convenient and wrong."""
+    from ssd_lab.engine.phases import verify
+
+    right = verify._accept_sampled
+
+    def greedy_on_misses(probs: Any, draft_tokens: Any, num_drafted: Any, rows: Any, proposal: Any) -> Outcome:
+        sampled = right(probs, draft_tokens, num_drafted, rows, proposal)
+        greedy = accept_greedy(probs.argmax(-1), draft_tokens, num_drafted)
+        missed = torch.tensor([origin == "jit" for origin in proposal.origins])
+        return Outcome(
+            torch.where(missed, greedy.num_accepted, sampled.num_accepted),
+            torch.where(missed, greedy.recovery_token, sampled.recovery_token),
+        )
+
+    monkeypatch.setattr(verify, "_accept_sampled", greedy_on_misses)
+    report = run_check(tiny_pair, {"strategy": "async_tree", "k": 3, "f": 3})
+    assert [path.path for path in report.rejected] == ["jit"]
+    assert not report.same
+    assert "1 of 2 paths rejected" in report.verdict()
+
+
+def test_likeliest_tokens_passed_off_as_drawn_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
+    """Planted bug: the draft's likeliest tokens, with the distribution that they were not drawn from."""
+    right = DraftWorker._answer
+
+    def argmax_answers(self: Any, message: Any, rows: Any, start_s: float) -> Any:
+        reply = right(self, message, rows, start_s)
+        reply.tokens.copy_(reply.probs.argmax(-1))
+        return reply
+
+    monkeypatch.setattr(DraftWorker, "_answer", argmax_answers)
+    report = run_check(tiny_pair, {"strategy": "sync_chain", "k": 3})
+    assert [path.path for path in report.rejected] == ["draft"]
+
+
+def test_a_report_is_json_and_a_table(tiny_pair: Any):
+    from rich.console import Console
+
+    small = Extent(num_prompts=4, batches=(1,), max_tokens=4, temperatures=(0.7,), draws=MIN_TESTED)
+    report = run_check(tiny_pair, {"strategy": "sync_chain", "k": 2}, extent=small)
+    data = json.loads(json.dumps(report.as_dict()))
+    assert data["same"] is True
+    assert data["paths"][0]["path"] == "draft"
+    assert data["paths"][0]["enough"] is True
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(report)
+    assert "SAME" in shown.get()
+
+
+def test_temperature_zero_has_no_distribution(tiny_pair: Any):
+    with pytest.raises(ConfigError, match="temperatures over 0"):
+        run_check(tiny_pair, "sync_chain", extent=Extent(num_prompts=2, batches=(), temperatures=(0.0,)))
+
+
+def test_ctrl_c_keeps_what_is_known(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssd_lab.check.distribution.PathSampler.wave", interrupt)
+    extent = Extent(num_prompts=2, batches=(1,), max_tokens=4, temperatures=(1.0,))
+    report = run_check(tiny_pair, {"strategy": "sync_chain", "k": 2}, extent=extent)
+    assert report.interrupted
+    assert len(report.greedy) == 1
+    assert "so far (interrupted)" in report.verdict()
