@@ -63,9 +63,10 @@ def command(
         draws=draws,
     )
     extent = dataclasses.replace(Extent.quick() if quick else Extent(), **wanted)
-    extent = dataclasses.replace(
-        extent, **({} if greedy else {"batches": ()}), **({} if sampled else {"temperatures": ()})
-    )
+    if not greedy:
+        extent = dataclasses.replace(extent, batches=())
+    if not sampled:
+        extent = dataclasses.replace(extent, temperatures=())
     entries, engine = with_knobs(chosen or DEFAULT_STRATEGIES, knobs)
     report = check(
         entries,

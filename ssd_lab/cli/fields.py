@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from ssd_lab.errors import ConfigError
+from ssd_lab.errors import ConfigError, SsdLabError
 
 
 def parse_value(text: str) -> Any:
@@ -67,5 +67,7 @@ def import_modules(names: Iterable[str]) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise ConfigError(f"--import {name}: {error}") from error
+        except SsdLabError:
+            raise
+        except Exception as error:  # the user's module may do anything
+            raise ConfigError(f"--import {name}: {type(error).__name__}: {error}") from error

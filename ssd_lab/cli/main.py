@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import click
+from typing import Any
+
 import typer
 from typer.core import TyperGroup
 
@@ -15,7 +16,7 @@ from ssd_lab.errors import SsdLabError
 class ErrorReportingGroup(TyperGroup):
     """Turns our errors into one line and exit code 2, and Ctrl-C into exit code 130."""
 
-    def invoke(self, ctx: click.Context) -> object:
+    def invoke(self, ctx: typer.Context) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)

@@ -85,7 +85,9 @@ def _table(rows: dict[str, dict[str, Any]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("", *(Text(name) for name in rows), box=None, header_style="bold cyan")
+    table = Table(box=None, header_style="bold cyan")
+    for name in ("", *rows):
+        table.add_column(Text(name), overflow="fold")
     for key in next(iter(rows.values())):
         table.add_row(Text(key.replace("_", " ")), *(Text(_shown(key, row[key])) for row in rows.values()))
     return table

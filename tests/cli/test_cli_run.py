@@ -96,7 +96,9 @@ def test_check_finds_a_fault_in_a_strategy_of_the_users(
         "@register_strategy\n"
         "class Wrong(SequenceStrategy):\n"
         "    strategy_name = 'wrong_on_purpose'\n"
-        "    lookahead = 1\n"
+        "    @property\n"
+        "    def lookahead(self):\n"
+        "        return 1\n"
         "    def draft(self, context):\n"
         "        return Draft([7], torch.full((1, 259), 1 / 259))\n",
         encoding="utf-8",
