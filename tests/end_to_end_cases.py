@@ -1,0 +1,26 @@
+"""Prompts and strategies that the end-to-end tests share."""
+
+from __future__ import annotations
+
+PROMPTS = [
+    "Hello there",
+    "The quick brown fox jumps over the lazy dog, and then it sleeps.",
+    "def add(a, b):",
+    "a",
+    "Once upon a time there was a very small model that knew nothing at all but said it well",
+    "1 + 2 =",
+]
+
+STRATEGIES: dict[str, dict] = {
+    "autoregressive": {"strategy": "autoregressive"},
+    "sync k=1": {"strategy": "sync_chain", "k": 1},
+    "sync k=4": {"strategy": "sync_chain", "k": 4},
+    "async jit": {"strategy": "async_tree", "k": 3, "f": 2},
+    "async fast": {"strategy": "async_tree", "k": 3, "f": 3, "fallback": "fast"},
+    "async lists": {
+        "strategy": "async_tree",
+        "k": 3,
+        "fan_out": {"kind": "explicit", "hit": [3, 1, 0, 2], "miss": [1, 1, 2, 2]},
+    },
+    "prompt lookup": {"strategy": "prompt_lookup", "k": 5},
+}
