@@ -1,0 +1,118 @@
+"""Many answers of unequal length in a few flat arrays, and their way through the filters."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from ssd_lab.training.filters import reject_reason
+from ssd_lab.training.generate import Answer
+from ssd_lab.training.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers in the order in which they were finished."""
+
+    tokens: NDArray[np.uint16]  # [total], without end tokens
+    starts: NDArray[np.int64]  # [answers + 1]
+    prompt_index: NDArray[np.int32]  # [answers]
+    temperature: NDArray[np.float32]  # [answers]
+    finished: NDArray[np.bool_]  # [answers]
+
+    @classmethod
+    def collect(cls, batches: Iterable[Sequence[Answer]]) -> Answers:
+        """Gather what a generator yields."""
+        answers = [answer for batch in batches for answer in batch]
+        lengths = np.array([len(a.tokens) for a in answers], dtype=np.int64)
+        return cls(
+            np.concatenate([np.zeros(0, np.uint16), *(a.tokens.astype(np.uint16) for a in answers)]),
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+            np.array([a.index for a in answers], dtype=np.int32),
+            np.array([a.temperature for a in answers], dtype=np.float32),
+            np.array([a.finished for a in answers], dtype=np.bool_),
+        )
+
+    def __len__(self) -> int:
+        return len(self.prompt_index)
+
+    def of(self, index: int) -> NDArray[np.uint16]:
+        """The tokens of one answer."""
+        return self.tokens[self.starts[index] : self.starts[index + 1]]
+
+    def save(self, path: Path) -> None:
+        """Write one .npz file."""
+        np.savez(path, **self.__dict__)
+
+    @classmethod
+    def load(cls, path: Path) -> Answers:
+        """Read what `save` wrote."""
+        with np.load(path) as values:
+            return cls(**{name: values[name] for name in values.files})
+
+
+@dataclass(frozen=True)
+class Kept:
+    """An answer that passed the filters."""
+
+    prompt_index: int
+    text: str
+
+
+def filter_answers(
+    answers: Answers, prompts: Sequence[Prompt], tokenizer: Tokenizer
+) -> tuple[list[Kept], Counter[str]]:
+    """The good answers, the same one for the same prompt only once, and how many were left out for which reason."""
+    workers = max(1, min(15, (os.cpu_count() or 2) - 1))
+    bounds = np.linspace(0, len(answers), workers * 4 + 1).astype(int)
+    chunks = [(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+    _SHARED.update(answers=answers, prompts=prompts, tokenizer=tokenizer)
+    if len(answers) < 2_000:
+        results = [_filter_chunk(chunk) for chunk in chunks]
+    else:
+        # Forked workers see the arrays without copying them.
+        with multiprocessing.get_context("fork").Pool(workers) as pool:
+            results = pool.map(_filter_chunk, chunks, chunksize=1)
+    _SHARED.clear()
+    kept: list[Kept] = []
+    counts: Counter[str] = Counter()
+    seen: set[tuple[int, str]] = set()
+    for good, reasons in results:
+        counts.update(reasons)
+        for item in good:
+            key = (item.prompt_index, item.text)
+            if key in seen:
+                counts["duplicate"] += 1
+                continue
+            seen.add(key)
+            kept.append(item)
+    counts["kept"] = len(kept)
+    return kept, counts
+
+
+_SHARED: dict = {}  # what forked workers read; empty outside `filter_answers`
+
+
+def _filter_chunk(bounds: tuple[int, int]) -> tuple[list[Kept], Counter[str]]:
+    answers, prompts, tokenizer = _SHARED["answers"], _SHARED["prompts"], _SHARED["tokenizer"]
+    good: list[Kept] = []
+    reasons: Counter[str] = Counter()
+    for i in range(*bounds):
+        prompt_index = int(answers.prompt_index[i])
+        prompt = prompts[prompt_index]
+        finished = bool(answers.finished[i])
+        text = tokenizer.decode(answers.of(i).tolist()).strip() if finished else ""
+        reason = reject_reason(text, finished=finished, result=prompt.result)
+        if reason is None:
+            good.append(Kept(prompt_index, text))
+        else:
+            reasons[reason] += 1
+    return good, reasons

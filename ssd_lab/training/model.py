@@ -1,0 +1,205 @@
+"""A small Llama for training and bulk generation: packed sequences, no padding, transformers' parameter names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ssd_lab.training.config import ModelConfig
+
+
+def rope_tables(config: ModelConfig, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Cosines and sines, each [max_positions, head_dim], in transformers' half-split layout."""
+    exponents = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim
+    angles = torch.arange(config.max_positions, device=device)[:, None] * config.rope_theta ** -exponents[None, :]
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x [tokens, heads, head_dim] with cos, sin [tokens, head_dim]."""
+    first, second = x.chunk(2, dim=-1)
+    rotated = torch.cat([-second, first], dim=-1)
+    return x * cos[:, None].to(x.dtype) + rotated * sin[:, None].to(x.dtype)
+
+
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, max_length: int) -> Tensor:
+    """Causal attention within each packed sequence.
+
+    query [tokens, heads, head_dim]; key, value [tokens, kv_heads, head_dim]; starts [sequences + 1] int32, where
+    repeated values at the end stand for empty sequences. Returns [tokens, heads, head_dim].
+    """
+    if query.is_cuda:
+        return torch.ops.aten._flash_attention_forward(
+            query, key, value, starts, starts, max_length, max_length, 0.0, True, False
+        )[0]
+    tokens = query.shape[0]
+    # A position belongs to the last sequence that starts at or before it; side="right" skips empty sequences.
+    owner = torch.searchsorted(starts, torch.arange(tokens, dtype=starts.dtype), right=True)
+    allowed = (owner[:, None] == owner[None, :]) & torch.ones(tokens, tokens, dtype=torch.bool).tril()
+    out = F.scaled_dot_product_attention(
+        query.transpose(0, 1)[None],
+        key.transpose(0, 1)[None],
+        value.transpose(0, 1)[None],
+        attn_mask=allowed,
+        enable_gqa=True,
+    )
+    return out[0].transpose(0, 1)
+
+
+class Linear(nn.Linear):
+    """A bias-free linear map whose weight follows the dtype of its input: float32 masters, bfloat16 products."""
+
+    def __init__(self, num_inputs: int, num_outputs: int) -> None:
+        super().__init__(num_inputs, num_outputs, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.num_heads * config.head_dim
+        kv_width = config.num_kv_heads * config.head_dim
+        self.q_proj = Linear(config.hidden_size, width)
+        self.k_proj = Linear(config.hidden_size, kv_width)
+        self.v_proj = Linear(config.hidden_size, kv_width)
+        self.o_proj = Linear(width, config.hidden_size)
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated query [tokens, heads, head_dim] and key, and value, of x [tokens, hidden]."""
+        query = self.q_proj(x).unflatten(-1, (-1, self.config.head_dim))
+        key = self.k_proj(x).unflatten(-1, (-1, self.config.head_dim))
+        value = self.v_proj(x).unflatten(-1, (-1, self.config.head_dim))
+        return rotate(query, cos, sin), rotate(key, cos, sin), value
+
+
+class Mlp(nn.Module):
+    """SwiGLU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class RmsNorm(nn.Module):
+    """Root-mean-square norm, computed in float32."""
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.epsilon = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
+
+
+class Layer(nn.Module):
+    """One decoder layer."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RmsNorm(config.hidden_size, config.norm_epsilon)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RmsNorm(config.hidden_size, config.norm_epsilon)
+        self.mlp = Mlp(config)
+
+
+class Body(nn.Module):
+    """Embedding, layers and final norm, named as in transformers."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.norm = RmsNorm(config.hidden_size, config.norm_epsilon)
+
+
+class Llama(nn.Module):
+    """A Llama whose state dict is that of transformers' `LlamaForCausalLM` with tied embeddings."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Body(config)
+        self.register_buffer("cos", torch.empty(0), persistent=False)
+        self.register_buffer("sin", torch.empty(0), persistent=False)
+        self.reset_rope("cpu")
+        self.compute_dtype: torch.dtype | None = None  # None: the dtype of the weights
+
+    def reset_rope(self, device: torch.device | str) -> None:
+        """Recompute the rotary tables in float32, whatever dtype the weights were cast to."""
+        self.cos, self.sin = rope_tables(self.config, device)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Normal weights of 0.02; what writes to the residual stream is scaled down by depth."""
+        residual_scale = (2 * self.config.num_layers) ** -0.5
+        for name, parameter in self.named_parameters():
+            if parameter.ndim == 2:
+                scale = residual_scale if name.endswith(("o_proj.weight", "down_proj.weight")) else 1.0
+                nn.init.normal_(parameter, std=0.02 * scale, generator=generator)
+
+    def hidden(
+        self, tokens: Tensor, positions: Tensor, starts: Tensor, max_length: int, keep_kv: list | None = None
+    ) -> Tensor:
+        """Final hidden states [tokens, hidden] of packed tokens [tokens] at positions [tokens].
+
+        Each layer's (key, value), [tokens, kv_heads, head_dim], is appended to `keep_kv` where one is given.
+        """
+        x = self.model.embed_tokens(tokens)
+        x = x if self.compute_dtype is None else x.to(self.compute_dtype)
+        cos, sin = self.cos[positions], self.sin[positions]
+        for layer in self.model.layers:
+            query, key, value = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
+            if keep_kv is not None:
+                keep_kv.append((key, value))
+            attended = packed_attention(query, key, value, starts, max_length)
+            x = x + layer.self_attn.o_proj(attended.flatten(1))
+            x = x + layer.mlp(layer.post_attention_layernorm(x))
+        return self.model.norm(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [tokens, vocab] of hidden states [tokens, hidden]."""
+        return F.linear(hidden, self.model.embed_tokens.weight.to(hidden.dtype))
+
+
+def save_hf(model: Llama, folder: Path, *, bos_id: int, eos_id: int) -> None:
+    """Write config.json, generation_config.json and model.safetensors (bfloat16)."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    values = model.config.to_hf(bos_id=bos_id, eos_id=eos_id)
+    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+    generation = {"bos_token_id": bos_id, "eos_token_id": eos_id, "pad_token_id": bos_id}
+    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    weights = {
+        name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in model.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load_hf(folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> Llama:
+    """Read what `save_hf` wrote."""
+    from safetensors.torch import load_file
+
+    model = Llama(ModelConfig.from_hf(json.loads((folder / "config.json").read_text())))
+    model.load_state_dict(load_file(folder / "model.safetensors"))
+    model = model.to(device, dtype)
+    model.reset_rope(device)
+    return model
