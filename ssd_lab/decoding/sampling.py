@@ -61,7 +61,8 @@ def target_distribution(logits: torch.Tensor, sampling: SamplingBatch) -> torch.
     """
     temperature = sampling.temperature[:, None, None]
     greedy = temperature == 0
-    probs = torch.softmax(logits / torch.where(greedy, 1.0, temperature), dim=-1)
+    below_best = logits - logits.amax(-1, keepdim=True)  # so that the coldest temperatures divide nothing to infinity
+    probs = torch.softmax(below_best / torch.where(greedy, 1.0, temperature), dim=-1)
     if sampling.any_filter:
         probs = _filtered(probs, sampling)
     one_hot = torch.zeros_like(probs).scatter_(-1, likeliest(logits).unsqueeze(-1), 1.0)
