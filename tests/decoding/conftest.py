@@ -1,9 +1,13 @@
-"""Pure maths: one thread, and examples that do not depend on the day."""
+"""Pure maths: one thread, and no clock for hypothesis on a machine that others use."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import settings
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 @pytest.fixture(autouse=True)
