@@ -28,7 +28,7 @@ from ssd_lab.strategies import StrategyConfig
 
 BATCH = 16
 MIN_TESTED = 500  # with fewer draws a path is listed and not tested
-MIN_SHARE = 0.1  # a path rarer than this is not waited for
+MIN_SHARE = 0.05  # a path rarer than this is not waited for
 WAVE = 4 * BATCH  # requests between two looks at the counts
 
 
@@ -77,7 +77,7 @@ def check_distribution(
             for temperature in temperatures:
                 sampler = PathSampler(llm, prompts, temperature, max_tokens=max_tokens, seed=seed)
                 with progress_bar(draws, f"{label}, temperature {temperature:g}", "draw", enabled=progress) as bar:
-                    while sampler.rarest < draws and sampler.total < 12 * draws:
+                    while sampler.rarest < draws and sampler.total < 20 * draws:
                         before = min(draws, sampler.rarest)
                         sampler.wave()
                         bar.update(max(0, min(draws, sampler.rarest) - before))

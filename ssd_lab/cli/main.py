@@ -16,7 +16,7 @@ from ssd_lab.errors import SsdLabError
 class ErrorReportingGroup(TyperGroup):
     """Turns our errors into one line and exit code 2, and Ctrl-C into exit code 130."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
