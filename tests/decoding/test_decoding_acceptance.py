@@ -59,7 +59,7 @@ def test_a_certain_guess_keeps_the_target_too(guess: int) -> None:
 
 
 def test_accepting_guesses_greedily_would_be_noticed() -> None:
-    """The same test rejects the rule: keep the draft token if it is the target's likeliest, else draw from the target."""
+    """The same test rejects: keep the draft token if it is the target's likeliest, else draw from the target."""
     target, draft = torch.tensor([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0]]), torch.tensor([[0.6, 0.3, 0.1]])
     generator = torch.Generator().manual_seed(0)
     drafted = sample(draft.expand(DRAWS, -1, -1), torch.rand(DRAWS, 1, generator=generator) * 0.9999999)[:, 0]

@@ -30,7 +30,7 @@ def test_streamed_pieces_join_to_the_whole_text(tokenizer: Tokenizer, data: st.D
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_streaming_survives_bytes_that_are_no_text(tokenizer: Tokenizer, data: st.DataObject) -> None:
-    """A model may emit any bytes; then what is streamed must still be text, and valid text after it must come through."""
+    """A model may emit any bytes: what is streamed must stay text, and valid text after it must come through."""
     noise = data.draw(st.lists(st.integers(0, 255), max_size=12))
     decoder = IncrementalDecoder(tokenizer)
     text = (

@@ -1,0 +1,109 @@
+"""A draft worker answers the same wherever it runs, and its loss is an error, never a hang."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssd_lab.engine.draft_worker import DraftPlan
+from ssd_lab.engine.link import InlineLink, ThreadLink
+from ssd_lab.engine.messages import PrefillMessage, RoundMessage
+from ssd_lab.engine.process_link import ProcessLink
+from ssd_lab.engine.worker_setup import WorkerSetup
+from ssd_lab.errors import DraftWorkerError
+
+GREEDY, WARM = (0.0, 0, 1.0, 0.0, 1), (1.0, 0, 1.0, 0.0, 7)
+PROMPT = [10, 20, 30, 40, 50]
+
+
+def setup_for(tiny_pair, **plan: object) -> WorkerSetup:
+    options = {"k": 2, "fan_out_hit": (2, 1, 1), "fan_out_miss": (1, 1, 2), **plan}
+    return WorkerSetup(tiny_pair.draft, "float32", "cpu", 20, 8, 4, 1, DraftPlan(**options))
+
+
+def open_link(kind: str, setup: WorkerSetup):
+    if kind == "inline":
+        return InlineLink(setup.make_worker())
+    if kind == "thread":
+        return ThreadLink(setup.make_worker, threads=1, start_timeout_s=60)
+    return ProcessLink(setup, start_timeout_s=60)
+
+
+def round_of(length: int, last: int, accepted: int | None, sampling=GREEDY, previous: int = 40) -> RoundMessage:
+    return RoundMessage([0], [length], [previous], [last], [[1, 2, 3]], [accepted], [sampling])
+
+
+@pytest.mark.parametrize("kind", ["inline", "thread", "process"])
+@pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "sampled"])
+def test_prepared_outcomes_hit_and_others_miss(tiny_pair, kind: str, sampling) -> None:
+    link = open_link(kind, setup_for(tiny_pair))
+    try:
+        link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
+        first = link.call(round_of(5, 50, None, sampling), 30)
+        assert first.origins == ["jit"] and first.cache_hits == [None]
+        absent = link.call(round_of(6, 1, 0, sampling, 50), 30)  # token 1 is no likely recovery token
+        tree = absent.previous_trees[0]
+        assert absent.origins == ["jit"] and absent.cache_hits == [False]
+        assert len(tree.tokens) == 2 + 4 * 3
+        # from here on follow a branch that the second tree must hold
+        again = link.call(round_of(7, 2, 0, sampling, 1), 30)
+        tree = again.previous_trees[0]
+        start = next(s for s in range(2, len(tree.tokens), 3) if tree.parents[s] == 0)  # accepted length 1
+        hit = link.call(round_of(8, tree.tokens[start], 0, sampling, 2), 30)
+        assert hit.cache_hits[0] in (True, False)
+        probs = hit.probs
+        assert (probs is None) == (sampling == GREEDY)
+        if probs is not None:
+            torch.testing.assert_close(probs.sum(-1), torch.ones(1, 2))
+    finally:
+        link.close()
+
+
+def test_every_link_gives_the_same_replies(tiny_pair) -> None:
+    replies = []
+    for kind in ("inline", "thread", "process"):
+        link = open_link(kind, setup_for(tiny_pair))
+        link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
+        got = [link.call(round_of(5, 50, None, WARM), 30)]
+        for step in range(1, 4):
+            got.append(link.call(round_of(5 + step, 60 + step, 0, WARM, 59 + step), 30))
+        link.close()
+        replies.append([(reply.tokens.tolist(), reply.origins, reply.probs.sum().item()) for reply in got])
+    assert replies[0] == replies[1] == replies[2]
+
+
+@pytest.mark.parametrize("kind", ["inline", "thread", "process"])
+def test_closing_twice_is_fine_and_calling_afterwards_is_an_error(tiny_pair, kind: str) -> None:
+    link = open_link(kind, setup_for(tiny_pair))
+    link.close()
+    link.close()
+    with pytest.raises(DraftWorkerError):
+        link.call(round_of(5, 50, None), 1)
+
+
+def test_a_process_that_dies_is_noticed_at_once(tiny_pair) -> None:
+    link = open_link("process", setup_for(tiny_pair))
+    os.kill(link.process_id, 9)
+    start = time.monotonic()
+    with pytest.raises(DraftWorkerError, match="gone"):
+        link.call(round_of(5, 50, None), 30)
+    assert time.monotonic() - start < 10
+    link.close()
+    assert not Path(f"/proc/{link.process_id}").exists()
+
+
+def test_a_worker_that_fails_says_why(tiny_pair) -> None:
+    link = open_link("process", setup_for(tiny_pair))
+    with pytest.raises(DraftWorkerError, match=r"IndexError|index"):
+        link.call(RoundMessage([0], [5], [40], [99999], [[1, 2, 3]], [None], [GREEDY]), 30)
+    link.close()
+
+
+def test_a_model_that_cannot_be_loaded_is_an_error_at_the_start(tiny_pair, tmp_path: Path) -> None:
+    setup = WorkerSetup(str(tmp_path), "float32", "cpu", 20, 8, 4, 1, DraftPlan(k=2))
+    with pytest.raises(DraftWorkerError, match=r"no config\.json"):
+        open_link("process", setup)
