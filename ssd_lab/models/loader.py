@@ -57,7 +57,10 @@ def load_model(
     pack: bool = True,
     progress: bool = False,
 ) -> LoadedModel:
-    """Load weights and tokenizer; bitwise, pack: see `assemble`. Raises ModelLoadError that says what is missing or wrong and what to do."""
+    """Load weights and tokenizer; bitwise, pack: see `assemble`.
+
+    Raises ModelLoadError that says what is missing or wrong and what to do.
+    """
     chosen = resolve_dtype(dtype, device)
     path = Path(source).expanduser()
     if path.suffix == ".gguf":

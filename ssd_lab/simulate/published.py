@@ -33,8 +33,10 @@ PUBLISHED_70B = HardwareProfile(
     name="published-4xh100+1",
     source="Llama-3.1-70B on 4 H100, Llama-3.2-1B on 1 H100: arXiv 2603.03251, and the step times of its code",
     caveats=(
-        "the published autoregressive step (18.28 ms) is slower than the published verification of 7 rows (11.45 ms): "
-        "speed-ups over it exceed tokens per round; conservative_speedup does not use it",
+        (
+            "the published autoregressive step (18.28 ms) is slower than the published verification of 7 rows "
+            "(11.45 ms): speed-ups over it exceed tokens per round; conservative_speedup does not use it"
+        ),
         "batch times are fitted to speeds read off a chart",
     ),
     verify_s=AffineTime(base_s=11.45e-3 - 7 * _PER_ROW_S, per_row_s=_PER_ROW_S),
