@@ -1,0 +1,1 @@
+"""Making the bundled models: prompts, teacher, tokenizer, target, drafts, and how they are measured."""

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def filter_answers(
     """The good answers, the same one for the same prompt only once, and how many were left out for which reason."""
     workers = max(1, min(15, (os.cpu_count() or 2) - 1))
     bounds = np.linspace(0, len(answers), workers * 4 + 1).astype(int)
-    chunks = [(int(a), int(b)) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+    chunks = [(int(a), int(b)) for a, b in pairwise(bounds) if b > a]
     _SHARED.update(answers=answers, prompts=prompts, tokenizer=tokenizer)
     if len(answers) < 2_000:
         results = [_filter_chunk(chunk) for chunk in chunks]

@@ -103,19 +103,20 @@ class GenerationConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One optimisation run; the schedule follows the clock, so that a run ends when its budget does."""
+    """One optimisation run; the schedule follows the clock and the epochs, whichever ends first."""
 
     tokens_per_microbatch: int = 65_536
     microbatches_per_step: int = 2
     max_length_tokens: int = 512
     matrix_lr: float = 0.02  # Muon, for the matrices
     embedding_lr: float = 3e-3  # AdamW, for the embedding table and the norms
-    weight_decay: float = 0.01
+    weight_decay: float = 0.2
     warmup_steps: int = 100
     decay_fraction: float = 1.0  # 1.0: cosine from the start; less: a plateau first
     prompt_loss_weight: float = 0.1
     budget_s: float = 480.0
-    max_steps: int | None = None  # a number replaces the clock, for a run that repeats exactly
+    max_epochs: float = 5.0  # a run ends here when the budget has not ended it: beyond, a small corpus is memorised
+    max_steps: int | None = None  # a number replaces both, for a run that repeats exactly
     seed: int = 0
     compile: bool = True
 
@@ -142,7 +143,12 @@ class FamilyConfig:
     self_budget_s: float = 75.0
     self_generation: GenerationConfig = GenerationConfig(rows=12_288, min_p=0.0, max_new_tokens=288)
     draft_training: TrainConfig = TrainConfig(
-        budget_s=300.0, matrix_lr=0.02, embedding_lr=4e-3, prompt_loss_weight=0.05, microbatches_per_step=1
+        budget_s=300.0,
+        max_epochs=8.0,
+        embedding_lr=4e-3,
+        weight_decay=0.01,
+        prompt_loss_weight=0.05,
+        microbatches_per_step=1,
     )
     acceptance_loss_weight: float = 0.5  # share of total variation in the distillation loss once it is switched on
     acceptance_loss_from: float = 0.6  # fraction of the run after which it is switched on

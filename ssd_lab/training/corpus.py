@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+Tokens = Sequence[int] | NDArray[Any]
 _PADDING_PIECE = 256
 
 
@@ -24,7 +25,7 @@ class Corpus:
     prompt_lengths: NDArray[np.int32]  # [documents]
 
     @classmethod
-    def build(cls, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> Corpus:
+    def build(cls, prompts: Sequence[Tokens], answers: Sequence[Tokens]) -> Corpus:
         """Join each prompt with its answer (which carries its end token)."""
         lengths = np.array([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])

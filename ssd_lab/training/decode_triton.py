@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 @triton.jit
-def _attention_kernel(
+def _attention_kernel(  # type: ignore[no-untyped-def]
     query_ptr,
     key_ptr,
     value_ptr,
@@ -78,7 +78,9 @@ def decode_attention(query: Tensor, keys: Tensor, values: Tensor, length: Tensor
 
 
 @triton.jit
-def _sample_kernel(logits_ptr, temperature_ptr, step_ptr, out_ptr, floor, vocab, BLOCK: tl.constexpr):
+def _sample_kernel(  # type: ignore[no-untyped-def]
+    logits_ptr, temperature_ptr, step_ptr, out_ptr, floor, vocab, BLOCK: tl.constexpr
+):
     row = tl.program_id(0)
     line = logits_ptr + row.to(tl.int64) * vocab
     temperature = tl.load(temperature_ptr + row)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 
 import torch
@@ -62,7 +61,7 @@ def train_drafts(
     """Train several drafts on the same batches, so that the target's forward pass is paid once."""
     drafts = {name: new_model(geometry, seed=config.seed, device=device) for name, geometry in geometries.items()}
     optimisers = {name: Optimiser(draft, config) for name, draft in drafts.items()}
-    schedule = Schedule(config)
+    schedule = Schedule(config, corpus_tokens=corpus.num_tokens)
     labels_of = maybe_compiled(target_logits, config=config, device=device)
     loss_of = maybe_compiled(distillation_loss, config=config, device=device)
     batches = prefetched(
@@ -91,13 +90,7 @@ def train_drafts(
             for optimiser in optimisers.values():
                 optimiser.step(factor)
             if schedule.step_number % 100 == 1 or schedule.progress >= 1:
-                tokens = schedule.step_number * config.microbatches_per_step * config.tokens_per_microbatch
-                record = {
-                    "step": schedule.step_number,
-                    "tokens": tokens,
-                    "epochs": tokens / corpus.num_tokens,
-                    "seconds": time.monotonic() - schedule.started_s,
-                }
+                record = schedule.record()
                 for name, (kl, agreement) in seen.items():
                     record[f"{name}_kl"], record[f"{name}_agreement"] = float(kl), float(agreement)
                 records.append(record)

@@ -6,10 +6,26 @@ import re
 from collections import Counter
 
 REFUSALS = (
-    "as an ai", "as a language model", "i'm sorry, but", "i am sorry, but", "i cannot", "i can't", "i'm not able to", "i am not able to",
-    "i don't have access", "i don't have the ability", "i'm unable", "i am unable", "smollm", "hugging face", "ai assistant", "ai model",
-    "don't have personal", "helpful ai", "i don't have real-time",
-)  # fmt: skip
+    "as an ai",
+    "as a language model",
+    "i'm sorry, but",
+    "i am sorry, but",
+    "i cannot",
+    "i can't",
+    "i'm not able to",
+    "i am not able to",
+    "i don't have access",
+    "i don't have the ability",
+    "i'm unable",
+    "i am unable",
+    "smollm",
+    "hugging face",
+    "ai assistant",
+    "ai model",
+    "don't have personal",
+    "helpful ai",
+    "i don't have real-time",
+)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 

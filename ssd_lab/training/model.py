@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -58,6 +59,7 @@ class Linear(nn.Linear):
         super().__init__(num_inputs, num_outputs, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x [..., num_inputs] to [..., num_outputs]."""
         return F.linear(x, self.weight.to(x.dtype))
 
 
@@ -92,6 +94,7 @@ class Mlp(nn.Module):
         self.down_proj = Linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x [tokens, hidden] to [tokens, hidden]."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
@@ -104,6 +107,7 @@ class RmsNorm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise x [..., size] over its last dimension."""
         return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
 
 
@@ -121,10 +125,12 @@ class Layer(nn.Module):
 class Body(nn.Module):
     """Embedding, layers and final norm, named as in transformers."""
 
+    layers: Sequence[Layer]
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))  # type: ignore[assignment]
         self.norm = RmsNorm(config.hidden_size, config.norm_epsilon)
 
 

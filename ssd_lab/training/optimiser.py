@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
 class Muon:
     """Momentum, then orthogonalisation; matrices of one shape are handled together."""
 
-    def __init__(self, parameters: list[Tensor], *, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+    def __init__(self, parameters: Sequence[Tensor], *, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         groups: dict[torch.Size, list[Tensor]] = defaultdict(list)
         for parameter in parameters:
             groups[parameter.shape].append(parameter)
@@ -41,7 +42,7 @@ class Muon:
     def step(self, lr: float) -> None:
         """One update of all matrices."""
         for group, buffer in zip(self.groups, self.buffers, strict=True):
-            gradient = torch.stack([p.grad for p in group])
+            gradient = torch.stack([p.grad for p in group if p.grad is not None])
             buffer.lerp_(gradient, 1 - self.momentum)
             update = orthogonalise(gradient.lerp(buffer, self.momentum))
             rows, columns = group[0].shape
@@ -55,7 +56,7 @@ class Optimiser:
 
     def __init__(self, model: Llama, config: TrainConfig) -> None:
         self.config = config
-        body = list(model.model.layers.parameters())
+        body = [p for layer in model.model.layers for p in layer.parameters()]
         matrices = [p for p in body if p.ndim == 2]
         others = [p for p in model.parameters() if not any(p is m for m in matrices)]
         self.muon = Muon(matrices, weight_decay=config.weight_decay)
@@ -73,19 +74,40 @@ class Optimiser:
 
 
 class Schedule:
-    """Progress from 0 to 1 by steps or by the clock, and the learning-rate factor at that progress."""
+    """Progress from 0 to 1 by steps, epochs or the clock, and the learning-rate factor at that progress."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, *, corpus_tokens: int) -> None:
         self.config = config
+        self.tokens_per_step = config.tokens_per_microbatch * config.microbatches_per_step
+        self.corpus_tokens = corpus_tokens
         self.started_s = time.monotonic()
         self.step_number = 0
+
+    @property
+    def elapsed_s(self) -> float:
+        """Time since the run began."""
+        return time.monotonic() - self.started_s
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen, padding included."""
+        return self.step_number * self.tokens_per_step
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the corpus."""
+        return self.tokens / self.corpus_tokens
 
     @property
     def progress(self) -> float:
         """Share of the run that is done."""
         if self.config.max_steps is not None:
             return self.step_number / self.config.max_steps
-        return min(1.0, (time.monotonic() - self.started_s) / self.config.budget_s)
+        return min(1.0, max(self.elapsed_s / self.config.budget_s, self.epochs / self.config.max_epochs))
+
+    def record(self) -> dict[str, float]:
+        """Where the run stands, for a log."""
+        return {"step": self.step_number, "tokens": self.tokens, "epochs": self.epochs, "seconds": self.elapsed_s}
 
     def advance(self) -> float:
         """Count a step and return its learning-rate factor: warm-up, then plateau, then half a cosine to zero."""

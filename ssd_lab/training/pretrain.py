@@ -6,7 +6,6 @@ import json
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,16 +25,27 @@ Item = TypeVar("Item")
 
 
 def prefetched(items: Iterator[Item], depth: int = 6) -> Iterator[Item]:
-    """The same items, made ahead by a thread; the thread ends with the process."""
+    """The same items, made ahead by a thread, which ends when this iterator is dropped."""
     ready: queue.Queue[Item] = queue.Queue(depth)
+    stopped = threading.Event()
 
     def work() -> None:
         for item in items:
-            ready.put(item)
+            while not stopped.is_set():
+                try:
+                    ready.put(item, timeout=0.2)
+                    break
+                except queue.Full:
+                    continue
+            if stopped.is_set():
+                return
 
     threading.Thread(target=work, daemon=True).start()
-    while True:
-        yield ready.get()
+    try:
+        while True:
+            yield ready.get()
+    finally:
+        stopped.set()
 
 
 def new_model(config: ModelConfig, *, seed: int, device: torch.device | str) -> Llama:
@@ -77,7 +87,7 @@ def train_target(
 ) -> Llama:
     """Train from scratch until the budget is spent; the loss curve goes to `log_path` as JSON lines."""
     model = new_model(geometry, seed=config.seed, device=device)
-    optimiser, schedule = Optimiser(model, config), Schedule(config)
+    optimiser, schedule = Optimiser(model, config), Schedule(config, corpus_tokens=corpus.num_tokens)
     loss_of = maybe_compiled(next_token_loss, config=config, device=device)
     batches = prefetched(
         microbatches(
@@ -98,18 +108,9 @@ def train_target(
                 total += loss.detach()
             optimiser.step(schedule.advance())
             if schedule.step_number % 50 == 1 or schedule.progress >= 1:
-                tokens = schedule.step_number * config.microbatches_per_step * config.tokens_per_microbatch
-                records.append(
-                    {
-                        "step": schedule.step_number,
-                        "tokens": tokens,
-                        "epochs": tokens / corpus.num_tokens,
-                        "seconds": time.monotonic() - schedule.started_s,
-                        "loss": float(total) / config.microbatches_per_step,
-                    }
-                )
+                records.append({**schedule.record(), "loss": float(total) / config.microbatches_per_step})
                 bar.update(int(1000 * schedule.progress) - bar.n)
-                bar.set_postfix(loss=records[-1]["loss"], tokens=tokens)
+                bar.set_postfix(loss=records[-1]["loss"], epochs=schedule.epochs)
                 write_log(log_path, records)
     if held_out is not None and held_out.num_documents:
         records.append({"held_out_loss": held_out_loss(model, held_out, config, device=device)})

@@ -170,8 +170,10 @@ def asserted(rng: random.Random) -> str:
         [
             "Write a Python function to {}. Your code should pass these tests:\n\n{}",
             "Write a function to {}.\n\n{}",
-            "You are an expert Python programmer, and here is your task: Write a function to {}. "
-            "Your code should pass these tests:\n\n{}",
+            (
+                "You are an expert Python programmer, and here is your task: Write a function to {}. "
+                "Your code should pass these tests:\n\n{}"
+            ),
         ]
     )
     return form.format(what, "\n".join(tests))

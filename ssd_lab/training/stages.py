@@ -110,8 +110,11 @@ def teach(ctx: Context) -> None:
         temperatures=ctx.config.teacher_temperatures,
         seed=ctx.config.seed,
     )
+    end_id = tokenizer.token_to_id("<|im_end|>")
+    if end_id is None:
+        raise ValueError(f"{ctx.teacher_path}: the teacher's tokenizer has no <|im_end|>; use a ChatML instruct model")
     model = teaching.load_teacher(ctx.teacher_path, device=ctx.device, dtype=ctx.dtype)
-    generator = BulkGenerator(model, config, eos_id=tokenizer.token_to_id("<|im_end|>"))
+    generator = BulkGenerator(model, config, eos_id=end_id)
     answers = Answers.collect(generator.run(stream, budget_s=ctx.config.teacher_budget_s))
     replace(answers, prompt_index=index_of[answers.prompt_index]).save(ctx.work / "answers.npz")
     logger.info("%d answers, %.1f M tokens", len(answers), len(answers.tokens) / 1e6)
@@ -250,7 +253,7 @@ def evaluate(ctx: Context, *, k: int = 6, fan_out: int = 3) -> None:
                 "rounds": quality.rounds,
                 "accepted_by_length": quality.accepted_by_length,
             }
-        for i in range(min(24, len(answers))):
+        for i in np.argsort(answers.prompt_index)[:24]:  # not the order of finishing: that would favour short answers
             row = rows[picked[fitting[answers.prompt_index[i]]]]
             samples.append(
                 {"dataset": name, "id": row["id"], "prompt": row["prompt"], "answer": tokenizer.decode(lines[i])}
