@@ -14,7 +14,7 @@ HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
 
 @dataclass(frozen=True)
 class TinyPair:
-    """Folders of a target and of a draft that is the target with noise, so that about half its guesses are right."""
+    """Folders of a target and of a draft that is the target with noise, so that many of its guesses are right."""
 
     target: str
     draft: str
@@ -34,7 +34,7 @@ def tiny_pair(tmp_path_factory: pytest.TempPathFactory) -> TinyPair:
     tensors = random_llama(vocab_size, seed=1)
     noise = random_llama(vocab_size, seed=2)
     write_checkpoint(folder / "target", tensors, vocab_size)
-    write_checkpoint(folder / "draft", {n: t + 0.2 * noise[n] * (t.ndim > 1) for n, t in tensors.items()}, vocab_size)
+    write_checkpoint(folder / "draft", {n: t + 0.1 * noise[n] * (t.ndim > 1) for n, t in tensors.items()}, vocab_size)
     return TinyPair(str(folder / "target"), str(folder / "draft"))
 
 

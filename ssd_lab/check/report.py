@@ -141,7 +141,9 @@ class CheckReport:
         for name in ("draws", "off target", "p-value", ""):
             table.add_column(name, justify="right")
         for path, p in zip(self.paths, self.adjusted, strict=True):
-            verdict = "too few draws" if p is None else "REJECTED" if p < self.alpha else "ok" if path.enough else "ok, few"
+            verdict = (
+                "too few draws" if p is None else "REJECTED" if p < self.alpha else "ok" if path.enough else "ok, few"
+            )
             table.add_row(
                 Text(path.strategy),
                 f"{path.temperature:g}",

@@ -9,7 +9,7 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.fields import given, import_modules, merged, parse_strategy
-from ssd_lab.cli.output import FOUND_DIFFERENCE, INTERRUPTED, console, print_json, want_json
+from ssd_lab.cli.output import FOUND_DIFFERENCE, INTERRUPTED, console, print_json, show_progress, want_json
 from ssd_lab.cli.prompts import read_prompts
 from ssd_lab.errors import ConfigError
 
@@ -77,7 +77,7 @@ def command(
         seed=seed,
         dtype=dtype,
         chat=chat,
-        progress=not json_,
+        progress=show_progress(),
         device=device,
         **engine,
     )

@@ -6,7 +6,7 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.fields import given, import_modules, merged, parse_strategy
-from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_json, want_json
+from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_json, show_progress, want_json
 from ssd_lab.cli.prompts import read_prompts
 
 NAME = "compare"
@@ -55,7 +55,7 @@ def command(
         draft=draft,
         device=device,
         dtype=dtype,
-        progress=not json_,
+        progress=show_progress(),
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_outputs, want_json
+from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_outputs, show_progress, want_json
 from ssd_lab.cli.run import metrics_table
 
 NAME = "demo"
@@ -35,7 +35,14 @@ def command(
 
     prompts = canned_prompts()[:num_prompts]
     result = ssd_lab.run(
-        prompts, strategy="async_tree", k=K, f=FAN_OUT, max_tokens=max_tokens, device=device, dtype=dtype
+        prompts,
+        strategy="async_tree",
+        k=K,
+        f=FAN_OUT,
+        max_tokens=max_tokens,
+        device=device,
+        dtype=dtype,
+        progress=show_progress(),
     )
     print_outputs(result.outputs[:SHOWN_PROMPTS])
     out.print(metrics_table(result))
@@ -45,7 +52,14 @@ def command(
     out.print()
     out.print(Rule("The same prompts, one request at a time, three ways", align="left"))
     comparison = ssd_lab.compare(
-        prompts, k=K, f=FAN_OUT, max_tokens=max_tokens, max_batch=1, device=device, dtype=dtype
+        prompts,
+        k=K,
+        f=FAN_OUT,
+        max_tokens=max_tokens,
+        max_batch=1,
+        device=device,
+        dtype=dtype,
+        progress=show_progress(),
     )
     out.print(comparison)
     if any(interrupted(run.outputs) for run in comparison.runs.values()):

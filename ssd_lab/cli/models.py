@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.cli.output import console, print_json, show_progress, want_json
 from ssd_lab.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def command(
     from ssd_lab.models.compatibility import check_draft
     from ssd_lab.models.loader import load_model
 
-    loaded = {name: load_model(place, dtype=dtype, progress=not json_) for name, place in places.items()}
+    loaded = {name: load_model(place, dtype=dtype, progress=show_progress()) for name, place in places.items()}
     if pair or not sources:
         check_draft(*loaded.values())
     rows = {name: describe(model, places[name]) for name, model in loaded.items()}
@@ -70,7 +70,7 @@ def describe(model: LoadedModel, place: str) -> dict[str, Any]:
         "dtype_here": str(model.dtype).removeprefix("torch."),
         "tokenizer": model.tokenizer is not None,
         "chat_template": model.tokenizer is not None and model.tokenizer.has_chat_template,
-        "row_padding": str(model.decoder.row_padding),
+        "bit_exact": model.decoder.row_padding.invariant,
     }
 
 

@@ -28,6 +28,11 @@ def want_json(wanted: bool) -> None:
     _json_wanted = wanted
 
 
+def show_progress() -> bool:
+    """Progress bars are for people at a terminal: none beside JSON, none in a log file."""
+    return not _json_wanted and sys.stderr.isatty()
+
+
 def console(*, stderr: bool = False) -> Console:
     """A console on today's stdout or stderr."""
     from rich.console import Console

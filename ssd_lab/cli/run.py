@@ -8,7 +8,7 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.fields import given, import_modules, merged, parse_strategy
-from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_json, print_outputs, want_json
+from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_json, print_outputs, show_progress, want_json
 from ssd_lab.cli.prompts import read_prompts
 
 NAME = "run"
@@ -67,7 +67,7 @@ def command(
         device=device,
         dtype=dtype,
         chat=chat,
-        progress=not json_,
+        progress=show_progress(),
         ignore_eos=ignore_eos,
         **given(stop=stop, max_batch=batch),
         **fields,

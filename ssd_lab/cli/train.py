@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.cli.output import console, print_json, show_progress, want_json
 from ssd_lab.errors import ConfigError
 
 NAME = "train"
@@ -45,7 +45,7 @@ def command(
         seed=seed,
         budget=budget_s,
         device=device,
-        progress=not json_,
+        progress=show_progress(),
         test_paths=test_prompts or (),
     )
     if json_:

@@ -20,7 +20,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.strategies import Context, Draft, SequenceStrategy
 
 VOCAB = 259
-SAMPLED = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=800)
+SAMPLED = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=600)
 
 
 def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fields: Any) -> CheckReport:
