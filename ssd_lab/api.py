@@ -76,6 +76,7 @@ class LLM:
         )
         self._threads_before = torch.get_num_threads()
         self._engine = build_engine(self.target, self.draft, self.strategy, self.config)
+        self.threads = torch.get_num_threads()
 
     def __enter__(self) -> LLM:
         return self
@@ -160,6 +161,10 @@ class LLM:
                     shown, tokens = certain, tokens + len(new_tokens)
         finally:
             self._engine.cancel(request_id)
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids that a prompt is run as, chat template included."""
+        return self._encode(prompt)[1]
 
     def score(self, token_ids: Sequence[int]) -> torch.Tensor:
         """The target's logits `[tokens, vocab]` (float32) after each token of a text, by one plain forward."""

@@ -1,0 +1,1 @@
+"""Measuring: this library beside others on the same weights, prompts and lengths."""
