@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from ssd_lab.kernels.step_input import StepInput
 
 KEY_PADDING = 64  # keys are padded to a multiple, so that sums over them are cut the same way for every context length
-KEY_TILE = 512  # and in float32 summed tile by tile, since the library cuts longer sums as it likes
-
+KEY_TILE = 128  # in float32 to a multiple of this, and summed in such tiles: the library cuts other sums as it likes
 ROW_MULTIPLE = 4  # fewer query rows are summed in another order, in both dtypes
 
 
@@ -24,7 +23,8 @@ class AttentionPlan:
     """Made once per forward, shared by all layers.
 
     gather: slot of each key `[batch * keys]`. mask: `[batch, 1, group * rows (padded), keys]`, 0 where a row sees a
-    key, else -inf. write_slots: `[batch * rows]`.
+    key, else the lowest finite number: a row that sees nothing (padding) still gives numbers. write_slots:
+    `[batch * rows]`.
     """
 
     gather: torch.Tensor
@@ -43,13 +43,14 @@ def plan_attention(step: StepInput, block_size: int, group: int, dtype: torch.dt
     tables = step.block_tables[:, :blocks]
     offsets = torch.arange(block_size, device=device)
     gather = (tables.unsqueeze(-1) * block_size + offsets).view(batch, -1)
-    keys = -(-gather.shape[1] // KEY_PADDING) * KEY_PADDING
+    tile = KEY_TILE if dtype == torch.float32 else KEY_PADDING
+    keys = -(-gather.shape[1] // tile) * tile
     gather = F.pad(gather, (0, keys - gather.shape[1]))  # slot 0 is the dump: masked for everyone
-    hidden = torch.arange(keys, device=device) >= step.prefix_lengths.unsqueeze(-1)  # [batch, rows, keys]
+    hidden = torch.arange(keys + 1, device=device) >= step.prefix_lengths.unsqueeze(-1)  # [batch, rows, keys + 1]
     if step.ancestors is not None:
-        own = step.ancestors  # padding (-1) points at position 0, which every row sees through its prefix
-        hidden.scatter_(2, own.clamp(min=0), False)
-    mask = torch.zeros(batch, rows, keys, dtype=dtype, device=device).masked_fill_(hidden, float("-inf"))
+        hidden.scatter_(2, torch.where(step.ancestors < 0, keys, step.ancestors), False)  # padding: the extra column
+    mask = torch.zeros(batch, rows, keys, dtype=dtype, device=device)
+    mask.masked_fill_(hidden[..., :keys], torch.finfo(dtype).min)
     mask = mask.unsqueeze(1).expand(batch, group, rows, keys).reshape(batch, 1, group * rows, keys)
     mask = F.pad(mask, (0, 0, 0, -group * rows % ROW_MULTIPLE))
     return AttentionPlan(gather.reshape(-1), mask, step.write_slots.reshape(-1), batch, rows, keys)
@@ -88,19 +89,17 @@ def _tiled_attention(
 ) -> torch.Tensor:
     """Attention `[batch, kv_heads, n, head_dim]` whose bits for a row do not depend on n, batch or the padding of keys.
 
-    Measured in float32 on the CPU: the fused operation depends on them, and so do plain products of fewer than 4 rows
-    or over more than some 700 keys.
+    Measured in float32 on the CPU: the fused operation depends on them, and so do plain products of fewer than 4 rows,
+    and those over a number of keys that varies. So every sum here is over one tile of exactly KEY_TILE keys (a tile
+    that a row does not see adds zeros), and tiles are added from the first to the last.
     """
-    scores = torch.matmul(queries, keys.transpose(-1, -2)) * queries.shape[-1] ** -0.5 + mask
-    weights = torch.exp(scores - scores.amax(-1, keepdim=True))
-    parts = [
-        (
-            torch.matmul(weights[..., start : start + KEY_TILE], values[:, :, start : start + KEY_TILE]),
-            weights[..., start : start + KEY_TILE].sum(-1, keepdim=True),
-        )
-        for start in range(0, keys.shape[2], KEY_TILE)
-    ]
-    summed, total = parts[0]
-    for part, part_total in parts[1:]:
-        summed, total = summed + part, total + part_total
-    return summed / total
+    scores = torch.matmul(queries, keys.transpose(-1, -2)).mul_(queries.shape[-1] ** -0.5).add_(mask)
+    weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+    totals = weights.unflatten(-1, (-1, KEY_TILE)).sum(-1)  # [batch, kv_heads, n, tiles]
+    summed = torch.matmul(weights[..., :KEY_TILE], values[:, :, :KEY_TILE])
+    total = totals[..., :1]
+    for tile in range(1, keys.shape[2] // KEY_TILE):
+        here = slice(tile * KEY_TILE, (tile + 1) * KEY_TILE)
+        summed = summed.add_(torch.matmul(weights[..., here], values[:, :, here]))
+        total = total + totals[..., tile : tile + 1]
+    return summed.div_(total)

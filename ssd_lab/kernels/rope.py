@@ -19,10 +19,15 @@ def inverse_frequencies(head_dim: int, theta: float, scaling: Mapping[str, Any] 
     kind = "default" if not scaling else scaling.get("rope_type", scaling.get("type", "default"))
     if kind == "default":
         return base
-    if scaling is not None and kind == "linear":
-        return base / scaling["factor"]
-    if scaling is not None and kind == "llama3":
-        return _llama3(base, scaling)
+    try:
+        if scaling is not None and kind == "linear":
+            return base / scaling["factor"]
+        if scaling is not None and kind == "llama3":
+            return _llama3(base, scaling)
+        if scaling is not None and kind == "divisors":  # how GGUF files write any scaling
+            return base / torch.tensor(scaling["divisors"], dtype=torch.float32)
+    except KeyError as error:
+        raise ModelLoadError(f"rope scaling {kind!r} needs the entry {error} in the config") from error
     raise ModelLoadError(f"rope scaling {kind!r} is not supported: default, linear and llama3 are")
 
 

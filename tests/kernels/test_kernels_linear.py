@@ -1,0 +1,63 @@
+"""Products with packed weights against float64, and the probe that finds their row padding."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ssd_lab.kernels.linear import Linear
+from ssd_lab.kernels.row_padding import CANDIDATES, RowPadding, probe_row_padding
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("pack", [False, True])
+def test_products_are_those_of_float64(dtype: torch.dtype, with_bias: bool, pack: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = (torch.randn(48, 96, generator=generator) / 96**0.5).to(dtype)
+    bias = torch.randn(48, generator=generator).to(dtype) if with_bias else None
+    linear = Linear(weight.clone(), bias, pack=pack)
+    for rows in (1, 2, 5, 33):
+        inputs = torch.randn(rows, 96, generator=generator).to(dtype)
+        expected = inputs.double() @ weight.double().T + (0 if bias is None else bias.double())
+        result = linear(inputs)
+        assert result.dtype == dtype
+        torch.testing.assert_close(result.double(), expected, atol=1e-5 if dtype == torch.float32 else 2e-2, rtol=1e-2)
+    assert linear.bytes == weight.numel() * weight.element_size()
+
+
+def test_a_library_without_packed_products_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    weight, inputs = torch.randn(8, 16), torch.randn(3, 16)
+    assert torch.equal(Linear(weight)(inputs), torch.nn.functional.linear(inputs, weight))
+
+
+@pytest.mark.parametrize("padding", CANDIDATES)
+def test_padding_is_the_least_that_fits(padding: RowPadding) -> None:
+    for rows in range(1, 40):
+        padded = padding.padded(rows)
+        assert padded >= max(rows, padding.minimum) and padded % padding.multiple == 0
+        assert padded - rows < max(padding.minimum, padding.multiple)
+
+
+class FewRowsDiffer(Linear):
+    """As if the library summed groups of fewer rows in another order."""
+
+    threshold = 1
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        return super().__call__(rows) + (0.5 if len(rows) < self.threshold else 0.0)
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(2, (2, 1)), (4, (4, 4)), (8, (8, 8))])
+def test_the_probe_finds_the_least_padding(threshold: int, expected: tuple[int, int]) -> None:
+    linear = FewRowsDiffer(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)))
+    linear.threshold = threshold
+    found = probe_row_padding([linear])
+    assert (found.minimum, found.multiple, found.invariant) == (*expected, True)
+
+
+def test_the_probe_says_when_nothing_helps() -> None:
+    linear = FewRowsDiffer(torch.randn(32, 64))
+    linear.threshold = 100
+    assert not probe_row_padding([linear]).invariant
