@@ -9,7 +9,6 @@ import sys
 import torch
 
 from ssd_lab.engine.process_link import Channel
-from ssd_lab.engine.worker_setup import WorkerSetup
 
 
 def main(descriptor: int) -> None:
@@ -17,20 +16,21 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the socket
     channel = Channel(socket.socket(fileno=descriptor))
     try:
-        setup: WorkerSetup = channel.receive()
+        number, setup = channel.receive()
         if setup.threads is not None:
             torch.set_num_threads(setup.threads)
         worker = setup.make_worker()
-        channel.send(None)
+        channel.send((number, None))
         while True:
-            reply = worker.handle(channel.receive())
+            number, message = channel.receive()
+            reply = worker.handle(message)
             if reply is not None:
-                channel.send(reply)
+                channel.send((number, reply))
                 worker.background()
     except (EOFError, ConnectionError):
         return
     except Exception as error:  # the parent decides what a failure means; without this it would see only a dead child
-        channel.send(RuntimeError(f"{type(error).__name__}: {error}"))
+        channel.send((-1, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
 if __name__ == "__main__":

@@ -6,12 +6,16 @@ import queue
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
 from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.engine.messages import Message, RoundMessage, RoundReply
 from ssd_lab.errors import DraftWorkerError
+
+_CLOSED = "the link to the draft worker is closed"
+Result = TypeVar("Result")
 
 
 class Link(ABC):
@@ -38,15 +42,16 @@ class InlineLink(Link):
 
     def post(self, message: Message) -> None:
         """Handle the message now."""
-        self._running().handle(message)
+        worker = self._running()
+        _guarded(lambda: worker.handle(message))
 
     def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
         """Handle the round now, and work ahead before returning."""
         worker = self._running()
-        reply = worker.handle(message)
+        reply = _guarded(lambda: worker.handle(message))
         if reply is None:
             raise DraftWorkerError("the draft worker gave no reply to a round")
-        worker.background()
+        _guarded(worker.background)
         return reply
 
     def close(self) -> None:
@@ -55,16 +60,26 @@ class InlineLink(Link):
 
     def _running(self) -> DraftWorker:
         if self._worker is None:
-            raise DraftWorkerError("the link to the draft worker is closed")
+            raise DraftWorkerError(_CLOSED)
         return self._worker
+
+
+def _guarded(work: Callable[[], Result]) -> Result:
+    """A worker that fails here fails as it would elsewhere."""
+    try:
+        return work()
+    except Exception as error:
+        raise DraftWorkerError(f"the draft worker failed: {type(error).__name__}: {error}") from error
 
 
 class ThreadLink(Link):
     """The worker runs in a thread of this process."""
 
     def __init__(self, make_worker: Callable[[], DraftWorker], *, threads: int | None, start_timeout_s: float) -> None:
-        self._inbox: queue.Queue[Message | None] = queue.Queue()
-        self._outbox: queue.Queue[RoundReply | BaseException | None] = queue.Queue()
+        self._inbox: queue.Queue[tuple[int, Message] | None] = queue.Queue()
+        self._outbox: queue.Queue[tuple[int, RoundReply | BaseException | None]] = queue.Queue()
+        self._number = 0  # of the latest message; a reply to an earlier one was left behind by Ctrl-C
+        self._closed = False
         self._threads = threads
         self._thread = threading.Thread(target=self._serve, args=(make_worker,), name="ssd_lab-draft", daemon=True)
         self._thread.start()
@@ -72,11 +87,11 @@ class ThreadLink(Link):
 
     def post(self, message: Message) -> None:
         """Queue the message."""
-        self._inbox.put(message)
+        self._send(message)
 
     def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
         """Queue the round and wait for its reply."""
-        self._inbox.put(message)
+        self._send(message)
         reply = self._receive(timeout_s)
         if reply is None:
             raise DraftWorkerError("the draft worker gave no reply to a round")
@@ -84,28 +99,38 @@ class ThreadLink(Link):
 
     def close(self) -> None:
         """Ask the thread to end and wait for it, 10 s at most (a tree takes milliseconds)."""
+        self._closed = True
         self._inbox.put(None)
         self._thread.join(timeout=10)
 
+    def _send(self, message: Message) -> None:
+        if self._closed:
+            raise DraftWorkerError(_CLOSED)
+        self._number += 1
+        self._inbox.put((self._number, message))
+
     def _receive(self, timeout_s: float) -> RoundReply | None:
-        try:
-            reply = self._outbox.get(timeout=timeout_s)
-        except queue.Empty:
-            raise DraftWorkerError(f"the draft worker did not answer within {timeout_s:g} s") from None
-        if isinstance(reply, BaseException):
-            raise DraftWorkerError(f"the draft worker failed: {type(reply).__name__}: {reply}") from reply
-        return reply
+        while True:
+            try:
+                number, reply = self._outbox.get(timeout=timeout_s)
+            except queue.Empty:
+                raise DraftWorkerError(f"the draft worker did not answer within {timeout_s:g} s") from None
+            if isinstance(reply, BaseException):
+                raise DraftWorkerError(f"the draft worker failed: {type(reply).__name__}: {reply}") from reply
+            if number == self._number:
+                return reply
 
     def _serve(self, make_worker: Callable[[], DraftWorker]) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)  # OpenMP keeps this number for each thread apart
         try:
             worker = make_worker()
-            self._outbox.put(None)
-            while (message := self._inbox.get()) is not None:
+            self._outbox.put((0, None))
+            while (item := self._inbox.get()) is not None:
+                number, message = item
                 reply = worker.handle(message)
                 if reply is not None:
-                    self._outbox.put(reply)
+                    self._outbox.put((number, reply))
                     worker.background()
         except BaseException as error:  # whatever ends the worker must reach the caller, who would wait in vain
-            self._outbox.put(error)
+            self._outbox.put((-1, error))

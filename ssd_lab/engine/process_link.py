@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import os
 import pickle
-import select
 import socket
 import struct
 import subprocess
 import sys
+import time
 from typing import Any
 
 import numpy as np
@@ -37,40 +37,59 @@ class _Pickler(pickle.Pickler):
 
 
 class Channel:
-    """Whole objects over a stream socket, each with its length in front."""
+    """Whole objects over a stream socket, each with its length in front.
 
-    def __init__(self, connection: socket.socket) -> None:
+    Ctrl-C may interrupt a transfer at any byte: what is left of it is kept, and the next transfer begins with it.
+    """
+
+    def __init__(self, connection: socket.socket, *, send_timeout_s: float | None = None) -> None:
         self._socket = connection
-        self._socket.setblocking(True)
+        self._send_timeout_s = send_timeout_s
+        self._outgoing = memoryview(b"")
+        self._incoming = bytearray()
+        self._got = 0
+        self._length: int | None = None  # of the object that is coming in, once known
 
     def send(self, message: Any) -> None:
         """Send one object."""
-        buffer = io.BytesIO()
+        self._flush()
+        buffer = io.BytesIO(bytes(_LENGTH.size))
+        buffer.seek(_LENGTH.size)
         _Pickler(buffer, protocol=5).dump(message)
         data = buffer.getbuffer()
-        self._socket.sendall(_LENGTH.pack(len(data)))
-        self._socket.sendall(data)
+        _LENGTH.pack_into(data, 0, len(data) - _LENGTH.size)
+        self._outgoing = data
+        self._flush()
 
     def receive(self, timeout_s: float | None = None) -> Any:
         """Wait for one object. Raises TimeoutError, or EOFError when the other side is gone."""
-        if timeout_s is not None and not select.select([self._socket], [], [], timeout_s)[0]:
-            raise TimeoutError
-        self._socket.settimeout(timeout_s)
-        (length,) = _LENGTH.unpack(self._read(_LENGTH.size))
-        return pickle.loads(self._read(length))
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        if self._length is None:
+            (self._length,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline_s))
+        data = self._read(self._length, deadline_s)
+        self._length = None
+        return pickle.loads(data)
 
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
 
-    def _read(self, length: int) -> bytearray:
-        data = bytearray(length)
-        view, got = memoryview(data), 0
-        while got < length:
-            size = self._socket.recv_into(view[got:])
+    def _flush(self) -> None:
+        self._socket.settimeout(self._send_timeout_s)
+        while self._outgoing:
+            self._outgoing = self._outgoing[self._socket.send(self._outgoing) :]
+
+    def _read(self, length: int, deadline_s: float | None) -> bytearray:
+        if not self._incoming:
+            self._incoming, self._got = bytearray(length), 0
+        view = memoryview(self._incoming)
+        while self._got < length:
+            self._socket.settimeout(None if deadline_s is None else max(1e-3, deadline_s - time.monotonic()))
+            size = self._socket.recv_into(view[self._got :])
             if size == 0:
                 raise EOFError("the other side closed the connection")
-            got += size
+            self._got += size
+        data, self._incoming = self._incoming, bytearray()
         return data
 
 
@@ -91,8 +110,9 @@ class ProcessLink(Link):
             command, pass_fds=[theirs.fileno()], env=environment, start_new_session=True, stdin=subprocess.DEVNULL
         )
         theirs.close()
-        self._channel = Channel(ours)
+        self._channel = Channel(ours, send_timeout_s=start_timeout_s)
         self._closed = False
+        self._number = -1  # of the latest message; a reply to an earlier one was left behind by Ctrl-C
         try:
             self._send(setup)
             self._receive(start_timeout_s)
@@ -130,13 +150,18 @@ class ProcessLink(Link):
         if self._closed:
             raise DraftWorkerError("the link to the draft worker is closed")
         try:
-            self._channel.send(message)
+            self._number += 1
+            self._channel.send((self._number, message))
         except OSError as error:
             raise DraftWorkerError(f"the draft process is gone ({self._exit_code()}): {error}") from error
 
     def _receive(self, timeout_s: float) -> Any:
+        number = -1
         try:
-            reply = self._channel.receive(timeout_s)
+            while number != self._number:
+                number, reply = self._channel.receive(timeout_s)
+                if isinstance(reply, BaseException):
+                    break
         except TimeoutError:
             raise DraftWorkerError(f"the draft process did not answer within {timeout_s:g} s") from None
         except (EOFError, OSError) as error:
