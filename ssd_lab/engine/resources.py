@@ -65,5 +65,7 @@ class Resources:
             )
         from ssd_lab.engine.process_link import ProcessLink
 
-        in_child = WorkerSetup(**{**vars(setup), "model": str(source)})
+        # the draft as it was loaded here: `dtype` of the config may say auto where the caller chose
+        dtype = setup.dtype if isinstance(setup.model, str) else str(setup.model.dtype).removeprefix("torch.")
+        in_child = WorkerSetup(**{**vars(setup), "model": str(source), "dtype": dtype})
         return ProcessLink(in_child, start_timeout_s=self.config.timeout_s)
