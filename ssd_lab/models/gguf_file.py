@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 import torch
-from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
@@ -29,6 +29,7 @@ _LAYER_PARTS = {
     "mlp.down_proj": "ffn_down",
 }
 _TOP_PARTS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+_ROPE_DIVISORS = "rope_freqs.weight"
 _CONTROL, _USER_DEFINED = 3, 4  # llama.cpp's token types that are matched whole
 
 # how these tokenizers cut text into words before byte pairs are merged (patterns as published with the models)
@@ -90,13 +91,22 @@ class GgufFile:
         backend.pre_tokenizer = _pre_tokenizer(self._field("tokenizer.ggml.pre", "default"))
         backend.decoder = decoders.ByteLevel()
         types = self._field("tokenizer.ggml.token_type", [])
-        whole = [piece for piece, kind in zip(pieces, types, strict=False) if kind in (_CONTROL, _USER_DEFINED)]
-        backend.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in whole])
+        for piece, kind in zip(pieces, types, strict=False):
+            if kind == _CONTROL:
+                backend.add_special_tokens([AddedToken(piece, normalized=False, special=True)])
+            elif kind == _USER_DEFINED:  # matched whole too, but part of the text (<think>)
+                backend.add_tokens([AddedToken(piece, normalized=False, special=False)])
         specials = {}
         for name in ("bos", "eos", "unknown"):
             index = self._field(f"tokenizer.ggml.{name}_token_id", None)
             if index is not None:
                 specials[f"{name}_token"] = pieces[index]
+        starts_with_bos = self._field("tokenizer.ggml.pre", "default") in ("llama-bpe", "llama3")
+        if "bos_token" in specials and self._field("tokenizer.ggml.add_bos_token", starts_with_bos):
+            bos = specials["bos_token"]
+            backend.post_processor = processors.TemplateProcessing(
+                single=[bos, "$A"], special_tokens=[(bos, backend.token_to_id(bos))]
+            )
         return Tokenizer(
             backend,
             eos_token_ids=self.config.eos_token_ids,
@@ -117,11 +127,6 @@ class GgufFile:
         if kind not in ("llama", "qwen3"):
             raise ModelLoadError(f"{self._path}: architecture {kind!r} is not supported: llama and qwen3 are")
         hidden, heads = self._field(f"{kind}.embedding_length"), self._field(f"{kind}.attention.head_count")
-        if "rope_freqs.weight" in self._tensors:
-            raise ModelLoadError(
-                f"{self._path} holds scaled rotary frequencies (Llama 3.1 and later): "
-                "load the safetensors checkpoint instead"
-            )
         end = self._field("tokenizer.ggml.eos_token_id", None)
         return ModelConfig(
             model_type=kind,
@@ -135,6 +140,7 @@ class GgufFile:
             max_positions=self._field(f"{kind}.context_length"),
             rms_eps=float(self._field(f"{kind}.attention.layer_norm_rms_epsilon")),
             rope_theta=float(self._field(f"{kind}.rope.freq_base", 10000.0)),
+            rope_scaling=self._rope_scaling(),
             tie_embeddings="output.weight" not in self._tensors,
             qk_norm=kind == "qwen3",
             attention_bias="blk.0.attn_q.bias" in self._tensors,
@@ -142,14 +148,24 @@ class GgufFile:
             bos_token_id=self._field("tokenizer.ggml.bos_token_id", None),
         )
 
+    def _rope_scaling(self) -> dict[str, Any] | None:
+        if _ROPE_DIVISORS in self._tensors:  # Llama 3.1 and later: the scaling is written out, one number a frequency
+            return {"rope_type": "divisors", "divisors": self._tensors[_ROPE_DIVISORS].data.tolist()}
+        kind = self._field(f"{self._architecture}.rope.scaling.type", "none")
+        if kind == "none":
+            return None
+        return {"rope_type": kind, "factor": float(self._field(f"{self._architecture}.rope.scaling.factor", 1.0))}
+
     def _name_map(self) -> dict[str, str]:
-        """Hugging Face name -> GGUF name, for the tensors that are there."""
+        """Hugging Face name -> GGUF name, for the tensors that are there; others keep their name."""
         pairs = {f"{ours}.weight": f"{theirs}.weight" for ours, theirs in _TOP_PARTS.items()}
         for layer in range(self.config.num_layers):
             for ours, theirs in _LAYER_PARTS.items():
                 for kind in ("weight", "bias"):
                     pairs[f"model.layers.{layer}.{ours}.{kind}"] = f"blk.{layer}.{theirs}.{kind}"
-        return {ours: theirs for ours, theirs in pairs.items() if theirs in self._tensors}
+        known = {ours: theirs for ours, theirs in pairs.items() if theirs in self._tensors}
+        unknown = self._tensors.keys() - set(known.values()) - {_ROPE_DIVISORS}
+        return known | {name: name for name in unknown}  # so that left-over tensors are noticed
 
 
 def _unpermute(weight: torch.Tensor, heads: int) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 import tokenizers
 
 from ssd_lab.errors import ConfigError, ModelLoadError
+
+TODAY = datetime.date(2024, 7, 26)  # told to every chat template: a prompt must not depend on the day (Llama's default)
 
 
 class Tokenizer:
@@ -73,6 +77,12 @@ class Tokenizer:
         """The piece of each id."""
         return {index: piece for piece, index in self._backend.get_vocab(with_added_tokens=True).items()}
 
+    @property
+    def fingerprint(self) -> str:
+        """A short digest of the pieces and their ids: equal for tokenizers that mean the same by every id."""
+        pieces = json.dumps(sorted(self.vocabulary().items()), ensure_ascii=True)
+        return hashlib.blake2b(pieces.encode(), digest_size=8).hexdigest()
+
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids of a text."""
         return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
@@ -87,15 +97,23 @@ class Tokenizer:
             raise ConfigError("this tokenizer has no chat template: give plain text prompts (chat=False)")
         import jinja2.sandbox
 
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
         environment.globals["raise_exception"] = _raise_template_error
-        environment.globals["strftime_now"] = lambda pattern: "2025-01-01"  # a prompt must not depend on today
+        environment.globals["strftime_now"] = TODAY.strftime
+        environment.filters["tojson"] = _template_json
         try:
             return environment.from_string(self._chat_template).render(
                 messages=list(messages), add_generation_prompt=add_generation_prompt, **self._special_tokens
             )
         except jinja2.TemplateError as error:
             raise ConfigError(f"the chat template refused the messages: {error}") from error
+
+
+def _template_json(value: Any, indent: int | None = None) -> str:
+    """JSON for a prompt: Jinja's own filter would escape it for HTML."""
+    return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
 def _raise_template_error(message: str) -> None:

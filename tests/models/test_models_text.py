@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from testing_models import trained_tokenizer
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.incremental import IncrementalDecoder
 from ssd_lab.models.tokenizer import Tokenizer
+
+PIECES = Tokenizer(trained_tokenizer())
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,27 @@ def test_streaming_survives_bytes_that_are_no_text(tokenizer: Tokenizer, data: s
     assert text.endswith("plain words at the end")
 
 
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), repeats=st.integers(1, 12))
+def test_streamed_pieces_are_the_decoded_text_of_any_tokens(data: st.DataObject, repeats: int) -> None:
+    """Pieces that cut characters anywhere, special tokens between them, bytes that are no text, long texts."""
+    ids = data.draw(st.lists(st.integers(0, PIECES.vocab_size - 1), max_size=40)) * repeats
+    decoder = IncrementalDecoder(PIECES)
+    text, whole = "", PIECES.decode(ids)
+    for token in ids:
+        text += decoder.push(token)
+        assert whole.startswith(text)  # nothing is ever taken back
+    assert text + decoder.flush() == whole
+
+
+def test_no_more_than_one_character_is_held_back() -> None:
+    ids = PIECES.encode("日本語 🙂 " * 60)
+    decoder, text = IncrementalDecoder(PIECES), ""
+    for count, token in enumerate(ids, 1):
+        text += decoder.push(token)
+        assert text == PIECES.decode(ids[:count]).removesuffix("\ufffd")
+
+
 def test_a_character_of_several_tokens_comes_whole(tokenizer: Tokenizer) -> None:
     decoder = IncrementalDecoder(tokenizer)
     assert [decoder.push(token) for token in tokenizer.encode("é!")] == ["", "é", "!"]
@@ -66,3 +90,24 @@ def test_a_chat_template_is_rendered(tiny_pair) -> None:
     )
     chat = Tokenizer(plain._backend, chat_template=template)
     assert chat.apply_chat([{"role": "user", "content": "hello"}]) == "[user]hello[assistant]"
+
+
+def test_templates_have_what_published_ones_use(tokenizer: Tokenizer) -> None:
+    """A date that does not change, JSON that is not escaped for HTML, and `break` in loops."""
+    template = (
+        "{{ strftime_now('%d %b %Y') }} {{ messages[0] | tojson }}"
+        "{% for m in messages %}{% if m.role == 'user' %}{% break %}{% endif %}never{% endfor %}"
+    )
+    chat = Tokenizer(tokenizer._backend, chat_template=template)
+    assert chat.apply_chat([{"role": "user", "content": "é<a>"}]) == '26 Jul 2024 {"role": "user", "content": "é<a>"}'
+
+
+def test_a_template_that_refuses_says_why(tokenizer: Tokenizer) -> None:
+    chat = Tokenizer(tokenizer._backend, chat_template="{{ raise_exception('roles must alternate') }}")
+    with pytest.raises(ConfigError, match="roles must alternate"):
+        chat.apply_chat([{"role": "user", "content": "hello"}])
+
+
+def test_fingerprints_tell_tokenizers_apart(tokenizer: Tokenizer, tiny_pair) -> None:
+    assert tokenizer.fingerprint == Tokenizer.from_folder(Path(tiny_pair.draft)).fingerprint
+    assert tokenizer.fingerprint != PIECES.fingerprint
