@@ -85,15 +85,12 @@ def compare_with_transformers(
 ) -> PeerReport:
     """Batch 1, temperature 0, every request `max_tokens` long. Contenders take turns, so that drift hits all alike."""
     name = str(resolve_dtype(dtype, "cpu")).removeprefix("torch.")
-    own = {"dtype": name, "max_batch": 1, "progress": False, "record": False}
+    own: dict[str, Any] = {"dtype": name, "max_batch": 1, "progress": False, "record": False}
+    knobs: dict[str, dict[str, Any]] = {"autoregressive": {}, "sync_chain": {"k": k}, "async_tree": {"k": k, "f": f}}
     with ExitStack() as stack:
         llms = {
-            label: stack.enter_context(LLM(target, draft, **options, **own))
-            for label, options in {
-                "autoregressive": {"strategy": "autoregressive"},
-                "sync_chain": {"strategy": "sync_chain", "k": k},
-                "async_tree": {"strategy": "async_tree", "k": k, "f": f},
-            }.items()
+            strategy: stack.enter_context(LLM(target, draft, strategy, **fields, **own))
+            for strategy, fields in knobs.items()
         }
         encoded = [llms["autoregressive"].encode(prompt) for prompt in prompts]
         contenders = [
@@ -146,20 +143,16 @@ def _transformers(target: str, draft: str, k: int, dtype: str) -> list[Contender
         AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype)).eval() for path in (target, draft)
     ]
     model, assistant = loaded
+    for each in loaded:  # greedy, and never stopping early: every contender makes the same number of tokens
+        each.generation_config.do_sample = False
+        each.generation_config.eos_token_id = None
+        each.generation_config.pad_token_id = 0
 
     def generator(**options: Any) -> Generate:
         @torch.inference_mode()
         def generate(token_ids: list[int], count: int) -> list[int]:
             ids = torch.tensor([token_ids])
-            output = model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                do_sample=False,
-                min_new_tokens=count,
-                max_new_tokens=count,
-                pad_token_id=0,
-                **options,
-            )
+            output = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, **options)
             return output[0, len(token_ids) :].tolist()
 
         return generate
