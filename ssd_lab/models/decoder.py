@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from ssd_lab.kernels.activation import gated_silu
 from ssd_lab.kernels.attention import AttentionPlan, paged_attention, plan_attention, write_kv
 from ssd_lab.kernels.linear import Linear
+from ssd_lab.kernels.norm import rms_norm
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.step_input import StepInput
@@ -124,8 +126,7 @@ class Decoder:
         if hidden.shape[0] > count:
             attended = F.pad(attended, (0, 0, 0, hidden.shape[0] - count))
         hidden = hidden + layer.output(attended)
-        gate, up = layer.gate_up(self._norm(hidden, layer.mlp_norm)).chunk(2, -1)
-        return hidden + layer.down(F.silu(gate) * up)
+        return hidden + layer.down(gated_silu(layer.gate_up(self._norm(hidden, layer.mlp_norm))))
 
     def _normed_heads(self, heads: torch.Tensor, query_norm: torch.Tensor, key_norm: torch.Tensor) -> torch.Tensor:
         """Qwen3: each q and k head is normed before the rotation."""
@@ -133,4 +134,4 @@ class Decoder:
         return torch.cat([self._norm(q, query_norm), self._norm(k, key_norm), v], 1)
 
     def _norm(self, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(rows, weight.shape, weight, self.config.rms_eps)
+        return rms_norm(rows, weight, self.config.rms_eps)

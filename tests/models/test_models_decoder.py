@@ -106,6 +106,14 @@ def test_bits_do_not_depend_on_rows_batch_or_threads(checkpoint: Path, dtype: st
     one_by_one = logits_in_chunks(model, ids, 1)
     for chunk in (2, 3, 7, 21, 70):
         assert torch.equal(logits_in_chunks(model, ids, chunk), one_by_one), f"{chunk} rows at a time"
+    batched, tables = runner(model), [TABLE[:9], *([17 + 5 * i + j for j in range(5)] for i in range(3))]
+    with torch.inference_mode():  # the same rows beside three other sequences, over a longer and over a shorter context
+        batched.prefill(ids[:60].tolist(), 0, tables[0])
+        for sequence in (1, 2, 3):
+            batched.prefill(tokens(20, seed=sequence).tolist(), 0, tables[sequence])
+        rows = torch.stack([ids[60:67], *(tokens(7, seed=9 + i) for i in range(3))])
+        step = causal_step(rows, [60, 20, 20, 20], table_tensor(tables, batched.device), BLOCK)
+        assert torch.equal(batched.logits(step)[0], one_by_one[60:67])
     torch.set_num_threads(2)
     assert torch.equal(logits_in_chunks(model, ids, 7), one_by_one)
 
