@@ -89,8 +89,9 @@ def _filtered(probs: torch.Tensor, sampling: SamplingBatch) -> torch.Tensor:
 def sample(probs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """Tokens `[...]` by inverting the cumulative distribution: `probs` `[..., vocab]`, `uniforms` `[...]` in (0, 1).
 
-    A token of probability 0 is never returned: the first sum above the threshold is a sum that grew.
+    A token of probability 0 is never returned: the first sum above the threshold is a sum that grew. Where probs are
+    not numbers some token comes out; whoever made them has to notice.
     """
     cumulative = probs.cumsum(-1)
     threshold = uniforms.unsqueeze(-1) * cumulative[..., -1:]
-    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1)
+    return torch.searchsorted(cumulative, threshold, right=True).squeeze(-1).clamp(max=probs.shape[-1] - 1)

@@ -108,6 +108,17 @@ class BlockManager:
                 else:
                     self._free.append(block)
 
+    def discard(self, blocks: Sequence[int]) -> list[int]:
+        """Release blocks whose content is worthless; returns those without users left, which nobody will find again."""
+        self.release(blocks)
+        unused = [block for block in blocks if self._users[block] == 0]
+        for block in unused:
+            if block in self._idle:
+                del self._idle[block]
+                self._forget(block)
+                self._free.append(block)
+        return unused
+
     def _forget(self, block: int) -> None:
         del self._block_of[self._name_of.pop(block)]
         del self._key_of[block]

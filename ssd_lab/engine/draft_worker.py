@@ -16,6 +16,7 @@ from ssd_lab.engine.phases.draft_tree import DraftTree, draft_tree
 from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.engine.speculation_cache import SpeculationCache
+from ssd_lab.errors import NonFiniteLogitsError
 from ssd_lab.trace.records import Activity, TreeRecord
 
 
@@ -124,6 +125,8 @@ class DraftWorker:
             vocab = self._runner.decoder.config.vocab_size
             probs = torch.stack([_distribution(answer, vocab) for answer in done])
         token_probs = [answer.token_probs.tolist() for answer in done if answer.token_probs is not None]
+        if any(prob != prob for row in token_probs for prob in row):
+            raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
         cache_hits: list[bool | None] = [
             None if self._plan.fan_out_hit is None or accepted is None else answer.origin == "hit"
             for accepted, answer in zip(message.num_accepted, done, strict=True)

@@ -67,6 +67,7 @@ class Engine:
         self._make_decoder = make_decoder
         self._meta = meta
         self._next_id = 0
+        self._closed = False
         self._sequences: dict[int, Sequence] = {}
         self._sampling: tuple[list[Any], SamplingBatch] | None = None
         self._scheduler = Scheduler(
@@ -100,6 +101,10 @@ class Engine:
 
     def submit(self, prompt_ids: list[int], params: SamplingParams, *, seed: int, prompt: str | None = None) -> int:
         """Queue a request; returns its id. Raises PromptError or CacheCapacityError for one that could never finish."""
+        if self._closed:
+            raise ConfigError("the engine is closed: make a new one")
+        if not -(2**63) <= seed < 2**63:
+            raise ConfigError(f"seed {seed} does not fit in 64 bits")
         self._check_prompt(prompt_ids, params)
         stops = set(params.stop_token_ids)
         if not params.ignore_eos:
@@ -164,6 +169,7 @@ class Engine:
 
     def close(self) -> None:
         """End every request and free everything; calling it twice is fine."""
+        self._closed = True
         self.cancel_all()
         self._proposer.close()
 
@@ -197,6 +203,10 @@ class Engine:
             self._proposer.prefill(chunk)
         except DraftWorkerError as error:
             self._go_on_without_draft(error)
+        except SsdLabError:
+            raise
+        except Exception as error:
+            raise ProposerError(f"the strategy's proposer raised {type(error).__name__}: {error}") from error
         self._runner.prefill(sequence.token_ids[chunk.start : chunk.stop], chunk.start, sequence.blocks)
         sequence.num_cached = chunk.stop
         self._scheduler.register_full_blocks(sequence, chunk.stop)
@@ -222,6 +232,7 @@ class Engine:
         )
         for row, sequence in enumerate(sequences):
             if not verified.finite[row]:
+                self._runner.wipe(self._scheduler.discard(sequence))
                 self._finish(sequence, "error")
                 sequence.error = NonFiniteLogitsError(
                     f"request {sequence.request_id}: the target's logits after token {rows.lengths[row]} hold NaN or "
@@ -240,9 +251,11 @@ class Engine:
             raise
         except Exception as error:
             raise ProposerError(f"the strategy's proposer raised {type(error).__name__}: {error}") from error
-        k = proposal.tokens.shape[1]
-        if k > self._limits.lookahead:
-            raise ProposerError(f"the strategy proposed {k} tokens and declared at most {self._limits.lookahead}")
+        if not isinstance(proposal, Proposal):
+            raise ProposerError(f"the strategy's proposer returned {type(proposal).__name__}; return a Proposal")
+        problem = proposal.problem(len(sequences), self._limits.lookahead, self._limits.vocab_size)
+        if problem is not None:
+            raise ProposerError(f"the strategy's proposal is wrong: {problem}")
         return proposal
 
     def _commit(self, sequence: Sequence, row: int, draft_tokens: list[int], verified: Verified) -> int:
@@ -293,7 +306,5 @@ class Engine:
         """Settings change only when requests enter or leave, so the tensors are kept between rounds."""
         key = [sequence.sampling_row for sequence in sequences]
         if self._sampling is None or self._sampling[0] != key:
-            if any(not -(2**63) <= row[4] < 2**63 for row in key):
-                raise ConfigError("a seed must fit in 64 bits")
             self._sampling = (key, SamplingBatch.from_rows(key, self._runner.device))
         return self._sampling[1]

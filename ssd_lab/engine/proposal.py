@@ -31,6 +31,28 @@ class Proposal:
     previous_trees: dict[int, TreeRecord] = field(default_factory=dict)
     activities: list[Activity] = field(default_factory=list)
 
+    def problem(self, batch: int, lookahead: int, vocab_size: int) -> str | None:
+        """What makes this unfit for a round of `batch` sequences; None if nothing does."""
+        tokens, probs = self.tokens, self.probs
+        if not isinstance(tokens, torch.Tensor) or tokens.dtype != torch.int64 or tokens.ndim != 2:
+            return "tokens must be an int64 tensor [sequences, k]"
+        k = tokens.shape[1]
+        if len(tokens) != batch:
+            return f"tokens has {len(tokens)} rows for {batch} sequences"
+        if k > lookahead:
+            return f"tokens holds {k} tokens a sequence, and the strategy declared at most {lookahead}"
+        for name in ("num_drafted", "origins", "cache_hits"):
+            if len(getattr(self, name)) != batch:
+                return f"{name} has {len(getattr(self, name))} entries for {batch} sequences"
+        if any(not 0 <= number <= k for number in self.num_drafted):
+            return f"num_drafted is {self.num_drafted}, and tokens holds {k} a sequence"
+        if probs is not None and tuple(probs.shape) != (batch, k, vocab_size):
+            return f"probs has shape {list(probs.shape)}; [sequences, k, vocab] is {[batch, k, vocab_size]}"
+        # a read that a GPU would have to wait for; there the lookup of a wrong id fails by itself
+        if tokens.device.type == "cpu" and bool(((tokens < 0) | (tokens >= vocab_size)).any()):
+            return f"tokens holds ids outside 0..{vocab_size - 1}"
+        return None
+
     @classmethod
     def empty(cls, batch: int, device: torch.device | str = "cpu") -> Proposal:
         """No draft tokens: the round is an autoregressive step."""

@@ -81,9 +81,12 @@ class Recorder:
                 cache_hit=proposal.cache_hits[row],
             )
             for row, sequence in enumerate(sequences)
+            if verified.finite[row]  # a failed request's numbers are none, and JSON holds none
         ]
         activities = [Activity("target", "verify", verify_start_s, verify_end_s)]
         for activity in proposal.activities:
+            if activity.start_s < self._origin_s:
+                continue  # the draft's last work for the run before
             span = dataclasses.replace(
                 activity, start_s=activity.start_s - self._origin_s, end_s=activity.end_s - self._origin_s
             )

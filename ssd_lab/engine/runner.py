@@ -40,6 +40,12 @@ class StepRunner:
         hidden = self.decoder.forward(step, self.cache)
         return self.decoder.logits(hidden[:, -1]).unsqueeze(1)
 
+    def wipe(self, blocks: list[int]) -> None:
+        """Zero the K/V of these blocks: even what no row sees must be a number, since 0 times NaN is NaN."""
+        index = torch.tensor(blocks, dtype=torch.int64, device=self.device)
+        for layer in self.cache.layers:
+            layer.view(self.cache.num_blocks, -1).index_fill_(0, index, 0.0)
+
     def prefill(self, token_ids: list[int], start: int, block_table: list[int]) -> None:
         """Compute and keep K/V of `token_ids`, which stand at `start` and after it."""
         tables = table_tensor([block_table], self.device)

@@ -51,6 +51,12 @@ class Scheduler:
         elif sequence in self.waiting:
             self.waiting.remove(sequence)
 
+    def discard(self, sequence: Sequence) -> list[int]:
+        """Remove a sequence whose K/V is worthless; returns blocks to be wiped before others use them."""
+        blocks, sequence.blocks = sequence.blocks, []
+        self.remove(sequence)
+        return self._blocks.discard(blocks)
+
     def schedule(self) -> list[PrefillChunk]:
         """Make room for the running sequences, admit waiting ones, and choose the prompt tokens to compute now."""
         self._reserve_running()
