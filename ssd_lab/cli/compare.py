@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from ssd_lab.cli import options
@@ -37,6 +40,9 @@ def command(
     batch: options.Batch = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    timeline: Annotated[
+        Path | None, typer.Option("--timeline", help="Draw the rounds of all runs into this SVG.")
+    ] = None,
     json_: options.Json = False,
 ) -> None:
     """Compare and print one table."""
@@ -67,6 +73,11 @@ def command(
         **given(max_batch=batch),
         **fields,
     )
+    if timeline is not None:
+        from ssd_lab.trace.timeline import timeline_svg
+
+        traces = {name: run.trace for name, run in comparison.runs.items()}
+        timeline.write_text(timeline_svg(traces), encoding="utf-8")
     if json_:
         print_json(comparison.as_dict())
     else:
