@@ -47,14 +47,16 @@ def draft_tree(
     prepare (all rows the same number of branches); scratch_tables: for each row, blocks of branches * k positions.
 
     A branch at accepted length a sees the committed tokens, the first a draft tokens and itself. Its K/V goes to the
-    scratch blocks, which stand behind the sequence's own blocks in the table and are laid out step after step.
+    scratch blocks, which stand right behind the sequence's own blocks in the table (wherever other sequences' tables
+    end: sums over keys depend on their places) and are laid out step after step.
     """
     device, block_size = runner.device, runner.block_size
     batch, k = draft_tokens.shape
     branches = prefixes.shape[1]
     main = table_tensor(rows.block_tables, device)
-    tables = torch.cat([main, torch.tensor(scratch_tables, device=device)], 1)
-    scratch_start = main.shape[1] * block_size
+    tables = table_tensor([own + free for own, free in zip(rows.block_tables, scratch_tables, strict=True)], device)
+    starts = torch.tensor([len(own) * block_size for own in rows.block_tables], device=device)
+    longest_start = main.shape[1] * block_size
 
     last = torch.tensor(rows.last_tokens, device=device)[:, None]
     extension = torch.cat([last, draft_tokens], 1)
@@ -70,9 +72,9 @@ def draft_tree(
     uniforms = None
     if not rows.sampling.all_greedy:
         uniforms = uniform(rows.sampling.seeds[:, None, None], positions + 1, Purpose.DRAFT)
-    own = scratch_start + torch.arange(branches, device=device)  # scratch position of each branch's first token
-    scratch = own[:, None] + branches * torch.arange(k, device=device)  # [branches, k], where each step's K/V goes
-    slots = slots_of(scratch.reshape(1, -1).expand(batch, -1), tables, block_size).view(batch, branches, k)
+    own = starts[:, None] + torch.arange(branches, device=device)  # scratch position of each branch's first token
+    scratch = own.unsqueeze(-1) + branches * torch.arange(k, device=device)  # [batch, branches, k], each step's K/V
+    slots = slots_of(scratch.view(batch, -1), tables, block_size).view(batch, branches, k)
     tokens = recovery
     steps: list[Drafted] = []
     for step in range(k):
@@ -82,8 +84,8 @@ def draft_tree(
             write_slots=slots[:, :, step],
             block_tables=tables,
             prefix_lengths=first_position,
-            context_length=scratch_start + (step + 1) * branches,
-            ancestors=scratch[:, : step + 1].expand(batch, -1, -1),
+            context_length=longest_start + (step + 1) * branches,
+            ancestors=scratch[:, :, : step + 1],
         )
         chosen = choose(
             runner.logits(forward), rows.sampling, None if uniforms is None else uniforms[:, :, step], record=record
