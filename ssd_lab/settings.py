@@ -2,43 +2,171 @@
 
 from __future__ import annotations
 
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
+from ssd_lab.errors import ConfigError
+
+PREFIX = "SSD_"
+DOTENV_FILE = ".env"
 TOML_FILE = "ssd_lab.toml"
+DEFAULT = "default"
 
 
-class Settings(BaseSettings):
-    """Settings of this machine, by precedence: arguments, `SSD_...` variables, `.env`, `ssd_lab.toml`, the defaults."""
+class Settings(BaseModel):
+    """Settings of this machine, by precedence: arguments, `SSD_...` variables, `.env`, `ssd_lab.toml`, the defaults.
 
-    model_config = SettingsConfigDict(
-        env_prefix="SSD_", env_file=".env", toml_file=TOML_FILE, extra="ignore", frozen=True, env_ignore_empty=True
+    Both files are looked for in the current folder. `origin(name)` says which of the five a value came from. Raises
+    ConfigError, naming the origin, for a wrong value and for an unknown key of the TOML file; unknown `SSD_...`
+    variables may belong to other programs and are only listed, in `unknown`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hf_cache: Path | None = Field(
+        None, description="folder of downloaded models (models--owner--name inside); None takes the hub's own default"
+    )
+    dataset_dir: Path | None = Field(None, description="folder of prepared prompts; None takes the bundled samples")
+    target_model: str | None = Field(None, min_length=1, description="the target when neither size nor name is given")
+    draft_model: str | None = Field(None, min_length=1, description="the draft when neither size nor name is given")
+    eagle3_specforge: str | None = Field(
+        None, min_length=1, description="EAGLE3 head for Llama 70B: hub id or folder; None takes SpecForge's"
+    )
+    cuda_arch: str | None = Field(
+        None,
+        pattern=r"^(\d{1,2}\.\d[a-z]?|gfx[0-9a-f]+)$",
+        description="GPU architecture to build kernels for, such as 9.0 or gfx942; None asks the device",
     )
 
-    hf_cache: Path | None = Field(None, description="folder of downloaded models; None takes the hub's own default")
-    dataset_dir: Path | None = Field(None, description="folder with one sub-folder a dataset")
-    target_model: str | None = Field(None, description="the target when none is given; None takes the bundled one")
-    draft_model: str | None = Field(None, description="the draft when none is given; None takes the bundled one")
-    eagle3_specforge: str | None = Field(None, description="an EAGLE3 head: hub id or folder")
-    cuda_arch: str | None = Field(None, description="compute capability to build kernels for, such as 9.0")
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+    _unknown: list[str] = PrivateAttr(default_factory=list)
 
+    def __init__(self, **arguments: Any) -> None:
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        unknown: list[str] = []
+        for layer in _layers(arguments):
+            for name, value in layer.values.items():
+                if name in type(self).model_fields:
+                    values[name], origins[name] = value, layer.origin(name)
+                elif layer.holds_others:
+                    unknown.append(layer.origin(name))
+                else:
+                    raise ConfigError(_no_such_setting(name, layer.origin(name)))
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigError("; ".join(_explain(detail, origins) for detail in error.errors())) from error
+        self._origins.update(origins)
+        self._unknown.extend(unknown)
+
+    @property
+    def unknown(self) -> list[str]:
+        """Where a variable that begins with `SSD_` was found that is no setting: another program's, or a slip."""
+        return list(self._unknown)
+
+    def origin(self, name: str) -> str:
+        """Where a setting's value came from: `default`, or the argument, variable or file."""
+        return self._origins.get(name, DEFAULT)
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Each setting's value, origin, variable and meaning."""
+        return {
+            name: {
+                "value": value if value is None else str(value),
+                "source": self.origin(name),
+                "variable": PREFIX + name.upper(),
+                "description": type(self).model_fields[name].description,
+            }
+            for name, value in self
+        }
+
+    @field_validator("cuda_arch", mode="before")
     @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Add the TOML file below the environment."""
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+    def _number_as_text(cls, value: object) -> object:
+        """`cuda_arch = 9.0` in a TOML file is a number."""
+        return str(value) if isinstance(value, float) else value
+
+    @field_validator("hf_cache", "dataset_dir", mode="before")
+    @classmethod
+    def _no_empty_path(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("a folder's path must not be empty")
+        return value
+
+    @field_validator("hf_cache", "dataset_dir")
+    @classmethod
+    def _a_folder(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        folder = value.expanduser()
+        if folder.exists() and not folder.is_dir():
+            raise ValueError("this is a file: give a folder")
+        return folder
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """This process's settings, read once; `settings.cache_clear()` reads them again."""
     return Settings()
+
+
+class _Layer(NamedTuple):
+    """One source of settings. holds_others: other programs keep theirs there too, so an unknown name is no error."""
+
+    origin_format: str
+    values: Mapping[str, Any]
+    holds_others: bool = False
+
+    def origin(self, name: str) -> str:
+        return self.origin_format.format(name=name, variable=PREFIX + name.upper())
+
+
+def _layers(arguments: Mapping[str, Any]) -> list[_Layer]:
+    """From the weakest to the strongest."""
+    return [
+        _Layer(f"{{name}} in {TOML_FILE}", _read_toml(Path(TOML_FILE))),
+        _Layer(f"{{variable}} in {DOTENV_FILE}", _with_prefix(dotenv_values(DOTENV_FILE)), holds_others=True),
+        _Layer("environment variable {variable}", _with_prefix(os.environ), holds_others=True),
+        _Layer("argument {name}", arguments),
+    ]
+
+
+def _with_prefix(variables: Mapping[str, str | None]) -> dict[str, str]:
+    """Variables of ours by setting; an empty one counts as not set."""
+    return {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in variables.items()
+        if name.startswith(PREFIX) and value
+    }
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f'{file} cannot be read ({error}): it takes lines such as dataset_dir = "folder"') from error
+
+
+def _no_such_setting(name: str, origin: str) -> str:
+    known = list(Settings.model_fields)
+    close = difflib.get_close_matches(name.lower().removeprefix(PREFIX.lower()), known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{origin} is no setting: {hint}There are {', '.join(known)}"
+
+
+def _explain(detail: Any, origins: Mapping[str, str]) -> str:
+    name = str(detail["loc"][0])
+    allowed = Settings.model_fields[name].description
+    reason = detail["msg"].removeprefix("Value error, ")
+    return f"{origins.get(name, name)} is {detail['input']!r}: {reason} ({name}: {allowed})"
