@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.progress import progress_bar
 from ssd_lab.results import Comparison, Output, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
-from ssd_lab.trace import Trace, compute_metrics
+from ssd_lab.trace import Totals, Trace, compute_metrics
 
 Prompt = str | Sequence[int] | Sequence[dict[str, str]]
+OnStep = Callable[[int, Totals], bool | None]
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,17 @@ class LLM:
         return self.run(prompts, params).outputs
 
     def run(
-        self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        on_step: OnStep | None = None,
     ) -> RunResult:
-        """Like `generate`, with metrics and the trace of this call."""
+        """Like `generate`, with metrics and the trace of this call.
+
+        on_step: called after each step of the engine with the number of steps and the counts so far (live, so copy what
+        you keep). If it returns False the run ends there, and unfinished outputs come back `cancelled`.
+        """
         many = _as_prompts(prompts)
         each = _as_params(params, len(many))
         encoded = [self._encode(prompt) for prompt in many]
@@ -120,7 +129,7 @@ class LLM:
             ]
             for request_id in ids:
                 sequences[request_id] = self._engine.sequence(request_id)
-            self._run_to_end(sequences)
+            self._run_to_end(sequences, on_step)
         except KeyboardInterrupt:
             self._engine.cancel_all()
         except SsdLabError as error:
@@ -174,9 +183,9 @@ class LLM:
         """What was recorded since the last `run`, `generate` or `take_trace` (for `stream`)."""
         return self._engine.take_trace()
 
-    def _run_to_end(self, sequences: dict[int, EngineSequence]) -> None:
+    def _run_to_end(self, sequences: dict[int, EngineSequence], on_step: OnStep | None) -> None:
         total = sum(sequence.params.max_tokens for sequence in sequences.values())
-        done = 0
+        done = steps = 0
         with progress_bar(total, self.strategy.strategy_name, "tok", enabled=self._progress) as bar:
             while self._engine.has_work:
                 self._engine.step()
@@ -188,6 +197,9 @@ class LLM:
                     )
                     bar.update(now - done)
                     done = now
+                steps += 1
+                if on_step is not None and on_step(steps, self._engine.recorder.totals) is False:
+                    self._engine.cancel_all()
 
     def _load(self, model: LoadedModel | str, device: str) -> LoadedModel:
         if isinstance(model, LoadedModel):

@@ -154,7 +154,12 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
         """Compute prompt chunks and one round; returns the sequences whose text grew or that ended."""
-        for chunk in self._scheduler.schedule():
+        start_s = self.recorder.now_s()
+        chunks = self._scheduler.schedule()
+        for sequence in self._scheduler.running:
+            if sequence.admitted_s is None:
+                sequence.admitted_s = start_s
+        for chunk in chunks:
             self._prefill(chunk)
         sequences = self._scheduler.ready()
         if sequences:

@@ -25,6 +25,11 @@ class Recorder:
         self._meta = meta
         self._totals = Totals()
 
+    @property
+    def totals(self) -> Totals:
+        """The counts so far, which go on growing."""
+        return self._totals
+
     def now_s(self) -> float:
         """Seconds of the run's clock."""
         return time.perf_counter() - self._origin_s
@@ -105,6 +110,7 @@ class Recorder:
                 text=sequence.stop.text,
                 finish_reason=sequence.finish_reason,
                 arrival_s=sequence.arrival_s,
+                admitted_s=sequence.admitted_s,
                 first_token_s=sequence.first_token_s,
                 end_s=sequence.end_s,
                 params=sequence.params.model_dump(),

@@ -33,6 +33,7 @@ class Sequence:
     prefix_key: int = ROOT
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    admitted_s: float | None = None  # when it left the queue for the first time
     first_token_s: float | None = None
     end_s: float | None = None
     last_accepted: int | None = None  # accepted length of the previous round, None before the first

@@ -75,7 +75,10 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class RequestRecord:
-    """One request from entry to end, times in seconds of the run's clock."""
+    """One request from entry to end, times in seconds of the run's clock.
+
+    admitted_s: when it left the queue (None in older traces, and where it never did).
+    """
 
     request_id: int
     prompt: str | None
@@ -87,6 +90,7 @@ class RequestRecord:
     first_token_s: float | None
     end_s: float | None
     params: dict[str, Any] = field(default_factory=dict)
+    admitted_s: float | None = None
 
 
 @dataclass
