@@ -27,6 +27,10 @@ class PromptError(SsdLabError, ValueError):
     """A prompt is empty, too long, or holds ids outside the vocabulary."""
 
 
+class DatasetError(SsdLabError):
+    """A set of prompts is missing, too small, damaged, or was not to be had."""
+
+
 class ModelLoadError(SsdLabError):
     """A checkpoint is missing, truncated, or does not fit its config."""
 
