@@ -1,0 +1,93 @@
+"""The prompts of a run as token ids: read, wrapped in a chat template if asked, cut to length, or random."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from ssd_lab import demo
+from ssd_lab.bench.config import EXAMPLE, RANDOM, BenchConfig
+from ssd_lab.bench.data import BenchPrompt, load_prompts
+from ssd_lab.errors import ConfigError, PromptError
+from ssd_lab.models.loader import LoadedModel
+from ssd_lab.models.tokenizer import Tokenizer
+
+SYSTEM_MESSAGE = "You are a helpful assistant."  # what the reference's --chat_template says first
+RANDOM_IDS = 10_001  # the reference's random prompts hold ids 0 .. 10,000
+
+
+@dataclass(frozen=True)
+class Input:
+    """A prompt and the ids it is run as. was_cut: it was longer than `input_len`."""
+
+    prompt: BenchPrompt
+    token_ids: list[int]
+    was_cut: bool = False
+
+
+def load_inputs(config: BenchConfig, dataset: str, target: LoadedModel) -> list[Input]:
+    """The inputs of one data set (or of `random`, or `example`), the same for every strategy and repeat.
+
+    Raises DatasetError for a set that is not there or too small, PromptError for prompts that this target cannot take,
+    ConfigError if prompt and output do not fit its context: outputs would be shorter than asked for.
+    """
+    if dataset == RANDOM:
+        inputs = _random_inputs(config, target.config.vocab_size)
+    else:
+        if target.tokenizer is None:
+            raise PromptError("the target has no tokenizer: give --random for random token ids")
+        inputs = [_encode(prompt, config, target.tokenizer) for prompt in _prompts(config, dataset)]
+    _check_lengths(inputs, config, target)
+    return inputs
+
+
+def _prompts(config: BenchConfig, dataset: str) -> list[BenchPrompt]:
+    if dataset != EXAMPLE:
+        return load_prompts(dataset, config.num_sequences, offset=config.prompt_offset)
+    canned = demo.canned_prompts()
+    last = config.prompt_offset + config.num_sequences
+    if last > len(canned):
+        raise ConfigError(
+            f"{config.num_sequences} canned prompts from number {config.prompt_offset} on were asked for and there are "
+            f"{len(canned)}: ask for fewer"
+        )
+    chosen = list(enumerate(canned))[config.prompt_offset : last]
+    return [BenchPrompt(f"{EXAMPLE}/{number}", EXAMPLE, text) for number, text in chosen]
+
+
+def _encode(prompt: BenchPrompt, config: BenchConfig, tokenizer: Tokenizer) -> Input:
+    token_ids = tokenizer.encode(prompt.text)
+    was_cut = len(token_ids) > config.input_len
+    token_ids = token_ids[: config.input_len]
+    if not token_ids:
+        raise PromptError(f"prompt {prompt.id} of {prompt.dataset} is empty: remove it from the file")
+    if config.chat:
+        # the text is cut and not the rendered chat, whose end asks for the answer
+        text = tokenizer.decode(token_ids).rstrip("\N{REPLACEMENT CHARACTER}") if was_cut else prompt.text
+        messages = [{"role": "system", "content": SYSTEM_MESSAGE}, {"role": "user", "content": text}]
+        token_ids = tokenizer.encode(tokenizer.apply_chat(messages))
+    return Input(prompt, token_ids, was_cut)
+
+
+def _random_inputs(config: BenchConfig, vocab_size: int) -> list[Input]:
+    draw = random.Random(config.seed)
+    ids = min(RANDOM_IDS, vocab_size)
+    every = [
+        [draw.randrange(ids) for _ in range(config.input_len)]
+        for _ in range(config.prompt_offset + config.num_sequences)
+    ]
+    return [
+        Input(BenchPrompt(f"{RANDOM}/{number}", RANDOM, ""), token_ids)
+        for number, token_ids in list(enumerate(every))[config.prompt_offset :]
+    ]
+
+
+def _check_lengths(inputs: list[Input], config: BenchConfig, target: LoadedModel) -> None:
+    limit = min(config.max_model_len or target.config.max_positions, target.config.max_positions)
+    longest = max(len(each.token_ids) for each in inputs)
+    if longest + config.output_len > limit:
+        whose = "max_model_len" if limit == config.max_model_len else "the target"
+        raise ConfigError(
+            f"prompts of up to {longest} tokens and {config.output_len} tokens of output do not fit the context of "
+            f"{limit} tokens that {whose} allows: lower --input_len or --output_len"
+        )

@@ -1,0 +1,144 @@
+"""Run benchmarks: warm up, repeat, take turns where there are several, and add up what the traces tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+
+from ssd_lab.bench import environment
+from ssd_lab.bench.config import BenchConfig
+from ssd_lab.bench.figures import speeds
+from ssd_lab.bench.live import Live, OnLive
+from ssd_lab.bench.result import BenchResult, DatasetResult, RepeatResult
+from ssd_lab.bench.session import Session
+from ssd_lab.bench.statistics import student_interval
+from ssd_lab.build import resolve_device
+from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.results import Output, RunResult
+
+DECIDING_FIGURE = "decode_tokens_per_second"  # whose interval `precision` watches
+
+OnRun = Callable[[BenchConfig, str, int, RunResult], None]  # config, data set, repeat
+
+
+def run_benchmark(
+    config: BenchConfig, *, progress: bool = False, on_live: OnLive | None = None, on_run: OnRun | None = None
+) -> BenchResult:
+    """Measure one configuration; arguments and errors as `run_in_turns`."""
+    return run_in_turns([config], progress=progress, on_live=on_live, on_run=on_run)[0]
+
+
+def run_in_turns(
+    configs: Sequence[BenchConfig],
+    *,
+    progress: bool = False,
+    on_live: OnLive | None = None,
+    on_run: OnRun | None = None,
+) -> list[BenchResult]:
+    """Measure configurations side by side: repeat by repeat they take turns, so that a drift of the machine hits all.
+
+    All of them are loaded at once; equal models are loaded once. on_live: called a few times a second while requests
+    run. on_run: called with outputs and trace after each repeat. Raises ConfigError, DatasetError, ModelLoadError or
+    PromptError before anything runs if a configuration cannot be had here.
+    """
+    runs: list[_Run] = []
+    with ExitStack() as stack:
+        loaded: dict[tuple[str, str, str, bool], LoadedModel] = {}
+
+        def load(source: str, *, dtype: str, device: str, bitwise: bool, progress: bool) -> LoadedModel:
+            key = (source, dtype, device, bitwise)
+            if key not in loaded:
+                loaded[key] = load_model(source, dtype=dtype, device=device, bitwise=bitwise, progress=progress)
+            return loaded[key]
+
+        runs = [_Run(stack.enter_context(Session(config, load, progress=progress))) for config in configs]
+        expected = sum(run.expected_tokens * run.session.config.repeats for run in runs)
+        live = stack.enter_context(Live(expected, progress=progress, on_live=on_live))
+        for run in runs:
+            run.session.warm_up()
+        while unfinished := [run for run in runs if run.wants_more]:
+            for run in unfinished:
+                run.next_repeat(live, on_run)
+    return [run.result(progress=progress) for run in runs]
+
+
+class _Run:
+    """A session and what it has measured so far."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._repeats: dict[str, list[RepeatResult]] = {name: [] for name in session.inputs}
+        self._outputs: dict[str, list[Output]] = {}
+        self._degraded: str | None = None
+        self._exact = True
+
+    @property
+    def expected_tokens(self) -> int:
+        """Tokens of one repeat of every data set."""
+        return sum(map(len, self.session.inputs.values())) * self.session.config.output_len
+
+    @property
+    def wants_more(self) -> bool:
+        """Are there too few repeats, or is an interval still too wide?"""
+        config = self.session.config
+        done = min(map(len, self._repeats.values()))
+        if done < config.repeats:
+            return True
+        return config.precision is not None and done < config.max_repeats and not self._precise(config.precision)
+
+    def next_repeat(self, live: Live, on_run: OnRun | None) -> None:
+        """Every data set once more."""
+        session, config = self.session, self.session.config
+        if len(next(iter(self._repeats.values()))) >= config.repeats:
+            live.extend(self.expected_tokens)
+        for name, repeats in self._repeats.items():
+            live.begin(config.label, name, len(repeats), len(session.inputs[name]) * config.output_len)
+            run, measured = session.repeat(name, len(repeats), lambda _, totals: live.step(totals))
+            live.end(measured.totals)
+            repeats.append(measured)
+            self._outputs.setdefault(name, run.outputs)
+            self._degraded = run.trace.meta.get("degraded") or self._degraded
+            self._exact = self._exact and run.metrics.exact
+            if on_run is not None:
+                on_run(config, name, len(repeats) - 1, run)
+
+    def result(self, *, progress: bool) -> BenchResult:
+        """Everything measured, with peers and quality if they were asked for."""
+        session, config = self.session, self.session.config
+        where = environment.describe()
+        where["run"] = {
+            "device": str(resolve_device(config.device)),
+            "dtype": str(session.llm.target.dtype).removeprefix("torch."),
+            "threads": session.llm.threads,
+            "target": session.llm.target.source,
+            "draft": None if session.llm.draft is None else session.llm.draft.source,
+        }
+        datasets = {
+            name: DatasetResult(
+                name, tuple(repeats), sum(each.was_cut for each in session.inputs[name]), session.num_gpus
+            )
+            for name, repeats in self._repeats.items()
+        }
+        return BenchResult(config, where, datasets, self._exact, notes=tuple(self._notes(datasets)))
+
+    def _precise(self, precision: float) -> bool:
+        widths = [
+            student_interval(speeds(repeats, DECIDING_FIGURE)).relative_width for repeats in self._repeats.values()
+        ]
+        return all(width is not None and width <= precision for width in widths)
+
+    def _notes(self, datasets: dict[str, DatasetResult]) -> list[str]:
+        config = self.session.config
+        notes = [
+            f"{dataset.name}: {dataset.num_cut} of {len(self.session.inputs[dataset.name])} prompts were cut to "
+            f"{config.input_len} tokens"
+            for dataset in datasets.values()
+            if dataset.num_cut
+        ]
+        if self._degraded is not None:
+            notes.append(f"the draft was lost and the run went on autoregressively: {self._degraded}")
+        if config.max_steps is not None:
+            notes.append(f"each repeat was ended after {config.max_steps} engine steps")
+        if self.session.num_gpus and not config.eager:
+            notes.append("CUDA graphs are not built yet: the engine ran eagerly")
+        return notes

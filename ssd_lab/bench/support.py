@@ -1,0 +1,90 @@
+"""What a benchmark asks for and cannot have: refused in words before anything is loaded, never silently reduced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ssd_lab import demo
+from ssd_lab.bench.config import BUNDLED, BenchConfig
+from ssd_lab.build import resolve_device
+from ssd_lab.errors import ConfigError, ModelLoadError, SsdLabError
+from ssd_lab.settings import settings
+from ssd_lab.strategies import StrategyConfig, registry
+
+OFFER = "add `--models bundled` to run the same strategy on this machine with the models that come with the package"
+_NOT_BUILT = {
+    "eagle3": "EAGLE3 drafting (--eagle)",
+    "saguaro_c": "Saguaro sampling (--x)",
+}
+
+
+def check_supported(config: BenchConfig) -> StrategyConfig:
+    """The strategy's config. Raises ConfigError for what this version cannot do at all, whatever the machine."""
+    if config.num_gpus > 1:
+        raise ConfigError(
+            f"{config.num_gpus} GPUs were asked for (--gpus), and running on several GPUs is not built yet "
+            f"({torch.cuda.device_count()} are here): leave --gpus out, and for a target that needs several, {OFFER}"
+        )
+    known = registry.all()
+    if config.strategy in _NOT_BUILT and config.strategy not in known:
+        raise ConfigError(f"{_NOT_BUILT[config.strategy]} is not built yet: there are {', '.join(known)} (--strategy)")
+    if config.strategy in known:
+        for name in config.strategy_fields:
+            if name in _NOT_BUILT and name not in known[config.strategy].model_fields:
+                raise ConfigError(f"{_NOT_BUILT[name]} is not built yet: leave it out for plain sampling of the draft")
+    if config.draft_temperature is not None and config.draft_temperature != config.temperature:
+        raise ConfigError(
+            f"a draft temperature of {config.draft_temperature} (--dtemp) beside --temp {config.temperature} is not "
+            "built yet: the draft samples at the request's temperature; leave --dtemp out"
+        )
+    strategy = registry.config(config.strategy, config.strategy_fields)
+    if strategy.needs_draft and config.draft is None and config.target != BUNDLED:
+        raise ConfigError(f"strategy {config.strategy!r} needs a draft model: give --draft-model, or --models bundled")
+    return strategy
+
+
+def check_device(config: BenchConfig) -> None:
+    """Raises ConfigError if the device asked for is not here."""
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"{config.target} is to run on a GPU and no CUDA GPU is here: {OFFER}, or --device cpu to run it on the CPU"
+        )
+    resolve_device(config.device)
+
+
+def find_checkpoint(name: str) -> str:
+    """The folder or file that a model's name stands for on this machine.
+
+    Raises ModelLoadError, which says what is missing and what works here, if it is not here: a benchmark downloads
+    nothing by itself.
+    """
+    path = Path(name).expanduser()
+    if path.suffix == ".gguf" or path.is_dir():
+        return name
+    from ssd_lab.models.names import resolve_model
+
+    try:
+        found = Path(resolve_model(name, settings=settings()))
+    except SsdLabError as error:
+        raise ModelLoadError(f"{error}; or {OFFER}") from error
+    if found.is_dir():
+        return str(found)
+    where = settings().hf_cache
+    raise ModelLoadError(
+        f"the checkpoint {name} is not here (looked in {where or 'the hub cache; SSD_HF_CACHE names another'}): "
+        f"download it with `hf download {name}`, give a folder by --target and --draft-model, or {OFFER}"
+    )
+
+
+def model_sources(config: BenchConfig, strategy: StrategyConfig) -> tuple[str, str | None]:
+    """Where target and draft are loaded from; the draft is None for strategies without one.
+
+    The bundled target takes the bundled draft where none is named. Raises as `find_checkpoint`.
+    """
+    target = str(demo.TARGET) if config.target == BUNDLED else find_checkpoint(config.target)
+    if not strategy.needs_draft:
+        return target, None
+    draft = config.draft or BUNDLED
+    return target, str(demo.DRAFT) if draft == BUNDLED else find_checkpoint(draft)
