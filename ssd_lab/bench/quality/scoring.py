@@ -43,39 +43,83 @@ class Text(Protocol):
     def text(self) -> str:
         """What the model wrote."""
 
+    @property
+    def token_ids(self) -> list[int]:
+        """The same as token ids."""
+
+
+class Decoder(Protocol):
+    """What turns ids into text, as `ssd_lab.models.tokenizer.Tokenizer` does."""
+
+    @property
+    def eos_token_ids(self) -> Sequence[int]:
+        """The ids that end a text."""
+
+    def decode(self, token_ids: Sequence[int], /) -> str:
+        """Text of ids."""
+
 
 def score(
-    dataset: str, prompts: Sequence[Problem], outputs: Sequence[Text], *, limits: Limits | None = None
+    dataset: str,
+    prompts: Sequence[Problem],
+    outputs: Sequence[Text],
+    *,
+    tokenizer: Decoder | None = None,
+    was_cut: Sequence[bool] | None = None,
+    limits: Limits | None = None,
 ) -> QualityResult:
     """Score one output for each prompt. Sets without right answers are handed back unscored, with a note.
 
-    HumanEval's candidates run in sandboxed processes, at once as many as there are CPU cores; limits bound each.
+    tokenizer: the target's; each text is then judged up to its end token, for runs that went on past it (`ignore_eos`).
+    was_cut: which prompts the model saw only the beginning of; those are not scored. limits: of each HumanEval
+    candidate; they run in sandboxed processes, at once as many as there are CPU cores.
     Raises ConfigError if prompts and outputs differ in number.
     """
     if len(prompts) != len(outputs):
         raise ConfigError(f"{len(outputs)} outputs were given for {len(prompts)} prompts: give one for each")
+    if dataset not in SCORED:
+        note = f"{dataset} has no answers that a program could check; those of {' and '.join(SCORED)} are"
+        return QualityResult(dataset=dataset, metric="none", note=note)
+    texts = [_until_end(output, tokenizer) for output in outputs]
+    cut = list(was_cut) if was_cut is not None else [False] * len(prompts)
     if dataset == "gsm8k":
-        scores = [_number_score(prompt, output) for prompt, output in zip(prompts, outputs, strict=True)]
+        scores = [_cut(p) if c else _number_score(p, text) for p, text, c in zip(prompts, texts, cut, strict=True)]
         return QualityResult(dataset=dataset, metric="exact_match", scores=tuple(scores))
-    if dataset == "humaneval":
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            judged = list(pool.map(lambda prompt, output: _program_score(prompt, output, limits), prompts, outputs))
-        guarded = {holds for _, result in judged if result is not None for holds in result.holds}
-        return QualityResult(
-            dataset=dataset,
-            metric="pass@1",
-            scores=tuple(prompt_score for prompt_score, _ in judged),
-            sandbox=tuple(sorted(guarded)),
-        )
-    note = f"{dataset} has no answers that a program could check; those of {' and '.join(SCORED)} are"
-    return QualityResult(dataset=dataset, metric="none", note=note)
+    return _score_programs(dataset, prompts, texts, cut, limits)
 
 
-def _number_score(prompt: Problem, output: Text) -> PromptScore:
+def _until_end(output: Text, tokenizer: Decoder | None) -> str:
+    ends = () if tokenizer is None else tokenizer.eos_token_ids
+    first = next((place for place, token in enumerate(output.token_ids) if token in ends), None) if ends else None
+    return output.text if tokenizer is None or first is None else tokenizer.decode(output.token_ids[:first])
+
+
+def _cut(prompt: Problem) -> PromptScore:
+    return PromptScore(id=prompt.id, passed=None, detail="the prompt was cut: raise input_len to score it")
+
+
+def _score_programs(
+    dataset: str, prompts: Sequence[Problem], texts: list[str], cut: list[bool], limits: Limits | None
+) -> QualityResult:
+    def judge(prompt: Problem, text: str, was_cut: bool) -> tuple[PromptScore, SandboxResult | None]:
+        return (_cut(prompt), None) if was_cut else _program_score(prompt, text, limits)
+
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        judged = list(pool.map(judge, prompts, texts, cut))
+    guarded = {holds for _, result in judged if result is not None for holds in result.holds}
+    return QualityResult(
+        dataset=dataset,
+        metric="pass@1",
+        scores=tuple(prompt_score for prompt_score, _ in judged),
+        sandbox=tuple(sorted(guarded)),
+    )
+
+
+def _number_score(prompt: Problem, text: str) -> PromptScore:
     expected, _ = gsm8k.answer(prompt.reference or "")
     if expected is None:
         return PromptScore(id=prompt.id, passed=None, detail="the reference has no number")
-    found, method = gsm8k.answer(output.text)
+    found, method = gsm8k.answer(text)
     return PromptScore(
         id=prompt.id, passed=found == expected, method=method, found=_shown(found), expected=_shown(expected)
     )
@@ -85,8 +129,8 @@ def _shown(number: Decimal | None) -> str:
     return "" if number is None else format(number, "f")
 
 
-def _program_score(prompt: Problem, output: Text, limits: Limits | None) -> tuple[PromptScore, SandboxResult | None]:
-    built = humaneval.build_job(prompt.text, output.text, prompt.extra)
+def _program_score(prompt: Problem, text: str, limits: Limits | None) -> tuple[PromptScore, SandboxResult | None]:
+    built = humaneval.build_job(prompt.text, text, prompt.extra)
     if built is None:
         return PromptScore(id=prompt.id, passed=None, detail="it has neither tests nor examples at hand"), None
     job, method = built

@@ -24,6 +24,7 @@ class Prompt:
 @dataclass(frozen=True)
 class Said:
     text: str
+    token_ids: list[int] = field(default_factory=list)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +132,31 @@ def test_one_bad_candidate_does_not_stop_the_others():
     assert [entry.passed for entry in result.scores] == [True, False, False, True]
     assert [entry.found for entry in result.scores] == ["passed", "cpu", "ended", "passed"]
     assert result.accuracy == 0.5
+
+
+class Letters:
+    """A tokenizer of one id a character, of which a full stop ends the text."""
+
+    eos_token_ids = (ord("."),)
+
+    def decode(self, token_ids):
+        return "".join(map(chr, token_ids))
+
+
+def test_a_text_counts_up_to_its_end_token_only():
+    text = "It is 7. And 9"
+    said = Said(text, [ord(letter) for letter in text])
+    asked = Prompt("How many?", "#### 7")
+    assert score("gsm8k", [asked], [said]).accuracy == 0.0
+    assert score("gsm8k", [asked], [said], tokenizer=Letters()).accuracy == 1.0
+
+
+@pytest.mark.parametrize("dataset", ["gsm8k", "humaneval"])
+def test_a_prompt_that_was_cut_is_not_scored(dataset: str):
+    prompts = [Prompt(ADD, "#### 3", id=name) for name in ("whole", "cut")]
+    result = score(dataset, prompts, [Said("    return 3\n")] * 2, was_cut=[False, True])
+    assert [entry.passed for entry in result.scores] == [True, None]
+    assert "input_len" in result.scores[1].detail
 
 
 def test_sets_without_right_answers_say_so():

@@ -1,0 +1,193 @@
+"""Ways to generate the same tokens, ours and transformers', and the turns that they take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssd_lab.api import LLM
+from ssd_lab.config import SamplingParams
+from ssd_lab.progress import progress_bar
+
+Ids = list[int]
+Generate = Callable[[list[Ids], int], list[Ids]]  # prompts, most new tokens of each -> new tokens of each
+
+
+@dataclass
+class Contender:
+    """One way to generate, and what it took. seconds: all prompts once, one entry a turn; token_ids: the last turn's.
+
+    threads: CPU threads it may use. batch: sequences that it decodes together.
+    """
+
+    name: str
+    generate: Generate
+    threads: int
+    batch: int = 1
+    seconds: list[float] = field(default_factory=list)
+    token_ids: list[Ids] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of one turn."""
+        return sum(map(len, self.token_ids))
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Median over the turns; prefill included."""
+        return self.num_tokens / statistics.median(self.seconds)
+
+
+def speedup(fast: Contender, slow: Contender) -> float:
+    """How many times as fast one is as another: the median of the ratios within a turn, each timed back to back."""
+    tokens = fast.num_tokens / max(slow.num_tokens, 1)
+    return statistics.median(tokens * theirs / ours for ours, theirs in zip(fast.seconds, slow.seconds, strict=True))
+
+
+def take_turns(
+    contenders: Sequence[Contender], prompts: list[Ids], max_tokens: int, *, repeats: int, warmup: int, progress: bool
+) -> None:
+    """Run every contender on all prompts, again and again, so that drift hits all alike; fills in what each took."""
+    with progress_bar((repeats + warmup) * len(contenders), "peers", "run", enabled=progress) as bar:
+        for turn in range(-warmup, repeats):
+            for contender in contenders:
+                with _threads(contender.threads):
+                    start_s = time.perf_counter()
+                    texts = contender.generate(prompts, max_tokens)
+                    duration_s = time.perf_counter() - start_s
+                if turn >= 0:
+                    contender.seconds.append(duration_s)
+                    contender.token_ids = texts
+                bar.update(1)
+
+
+def ours(name: str, llm: LLM, params: SamplingParams) -> Contender:
+    """One of our engines; params but for the length."""
+
+    def generate(prompts: list[Ids], max_tokens: int) -> list[Ids]:
+        outputs = llm.generate(prompts, params.model_copy(update={"max_tokens": max_tokens}))
+        return [output.token_ids for output in outputs]
+
+    return Contender(name, generate, llm.threads, llm.config.max_batch)
+
+
+class TransformersPair:
+    """A target, and the draft if there is one, as transformers loads them; makes its contenders.
+
+    target, draft: folders, hub ids or .gguf files. temperature: 0 is greedy. eos_token_ids: what ends a text (none:
+    every text is as long as allowed).
+    """
+
+    def __init__(
+        self,
+        target: str,
+        draft: str | None,
+        *,
+        dtype: torch.dtype,
+        device: str,
+        threads: int,
+        temperature: float = 0.0,
+        eos_token_ids: Sequence[int] = (),
+    ) -> None:
+        self._device, self._threads = device, threads
+        self._model = _load(target, dtype, device)
+        self._assistant: Any = None if draft is None else _load(draft, dtype, device)
+        sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
+        for each in (self._model, self._assistant):
+            if each is not None:
+                settings = each.generation_config
+                settings.do_sample, settings.pad_token_id = temperature > 0, 0
+                settings.eos_token_id = list(eos_token_ids) or None
+                for name, neutral in (("temperature", 1.0), ("top_k", 0 if temperature > 0 else 50), ("top_p", 1.0)):
+                    setattr(settings, name, sampling.get(name, neutral))
+
+    def generate(self, name: str, batch: int = 1) -> Contender:
+        """Autoregressive, `batch` sequences at a time, padded on the left."""
+        return self._contender(name, batch)
+
+    def assisted(self, name: str, k: int | None = None) -> Contender:
+        """Assisted generation, one sequence at a time: k draft tokens a round as ours, or None for its own schedule."""
+        if k is None:
+            return self._contender(name, assistant_model=self._assistant)
+        inner = self._contender(name, assistant_model=self._assistant)
+
+        def generate(prompts: list[Ids], max_tokens: int) -> list[Ids]:
+            fixed = {
+                "num_assistant_tokens": k,
+                "num_assistant_tokens_schedule": "constant",
+                "assistant_confidence_threshold": 0.0,
+            }
+            with _changed(self._assistant.generation_config, fixed):
+                return inner.generate(prompts, max_tokens)
+
+        return Contender(name, generate, self._threads)
+
+    def prompt_lookup(self, name: str, k: int) -> Contender:
+        """Drafts copied from earlier in the text, one sequence at a time."""
+        return self._contender(name, prompt_lookup_num_tokens=k)
+
+    def _contender(self, name: str, batch: int = 1, **options: Any) -> Contender:
+        @torch.inference_mode()
+        def generate(prompts: list[Ids], max_tokens: int) -> list[Ids]:
+            texts: list[Ids] = []
+            for start in range(0, len(prompts), batch):
+                texts += self._generate_together(prompts[start : start + batch], max_tokens, options)
+            return texts
+
+        return Contender(name, generate, self._threads, batch)
+
+    def _generate_together(self, prompts: list[Ids], max_tokens: int, options: dict[str, Any]) -> list[Ids]:
+        width = max(map(len, prompts))
+        ids = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=self._device)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=self._device)
+        mask = (torch.arange(width, device=self._device) >= width - lengths[:, None]).to(torch.int64)
+        output = self._model.generate(ids, attention_mask=mask, max_new_tokens=max_tokens, **options)
+        ends = set(self._model.generation_config.eos_token_id or ())
+        return [_until(row, ends) for row in output[:, width:].tolist()]
+
+
+def _until(token_ids: Ids, ends: set[int]) -> Ids:
+    """Without the padding behind the end."""
+    end = next((index for index, token in enumerate(token_ids) if token in ends), len(token_ids))
+    return token_ids[: end + 1]
+
+
+def _load(model: str, dtype: torch.dtype, device: str) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    loaded: Any
+    path = Path(model)
+    if path.suffix == ".gguf":
+        loaded = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
+    else:
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    return loaded.to(torch.device(device)).eval()
+
+
+@contextmanager
+def _changed(settings: Any, values: dict[str, Any]) -> Iterator[None]:
+    before = {name: getattr(settings, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(settings, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(settings, name, value)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
