@@ -13,7 +13,7 @@ from ssd_lab.bench.data.files import SUFFIXES, is_data_file
 from ssd_lab.bench.data.hub import download, matching
 from ssd_lab.bench.data.load import own_file, prepared_file, read_file
 from ssd_lab.bench.data.prompt import BenchPrompt
-from ssd_lab.bench.data.registry import Dataset
+from ssd_lab.bench.data.registry import DATASETS, Dataset, find_dataset
 from ssd_lab.errors import DatasetError
 from ssd_lab.progress import progress_bar
 
@@ -48,6 +48,37 @@ def prepare(
     written = write_prompts(_counted(prompts, dataset.name, progress), target)
     named = f"the hub's {dataset.repo}" if source is None else ", ".join(map(str, source))
     return Prepared(dataset.name, target, written, named)
+
+
+def prepare_many(
+    names: list[str],
+    out: Path,
+    *,
+    source: Path | None = None,
+    rows: int = MOST_ROWS,
+    progress: bool = False,
+) -> tuple[list[Prepared], dict[str, DatasetError]]:
+    """Prepare several sets, and go on after one that fails; returns what was written and what failed.
+
+    names: none means all sets, or all that `source` holds. source: a folder, or with one name a file; None downloads.
+    Raises DatasetError for an unknown name, before anything is done, and for a source that is not there or empty.
+    """
+    chosen = [find_dataset(name) for name in names] or list(DATASETS.values())
+    done: list[Prepared] = []
+    failed: dict[str, DatasetError] = {}
+    for dataset in chosen:
+        files = None if source is None else find_source(dataset, source, alone=len(names) == 1)
+        if files == [] and not names:
+            continue
+        try:
+            if files == []:
+                raise DatasetError(_not_found(dataset, source))
+            done.append(prepare(dataset, out, source=files, rows=rows, progress=progress))
+        except DatasetError as error:
+            failed[dataset.name] = error
+    if not done and not failed:
+        raise DatasetError(f"{source} holds none of {', '.join(DATASETS)}: name a set, if it is only called otherwise")
+    return done, failed
 
 
 def find_source(dataset: Dataset, given: Path, *, alone: bool) -> list[Path]:
@@ -117,6 +148,14 @@ def _read_all(files: list[Path], dataset: Dataset) -> Iterator[BenchPrompt]:
         for prompt in read_file(file, dataset, first_number=number):
             number += 1
             yield prompt
+
+
+def _not_found(dataset: Dataset, source: Path | None) -> str:
+    return (
+        f"{source} holds no {dataset.name}: looked for {dataset.name}.jsonl (or .json, .parquet, .jsonl.gz, .json.gz), "
+        f"and for a folder {dataset.name} with one such file, with {dataset.name}_data_*.jsonl, or laid out as the "
+        f"hub's {dataset.repo} ({', '.join(dataset.files)})"
+    )
 
 
 def _only_file(folder: Path) -> list[Path]:

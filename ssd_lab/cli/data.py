@@ -1,0 +1,112 @@
+"""`ssd-lab data`: list, prepare and sample the prompts of benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssd_lab.cli import options
+from ssd_lab.cli.output import console, print_json, show_progress, want_json
+from ssd_lab.errors import ConfigError, DatasetError
+
+NAME = "data"
+HELP = "The prompts of benchmarks: list, prepare and sample them."
+
+app = typer.Typer(name=NAME, help=HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+Folder = Annotated[
+    Path | None, typer.Option("--folder", help="Folder of prepared sets. None: SSD_DATASET_DIR.", show_default=False)
+]
+
+
+@app.command("list", help="Show each set's rows, bundled and prepared, its source and its licence.")
+def list_(folder: Folder = None, json_: options.Json = False) -> None:
+    """One row a set."""
+    want_json(json_)
+    from ssd_lab.bench.data.listing import list_datasets
+
+    rows = list_datasets(folder)
+    if json_:
+        print_json(rows)
+        return
+    table = _table("name", "bundled", "prepared", "source (split)", "licence", "note")
+    for row in rows:
+        note = row["prepared_file"] or (f"not bundled: {row['not_bundled']}" if row["not_bundled"] else "")
+        counts = (str(row["bundled_rows"] or "-"), str(row["prepared_rows"] or "-"))
+        table.add_row(row["name"], *counts, f"{row['source']} ({row['split']})", row["licence"], note)
+    console().print(table)
+
+
+@app.command(help="Write sets as JSON lines, from the hub's datasets or from files at hand.")
+def prepare(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Sets. None: all, or all that --from holds.", show_default=False)
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="A folder with files of the sets, or one file for one set. None: the hub."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to. None: SSD_DATASET_DIR.", show_default=False)
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="The first so many rows of each set.")] = 10_000,
+    json_: options.Json = False,
+) -> None:
+    """Write them; a set that fails does not keep the others from being written."""
+    want_json(json_)
+    from ssd_lab.bench.data.prepare import prepare_many
+    from ssd_lab.settings import settings
+
+    target = out or settings().dataset_dir
+    if target is None:
+        raise ConfigError(
+            "nowhere to write to: give --out FOLDER, and set SSD_DATASET_DIR=FOLDER so that benchmarks find it"
+        )
+    done, failed = prepare_many(names or [], target, source=source, rows=rows, progress=show_progress())
+    if not failed:
+        _show(done, json_)
+        return
+    if not json_ and done:
+        _show(done, json_)
+    written = f"; written: {', '.join(prepared.dataset for prepared in done)}" if done else ""
+    raise DatasetError("; ".join(str(error) for error in failed.values()) + written)
+
+
+@app.command(help="Draw the samples that come with the package, from sets at hand.")
+def sample(
+    source: Annotated[Path, typer.Option("--from", help="Folder with the sets.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("samples"),
+    json_: options.Json = False,
+) -> None:
+    """The same sets give the same bytes."""
+    want_json(json_)
+    from ssd_lab.bench.data.sample import write_samples
+
+    _show(write_samples(source, out), json_)
+
+
+def _show(done: list[Any], as_json: bool) -> None:
+    if as_json:
+        print_json(
+            [
+                {"dataset": each.dataset, "file": str(each.file), "rows": each.rows, "source": each.source}
+                for each in done
+            ]
+        )
+        return
+    table = _table("name", "rows", "file", "from")
+    for each in done:
+        table.add_row(each.dataset, str(each.rows), str(each.file), each.source)
+    console().print(table)
+
+
+def _table(*columns: str) -> Any:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold cyan")
+    for column in columns:
+        right = column in ("rows", "bundled", "prepared")
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    return table
