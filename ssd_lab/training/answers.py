@@ -18,6 +18,8 @@ from ssd_lab.training.filters import reject_reason
 from ssd_lab.training.generate import Answer
 from ssd_lab.training.prompts import Prompt
 
+_BEGINNING_TOKENS = 128  # what is kept of an answer that the token limit cut
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -62,10 +64,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Kept:
-    """An answer that passed the filters."""
+    """An answer that passed the filters; one that is not finished is only its beginning."""
 
     prompt_index: int
     text: str
+    finished: bool = True
 
 
 def filter_answers(
@@ -110,10 +113,12 @@ def _filter_chunk(bounds: tuple[int, int]) -> tuple[list[Kept], Counter[str]]:
         prompt_index = int(answers.prompt_index[i])
         prompt = prompts[prompt_index]
         finished = bool(answers.finished[i])
-        text = tokenizer.decode(answers.of(i).tolist()).strip() if finished else ""
+        # The token limit cuts long answers, and small models lose themselves in those: their beginnings are sound.
+        tokens = answers.of(i) if finished else answers.of(i)[:_BEGINNING_TOKENS]
+        text = tokenizer.decode(tokens.tolist()).strip()
         reason = reject_reason(text, finished=finished, result=prompt.result)
         if reason is None:
-            good.append(Kept(prompt_index, text))
+            good.append(Kept(prompt_index, text, finished))
         else:
             reasons[reason] += 1
     return good, reasons

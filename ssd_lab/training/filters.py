@@ -48,10 +48,10 @@ def contains_result(text: str, result: str) -> bool:
     return float(last) == float(result)
 
 
-def reject_reason(text: str, *, finished: bool, result: str | None = None) -> str | None:
-    """Why an answer is left out, or None where it stays."""
-    if not finished:
-        return "cut at the token limit"
+def reject_reason(text: str, *, finished: bool = True, result: str | None = None) -> str | None:
+    """Why an answer, or the beginning of one that was not finished, is left out; None where it stays."""
+    if result is not None and not finished:
+        return "no result before the token limit"
     if len(text.strip()) < 2:
         return "empty"
     if "\ufffd" in text:

@@ -138,7 +138,7 @@ def build_corpus(ctx: Context) -> None:
     tokenizer.save(str(ctx.work / "tokenizer.json"))
     used = sorted({k.prompt_index for k in kept})
     prompt_tokens = dict(zip(used, encode(tokenizer, [prompt_text(prompts[i].text) for i in used]), strict=True))
-    answer_tokens = encode(tokenizer, [k.text + "<|im_end|>" for k in kept])
+    answer_tokens = encode(tokenizer, [k.text + ("<|im_end|>" if k.finished else "") for k in kept])
     limit = ctx.config.target_training.max_length_tokens
     parts: dict[str, list[int]] = {"train": [], "held_out": []}
     for i, item in enumerate(kept):
@@ -147,6 +147,7 @@ def build_corpus(ctx: Context) -> None:
             continue
         parts["held_out" if item.prompt_index % 100 == 0 else "train"].append(i)
     report: dict[str, object] = {"answers": len(answers), "teacher_tokens": len(answers.tokens), **counts}
+    report["kept_beginnings"] = sum(not k.finished for k in kept)
     for name, indices in parts.items():
         corpus = Corpus.build(
             [prompt_tokens[kept[i].prompt_index] for i in indices], [answer_tokens[i] for i in indices]

@@ -50,7 +50,8 @@ def test_prompts_equal_to_or_sharing_a_run_with_a_test_prompt_are_left_out() -> 
     ("text", "finished", "result", "reason"),
     [
         ("The capital is Paris.", True, None, None),
-        ("The capital is", False, None, "cut at the token limit"),
+        ("The capital is", False, None, None),
+        ("12 + 3 = 15, because", False, "15", "no result before the token limit"),
         ("", True, None, "empty"),
         ("As an AI language model, no.", True, None, "refusal or talk about itself"),
         ("so it is and so it is and so it is and so it is and so it is", True, None, "repetition"),

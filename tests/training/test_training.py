@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from ssd_lab.training.config import (
-    DRAFT_THREE_LAYERS,
-    DRAFT_TWO_LAYERS,
+    DRAFT,
     TARGET,
     FamilyConfig,
     GenerationConfig,
@@ -49,7 +48,7 @@ def tiny_model() -> Llama:
 
 def test_sizes_of_the_bundled_family() -> None:
     assert 16.5e6 < TARGET.num_parameters < 16.8e6
-    for draft in (DRAFT_TWO_LAYERS, DRAFT_THREE_LAYERS):
+    for draft in (DRAFT,):
         assert draft.num_body_parameters * 8 <= TARGET.num_body_parameters
     assert sum(p.numel() for p in Llama(TINY).parameters()) == TINY.num_parameters
 
