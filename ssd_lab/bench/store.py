@@ -116,7 +116,10 @@ class RunTable:
             query, values = f"{query} WHERE run_group = ?", (group,)
         with self._connected() as database:
             rows = database.execute(f"{query} ORDER BY id", values).fetchall()
-        return [Row(*columns, BenchConfig.model_validate_json(config)) for *columns, config in rows]
+        return [
+            Row(run_id, time, cell, group_, name, BenchConfig.model_validate_json(config))
+            for run_id, time, cell, group_, name, config in rows
+        ]
 
     def _load(self, run_id: int) -> BenchResult:
         with self._connected() as database:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from ssd_lab import demo
 from ssd_lab.bench.config import BUNDLED, BenchConfig
 from ssd_lab.build import resolve_device
-from ssd_lab.errors import ConfigError, ModelLoadError, SsdLabError
+from ssd_lab.errors import ConfigError
+from ssd_lab.models.names import require_local, resolve_model
 from ssd_lab.settings import settings
 from ssd_lab.strategies import StrategyConfig, registry
 
@@ -60,22 +59,7 @@ def find_checkpoint(name: str) -> str:
     Raises ModelLoadError, which says what is missing and what works here, if it is not here: a benchmark downloads
     nothing by itself.
     """
-    path = Path(name).expanduser()
-    if path.suffix == ".gguf" or path.is_dir():
-        return name
-    from ssd_lab.models.names import resolve_model
-
-    try:
-        found = Path(resolve_model(name, settings=settings()))
-    except SsdLabError as error:
-        raise ModelLoadError(f"{error}; or {OFFER}") from error
-    if found.is_dir():
-        return str(found)
-    where = settings().hf_cache
-    raise ModelLoadError(
-        f"the checkpoint {name} is not here (looked in {where or 'the hub cache; SSD_HF_CACHE names another'}): "
-        f"download it with `hf download {name}`, give a folder by --target and --draft-model, or {OFFER}"
-    )
+    return require_local(resolve_model(name, settings=settings()), settings=settings())
 
 
 def model_sources(config: BenchConfig, strategy: StrategyConfig) -> tuple[str, str | None]:

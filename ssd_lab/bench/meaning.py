@@ -1,0 +1,227 @@
+"""What flags mean: one pure function from flags to a `BenchConfig`, and the combinations that mean nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig
+from ssd_lab.bench.data import find_dataset
+from ssd_lab.bench.flags import Flags
+from ssd_lab.cli.fields import parse_strategy
+from ssd_lab.errors import ConfigError
+from ssd_lab.models.names import DEFAULT_SIZE, EAGLE_HEADS, SIZES, Family
+from ssd_lab.strategies import registry
+
+ALL_DATASETS = ("humaneval", "alpaca", "gsm8k", "ultrafeedback")  # the reference's --all, in its order
+NUM_EXAMPLES = 8
+_LLAMA_33 = next(target for target in EAGLE_HEADS if "3.3-70B" in target)
+_SAME_NAME = (
+    "prompt_offset", "random", "input_len", "output_len", "max_model_len", "seed", "repeats", "precision",
+    "max_repeats", "warmup", "max_steps", "eager", "dtype", "threads", "draft_link", "quality",
+)  # fmt: skip
+
+
+def to_config(
+    flags: Flags, *, target_model: str | None = None, draft_model: str | None = None, eagle_head: str | None = None
+) -> BenchConfig:
+    """The run that these flags ask for; the same for the same arguments, whatever the machine.
+
+    target_model, draft_model: what SSD_TARGET_MODEL and SSD_DRAFT_MODEL say, taken where no flag names a model;
+    eagle_head: SSD_EAGLE3_SPECFORGE, for Llama 70B. Raises ConfigError that says what would be right for combinations
+    that mean nothing.
+    """
+    strategy, fields = _strategy(flags)
+    target = _target(flags, target_model)
+    try:
+        return BenchConfig(
+            strategy=strategy,
+            strategy_fields=fields,
+            target=target,
+            draft=_draft(flags, strategy, target, draft_model, eagle_head),
+            datasets=_datasets(flags),
+            num_sequences=_num_sequences(flags),
+            chat=flags.chat_template,
+            batch=flags.b,
+            block_size=flags.block_sz,
+            temperature=flags.temp,
+            draft_temperature=flags.dtemp,
+            num_gpus=flags.gpus,
+            device=flags.device or ("auto" if flags.given("target", "models") or target == target_model else "cuda"),
+            peers=tuple(flags.peer or ()),
+            **{name: getattr(flags, name) for name in _SAME_NAME},
+        )
+    except ValidationError as error:
+        raise ConfigError(
+            "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
+        ) from error
+
+
+def _strategy(flags: Flags) -> tuple[str, dict[str, Any]]:
+    if flags.strategy is not None:
+        return _named_strategy(flags, flags.strategy)
+    if flags.async_ and not (flags.spec or flags.eagle):
+        raise ConfigError("--async says how to speculate and --spec is missing: give --spec --async")
+    if not (flags.spec or flags.eagle):
+        _refuse(flags.given("k", *_DRAFT_FLAGS), "speculation", "add --spec, or --spec --async")
+        return "autoregressive", {}
+    if not flags.async_:
+        _refuse(flags.given(*_ASYNC_FLAGS), "asynchronous speculation", "add --async")
+    fields: dict[str, Any] = {"k": flags.k}
+    if flags.async_:
+        fields |= {**_fan_out(flags), "fallback": flags.backup}
+        if flags.x is not None:
+            fields["saguaro_c"] = flags.x
+    if flags.eagle:
+        return "eagle3", {"mode": "async" if flags.async_ else "sync", **fields}
+    return "async_tree" if flags.async_ else "sync_chain", fields
+
+
+_ASYNC_FLAGS = ("f", "fl", "flh", "flm", "backup", "x")
+_DRAFT_FLAGS = (*_ASYNC_FLAGS, "draft", "draft_model")
+
+
+def _refuse(given: list[str], what: str, advice: str) -> None:
+    if given:
+        raise ConfigError(f"{', '.join(given)} belong{'s' * (len(given) == 1)} to {what}, which is off: {advice}")
+
+
+def _named_strategy(flags: Flags, text: str) -> tuple[str, dict[str, Any]]:
+    """--strategy with its own fields and those that flags give it; the strategy itself says which it has."""
+    others = flags.given("spec", "async_", "eagle")
+    if others:
+        raise ConfigError(f"--strategy {text!r} and {', '.join(others)} both choose a strategy: give one of them")
+    parsed = parse_strategy(text)
+    own = {"strategy": parsed} if isinstance(parsed, str) else dict(parsed)
+    name = str(own.pop("strategy"))
+    fields: dict[str, Any] = {}
+    if flags.given("k"):
+        fields["k"] = flags.k
+    if flags.given("f", "fl", "flh", "flm"):
+        fields |= _fan_out(flags)
+    if flags.given("backup"):
+        fields["fallback"] = flags.backup
+    if flags.x is not None:
+        fields["saguaro_c"] = flags.x
+    twice = sorted(fields.keys() & own.keys())
+    if twice:
+        raise ConfigError(f"{', '.join(twice)} was given twice, in --strategy and as a flag")
+    return name, {**fields, **own}
+
+
+def _fan_out(flags: Flags) -> dict[str, Any]:
+    """Fields of the fan-out: one number, or lists for rounds after a hit and after a miss."""
+    lists = flags.given("fl", "flh", "flm")
+    if not lists:
+        return {"f": flags.f}
+    if flags.fl is not None and len(lists) > 1:
+        raise ConfigError(f"--fl is the list of all rounds and {', '.join(lists[1:])} came too: give --flh and --flm")
+    if flags.fl is not None and flags.given("f"):
+        raise ConfigError("--f and --fl both say the fan-out: give one of them")
+    hit = flags.fl or flags.flh or [flags.f] * (flags.k + 1)
+    for name, counts in (("--fl" if flags.fl else "--flh", hit), ("--flm", flags.flm or hit)):
+        if len(counts) != flags.k + 1:
+            raise ConfigError(
+                f"{name} {' '.join(map(str, counts))} has {len(counts)} numbers; --k {flags.k} needs {flags.k + 1}, "
+                f"one for each accepted length 0..{flags.k}"
+            )
+    if flags.flm is not None and sum(flags.flm) != sum(hit):
+        whose = "--flh" if flags.flh else f"--f {flags.f} at {flags.k + 1} lengths"
+        raise ConfigError(
+            f"--flm sums to {sum(flags.flm)} and {whose} to {sum(hit)}: the draft decodes the same number of branches "
+            "after a hit and after a miss, so make the sums equal"
+        )
+    explicit: dict[str, Any] = {"kind": "explicit", "hit": hit}
+    return {"fan_out": explicit if flags.flm is None else {**explicit, "miss": flags.flm}}
+
+
+def _family(flags: Flags) -> Family:
+    if flags.llama and flags.qwen:
+        raise ConfigError("--llama and --qwen name two families: give one of them")
+    return "qwen" if flags.qwen else "llama"
+
+
+def _target(flags: Flags, from_settings: str | None) -> str:
+    family = _family(flags)
+    if flags.geometry is not None:
+        raise ConfigError(
+            f"--geometry {flags.geometry}: inflated weights are not built yet; --models bundled works on any machine"
+        )
+    if flags.models is not None:
+        _one_target([f"--models {flags.models}", *flags.given("target", "draft_model")])
+        return BUNDLED
+    if flags.target is not None:
+        _one_target(["--target", *flags.given("size", "llama", "qwen")])
+        return flags.target
+    if from_settings is not None and not flags.given("size", "llama", "qwen", "eagle"):
+        return from_settings
+    size = flags.size if flags.given("size") else DEFAULT_SIZE["target"][family]
+    if size not in SIZES[family]:
+        other = "--qwen" if family == "llama" else "--llama"
+        raise ConfigError(f"--size {size} is none of {family}'s ({', '.join(SIZES[family])}): did you mean {other}?")
+    name = SIZES[family][size]
+    return _LLAMA_33 if flags.eagle and name == SIZES["llama"]["70"] else name
+
+
+def _one_target(flags: list[str]) -> None:
+    if len(flags) > 1:
+        raise ConfigError(f"{' and '.join(flags)} name different models: give one of them")
+
+
+def _draft(flags: Flags, strategy: str, target: str, from_settings: str | None, eagle_head: str | None) -> str | None:
+    """The draft's name, or None where no model drafts, or where only its owner could name one."""
+    if flags.draft is not None and flags.draft_model is not None:
+        raise ConfigError("--draft and --draft-model both name the draft: give one of them")
+    named = flags.draft_model or (None if flags.draft is None else _draft_of_size(flags.draft, _family(flags)))
+    if strategy == "eagle3":
+        return named or _eagle_head(target, eagle_head)
+    known = registry.all().get(strategy)
+    if not flags.peer and known is not None and not known.needs_draft:
+        return None
+    if flags.models is not None:
+        return BUNDLED
+    if named is not None or from_settings is not None:
+        return named or from_settings
+    family = _family(flags)
+    return None if target not in SIZES[family].values() else SIZES[family][DEFAULT_SIZE["draft"][family]]
+
+
+def _draft_of_size(text: str, family: Family) -> str:
+    if text in SIZES[family]:
+        return SIZES[family][text]
+    if text.replace(".", "", 1).isdigit():
+        raise ConfigError(
+            f"--draft {text} is no size of {family}'s: give {', '.join(SIZES[family])}, or a folder or hub id"
+        )
+    return text
+
+
+def _eagle_head(target: str, from_settings: str | None) -> str:
+    if target == _LLAMA_33 and from_settings is not None:
+        return from_settings
+    if target not in EAGLE_HEADS:
+        raise ConfigError(
+            f"no EAGLE3 head is known for {target}: there are heads for --llama --size 8, --llama --size 70 and --qwen "
+            "--size 32; for another target, name the head with --draft-model"
+        )
+    return EAGLE_HEADS[target]
+
+
+def _datasets(flags: Flags) -> tuple[str, ...]:
+    chosen = flags.given("dataset", "humaneval", "alpaca", "c4", "ultrafeedback", "all", "random", "example")
+    if len(chosen) > 1:
+        raise ConfigError(
+            f"{', '.join(chosen)} each choose the prompts: give one, or several sets as --dataset gsm8k humaneval"
+        )
+    if flags.example:
+        return (EXAMPLE,)
+    if flags.all:
+        return ALL_DATASETS
+    if flags.dataset is not None:
+        return tuple(find_dataset(name).name for name in flags.dataset)
+    return (next((name for name in ("humaneval", "alpaca", "c4", "ultrafeedback") if getattr(flags, name)), "gsm8k"),)
+
+
+def _num_sequences(flags: Flags) -> int:
+    return NUM_EXAMPLES if flags.example and not flags.given("numseqs") else flags.numseqs
