@@ -31,12 +31,19 @@ def list_(folder: Folder = None, json_: options.Json = False) -> None:
     if json_:
         print_json(rows)
         return
-    table = _table("name", "bundled", "prepared", "source (split)", "licence", "note")
+    table = _table("name", "bundled", "prepared", "licence", "source")
+    notes = []
     for row in rows:
-        note = row["prepared_file"] or (f"not bundled: {row['not_bundled']}" if row["not_bundled"] else "")
         counts = (str(row["bundled_rows"] or "-"), str(row["prepared_rows"] or "-"))
-        table.add_row(row["name"], *counts, f"{row['source']} ({row['split']})", row["licence"], note)
-    console().print(table)
+        table.add_row(row["name"], *counts, row["licence"], f"{row['source']} ({row['split']})")
+        if row["not_bundled"]:
+            notes.append(f"{row['name']} is not bundled: {row['not_bundled']}")
+        if row["prepared_file"]:
+            notes.append(f"{row['name']} is read from {row['prepared_file']}")
+    out = console()
+    out.print(table)
+    for note in notes:
+        out.print(note, markup=False, soft_wrap=True)
 
 
 @app.command(help="Write sets as JSON lines, from the hub's datasets or from files at hand.")

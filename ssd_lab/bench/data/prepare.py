@@ -86,7 +86,7 @@ def find_source(dataset: Dataset, given: Path, *, alone: bool) -> list[Path]:
 
     Looked for: prompts already prepared (ours, the reference system's, `<name>.jsonl`), then a sub-folder named after
     the set or its repository and laid out like that, or holding one file, then a file named after the set. alone: no
-    other set is asked for, so `given` itself may be that file or that sub-folder.
+    other set is asked for, so `given` itself may be the file, or laid out as the repository.
     """
     if given.is_file():
         return [given] if alone else []
@@ -95,11 +95,12 @@ def find_source(dataset: Dataset, given: Path, *, alone: bool) -> list[Path]:
     ready = prepared_file(dataset.name, given)
     if ready is not None:
         return [ready]
-    folders = [given / dataset.name, given / dataset.repo, given / dataset.repo.partition("/")[2]]
-    for folder in [*folders, *([given] if alone else [])]:
+    for folder in (given / dataset.name, given / dataset.repo, given / dataset.repo.partition("/")[2]):
         found = matching(dataset, folder) or _only_file(folder)
         if found:
             return found
+    if alone and (found := matching(dataset, given)):
+        return found
     return [file for file in sorted(given.iterdir()) if is_data_file(file) and _stem(file) == _plain(dataset.name)][:1]
 
 

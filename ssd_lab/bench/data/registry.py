@@ -70,7 +70,7 @@ _ALL = (
     Dataset(
         "spec_bench", "Spec-Bench", "RedHatAI/speculator_benchmarks", "test",
         tuple(f"{part}.jsonl" for part in ("question", "translation", "summarization", "qa", "math_reasoning", "rag")),
-        "Apache-2.0; its parts keep their own terms", sources.spec_bench,
+        "Apache-2.0, parts differ", sources.spec_bench,
     ),
 )  # fmt: skip
 
