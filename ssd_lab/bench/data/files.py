@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +24,7 @@ def read_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     read = _parquet if path.suffix == ".parquet" else _json
     try:
         yield from read(path)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DatasetError(f"{path} cannot be read: {error}") from error
 
 

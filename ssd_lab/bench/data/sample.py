@@ -28,13 +28,14 @@ _MT_BENCH = dict.fromkeys(
 class Sample:
     """What of a set may be bundled, and how much of it is.
 
-    rows: at most so many. longest: characters; a longer text is left out, or cut after a word if `cut`. from_the_web:
-    texts with addresses, links or telephone numbers are left out. licences: of each category, for sets that have
-    categories; a category without one is left out. left_out: ids that reading showed to be unfit (coarse,
-    or about a person).
+    rows: at most so many. shortest, longest: characters; other texts are left out, but longer ones are cut after a word
+    if `cut`. from_the_web: texts with addresses, links or telephone numbers are left out. licences: of each category,
+    for sets that have categories; a category without one is left out. left_out: ids that reading showed to be unfit
+    (coarse, about a private person, or an agency's news).
     """
 
     rows: int | None = None
+    shortest: int = 1
     longest: int | None = None
     cut: bool = False
     from_the_web: bool = False
@@ -49,9 +50,16 @@ SAMPLES: dict[str, Sample] = {
         rows=256,
         longest=500,
         from_the_web=True,
-        left_out=frozenset({"ultrafeedback/22443", "ultrafeedback/61630", "ultrafeedback/10185"}),
+        left_out=frozenset(f"ultrafeedback/{row}" for row in (10185, 11739, 22443, 61630)),
     ),
-    "c4": Sample(rows=192, longest=700, cut=True, from_the_web=True, left_out=frozenset({"c4/61"})),
+    "c4": Sample(
+        rows=192,
+        shortest=200,
+        longest=700,
+        cut=True,
+        from_the_web=True,
+        left_out=frozenset(f"c4/{row}" for row in (32, 56, 61, 105, 106, 108, 224, 271)),
+    ),
     "mt_bench": Sample(licences=_MT_BENCH),
     "spec_bench": Sample(licences={**_MT_BENCH, "math_reasoning": "MIT", "qa": "CC BY-SA 3.0"}),
 }
@@ -91,7 +99,7 @@ def draw(prompts: Iterable[BenchPrompt], sample: Sample, seed: int) -> list[Benc
 
 def _fitted(prompt: BenchPrompt, sample: Sample) -> BenchPrompt | None:
     """The prompt as it is bundled, or None if it is not."""
-    if prompt.id in sample.left_out:
+    if prompt.id in sample.left_out or len(prompt.text) < sample.shortest:
         return None
     extra = dict(prompt.extra)
     if sample.licences:

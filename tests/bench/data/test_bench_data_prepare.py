@@ -258,11 +258,15 @@ def test_a_damaged_source_leaves_what_was_prepared_before(tmp_path: Path, gsm8k_
     whole = write_parquet(tmp_path / "whole.parquet", gsm8k_rows).read_bytes()
     (tmp_path / "short.parquet").write_bytes(whole[:-20])
     (tmp_path / "short.jsonl.gz").write_bytes(gzip.compress(good.read_bytes())[:-20])
+    packed = bytearray(gzip.compress(good.read_bytes()))
+    packed[40:60] = b"\xff" * 20
+    (tmp_path / "damaged.jsonl.gz").write_bytes(packed)
     (tmp_path / "empty.jsonl").write_text("\n", encoding="utf-8")
     write_lines(tmp_path / "twice.jsonl", [{"id": "x", "dataset": "gsm8k", "text": "a"}] * 2)
     for name, said in {
         "short.parquet": "is no whole parquet file",
         "short.jsonl.gz": "cannot be read",
+        "damaged.jsonl.gz": "cannot be read",
         "empty.jsonl": "no row was found",
         "twice.jsonl": "two rows have the id 'gsm8k/x'",
     }.items():

@@ -74,6 +74,7 @@ def test_long_texts_are_cut_after_a_word_or_left_out():
     row = BenchPrompt("c4/0", "c4", "many words make a text")
     assert draw([row], Sample(longest=12, cut=True), 0)[0].text == "many words"
     assert draw([row], Sample(longest=12), 0) == []
+    assert draw([row], Sample(shortest=30), 0) == []
 
 
 @pytest.mark.parametrize(
