@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from conftest import TinyPair
 
 from ssd_lab.api import LLM
 from ssd_lab.bench import peers
@@ -16,6 +16,9 @@ from ssd_lab.bench.peers import PeerResult, first_difference, peer_names, run_pe
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
 from ssd_lab.results import Output
+
+if TYPE_CHECKING:
+    from conftest import TinyPair
 
 PROMPTS = ["the cat sat on the mat", "one two three one two", "x = 1\ny = x + x + 1\n"]
 LENGTH = 12

@@ -1,0 +1,114 @@
+"""Runs the cells of a sweep that a run table does not have yet: here one after the other, or on Ray.
+
+The table is the only state. A cell is finished when its result is committed; a sweep that was killed goes on with the
+others when it is started again, and a failed cell is tried again then.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from ssd_lab.bench.config import BenchConfig, cell_key
+from ssd_lab.bench.failures import Failure, Failures
+from ssd_lab.bench.grid import Grid, expand, read_grid
+from ssd_lab.bench.measure import run_benchmark
+from ssd_lab.bench.result import BenchResult
+from ssd_lab.bench.store import RunTable
+from ssd_lab.errors import ConfigError
+from ssd_lab.progress import progress_bar
+
+__all__ = ["CellOutcome", "Failure", "Failures", "Grid", "Workers", "expand", "read_grid", "run_cell", "run_sweep"]
+
+Workers = Literal["local", "ray"]
+
+
+@dataclass(frozen=True)
+class CellOutcome:
+    """A cell that was run: its result, or its error (type and message)."""
+
+    config: BenchConfig
+    result: BenchResult | None = None
+    error: str | None = None
+
+
+class Backend(Protocol):
+    """Where cells run: takes configs, yields outcomes as they come, in any order."""
+
+    def __call__(self, configs: Sequence[BenchConfig]) -> Iterable[CellOutcome]:
+        """Run them all."""
+
+
+def run_sweep(
+    configs: Sequence[BenchConfig],
+    table: RunTable,
+    *,
+    workers: Workers | Backend = "local",
+    group: str | None = None,
+    names: Sequence[str | None] | None = None,
+    progress: bool = False,
+    on_cell: Callable[[CellOutcome], None] | None = None,
+) -> list[BenchResult]:
+    """Run every cell that the table lacks; returns the results of all cells that have one, in the configs' order.
+
+    workers: `local`, `ray`, or a function that runs configs. names: what each config's run is called in the table.
+    on_cell: called for each cell that was run, after it is in the table. A cell that raises is recorded with its error
+    (`Failures(table).list()`) and the others go on; Ctrl-C ends the sweep, finished cells stay.
+    Raises ConfigError for unknown workers, or names that do not match the configs in number.
+    """
+    if names is not None and len(names) != len(configs):
+        raise ConfigError(f"{len(names)} names were given for {len(configs)} cells: give one for each")
+    backend = _backend(workers)
+    named = dict(zip(map(cell_key, configs), names or [None] * len(configs), strict=True))
+    cells = {cell_key(config): config for config in configs}
+    missing = [config for cell, config in cells.items() if table.by_cell(cell) is None]
+    failures = Failures(table)
+    failures.forget(*(config for config in cells.values() if config not in missing))  # killed between add and forget
+    with progress_bar(len(cells), "sweep", "cell", enabled=progress) as bar:
+        bar.update(len(cells) - len(missing))
+        for outcome in backend(missing):
+            if outcome.result is None:
+                failures.record(outcome.config, outcome.error or "unknown", group)
+            else:
+                table.add(outcome.result, group=group, name=named[cell_key(outcome.config)])
+                failures.forget(outcome.config)
+            bar.update(1)
+            if on_cell is not None:
+                on_cell(outcome)
+    return [result for cell in cells if (result := table.by_cell(cell)) is not None]
+
+
+def run_cell(config: BenchConfig) -> CellOutcome:
+    """Measure one cell; whatever it raises becomes its outcome, except Ctrl-C."""
+    try:
+        return CellOutcome(config, run_benchmark(config))
+    except Exception as error:  # of any kind: one cell that runs out of memory must not stop the others
+        return CellOutcome(config, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+    finally:
+        gc.collect()  # a model of this cell, kept alive by a cycle, must not fill the next one's memory
+        _free_gpu_memory()
+
+
+def _free_gpu_memory() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _local(configs: Sequence[BenchConfig]) -> Iterator[CellOutcome]:
+    return map(run_cell, configs)
+
+
+def _backend(workers: Workers | Backend) -> Backend:
+    if workers == "local":
+        return _local
+    if workers == "ray":
+        from ssd_lab.bench.ray_backend import RayBackend
+
+        return RayBackend()
+    if callable(workers):
+        return workers
+    raise ConfigError(f"workers {workers!r} are not known: local and ray are")
