@@ -83,7 +83,7 @@ def estimates(repeats: Sequence[RepeatResult], num_gpus: int) -> dict[str, Estim
     return {name: found[name] for name in FIGURES if name in found}
 
 
-def speeds(repeats: Sequence[RepeatResult], name: str, num_gpus: int = 0) -> list[float]:
+def repeat_values(repeats: Sequence[RepeatResult], name: str, num_gpus: int = 0) -> list[float]:
     """One figure's value in each repeat, those left out that do not tell it."""
     of_repeat = _times(num_gpus)[name]
     return [value for repeat in repeats if (value := of_repeat(repeat)) is not None]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from ssd_lab.bench import environment
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.figures import speeds
+from ssd_lab.bench.figures import repeat_values
 from ssd_lab.bench.live import Live, OnLive
+from ssd_lab.bench.peers import run_peers
+from ssd_lab.bench.quality import score
 from ssd_lab.bench.result import BenchResult, DatasetResult, RepeatResult
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.statistics import student_interval
@@ -18,7 +21,7 @@ from ssd_lab.results import Output, RunResult
 
 DECIDING_FIGURE = "decode_tokens_per_second"  # whose interval `precision` watches
 
-OnRun = Callable[[BenchConfig, str, int, RunResult], None]  # config, data set, repeat
+OnRun = Callable[[Session, str, int, RunResult], None]  # session, data set, repeat, what it gave
 
 
 def run_benchmark(
@@ -100,7 +103,7 @@ class _Run:
             self._degraded = run.trace.meta.get("degraded") or self._degraded
             self._exact = self._exact and run.metrics.exact
             if on_run is not None:
-                on_run(config, name, len(repeats) - 1, run)
+                on_run(session, name, len(repeats) - 1, run)
 
     def result(self, *, progress: bool) -> BenchResult:
         """Everything measured, with peers and quality if they were asked for."""
@@ -119,11 +122,40 @@ class _Run:
             )
             for name, repeats in self._repeats.items()
         }
-        return BenchResult(config, where, datasets, self._exact, notes=tuple(self._notes(datasets)))
+        return BenchResult(
+            config,
+            where,
+            datasets,
+            self._exact,
+            peers=self._peers(progress) if config.peers else {},
+            quality=self._quality() if config.quality else {},
+            notes=tuple(self._notes(datasets)),
+        )
+
+    def _peers(self, progress: bool) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, inputs in self.session.inputs.items():
+            prompts = [each.prompt for each in inputs]
+            results = run_peers(self.session.config, prompts, self._outputs[name], progress=progress)
+            found[name] = {peer: result.as_dict() for peer, result in results.items()}
+        return found
+
+    def _quality(self) -> dict[str, Any]:
+        return {
+            name: score(
+                name,
+                [each.prompt for each in inputs],
+                self._outputs[name],
+                tokenizer=self.session.llm.target.tokenizer,
+                was_cut=[each.was_cut for each in inputs],
+            ).as_dict()
+            for name, inputs in self.session.inputs.items()
+        }
 
     def _precise(self, precision: float) -> bool:
         widths = [
-            student_interval(speeds(repeats, DECIDING_FIGURE)).relative_width for repeats in self._repeats.values()
+            student_interval(repeat_values(repeats, DECIDING_FIGURE)).relative_width
+            for repeats in self._repeats.values()
         ]
         return all(width is not None and width <= precision for width in widths)
 

@@ -19,7 +19,8 @@ _GRID = 4097  # points of Simpson's rule: the t quantile is then right to eight 
 class Estimate:
     """A figure with its 95 % interval. low, high: None where `count` values say nothing about their spread.
 
-    method: `student` (mean over repeats), `bootstrap` (requests drawn again) or `welch` (ratio of two runs).
+    method: `student` (mean over repeats), `bootstrap` (requests drawn again), `welch` (ratio of two runs) or `paired`
+    (ratio of values measured in pairs).
     """
 
     mean: float
@@ -89,6 +90,20 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimat
     degrees = sum(parts) ** 2 / sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, (over, under), strict=True))
     half = t_quantile(degrees) * math.sqrt(sum(parts))
     return Estimate(math.exp(difference), math.exp(difference - half), math.exp(difference + half), count, "welch")
+
+
+def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """The ratio of values measured in pairs: Student's t interval on the logarithms of the ratios within pairs.
+
+    Raises ValueError for empty, unequally long or non-positive samples.
+    """
+    pairs = list(zip(numerators, denominators, strict=True))
+    if not pairs or min(min(pair) for pair in pairs) <= 0:
+        raise ValueError("a ratio needs positive values on both sides")
+    logs = student_interval([math.log(over / under) for over, under in pairs])
+    if logs.low is None or logs.high is None:
+        return Estimate(math.exp(logs.mean), None, None, logs.count, "paired")
+    return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.count, "paired")
 
 
 def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:

@@ -1,0 +1,10 @@
+"""`python -m ssd_lab.bench` is `ssd-lab bench`."""
+
+from __future__ import annotations
+
+import sys
+
+from ssd_lab.cli.main import app
+
+if __name__ == "__main__":
+    app(["bench", *sys.argv[1:]], prog_name="ssd-lab")

@@ -1,0 +1,52 @@
+"""Figures as text, one way for terminals, Markdown and HTML."""
+
+from __future__ import annotations
+
+from ssd_lab.bench.figures import FIGURES
+from ssd_lab.bench.statistics import Estimate
+
+
+def estimate_text(figure: str, estimate: Estimate | None) -> str:
+    """`312 ± 4 tokens/s`, `62.1 % [60.2, 63.9]`, or without interval where there is none."""
+    if estimate is None:
+        return "-"
+    scale, unit = _scale(figure, estimate.mean)
+    digits = _digits(estimate.mean * scale)
+    text = f"{estimate.mean * scale:,.{digits}f}"
+    space = f" {unit}" if unit else ""
+    if estimate.low is None or estimate.high is None:
+        return f"{text}{space}"
+    low, high = estimate.low * scale, estimate.high * scale
+    if estimate.method == "student":
+        half = (high - low) / 2
+        return f"{text} ± {half:,.{_digits(half) if half else digits}f}{space}"
+    return f"{text}{space} [{low:,.{digits}f}, {high:,.{digits}f}]"
+
+
+def ratio_text(estimate: Estimate | None) -> str:
+    """`1.42x [1.38, 1.46]`."""
+    if estimate is None:
+        return "-"
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:.2f}x"
+    return f"{estimate.mean:.2f}x [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def value_text(value: object) -> str:
+    """A setting's value, short."""
+    return "-" if value is None else str(value)
+
+
+def _scale(figure: str, mean: float) -> tuple[float, str]:
+    unit = FIGURES[figure].unit
+    if unit == "share":
+        return 100.0, "%"
+    if unit == "s" and abs(mean) < 1:
+        return 1000.0, "ms"
+    return 1.0, "" if unit in ("tokens", "tokens/s") else unit
+
+
+def _digits(value: float) -> int:
+    """Three digits that count, or all before the point."""
+    size = abs(value)
+    return 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 or size == 0 else 3

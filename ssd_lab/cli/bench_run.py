@@ -1,0 +1,155 @@
+"""Carry out a plan of `ssd-lab bench`: measure, print while it goes, keep the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import typer
+
+from ssd_lab.bench.config import EXAMPLE, cell_key
+from ssd_lab.bench.cost import watching_cost
+from ssd_lab.bench.measure import run_benchmark, run_in_turns
+from ssd_lab.bench.plan import Plan, PlannedRun, check, make_plan
+from ssd_lab.bench.result import BenchResult
+from ssd_lab.bench.session import Session
+from ssd_lab.bench.store import RunTable
+from ssd_lab.bench.sweep import CellOutcome, run_sweep
+from ssd_lab.cli.bench_tables import cost_table, result_tables
+from ssd_lab.cli.output import FAILED, console, print_json, print_outputs, show_progress
+from ssd_lab.errors import ConfigError
+from ssd_lab.results import RunResult
+from ssd_lab.settings import settings
+from ssd_lab.trace import round_line
+
+if TYPE_CHECKING:
+    from ssd_lab.bench.trackers import Tracker
+
+COST_PAIRS = 10
+
+
+def measure(arguments: Sequence[str]) -> None:
+    """Measure what the flags ask for. Raises what is wrong before anything runs."""
+    plan = make_plan(arguments, settings())
+    check(plan)
+    table = RunTable(plan.flags.table)
+    if plan.flags.sweep is not None:
+        _sweep(plan, table)
+        return
+    tracker = _tracker(plan)
+    shown = []
+    for run, result in _measured(plan, _Watch(plan)):
+        run_id = table.add(result, group=run.group, name=run.name)
+        _track(tracker, result, run)
+        shown.append({"id": run_id, "name": run.name, "group": run.group, **result.as_dict()})
+        if not plan.flags.json_:
+            console().print(result_tables(result, f"run {run_id} of {table.path}"))
+    if plan.flags.json_:
+        print_json(shown[0] if plan.flags.runs is None else shown)
+
+
+def measure_cost(arguments: Sequence[str]) -> None:
+    """Print what tracing and the progress bar cost in a run with these flags."""
+    plan = make_plan(arguments, settings())
+    if len(plan.runs) != 1:
+        raise ConfigError("the cost is measured of one run: leave out --runs and --sweep")
+    check(plan)
+    pairs = plan.flags.repeats if "repeats" in plan.flags.model_fields_set else COST_PAIRS
+    found = watching_cost(plan.runs[0].config, pairs)
+    if plan.flags.json_:
+        print_json(found.as_dict())
+    else:
+        console().print(cost_table(found.ratio, found.plain_tokens_per_second, found.watched_tokens_per_second))
+
+
+def _measured(plan: Plan, watch: _Watch) -> Iterator[tuple[PlannedRun, BenchResult]]:
+    """Each run with its result as soon as it has one, so that a later one's failure loses nothing."""
+    if plan.flags.in_turns:
+        results = run_in_turns([run.config for run in plan.runs], progress=show_progress(), on_run=watch.saw)
+        yield from zip(plan.runs, results, strict=True)
+        return
+    for run in plan.runs:
+        yield run, run_benchmark(run.config, progress=show_progress(), on_run=watch.saw)
+
+
+def _sweep(plan: Plan, table: RunTable) -> None:
+    """Run the cells that the table lacks; failed ones are told at the end and make the exit code that of an error."""
+    cells = {cell_key(run.config): run for run in plan.runs}
+    tracker = _tracker(plan)
+    failed: list[str] = []
+
+    def on_cell(outcome: CellOutcome) -> None:
+        if outcome.result is None:
+            failed.append(f"{outcome.config.label}: {outcome.error}")
+        else:
+            _track(tracker, outcome.result, cells[cell_key(outcome.config)])
+
+    results = run_sweep(
+        [run.config for run in plan.runs],
+        table,
+        workers=plan.flags.workers,
+        group=plan.flags.group,
+        names=[run.name for run in plan.runs],
+        progress=show_progress(),
+        on_cell=on_cell,
+    )
+    if plan.flags.json_:
+        print_json([result.as_dict() for result in results])
+    else:
+        for result in results:
+            row = next(row for row in reversed(table.list()) if row.cell == cell_key(result.config))
+            console().print(result_tables(result, f"run {row.run_id} of {table.path}"))
+    for line in failed:
+        console(stderr=True).print(f"failed: {line}", markup=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+class _Watch:
+    """What --example, --verbose and --debug show of each repeat."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._flags = plan.flags
+        self._folder = plan.flags.table.with_name(f"{plan.flags.table.stem}-traces")
+
+    def saw(self, session: Session, dataset: str, repeat: int, run: RunResult) -> None:
+        """A repeat is over."""
+        inputs = session.inputs[dataset]
+        if dataset == EXAMPLE and repeat == 0 and not self._flags.json_:
+            print_outputs(
+                [replace(output, prompt=each.prompt.text) for output, each in zip(run.outputs, inputs, strict=True)]
+            )
+        if self._flags.verbose:
+            self._print_rounds(session, run)
+        if self._flags.debug:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+            name = f"{time}-{session.config.strategy}-{dataset}-{repeat}-{cell_key(session.config)[:8]}.jsonl.gz"
+            run.trace.save(self._folder / name)
+            console(stderr=True).print(f"rounds saved in {self._folder / name}", soft_wrap=True, markup=False)
+
+    def _print_rounds(self, session: Session, run: RunResult) -> None:
+        tokenizer = session.llm.target.tokenizer
+        decode = str if tokenizer is None else tokenizer.decode
+        out = console(stderr=True)
+        for each in run.trace.rounds:
+            for row in each.sequences:
+                line = f"request {row.request_id}, {round_line(each.index, row, decode)}"
+                out.print(line, markup=False, soft_wrap=True)
+
+
+def _tracker(plan: Plan) -> Tracker | None:
+    if not plan.flags.wandb:
+        return None
+    from ssd_lab.bench.trackers import WandbTracker
+
+    return WandbTracker()
+
+
+def _track(tracker: Tracker | None, result: BenchResult, run: PlannedRun) -> None:
+    if tracker is not None:
+        tracker.start(result.config, run.group, run.name)
+        tracker.log(result)
+        tracker.finish()
