@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -16,6 +17,7 @@ import ssd_lab
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 _GIT_TIMEOUT_S = 10.0
+_MEBIBYTE = 1 << 20
 
 
 def describe() -> dict[str, Any]:
@@ -65,6 +67,28 @@ def git_state(package: Path) -> dict[str, Any] | None:
     commit = _git(package, "rev-parse", "HEAD")
     changes = _git(package, "status", "--porcelain", "--untracked-files=no", "--", str(package))
     return None if commit is None else {"commit": commit, "dirty": None if changes is None else bool(changes)}
+
+
+def model(name: str, source: str | None) -> dict[str, Any]:
+    """What a model's name stood for: the snapshot's revision in a hub cache, and a digest of its weight files.
+
+    The digest covers names, sizes, and the first and last mebibyte of each file: it tells exchanged weights without
+    reading hundreds of gigabytes.
+    """
+    path = None if source is None else Path(source).expanduser()
+    if path is None or not path.exists():
+        return {"name": name, "revision": None, "digest": None}
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    digest = hashlib.blake2b(digest_size=8)
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size};".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_MEBIBYTE))
+            stream.seek(max(0, size - _MEBIBYTE))
+            digest.update(stream.read(_MEBIBYTE))
+    revision = path.name if path.parent.name == "snapshots" else None
+    return {"name": name, "revision": revision, "digest": digest.hexdigest()}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

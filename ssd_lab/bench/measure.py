@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from ssd_lab.bench import environment
-from ssd_lab.bench.config import BenchConfig
+from ssd_lab.bench.config import BUNDLED, BenchConfig
 from ssd_lab.bench.figures import repeat_values
 from ssd_lab.bench.live import Live, OnLive
 from ssd_lab.bench.peers import run_peers
@@ -113,8 +113,10 @@ class _Run:
             "device": str(resolve_device(config.device)),
             "dtype": str(session.llm.target.dtype).removeprefix("torch."),
             "threads": session.llm.threads,
-            "target": session.llm.target.source,
-            "draft": None if session.llm.draft is None else session.llm.draft.source,
+            "target": environment.model(config.target, session.llm.target.source),
+            "draft": None
+            if session.llm.draft is None
+            else environment.model(config.draft or BUNDLED, session.llm.draft.source),
         }
         datasets = {
             name: DatasetResult(

@@ -15,7 +15,6 @@ from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.statistics import Estimate
 from ssd_lab.bench.texts import estimate_text, ratio_text, value_text
 
-
 PEERS_TITLE = "Beside other programs: tokens/s with prefill, in turns with ours"
 
 
