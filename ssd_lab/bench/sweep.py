@@ -83,12 +83,13 @@ def run_sweep(
 def run_cell(config: BenchConfig) -> CellOutcome:
     """Measure one cell; whatever it raises becomes its outcome, except Ctrl-C."""
     try:
-        return CellOutcome(config, run_benchmark(config))
+        outcome = CellOutcome(config, run_benchmark(config))
     except Exception as error:  # of any kind: one cell that runs out of memory must not stop the others
-        return CellOutcome(config, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
-    finally:
-        gc.collect()  # a model of this cell, kept alive by a cycle, must not fill the next one's memory
-        _free_gpu_memory()
+        outcome = CellOutcome(config, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
+    if outcome.error is not None:
+        gc.collect()  # the frames that an error passed through may hold the cell's models in a cycle
+    _free_gpu_memory()
+    return outcome
 
 
 def _free_gpu_memory() -> None:

@@ -67,6 +67,7 @@ def test_the_real_client_writes_group_name_config_and_figures(tmp_path: Path, re
         tracker.log(result)
         tracker.finish()
     tracker.finish()  # twice is fine
+    wandb.teardown()  # the client's service writes its files a moment after a run is finished
     first, second = sorted((_read(file) for file in tmp_path.rglob("*.wandb")), key=lambda run: run["name"])
     assert (first["name"], first["group"], first["project"]) == ("first", "a group", PROJECT)
     assert second["name"] == "sync_chain (k=2)"
