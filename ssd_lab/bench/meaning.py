@@ -64,7 +64,7 @@ def _strategy(flags: Flags) -> tuple[str, dict[str, Any]]:
     if flags.async_ and not (flags.spec or flags.eagle):
         raise ConfigError("--async says how to speculate and --spec is missing: give --spec --async")
     if not (flags.spec or flags.eagle):
-        _refuse(flags.given("k", *_DRAFT_FLAGS), "speculation", "add --spec, or --spec --async")
+        _refuse(flags.given("k", *_ASYNC_FLAGS), "speculation", "add --spec, or --spec --async")
         return "autoregressive", {}
     if not flags.async_:
         _refuse(flags.given(*_ASYNC_FLAGS), "asynchronous speculation", "add --async")
@@ -79,7 +79,6 @@ def _strategy(flags: Flags) -> tuple[str, dict[str, Any]]:
 
 
 _ASYNC_FLAGS = ("f", "fl", "flh", "flm", "backup", "x")
-_DRAFT_FLAGS = (*_ASYNC_FLAGS, "draft", "draft_model")
 
 
 def _refuse(given: list[str], what: str, advice: str) -> None:
@@ -175,7 +174,7 @@ def _draft(flags: Flags, strategy: str, target: str, from_settings: str | None, 
         raise ConfigError("--draft and --draft-model both name the draft: give one of them")
     named = flags.draft_model or (None if flags.draft is None else _draft_of_size(flags.draft, _family(flags)))
     if strategy == "eagle3":
-        return named or _eagle_head(target, eagle_head)
+        return named or (None if target == BUNDLED else _eagle_head(target, eagle_head))
     known = registry.all().get(strategy)
     if not flags.peer and known is not None and not known.needs_draft:
         return None

@@ -77,10 +77,13 @@ def report_sections(runs: Named) -> list[Section]:
     datasets = list(dict.fromkeys(name for _, result in runs for name in result.datasets))
     sections += [_figures(runs, dataset) for dataset in datasets]
     sections += [section for section in (_peers(runs), _quality(runs)) if section.rows]
-    notes = tuple(f"{name}: {note}" for name, result in runs for note in _notes(result))
-    if notes:
-        sections.append(Section("Notes", notes))
-    return [*sections, _configurations(runs), _environments(runs), Section("How it was measured", (METHOD,))]
+    whose: dict[str, list[str]] = {}
+    for name, result in runs:
+        for note in _notes(result):
+            whose.setdefault(note, []).append(name)
+    if whose:
+        sections.append(Section("Notes", tuple(f"{note} ({', '.join(names)})" for note, names in whose.items())))
+    return [*sections, _configurations(runs), *_environments(runs), Section("How it was measured", (METHOD,))]
 
 
 def markdown(title: str, sections: Sequence[Section]) -> str:
@@ -164,20 +167,27 @@ def _notes(result: BenchResult) -> list[str]:
 
 
 def _configurations(runs: Named) -> Section:
-    """Fields that are not at their defaults in any run; a field of equal values is told once for all."""
-    fields = [
-        field for field in BenchConfig.model_fields
-        if any(field in result.config.model_fields_set for _, result in runs)
-    ]  # fmt: skip
-    rows = [(field, *(value_text(getattr(result.config, field)) for _, result in runs)) for field in fields]
-    return Section("Configurations", columns=("", *(name for name, _ in runs)), rows=tuple(rows))
+    """Fields that are not at their defaults in every run."""
+    rows = [
+        (field, *(value_text(getattr(result.config, field)) for _, result in runs))
+        for field, info in BenchConfig.model_fields.items()
+        if any(getattr(result.config, field) != info.get_default(call_default_factory=True) for _, result in runs)
+    ]
+    text = ("Fields that are not named here are at their defaults.",)
+    return Section("Configurations", text, columns=("", *(name for name, _ in runs)), rows=tuple(rows))
 
 
-def _environments(runs: Named) -> Section:
+def _environments(runs: Named) -> list[Section]:
+    """What all runs have in common once, and the rest beside each other."""
     facts = [_flat(result.environment) for _, result in runs]
     names = list(dict.fromkeys(name for each in facts for name in each))
-    rows = [(name, *(value_text(each.get(name)) for each in facts)) for name in names]
-    return Section("Where it was measured", columns=("", *(name for name, _ in runs)), rows=tuple(rows))
+    common = [name for name in names if all(each.get(name) == facts[0].get(name) for each in facts)]
+    shared = tuple((name, value_text(facts[0].get(name))) for name in common)
+    own = tuple((name, *(value_text(each.get(name)) for each in facts)) for name in names if name not in common)
+    return [
+        Section("Where it was measured", columns=("", "all runs"), rows=shared),
+        *([Section("What differed", columns=("", *(name for name, _ in runs)), rows=own)] if own else []),
+    ]
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

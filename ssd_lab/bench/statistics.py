@@ -6,13 +6,15 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
-_GRID = 4097  # points of Simpson's rule: the t quantile is then right to eight digits
+MIN_REQUESTS = 8  # of fewer the percentile bootstrap promises more than it holds
+_GRID = 1025  # points of Simpson's rule: the t quantile is then right to eight digits
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,14 @@ def student_interval(values: Sequence[float]) -> Estimate:
 def bootstrap_ratio(numerators: Sequence[float], denominators: Sequence[float], seed: int = 0) -> Estimate | None:
     """sum(numerators) / sum(denominators) with the percentile bootstrap over pairs (one pair a request).
 
-    Rounds of one request resemble each other, so requests are drawn again and not rounds. None if there is nothing to
-    divide by.
+    Rounds of one request resemble each other, so requests are drawn again and not rounds. No interval for fewer than
+    eight; None if there is nothing to divide by.
     """
     over, under = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
     if under.sum() == 0:
         return None
     mean = float(over.sum() / under.sum())
-    if len(over) < 2:
+    if len(over) < MIN_REQUESTS:
         return Estimate(mean, None, None, len(over), "bootstrap")
     drawn = np.random.default_rng(seed).integers(0, len(over), size=(RESAMPLES, len(over)))
     bottoms = under[drawn].sum(axis=1)
@@ -106,12 +108,13 @@ def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> 
     return Estimate(math.exp(logs.mean), math.exp(logs.low), math.exp(logs.high), logs.count, "paired")
 
 
+@lru_cache(maxsize=256)
 def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
     """The t beyond which a share of `1 - confidence` of Student's distribution lies, both tails together."""
     # with t = sqrt(degrees) * tan(angle) the density is cos(angle) ** (degrees - 1), smooth on a finite interval
     total = _cosine_integral(math.pi / 2, degrees)
     low, high = 0.0, math.pi / 2
-    for _ in range(60):
+    for _ in range(45):
         middle = (low + high) / 2
         if _cosine_integral(middle, degrees) < confidence * total:
             low = middle

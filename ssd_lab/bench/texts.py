@@ -34,6 +34,10 @@ def ratio_text(estimate: Estimate | None) -> str:
 
 def value_text(value: object) -> str:
     """A setting's value, short."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={value_text(part)}" for name, part in value.items()) or "-"
+    if isinstance(value, list | tuple):
+        return " ".join(value_text(part) for part in value) or "-"
     return "-" if value is None else str(value)
 
 

@@ -53,7 +53,7 @@ def measure(arguments: Sequence[str]) -> None:
 def measure_cost(arguments: Sequence[str]) -> None:
     """Print what tracing and the progress bar cost in a run with these flags."""
     plan = make_plan(arguments, settings())
-    if len(plan.runs) != 1:
+    if plan.flags.runs is not None or plan.flags.sweep is not None:
         raise ConfigError("the cost is measured of one run: leave out --runs and --sweep")
     check(plan)
     pairs = plan.flags.repeats if "repeats" in plan.flags.model_fields_set else COST_PAIRS

@@ -1,0 +1,212 @@
+"""The rest of `ssd-lab bench`: files of runs, sweeps, the run table, comparisons, reports, and what watching costs."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from ssd_lab.bench.config import BenchConfig, cell_key
+from ssd_lab.bench.report import markdown, report_sections, write_report
+from ssd_lab.bench.result import BenchResult
+from ssd_lab.bench.store import RunTable
+from ssd_lab.errors import ConfigError
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def tiny_flags(tiny_pair: Any) -> list[str]:
+    lengths = "--numseqs 2 --input_len 16 --output_len 5 --warmup 0 --threads 1 --dtype float32 --draft-link inline"
+    return ["--target", tiny_pair.target, "--draft-model", tiny_pair.draft, *lengths.split()]
+
+
+@pytest.fixture
+def table(results: tuple[BenchResult, BenchResult], tmp_path: Path) -> RunTable:
+    """A table with both results."""
+    table = RunTable(tmp_path / "results" / "bench.sqlite")
+    table.add(results[0], name="plain", group="g")
+    table.add(results[1], name="tree")
+    return table
+
+
+def test_results_come_back_by_id_name_and_cell(table: RunTable, results: tuple[BenchResult, BenchResult]):
+    plain, tree = results
+    assert table.get(1) == table.get("1") == table.get("plain") == plain
+    assert table.by_cell(cell_key(tree.config)) == tree
+    assert table.by_cell("unknown") is None
+    assert [(row.run_id, row.name, row.group) for row in table.list()] == [(1, "plain", "g"), (2, "tree", None)]
+    assert [row.run_id for row in table.list("g")] == [1]
+    table.add(tree, name="plain")
+    assert table.get("plain") == tree  # the latest of that name
+    with pytest.raises(ConfigError, match=r"no run 'gone'; the latest are plain, tree"):
+        table.get("gone")
+
+
+def test_a_table_says_what_it_is(tmp_path: Path, table: RunTable):
+    with sqlite3.connect(table.path) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    (tmp_path / "text.sqlite").write_text("no table at all, but long enough to be looked at twice" * 40)
+    with pytest.raises(ConfigError, match="cannot be used as a run table"):
+        RunTable(tmp_path / "text.sqlite")
+    with sqlite3.connect(table.path) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match="version 99"):
+        RunTable(table.path)
+
+
+def test_list_and_compare(bench: Invoke, table: RunTable):
+    assert [row["name"] for row in json.loads(bench("list", "--json").stdout)] == ["plain", "tree"]
+    compared = json.loads(bench("compare", "plain", "tree", "--json").stdout)
+    assert (compared["same_texts"], compared["num_texts"]) == (2, 2)
+    assert compared["changes"]["strategy"] == ["autoregressive", "async_tree"]
+    speed = next(each for each in compared["figures"] if each["figure"] == "decode_tokens_per_second")
+    assert speed["ratio"]["low"] < speed["ratio"]["mean"] < speed["ratio"]["high"]
+    assert speed["verdict"] in ("better", "worse", "no difference")
+    shown = bench("compare", "1", "2").stdout
+    assert "same text: 2 of 2 prompts" in shown and "tokens/round" in shown
+    assert "run a benchmark first" in bench("list", "--table", "none.sqlite").stderr
+    assert not Path("none.sqlite").exists()
+
+
+def test_comparing_a_run_with_itself_finds_no_difference(results: tuple[BenchResult, BenchResult]):
+    from ssd_lab.bench.comparison import compare_runs
+
+    same = compare_runs(results[1], results[1])
+    assert same.changes == {}
+    assert {figure.verdict for figure in same.figures if figure.ratio is not None} == {"no difference"}
+    assert all(figure.ratio.mean == pytest.approx(1) for figure in same.figures if figure.ratio is not None)
+
+
+def test_a_report_has_the_same_tables_in_markdown_and_html(bench: Invoke, table: RunTable):
+    pytest.importorskip("plotly")
+    written = bench("report", "plain", "tree", "--out", "report", "--title", "Plain & tree")
+    assert written.exit_code == 0, written.output
+    text, page = (Path("report", name).read_text(encoding="utf-8") for name in ("report.md", "report.html"))
+    speed = table.get("tree").datasets["gsm8k"].estimates["decode_tokens_per_second"].mean
+    assert "| tree | gsm8k | " in text and f"{speed:,.0f}" in text
+    assert "hardware.cpu" in text and "git.commit" in text and "Student's t" in text
+    assert "<h1>Plain &amp; tree</h1>" in page and f"{speed:,.0f}" in page
+    assert "Plotly.newPlot" in page and 'src="http' not in page  # its script is inside
+    assert "Acceptance by position" in page
+
+
+def test_without_plotly_the_report_says_what_to_install(
+    table: RunTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(__import__("sys").modules, "plotly", None)
+    monkeypatch.setitem(__import__("sys").modules, "plotly.graph_objects", None)
+    runs = [("plain", table.get("plain"))]
+    with pytest.raises(ConfigError, match=r"ssd_lab\[notebook\].*--no-html"):
+        write_report(runs, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+    assert [file.name for file in write_report(runs, tmp_path / "report", html=False)] == ["report.md"]
+
+
+def test_notes_and_inexact_results_are_in_the_report(results: tuple[BenchResult, BenchResult]):
+    from dataclasses import replace
+
+    text = markdown("t", report_sections([("a", replace(results[0], exact=False)), ("b", results[1])]))
+    assert "NOT EXACT" in text and "prompts were cut to 24 tokens (a, b)" in text
+
+
+def test_a_file_of_runs_shares_the_flags_of_the_command_line(bench: Invoke, tiny_flags: list[str]):
+    Path("runs.yaml").write_text(
+        "- {name: plain}\n- {name: chain, spec: true, k: 2, temp: 0.5}\n- {name: tree, strategy: async_tree f=1 k=2}\n"
+    )
+    for turns in ([], ["--in-turns"]):
+        result = bench("--runs", "runs.yaml", "--json", *turns, *tiny_flags)
+        assert result.exit_code == 0, result.output
+        runs = json.loads(result.stdout)
+        assert [(run["name"], run["config"]["strategy"]) for run in runs] == [
+            ("plain", "autoregressive"), ("chain", "sync_chain"), ("tree", "async_tree"),
+        ]  # fmt: skip
+        assert [run["config"]["temperature"] for run in runs] == [0.0, 0.5, 0.0]
+        assert {run["config"]["output_len"] for run in runs} == {5}
+    assert len(RunTable("results/bench.sqlite").list()) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("- {sepc: true}", "run 1: unknown flag 'sepc': did you mean 'spec'"),
+        ("- {}\n- {k: many}", "run 2: --k many"),
+        ("- {table: x}", "--table is for the whole command"),
+        ("k: 4", "no list of runs"),
+        ("- [", "cannot be read"),
+        ("- 4", "4 is no run"),
+        ("- {strategy: eagle3}", "not built yet"),
+    ],
+)
+def test_a_wrong_file_of_runs_is_refused_with_its_place(bench: Invoke, tiny_flags: list[str], text: str, words: str):
+    Path("runs.yaml").write_text(text)
+    result = bench("--runs", "runs.yaml", *tiny_flags)
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert not Path("results").exists()
+
+
+def test_a_sweep_as_the_reference_writes_it(bench: Invoke, tiny_flags: list[str]):
+    sweep = '[{"temp": 0.0, "name": "cold"}, {"temp": 0.7, "b": 2}]'
+    result = bench("--sweep", sweep, "--name", "s", "--group", "g", "--json", *tiny_flags)
+    assert result.exit_code == 0, result.output
+    runs = json.loads(result.stdout)
+    assert [(run["config"]["temperature"], run["config"]["batch"]) for run in runs] == [(0.0, 1), (0.7, 2)]
+    rows = RunTable("results/bench.sqlite").list("g")
+    assert [row.name for row in rows] == ["cold", "s_1"]
+    assert bench("--sweep", sweep, "--json", *tiny_flags).exit_code == 0
+    assert len(RunTable("results/bench.sqlite").list()) == 2  # finished cells are not measured again
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("--runs a.yaml --sweep [{}]", "give one of them"),
+        ("--in-turns", "give --runs"),
+        ("--workers ray", "give --sweep"),
+        ("--sweep [{}] --verbose", "leave out --sweep"),
+        ("--runs none.yaml", "cannot be read"),
+    ],
+)
+def test_plans_that_mean_nothing_are_refused(bench: Invoke, command: str, words: str):
+    result = bench(*command.split())
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+
+
+def test_verbose_tells_rounds_and_debug_keeps_them(bench: Invoke, tiny_flags: list[str]):
+    from ssd_lab import load_trace
+
+    result = bench("--spec", "--k", "2", "--verbose", "--debug", "--table", "kept/a.sqlite", *tiny_flags)
+    assert result.exit_code == 0, result.output
+    assert "request 2, round 0: drafted |" in result.stderr or "request 0, round 0: drafted |" in result.stderr
+    (file,) = Path("kept/a-traces").glob("*.jsonl.gz")
+    trace = load_trace(file)
+    assert [len(request.prompt_ids) for request in trace.requests] == [16, 16]
+    assert sum(row.num_emitted for each in trace.rounds for row in each.sequences) == 10
+
+
+def test_help_lists_flags_and_verbs(bench: Invoke):
+    shown = bench("--help").stdout
+    assert "--block_sz" in shown and "compare A B" in shown
+    assert "--pairs" not in bench("cost", "--help").stdout
+
+
+def test_the_cost_of_watching_is_measured_in_pairs(bench: Invoke, tiny_flags: list[str]):
+    result = bench("cost", "--repeats", "3", "--spec", "--k", "2", "--json", *tiny_flags)
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert len(found["plain_s"]) == len(found["watched_s"]) == 3
+    assert found["ratio"]["low"] < found["ratio"]["mean"] < found["ratio"]["high"]
+    assert "the cost is measured of one run" in bench("cost", "--sweep", "[{}]", *tiny_flags).stderr
+
+
+def test_config_rejects_what_no_run_can_have():
+    for fields in ({"datasets": ()}, {"batch": 0}, {"temperature": -1}, {"unknown": 1}, {"repeats": 0}):
+        with pytest.raises(ValueError, match=next(iter(fields))):
+            BenchConfig(**fields)

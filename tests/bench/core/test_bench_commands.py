@@ -1,0 +1,123 @@
+"""The reference README's commands, with small lengths, on the bundled models: they run, or say in words why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+Invoke = Callable[..., Result]
+
+
+SMALL = [
+    "--models", "bundled", "--numseqs", "2", "--input_len", "12", "--output_len", "5", "--warmup", "0",
+    "--threads", "1", "--draft-link", "inline", "--json",
+]  # fmt: skip
+
+# the reference's command (its lengths aside), and the strategy that must have run
+RUNNING = [
+    ("--size 8 --llama", "autoregressive"),
+    ("--llama --size 70 --b 1 --temp 0 --all", "autoregressive"),
+    ("--llama --size 70 --spec --k 6 --b 1 --temp 0 --all", "sync_chain"),
+    ("--size 70 --draft 1 --llama --spec --k 4", "sync_chain"),
+    ("--llama --size 70 --spec --async --k 7 --f 3 --b 1 --temp 0", "async_tree"),
+    ("--llama --size 70 --spec --async --k 7 --f 3 --b 4 --all", "async_tree"),
+    ("--size 70 --draft 1 --spec --async --k 4 --flh 5 4 3 2 1 --flm 3 3 3 3 3", "async_tree"),
+    ("--size 70 --draft 1 --spec --async --k 4 --fl 3 3 3 3 3", "async_tree"),
+    ("--size 70 --draft 1 --spec --async --temp 0.7", "async_tree"),
+    ("--size 70 --draft 1 --spec --async --backup fast", "async_tree"),
+    ("--size 8 --eager", "autoregressive"),
+    ("--qwen --size 32 --draft 0.6 --spec --async", "async_tree"),
+    ("--size 8 --random", "autoregressive"),
+    ("--size 8 --humaneval --prompt_offset 3 --max_model_len 512 --block_sz 32", "autoregressive"),
+    ("--size 8 --ultrafeedback --chat_template", "autoregressive"),
+    ("--size 8 --c4 --max-steps 3", "autoregressive"),
+]
+REFUSED = [
+    ("--llama --size 70 --gpus 4 --b 1 --temp 0 --all", "several GPUs is not built yet"),
+    ("--llama --size 70 --gpus 4 --spec --k 6 --all", "several GPUs is not built yet"),
+    ("--llama --size 70 --gpus 5 --spec --async --k 7 --f 3 --all", "several GPUs is not built yet"),
+    ("--llama --size 8 --eagle --async --k 7", "EAGLE3 drafting (--eagle) is not built yet"),
+    ("--llama --size 70 --spec --async --x 0.5", "Saguaro sampling (--x) is not built yet"),
+    ("--llama --size 70 --spec --async --temp 0.7 --dtemp 0.3", "leave --dtemp out"),
+]
+
+
+@pytest.fixture
+def alpaca(bench: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alpaca is not bundled, so --all needs a file as the reference's script writes it."""
+    folder = tmp_path / "datasets" / "alpaca"
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"text": f"Name {count} colours."}) for count in ("two", "three", "four")]
+    (folder / "alpaca_data_10000.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.setenv("SSD_DATASET_DIR", str(tmp_path / "datasets"))
+
+
+@pytest.mark.usefixtures("alpaca")
+@pytest.mark.parametrize(("command", "strategy"), RUNNING)
+def test_a_command_of_the_readme_runs_with_bundled_models(bench: Invoke, command: str, strategy: str):
+    result = bench(*command.split(), *SMALL)
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    config = document["config"]
+    assert (config["strategy"], config["target"]) == (strategy, "bundled")
+    datasets = ["humaneval", "alpaca", "gsm8k", "ultrafeedback"] if "--all" in command else config["datasets"]
+    assert list(document["datasets"]) == (["random"] if "--random" in command else datasets)
+    for dataset in document["datasets"].values():
+        tokens = [request["num_output_tokens"] for request in dataset["repeats"][0]["requests"]]
+        assert tokens == ([3, 0] if "--max-steps" in command else [5, 5])
+
+
+@pytest.mark.parametrize(("command", "words"), REFUSED)
+def test_a_command_that_is_not_built_yet_is_refused_in_words(bench: Invoke, command: str, words: str):
+    result = bench(*command.split(), *SMALL)
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert not Path("results").exists()
+
+
+def test_missing_checkpoints_and_gpus_are_named_and_what_works_here_is_offered(bench: Invoke, tiny_pair):
+    missing = bench("--size", "8", "--llama", "--device", "cpu")
+    assert missing.exit_code == 2
+    assert "meta-llama/Llama-3.1-8B-Instruct is not on this machine" in missing.stderr
+    assert "--models bundled" in missing.stderr
+    with_gpu = bench("--target", tiny_pair.target, "--device", "cuda", *SMALL[2:])
+    assert with_gpu.exit_code == 2
+    assert "no CUDA GPU is here" in with_gpu.stderr and "--device cpu" in with_gpu.stderr
+
+
+def test_example_prints_prompts_and_texts(bench: Invoke):
+    result = bench("--example", *SMALL[:-1])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("\n> ") + result.stdout.startswith("> ") == 2
+    assert "decode tokens/s" in result.stdout
+
+
+def test_wandb_group_and_name_go_to_the_tracker(bench: Invoke, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("wandb")
+    from ssd_lab.bench import trackers
+
+    seen = []
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr(
+        trackers.WandbTracker, "start", lambda self, config, group, name: seen.append((config.strategy, group, name))
+    )
+    monkeypatch.setattr(trackers.WandbTracker, "log", lambda self, result: seen.append(list(result.datasets)))
+    monkeypatch.setattr(trackers.WandbTracker, "finish", lambda self: seen.append("finished"))
+    result = bench("--wandb", "--group", "g", "--name", "n", *SMALL)
+    assert result.exit_code == 0, result.output
+    assert seen == [("autoregressive", "g", "n"), ["gsm8k"], "finished"]
+
+
+def test_the_module_runs_as_the_command_does(tmp_path: Path):
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "ssd_lab.bench", "--async"], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2
+    assert "give --spec --async" in done.stderr

@@ -1,0 +1,66 @@
+"""Intervals: known quantiles, coverage on numbers whose mean is known, and none where nothing can be said."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ssd_lab.bench.statistics import (
+    MIN_REQUESTS,
+    bootstrap_ratio,
+    paired_ratio,
+    ratio,
+    student_interval,
+    t_quantile,
+)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "quantile"), [(1, 12.7062), (2, 4.3027), (4, 2.7764), (9, 2.2622), (30, 2.0423), (1000, 1.9623)]
+)
+def test_quantiles_of_students_distribution(degrees: float, quantile: float):
+    assert t_quantile(degrees) == pytest.approx(quantile, abs=1e-4)
+
+
+def test_student_intervals_hold_the_mean_95_times_in_100():
+    draws = np.random.default_rng(0).normal(10, 1, size=(1500, 4))
+    found = [student_interval(list(sample)) for sample in draws]
+    share = np.mean([each.low < 10 < each.high for each in found])
+    assert 0.935 < share < 0.965
+
+
+def test_bootstrap_of_requests_holds_the_ratio_about_95_times_in_100():
+    generator = np.random.default_rng(1)
+    holds = 0
+    for trial in range(150):
+        tested = generator.integers(5, 60, size=40)
+        rates = generator.beta(6, 4, size=40)  # each request has an acceptance of its own, 0.6 on average
+        found = bootstrap_ratio(list(generator.binomial(tested, rates)), list(tested), seed=trial)
+        holds += found.low < 0.6 < found.high
+    assert 0.88 < holds / 150 < 0.99
+
+
+def test_ratios_of_two_runs_and_of_pairs():
+    generator = np.random.default_rng(2)
+    drift = generator.normal(0, 0.2, size=(400, 5))  # what hits both of a pair alike
+    fast = np.exp(np.log(30) + drift + generator.normal(0, 0.02, size=(400, 5)))
+    slow = np.exp(np.log(20) + drift + generator.normal(0, 0.02, size=(400, 5)))
+    apart = [ratio(list(a), list(b)) for a, b in zip(fast, slow, strict=True)]
+    pairs = [paired_ratio(list(a), list(b)) for a, b in zip(fast, slow, strict=True)]
+    assert np.mean([each.low < 1.5 < each.high for each in pairs]) == pytest.approx(0.95, abs=0.03)
+    assert np.mean([each.low < 1.5 < each.high for each in apart]) > 0.95  # drift is noise to it: wider, still true
+    assert np.mean([math.log(e.high / e.low) for e in pairs]) < 0.3 * np.mean([math.log(e.high / e.low) for e in apart])
+
+
+def test_too_little_to_say_has_no_interval():
+    assert (student_interval([3.0]).mean, student_interval([3.0]).low) == (3.0, None)
+    few = bootstrap_ratio([1] * (MIN_REQUESTS - 1), [2] * (MIN_REQUESTS - 1))
+    assert (few.mean, few.low) == (0.5, None)
+    assert bootstrap_ratio([0, 0], [0, 0]) is None
+    assert ratio([2.0], [1.0, 1.1]).high is None
+    assert student_interval([2.0, 2.0]).relative_width == 0
+    for wrong in (lambda: student_interval([]), lambda: ratio([], [1.0]), lambda: paired_ratio([0.0], [1.0])):
+        with pytest.raises(ValueError, match="values"):
+            wrong()
