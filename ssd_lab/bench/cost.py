@@ -18,7 +18,7 @@ from ssd_lab.models.loader import load_model
 class WatchingCost:
     """Seconds of each run without and with a trace and a bar; both did the same work.
 
-    ratio: time with over time without, from the ratios within pairs (1.02 means 2 % more).
+    ratio: time with over time without, the median over the pairs (1.02: 2 % more).
     """
 
     plain_s: tuple[float, ...]

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import Result
 
 from ssd_lab.bench.config import BenchConfig, cell_key
+from ssd_lab.bench.cost import watching_cost
 from ssd_lab.bench.report import markdown, report_sections, write_report
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable
@@ -198,12 +199,18 @@ def test_help_lists_flags_and_verbs(bench: Invoke):
 
 
 def test_the_cost_of_watching_is_measured_in_pairs(bench: Invoke, tiny_flags: list[str]):
-    result = bench("cost", "--repeats", "3", "--spec", "--k", "2", "--json", *tiny_flags)
+    result = bench("cost", "--repeats", "6", "--spec", "--k", "2", "--json", *tiny_flags)
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert len(found["plain_s"]) == len(found["watched_s"]) == 3
-    assert found["ratio"]["low"] < found["ratio"]["mean"] < found["ratio"]["high"]
+    assert len(found["plain_s"]) == len(found["watched_s"]) == 6
+    assert found["ratio"]["low"] <= found["ratio"]["mean"] <= found["ratio"]["high"]
     assert "the cost is measured of one run" in bench("cost", "--sweep", "[{}]", *tiny_flags).stderr
+
+
+def test_tracing_and_the_bar_are_not_shown_to_cost_over_three_percent():
+    """The interval's lower end, since others may use this machine: docs/benchmarks.md has a quiet machine's figures."""
+    config = BenchConfig(num_sequences=2, input_len=16, output_len=12, threads=1, strategy="autoregressive")
+    assert watching_cost(config, pairs=10).ratio.low < 1.03
 
 
 def test_config_rejects_what_no_run_can_have():
