@@ -137,8 +137,9 @@ class TransformersPair:
         @torch.inference_mode()
         def generate(prompts: list[Ids], max_tokens: int) -> list[Ids]:
             texts: list[Ids] = []
-            for start in range(0, len(prompts), batch):
-                texts += self._generate_together(prompts[start : start + batch], max_tokens, options)
+            with _quiet_transformers():
+                for start in range(0, len(prompts), batch):
+                    texts += self._generate_together(prompts[start : start + batch], max_tokens, options)
             return texts
 
         return Contender(name, generate, self._threads, batch)
@@ -164,11 +165,28 @@ def _load(model: str, dtype: torch.dtype, device: str) -> Any:
 
     loaded: Any
     path = Path(model)
-    if path.suffix == ".gguf":
-        loaded = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
-    else:
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+    with _quiet_transformers():
+        if path.suffix == ".gguf":
+            loaded = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
+        else:
+            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
     return loaded.to(torch.device(device)).eval()
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without its own progress bars and advice; its errors still raise."""
+    from transformers.utils import logging
+
+    verbosity, shows_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_bars:
+            logging.enable_progress_bar()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ssd_lab.bench.config import BUNDLED, BenchConfig
 from ssd_lab.bench.contenders import Contender, Ids, TransformersPair, ours, speedup, take_turns
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.support import find_checkpoint
-from ssd_lab.build import resolve_device
+from ssd_lab.build import resolve_device, share_threads
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import load_model
@@ -132,11 +132,18 @@ def _pair(config: BenchConfig, llm: LLM, *, with_draft: bool) -> TransformersPai
         llm.target.source,
         draft,
         dtype=llm.target.dtype,
-        device=str(resolve_device(config.device)),
-        threads=llm.threads,
+        device=str(resolve_device(llm.config.device)),
+        threads=all_threads(llm),
         temperature=config.temperature,
         eos_token_ids=ends,
     )
+
+
+def all_threads(llm: LLM) -> int:
+    """CPU threads that one of our engines uses for target and draft together: a peer, which does one thing at a time,
+    may use as many for each."""
+    target, draft = share_threads(llm.config, llm.strategy, resolve_device(llm.config.device))
+    return (target or torch.get_num_threads()) + (draft or 0)
 
 
 def _contender(name: str, pair: TransformersPair, config: BenchConfig, llm: LLM) -> Contender:

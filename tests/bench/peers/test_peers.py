@@ -129,6 +129,21 @@ def test_the_peer_stops_where_ours_stops_when_the_end_counts(tiny_pair: TinyPair
     assert texts[0] == outputs[0].token_ids[: first + 1]
 
 
+def test_a_peer_may_use_every_thread_that_ours_uses_for_target_and_draft_together(tiny_pair: TinyPair):
+    def threads(strategy: str, **fields: object) -> int:
+        with LLM(tiny_pair.target, tiny_pair.draft, strategy, dtype="float32", progress=False, **fields) as llm:
+            return peers.all_threads(llm)
+
+    assert threads("async_tree") == threads("autoregressive")  # all cores, however ours shares them
+    assert threads("autoregressive", threads=1) == 1
+    assert threads("async_tree", threads=1) > 1
+
+
+def test_transformers_says_nothing_of_its_own(tiny_pair: TinyPair, outputs: list[Output], capfd: pytest.CaptureFixture):
+    run_peers(config_for(tiny_pair, repeats=1), PROMPTS, outputs)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_wrong_peers_are_named():
     assert peer_names(["transformers_prompt_lookup"], has_draft=False) == ["transformers_prompt_lookup"]
     assert "transformers_assisted" in peer_names(["transformers"], has_draft=True)
