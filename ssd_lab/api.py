@@ -219,7 +219,7 @@ class LLM:
             if not prompt.strip():
                 raise PromptError("the prompt is empty: give some text")
             if not self._chat:
-                return prompt, tokenizer.encode(prompt)
+                return prompt, tokenizer.encode(prompt, add_special_tokens=True)  # such as Llama's begin-of-text
             messages: list[dict[str, str]] = [{"role": "user", "content": prompt}]
         else:
             messages = [dict(message) for message in prompt]  # type: ignore[arg-type]

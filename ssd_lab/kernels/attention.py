@@ -45,14 +45,19 @@ def plan_attention(step: StepInput, block_size: int, group: int, dtype: torch.dt
     gather = (tables.unsqueeze(-1) * block_size + offsets).view(batch, -1)
     tile = KEY_TILE if dtype == torch.float32 else KEY_PADDING
     keys = -(-gather.shape[1] // tile) * tile
-    gather = F.pad(gather, (0, keys - gather.shape[1]))  # slot 0 is the dump: masked for everyone
-    hidden = torch.arange(keys + 1, device=device) >= step.prefix_lengths.unsqueeze(-1)  # [batch, rows, keys + 1]
-    if step.ancestors is not None:
+    if keys > gather.shape[1]:
+        gather = F.pad(gather, (0, keys - gather.shape[1]))  # slot 0 is the dump: masked for everyone
+    lowest = torch.finfo(dtype).min
+    if step.ancestors is None:
+        hidden = torch.arange(keys, device=device) >= step.prefix_lengths.unsqueeze(-1)  # [batch, rows, keys]
+    else:
+        hidden = torch.arange(keys + 1, device=device) >= step.prefix_lengths.unsqueeze(-1)
         hidden.scatter_(2, torch.where(step.ancestors < 0, keys, step.ancestors), False)  # padding: the extra column
-    mask = torch.zeros(batch, rows, keys, dtype=dtype, device=device)
-    mask.masked_fill_(hidden[..., :keys], torch.finfo(dtype).min)
-    mask = mask.unsqueeze(1).expand(batch, group, rows, keys).reshape(batch, 1, group * rows, keys)
-    mask = F.pad(mask, (0, 0, 0, -group * rows % ROW_MULTIPLE))
+        hidden = hidden[..., :keys]
+    mask = torch.zeros(batch, group, rows, keys, dtype=dtype, device=device)
+    mask = mask.masked_fill_(hidden.unsqueeze(1), lowest).view(batch, 1, group * rows, keys)
+    if group * rows % ROW_MULTIPLE:
+        mask = F.pad(mask, (0, 0, 0, -group * rows % ROW_MULTIPLE))
     return AttentionPlan(gather.reshape(-1), mask, step.write_slots.reshape(-1), batch, rows, keys)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ssd_lab.kernels.linear import Linear
+from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.row_padding import RowPadding, probe_row_padding
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder, LayerWeights
@@ -39,7 +40,12 @@ def assemble(
         on_layer()
     head = embedding if config.tie_embeddings else reader.take("lm_head.weight", vocab, hidden)
     decoder = Decoder(
-        config, embedding, layers, reader.take("model.norm.weight", hidden), Linear(head, pack=pack), RowPadding()
+        config,
+        embedding,
+        layers,
+        RmsNorm(reader.take("model.norm.weight", hidden), config.rms_eps),
+        Linear(head, pack=pack),
+        RowPadding(),
     )
     reader.check_all_used(IGNORED if config.tie_embeddings else IGNORED[:1])
     if bitwise:
@@ -56,14 +62,18 @@ def _layer(reader: TensorReader, config: ModelConfig, prefix: str, pack: bool) -
     if config.attention_bias:
         bias = reader.take_joined([f"{name}.bias" for name in qkv], [(queries,), (keys,), (keys,)])
         output_bias = reader.take(f"{prefix}self_attn.o_proj.bias", hidden)
+
+    def norm(name: str, length: int) -> RmsNorm:
+        return RmsNorm(reader.take(f"{prefix}{name}.weight", length), config.rms_eps)
+
     shapes: list[tuple[int, ...]] = [(queries, hidden), (keys, hidden), (keys, hidden)]
     return LayerWeights(
-        input_norm=reader.take(f"{prefix}input_layernorm.weight", hidden),
+        input_norm=norm("input_layernorm", hidden),
         qkv=Linear(reader.take_joined([f"{name}.weight" for name in qkv], shapes), bias, pack=pack),
         output=Linear(reader.take(f"{prefix}self_attn.o_proj.weight", hidden, queries), output_bias, pack=pack),
-        mlp_norm=reader.take(f"{prefix}post_attention_layernorm.weight", hidden),
+        mlp_norm=norm("post_attention_layernorm", hidden),
         gate_up=Linear(reader.take_joined(gate_up, [(config.mlp_size, hidden)] * 2), pack=pack),
         down=Linear(reader.take(f"{prefix}mlp.down_proj.weight", hidden, config.mlp_size), pack=pack),
-        query_norm=reader.take(f"{prefix}self_attn.q_norm.weight", size) if config.qk_norm else None,
-        key_norm=reader.take(f"{prefix}self_attn.k_norm.weight", size) if config.qk_norm else None,
+        query_norm=norm("self_attn.q_norm", size) if config.qk_norm else None,
+        key_norm=norm("self_attn.k_norm", size) if config.qk_norm else None,
     )

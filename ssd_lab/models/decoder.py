@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ssd_lab.kernels.activation import gated_silu
 from ssd_lab.kernels.attention import AttentionPlan, paged_attention, plan_attention, write_kv
 from ssd_lab.kernels.linear import Linear
-from ssd_lab.kernels.norm import rms_norm
+from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.step_input import StepInput
@@ -23,16 +23,16 @@ POSITIONS_BEYOND_CONTEXT = 128  # a draft may guess past the end of the context;
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """One layer: q, k, v in one product, gate and up in another. Norm weights `[size]`; q/k norms for Qwen3 only."""
+    """One layer: q, k, v in one product, gate and up in another; q/k norms for Qwen3 only."""
 
-    input_norm: torch.Tensor
+    input_norm: RmsNorm
     qkv: Linear
     output: Linear
-    mlp_norm: torch.Tensor
+    mlp_norm: RmsNorm
     gate_up: Linear
     down: Linear
-    query_norm: torch.Tensor | None = None
-    key_norm: torch.Tensor | None = None
+    query_norm: RmsNorm | None = None
+    key_norm: RmsNorm | None = None
 
 
 class Decoder:
@@ -43,7 +43,7 @@ class Decoder:
         config: ModelConfig,
         embedding: torch.Tensor,
         layers: Sequence[LayerWeights],
-        final_norm: torch.Tensor,
+        final_norm: RmsNorm,
         head: Linear,
         row_padding: RowPadding,
     ) -> None:
@@ -95,7 +95,7 @@ class Decoder:
             if features is not None and index in features:
                 features[index] = hidden[:count].view(batch, rows, -1).clone()
             hidden = self._layer(layer, hidden, layer_cache, plan, cos, sin)
-        return self._norm(hidden[:count], self._final_norm).view(batch, rows, -1)
+        return self._final_norm(hidden[:count]).view(batch, rows, -1)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits `[n, vocab]`, float32, of normed hidden states `[n, hidden]`."""
@@ -117,7 +117,7 @@ class Decoder:
         config = self.config
         count = plan.batch * plan.rows
         rotated = config.num_heads + config.num_kv_heads
-        heads = layer.qkv(self._norm(hidden, layer.input_norm)).view(hidden.shape[0], -1, config.head_dim)[:count]
+        heads = layer.qkv(layer.input_norm(hidden)).view(hidden.shape[0], -1, config.head_dim)[:count]
         if layer.query_norm is not None and layer.key_norm is not None:
             heads = self._normed_heads(heads, layer.query_norm, layer.key_norm)
         query_key = self._rope.rotate(heads[:, :rotated], cos, sin)
@@ -126,12 +126,9 @@ class Decoder:
         if hidden.shape[0] > count:
             attended = F.pad(attended, (0, 0, 0, hidden.shape[0] - count))
         hidden = hidden + layer.output(attended)
-        return hidden + layer.down(gated_silu(layer.gate_up(self._norm(hidden, layer.mlp_norm))))
+        return hidden + layer.down(gated_silu(layer.gate_up(layer.mlp_norm(hidden))))
 
-    def _normed_heads(self, heads: torch.Tensor, query_norm: torch.Tensor, key_norm: torch.Tensor) -> torch.Tensor:
+    def _normed_heads(self, heads: torch.Tensor, query_norm: RmsNorm, key_norm: RmsNorm) -> torch.Tensor:
         """Qwen3: each q and k head is normed before the rotation."""
         q, k, v = heads.split([self.config.num_heads, self.config.num_kv_heads, self.config.num_kv_heads], 1)
-        return torch.cat([self._norm(q, query_norm), self._norm(k, key_norm), v], 1)
-
-    def _norm(self, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        return rms_norm(rows, weight, self.config.rms_eps)
+        return torch.cat([query_norm(q), key_norm(k), v], 1)

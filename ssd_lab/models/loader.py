@@ -133,14 +133,17 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    from ssd_lab.settings import settings  # here, because models also load where pydantic is not installed
+
+    cache = settings().hf_cache
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, local_files_only=True))
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, cache_dir=cache, local_files_only=True))
     except HFValidationError as error:
         raise ModelLoadError(f"{name!r} is neither a folder, nor a .gguf file, nor a hub id (owner/name)") from error
     except (OSError, ValueError):
         pass  # not in the cache: ask the hub
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, cache_dir=cache))
     except Exception as error:  # network, rights, unknown name: the hub client's errors share no base
         raise ModelLoadError(
             f"{name!r} is no folder here, and the hub did not give it ({type(error).__name__}: {error}): "

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 
 from ssd_lab.kernels.activation import gated_silu
-from ssd_lab.kernels.norm import rms_norm
+from ssd_lab.kernels.norm import RmsNorm, rms_norm
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size", [16, 512, 576])
-def test_norm(dtype: torch.dtype, size: int) -> None:
+@pytest.mark.parametrize("form", [lambda w: partial(rms_norm, weight=w, eps=1e-5), lambda w: RmsNorm(w, 1e-5)])
+def test_norm(dtype: torch.dtype, size: int, form: Callable[[torch.Tensor], Callable]) -> None:
     generator = torch.Generator().manual_seed(size)
     rows = (3 * torch.randn(64, size, generator=generator)).to(dtype)
     weight = torch.randn(size, generator=generator).to(dtype)
     wide = rows.double()
     expected = wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt() * weight.double()
-    result = rms_norm(rows, weight, 1e-5)
+    norm = form(weight)
+    result = norm(rows)
     torch.testing.assert_close(result.double(), expected, atol=TOLERANCE[dtype], rtol=1e-2)
     for count in (1, 2, 7, 33):
-        assert torch.equal(rms_norm(rows[:count], weight, 1e-5), result[:count])
-    assert rms_norm(torch.zeros(1, size, dtype=dtype), weight, 1e-5).isfinite().all()
+        assert torch.equal(norm(rows[:count]), result[:count])
+    assert norm(torch.zeros(1, size, dtype=dtype)).isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -14,6 +14,7 @@ from ssd_lab.errors import DraftMismatchError, ModelLoadError
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.loader import from_tensors, load_model, resolve_dtype
+from ssd_lab.settings import settings
 
 
 @pytest.fixture
@@ -133,8 +134,9 @@ def test_a_model_can_be_made_from_tensors_in_memory(folder: Path) -> None:
     assert model.config.num_parameters == sum(tensor.numel() for tensor in tensors.values())
 
 
+@pytest.mark.parametrize("named_by", ["the hub's own setting", "SSD_HF_CACHE"])
 def test_a_hub_snapshot_in_the_cache_is_found_without_network(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_by: str
 ) -> None:
     import huggingface_hub.constants
 
@@ -143,5 +145,12 @@ def test_a_hub_snapshot_in_the_cache_is_found_without_network(
     shutil.copytree(folder, snapshot)
     (cache / "models--someone--tiny" / "refs").mkdir()
     (cache / "models--someone--tiny" / "refs" / "main").write_text("abc123")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
-    assert load_model("someone/tiny").config.vocab_size == 259
+    if named_by == "SSD_HF_CACHE":
+        monkeypatch.setenv("SSD_HF_CACHE", str(cache))
+        settings.cache_clear()
+    else:
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    try:
+        assert load_model("someone/tiny").config.vocab_size == 259
+    finally:
+        settings.cache_clear()
