@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -29,7 +30,7 @@ class WandbTracker:
     """Weights & Biases. Its own settings (`WANDB_MODE`, `WANDB_PROJECT`, ...) hold where nothing is given here.
 
     mode: `offline` writes files for `wandb sync` and needs neither network nor account. folder: for its files.
-    Raises ConfigError if the package wandb is not installed.
+    Raises ConfigError, before anything is measured, if the package wandb is not installed or nobody is logged in.
     """
 
     def __init__(
@@ -49,24 +50,22 @@ class WandbTracker:
         self._wandb: Any = wandb
         self._project, self._mode, self._folder = project, mode, folder
         self._run: Any = None
+        if (mode or wandb.setup().settings.mode) == "online":
+            self._quoting(wandb.login)
 
     def start(self, config: BenchConfig, group: str | None, name: str | None) -> None:
         """Open a W&B run with the config. Raises ConfigError with W&B's words if it cannot."""
         self.finish()
-        try:
-            self._run = self._wandb.init(
-                project=self._project or self._wandb.setup().settings.project or PROJECT,
-                group=group,
-                name=name or config.label,
-                config=config.model_dump(mode="json"),
-                mode=self._mode,
-                dir=None if self._folder is None else str(self._folder),
-                settings=self._wandb.Settings(console="off"),  # stdout is for our results
-            )
-        except self._wandb.Error as error:
-            raise ConfigError(
-                f"Weights & Biases did not start a run ({error}): log in with `wandb login`, or set WANDB_MODE=offline"
-            ) from error
+        self._run = self._quoting(
+            self._wandb.init,
+            project=self._project or self._wandb.setup().settings.project or PROJECT,
+            group=group,
+            name=name or config.label,
+            config=config.model_dump(mode="json"),
+            mode=self._mode,
+            dir=None if self._folder is None else str(self._folder),
+            settings=self._wandb.Settings(console="off"),  # stdout is for our results
+        )
 
     def log(self, result: BenchResult) -> None:
         """One value a figure into the run's summary, with the machine and the versions in its config."""
@@ -82,6 +81,14 @@ class WandbTracker:
         if self._run is not None:
             self._run.finish()
             self._run = None
+
+    def _quoting(self, call: Callable[..., Any], **options: Any) -> Any:
+        try:
+            return call(**options)
+        except self._wandb.Error as error:
+            raise ConfigError(
+                f"Weights & Biases did not start ({error}): log in with `wandb login`, or set WANDB_MODE=offline"
+            ) from error
 
 
 def summary(result: BenchResult) -> dict[str, float | bool]:

@@ -98,13 +98,16 @@ def test_logging_before_a_run_is_started_is_refused(result: BenchResult, wandb: 
         WandbTracker(mode="offline").log(result)
 
 
-def test_a_client_that_refuses_is_quoted(result: BenchResult, wandb: Any, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("call", "mode"), [("login", "online"), ("init", "offline")])
+def test_a_client_that_refuses_is_quoted(
+    result: BenchResult, wandb: Any, monkeypatch: pytest.MonkeyPatch, call: str, mode: Any
+):
     def refuses(**_: object) -> None:
-        raise wandb.errors.UsageError("api_key not configured")
+        raise wandb.errors.UsageError("no key")
 
-    monkeypatch.setattr(wandb, "init", refuses)
-    with pytest.raises(ConfigError, match=r"api_key not configured.*WANDB_MODE=offline"):
-        WandbTracker().start(result.config, None, None)
+    monkeypatch.setattr(wandb, call, refuses)
+    with pytest.raises(ConfigError, match=r"no key.*`wandb login`.*WANDB_MODE=offline"):
+        WandbTracker(mode=mode).start(result.config, None, None)
 
 
 def test_without_wandb_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
