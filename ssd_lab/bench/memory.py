@@ -49,7 +49,7 @@ class MemoryUse:
 def measure_memory(strategy: str, *, max_tokens: int = 128, **fields: Any) -> MemoryUse:
     """Run the canned prompts in a process of their own and read its peaks.
 
-    fields: the strategy's knobs and the fields of EngineConfig. Raises SsdLabError with the child's last words if it
+    fields: the strategy's knobs and the fields of EngineConfig. Raises SsdLabError with the child's last line if it
     fails or takes over ten minutes.
     """
     request = json.dumps({"strategy": strategy, "max_tokens": max_tokens, "fields": fields})
@@ -66,7 +66,7 @@ def measure_memory(strategy: str, *, max_tokens: int = 128, **fields: Any) -> Me
             f"measuring the memory of {strategy!r} took over {LIMIT_S:.0f} s: ask for fewer tokens"
         ) from error
     if done.returncode != 0:
-        raise SsdLabError(f"measuring the memory of {strategy!r} failed: {done.stderr.strip()[-500:]}")
+        raise SsdLabError(f"measuring the memory of {strategy!r} failed: {(done.stderr.strip() or '?').splitlines()[-1]}")
     return MemoryUse(**json.loads(done.stdout))
 
 

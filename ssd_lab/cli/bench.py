@@ -9,12 +9,14 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab.cli import options
+from ssd_lab.cli.fields import parse_strategy
 from ssd_lab.cli.output import console, print_json, want_json
 from ssd_lab.errors import ConfigError
 
 NAME = "bench"
 HELP = "Measure a strategy on real prompts (flags as the reference's bench.py); list, compare, report."
 MEASURE = "run"
+MEASURED_MEMORY = ("autoregressive", "sync_chain", "async_tree")
 
 
 class MeasureByDefault(TyperGroup):
@@ -141,6 +143,41 @@ def cost(arguments: Annotated[list[str] | None, typer.Argument(metavar="FLAGS")]
     from ssd_lab.cli.bench_run import measure_cost
 
     measure_cost(given)
+
+
+@app.command("memory", help="Peak memory of strategies on the bundled models, beside Python, torch and the weights.")
+def memory(
+    strategies: options.Strategies = None,
+    max_tokens: options.MaxTokens = 128,
+    json_: options.Json = False,
+) -> None:
+    """Each strategy runs the canned prompts in a process of its own."""
+    want_json(json_)
+    from ssd_lab.bench.memory import measure_memory
+
+    used = []
+    for text in strategies or MEASURED_MEMORY:
+        entry = parse_strategy(text)
+        fields = {"strategy": entry} if isinstance(entry, str) else entry
+        used.append(measure_memory(max_tokens=max_tokens, **fields))
+    if json_:
+        print_json([each.as_dict() for each in used])
+        return
+    from rich.table import Table
+
+    table = Table(title="Peak memory, MB; beside: over Python, torch and the weights, KV blocks included")
+    for column in ("strategy", "Python and torch", "target's process", "draft's process", "beside"):
+        table.add_column(column, justify="left" if column == "strategy" else "right")
+    for each in used:
+        draft = "-" if each.draft_peak_bytes is None else f"{each.draft_peak_bytes / 1e6:.0f}"
+        table.add_row(
+            each.strategy,
+            f"{each.base_bytes / 1e6:.0f}",
+            f"{each.target_peak_bytes / 1e6:.0f}",
+            draft,
+            f"{each.beside_bytes / 1e6:.0f}",
+        )
+    console().print(table)
 
 
 def _open(table: Path | None) -> Any:
