@@ -66,7 +66,8 @@ def measure_memory(strategy: str, *, max_tokens: int = 128, **fields: Any) -> Me
             f"measuring the memory of {strategy!r} took over {LIMIT_S:.0f} s: ask for fewer tokens"
         ) from error
     if done.returncode != 0:
-        raise SsdLabError(f"measuring the memory of {strategy!r} failed: {(done.stderr.strip() or '?').splitlines()[-1]}")
+        last_line = (done.stderr.strip() or "it said nothing").splitlines()[-1]
+        raise SsdLabError(f"measuring the memory of {strategy!r} failed: {last_line}")
     return MemoryUse(**json.loads(done.stdout))
 
 
