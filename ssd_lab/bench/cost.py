@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -15,39 +17,44 @@ from ssd_lab.models.loader import load_model
 
 
 @dataclass(frozen=True)
-class WatchingCost:
-    """Seconds of each run without and with a trace and a bar; both did the same work.
+class Seconds:
+    """What one run took. cpu: processor time of this process, which others on the machine move less than the clock."""
 
-    ratio: time with over time without, the median over the pairs (1.02: 2 % more).
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True)
+class WatchingCost:
+    """Each run without (plain) and with (watched) a trace and a bar, pair by pair; all did the same work.
+
+    ratio: time with over time without, the median over the pairs (1.02: 2 % more); cpu_ratio: of processor time.
     """
 
-    plain_s: tuple[float, ...]
-    watched_s: tuple[float, ...]
+    plain: tuple[Seconds, ...]
+    watched: tuple[Seconds, ...]
     num_tokens: int
 
     @property
     def ratio(self) -> Estimate:
         """Time with over time without."""
-        return paired_ratio(self.watched_s, self.plain_s)
+        return paired_ratio([each.wall for each in self.watched], [each.wall for each in self.plain])
 
     @property
-    def plain_tokens_per_second(self) -> Estimate:
-        """Speed without trace and bar, prefill included."""
-        return student_interval([self.num_tokens / seconds for seconds in self.plain_s])
+    def cpu_ratio(self) -> Estimate:
+        """Processor time with over processor time without; a draft in a process of its own is not in it."""
+        return paired_ratio([each.cpu for each in self.watched], [each.cpu for each in self.plain])
 
     @property
-    def watched_tokens_per_second(self) -> Estimate:
-        """Speed with both."""
-        return student_interval([self.num_tokens / seconds for seconds in self.watched_s])
+    def speeds(self) -> tuple[Estimate, Estimate]:
+        """Tokens per second, prefill included, without and with."""
+        plain, watched = ([self.num_tokens / each.wall for each in way] for way in (self.plain, self.watched))
+        return student_interval(plain), student_interval(watched)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        return {
-            "ratio": self.ratio.as_dict(),
-            "plain_s": list(self.plain_s),
-            "watched_s": list(self.watched_s),
-            "num_tokens": self.num_tokens,
-        }
+        ratios = {"ratio": self.ratio.as_dict(), "cpu_ratio": self.cpu_ratio.as_dict()}
+        return {**ratios, **dataclasses.asdict(self)}
 
 
 def watching_cost(config: BenchConfig, pairs: int) -> WatchingCost:
@@ -56,7 +63,7 @@ def watching_cost(config: BenchConfig, pairs: int) -> WatchingCost:
     The bar is drawn on stderr as it is in a run. Raises what a run raises.
     """
     name = config.dataset_names[0]
-    times: dict[bool, list[float]] = {False: [], True: []}
+    times: dict[bool, list[Seconds]] = {False: [], True: []}
     with ExitStack() as stack:
         sessions = {
             record: stack.enter_context(Session(config.model_copy(update={"record": record}), load_model))
@@ -68,8 +75,9 @@ def watching_cost(config: BenchConfig, pairs: int) -> WatchingCost:
             session.warm_up()
         for pair in range(pairs):
             for watched in (True, False) if pair % 2 else (False, True):
+                start = Seconds(time.perf_counter(), time.process_time())
                 measured = _repeat(sessions[watched], name, live if watched else None, expected)
-                times[watched].append(measured.wall_s)
+                times[watched].append(Seconds(time.perf_counter() - start.wall, time.process_time() - start.cpu))
     return WatchingCost(tuple(times[False]), tuple(times[True]), measured.num_output_tokens)
 
 

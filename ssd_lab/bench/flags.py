@@ -59,6 +59,7 @@ class Flags(BaseModel):
     strategy: str | None = _strategy(
         None, "--strategy", "-s", help='by name, with fields: "async_tree f=2", instead of --spec, --async, --eagle'
     )
+    import_: list[str] | None = _strategy(None, "--import", help="modules that register strategies of yours")
 
     gpus: int = _engine(1, "--gpus", "--num-gpus", ge=1, help="GPUs in all; with --async the last one drafts")
     eager: bool = _engine(False, "--eager", help="without CUDA graphs")
@@ -177,7 +178,7 @@ def _parser() -> _Parser:
             continue
         shown = "" if info.default is None else f" ({info.default})"
         many = "list" in str(info.annotation)
-        options: dict[str, Any] = {"nargs": "+"} if many else {}
+        options: dict[str, Any] = {"nargs": "+", "action": "extend"} if many else {}
         group.add_argument(
             *extra["names"], dest=field, metavar=_metavar(info.annotation), help=about + shown, **options
         )

@@ -61,7 +61,7 @@ def measure_cost(arguments: Sequence[str]) -> None:
     if plan.flags.json_:
         print_json(found.as_dict())
     else:
-        console().print(cost_table(found.ratio, found.plain_tokens_per_second, found.watched_tokens_per_second))
+        console().print(cost_table(found))
 
 
 def _measured(plan: Plan, watch: _Watch) -> Iterator[tuple[PlannedRun, BenchResult]]:

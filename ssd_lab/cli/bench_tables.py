@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssd_lab.bench.comparison import RunComparison
+from ssd_lab.bench.cost import WatchingCost
 from ssd_lab.bench.figures import FIGURES
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.statistics import Estimate
@@ -63,13 +64,14 @@ def comparison_tables(comparison: RunComparison) -> RenderableType:
     return Group(*parts)
 
 
-def cost_table(ratio: Estimate, plain: Estimate, traced: Estimate) -> RenderableType:
+def cost_table(cost: WatchingCost) -> RenderableType:
     """What tracing and progress cost."""
-    table = _table("", "total tokens/s")
-    table.add_row("without", estimate_text("total_tokens_per_second", plain))
-    table.add_row("with", estimate_text("total_tokens_per_second", traced))
-    table.add_row("cost", cost_text(ratio))
-    return Group(Text(f"Tracing and progress bar, {plain.count} pairs of runs in turns", style="bold"), table)
+    table = _table("", "")
+    for name, speed in zip(("without", "with"), cost.speeds, strict=True):
+        table.add_row(f"total tokens/s {name}", estimate_text("total_tokens_per_second", speed))
+    table.add_row("cost in time", cost_text(cost.ratio))
+    table.add_row("cost in processor time", cost_text(cost.cpu_ratio))
+    return Group(Text(f"Tracing and progress bar, {len(cost.plain)} pairs of runs in turns", style="bold"), table)
 
 
 def cost_text(ratio: Estimate) -> str:

@@ -170,6 +170,7 @@ BESIDE: list[tuple[str, str, Any]] = [
     ("--workers", "--workers ray", "ray"),
     ("--table", "--table a.sqlite", Path("a.sqlite")),
     ("--json", "--json", True),
+    ("--import", "--import mine", ["mine"]),
 ]
 REFUSED_ALWAYS = {"--geometry"}
 
