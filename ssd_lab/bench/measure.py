@@ -175,4 +175,6 @@ class _Run:
             notes.append(f"each repeat was ended after {config.max_steps} engine steps")
         if self.session.num_gpus and not config.eager:
             notes.append("CUDA graphs are not built yet: the engine ran eagerly")
+        if self.session.num_gpus and self.session.llm.strategy.overlaps:
+            notes.append("target and draft shared one GPU")
         return notes

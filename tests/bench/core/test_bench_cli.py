@@ -209,6 +209,18 @@ def test_a_strategy_of_ones_own_is_measured_by_name(bench: Invoke, tiny_flags: l
     assert json.loads(result.stdout)["config"]["strategy"] == "echo_for_bench"
 
 
+def test_peers_and_answers_stand_beside_the_speed(bench: Invoke, tiny_flags: list[str]):
+    beside = ["--peer", "transformers_prompt_lookup", "--quality", "--name", "r", "--input_len", "300"]
+    result = bench(*tiny_flags, *beside)  # whole prompts: a cut one cannot be scored
+    assert result.exit_code == 0, result.output
+    assert "transformers_prompt_lookup" in result.stdout and "answers right" in result.stdout
+    found = RunTable("results/bench.sqlite").get("r")
+    assert found.peers["gsm8k"]["transformers_prompt_lookup"]["num_prompts"] == 2
+    assert found.quality["gsm8k"]["num_scored"] == 2
+    text = markdown("t", report_sections([("r", found)]))
+    assert "| r | gsm8k | transformers_prompt_lookup |" in text and "| r | gsm8k | exact_match | " in text
+
+
 def test_help_lists_flags_and_verbs(bench: Invoke):
     shown = bench("--help").stdout
     assert "--block_sz" in shown and "compare A B" in shown
