@@ -29,6 +29,7 @@ def local_ray() -> Iterator[Any]:
         ray.shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_cells_on_ray_give_the_table_of_cells_run_here(tmp_path: Path, cheap: Cheap, local_ray: Any):
     cells = [*expand(cheap(), {"k": [1, 2]}), cheap(output_len=60)]
