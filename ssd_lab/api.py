@@ -95,6 +95,11 @@ class LLM:
         """KV blocks that no request holds."""
         return self._engine.num_free_blocks
 
+    @property
+    def kv_bytes(self) -> int:
+        """Memory of the target's KV blocks."""
+        return self._engine.kv_bytes
+
     def generate(
         self, prompts: Prompt | Sequence[Prompt], params: SamplingParams | Sequence[SamplingParams] | None = None
     ) -> list[Output]:

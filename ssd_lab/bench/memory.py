@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssd_lab.errors import SsdLabError
@@ -21,7 +21,8 @@ LIMIT_S = 600.0
 class MemoryUse:
     """Peaks of one run's processes. The draft's process is None where the draft lives in the target's.
 
-    base_bytes: Python and torch after a first product. KV blocks count in the peaks as far as they were touched.
+    base_bytes: Python and torch after a first product. kv_bytes: the target's KV blocks; those of a
+    draft in a process of its own are not told apart. A draft's weights are in the target's process too, where it is loaded and checked.
     """
 
     strategy: str
@@ -30,13 +31,13 @@ class MemoryUse:
     draft_peak_bytes: int | None
     target_weights_bytes: int
     draft_weights_bytes: int
+    kv_bytes: int
 
     @property
     def beside_bytes(self) -> int:
-        """The larger of the two processes' peaks over Python, torch and the weights in it; KV blocks not taken off."""
-        in_one = self.draft_peak_bytes is None
-        weights = self.target_weights_bytes + (self.draft_weights_bytes if in_one else 0)
-        beside = [self.target_peak_bytes - self.base_bytes - weights]
+        """The larger of the two processes' peaks over Python, torch, the weights in it and the target's KV blocks."""
+        weights = self.target_weights_bytes + self.draft_weights_bytes
+        beside = [self.target_peak_bytes - self.base_bytes - weights - self.kv_bytes]
         if self.draft_peak_bytes is not None:
             beside.append(self.draft_peak_bytes - self.base_bytes - self.draft_weights_bytes)
         return max(beside)
@@ -50,7 +51,7 @@ def measure_memory(strategy: str, *, max_tokens: int = 128, **fields: Any) -> Me
     """Run the canned prompts in a process of their own and read its peaks.
 
     fields: the strategy's knobs and the fields of EngineConfig. Raises SsdLabError with the child's last line if it
-    fails or takes over ten minutes.
+    fails (Linux alone says what is asked) or takes over ten minutes.
     """
     request = json.dumps({"strategy": strategy, "max_tokens": max_tokens, "fields": fields})
     try:
@@ -71,9 +72,19 @@ def measure_memory(strategy: str, *, max_tokens: int = 128, **fields: Any) -> Me
     return MemoryUse(**json.loads(done.stdout))
 
 
-def _peak_bytes(who: int) -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(who).ru_maxrss * unit
+def _peak_bytes(process: str = "self") -> int:
+    """Peak of a process since it was started (what getrusage tells goes back to the process it was forked from)."""
+    status = Path(f"/proc/{process}/status")
+    try:
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError) as error:
+        raise SsdLabError(f"peaks of memory are read from {status}, which Linux alone has ({error})") from error
+
+
+def _children() -> list[str]:
+    """Process ids of this process's children."""
+    return [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
 
 
 def _weights_bytes(model: LoadedModel) -> int:
@@ -85,7 +96,7 @@ def _measure_here(strategy: str, max_tokens: int, fields: dict[str, Any]) -> Mem
     import torch
 
     torch.nn.functional.linear(torch.ones(8, 64, dtype=torch.bfloat16), torch.ones(64, 64, dtype=torch.bfloat16))
-    base = _peak_bytes(resource.RUSAGE_SELF)
+    base = _peak_bytes()
 
     from ssd_lab import demo
     from ssd_lab.api import LLM
@@ -93,15 +104,16 @@ def _measure_here(strategy: str, max_tokens: int, fields: dict[str, Any]) -> Mem
 
     with LLM(strategy=strategy, progress=False, **fields) as llm:
         llm.generate(demo.canned_prompts(), SamplingParams(max_tokens=max_tokens, ignore_eos=True))
-        target, draft = llm.target, llm.draft
-    children = _peak_bytes(resource.RUSAGE_CHILDREN)
+        target, draft, kv = llm.target, llm.draft, llm.kv_bytes
+        children = [_peak_bytes(child) for child in _children()]
     return MemoryUse(
         strategy=strategy,
         base_bytes=base,
-        target_peak_bytes=_peak_bytes(resource.RUSAGE_SELF),
-        draft_peak_bytes=children or None,
+        target_peak_bytes=_peak_bytes(),
+        draft_peak_bytes=max(children, default=None),
         target_weights_bytes=_weights_bytes(target),
         draft_weights_bytes=0 if draft is None else _weights_bytes(draft),
+        kv_bytes=kv,
     )
 
 

@@ -145,7 +145,7 @@ def cost(arguments: Annotated[list[str] | None, typer.Argument(metavar="FLAGS")]
     measure_cost(given)
 
 
-@app.command("memory", help="Peak memory of strategies on the bundled models, beside Python, torch and the weights.")
+@app.command("memory", help="Peak memory of strategies, beside Python, torch, weights and KV blocks.")
 def memory(
     strategies: options.Strategies = None,
     max_tokens: options.MaxTokens = 128,
@@ -165,7 +165,7 @@ def memory(
         return
     from rich.table import Table
 
-    table = Table(title="Peak memory, MB; beside: over Python, torch and the weights, KV blocks included")
+    table = Table(title="Peak memory, MB; beside: over Python, torch, the weights and the target's KV blocks")
     for column in ("strategy", "Python and torch", "target's process", "draft's process", "beside"):
         table.add_column(column, justify="left" if column == "strategy" else "right")
     for each in used:

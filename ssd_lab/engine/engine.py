@@ -95,6 +95,11 @@ class Engine:
         return self._blocks.num_available
 
     @property
+    def kv_bytes(self) -> int:
+        """Memory of the target's KV blocks."""
+        return self._runner.cache.bytes
+
+    @property
     def proposer(self) -> Proposer:
         """The proposer in use (NoProposer once a draft worker was lost)."""
         return self._proposer
