@@ -21,8 +21,8 @@ LIMIT_S = 600.0
 class MemoryUse:
     """Peaks of one run's processes. The draft's process is None where the draft lives in the target's.
 
-    base_bytes: Python and torch after a first product. kv_bytes: the target's KV blocks; those of a
-    draft in a process of its own are not told apart. A draft's weights are in the target's process too, where it is loaded and checked.
+    base_bytes: Python and torch after a first product. kv_bytes: the target's KV blocks; those of a draft in a process
+    of its own are not told apart. A draft's weights are in the target's process too, where it is loaded and checked.
     """
 
     strategy: str
