@@ -21,8 +21,9 @@ LIMIT_S = 600.0
 class MemoryUse:
     """Peaks of one run's processes. The draft's process is None where the draft lives in the target's.
 
-    base_bytes: Python and torch after a first product. kv_bytes: the target's KV blocks; those of a draft in a process
-    of its own are not told apart. A draft's weights are in the target's process too, where it is loaded and checked.
+    base_bytes: Python and torch after a first product. kv_bytes: the KV blocks in the target's process, with those of
+    the draft if it works there; in a process of its own they are not told apart. A draft's weights are in the target's
+    process in any case: it is loaded and checked there.
     """
 
     strategy: str
@@ -35,7 +36,7 @@ class MemoryUse:
 
     @property
     def beside_bytes(self) -> int:
-        """The larger of the two processes' peaks over Python, torch, the weights in it and the target's KV blocks."""
+        """The larger of the two processes' peaks over Python, torch, and the weights and KV blocks in it."""
         weights = self.target_weights_bytes + self.draft_weights_bytes
         beside = [self.target_peak_bytes - self.base_bytes - weights - self.kv_bytes]
         if self.draft_peak_bytes is not None:
@@ -101,11 +102,15 @@ def _measure_here(strategy: str, max_tokens: int, fields: dict[str, Any]) -> Mem
     from ssd_lab import demo
     from ssd_lab.api import LLM
     from ssd_lab.config import SamplingParams
+    from ssd_lab.models.kv_cache import PagedKVCache
 
     with LLM(strategy=strategy, progress=False, **fields) as llm:
         llm.generate(demo.canned_prompts(), SamplingParams(max_tokens=max_tokens, ignore_eos=True))
         target, draft, kv = llm.target, llm.draft, llm.kv_bytes
         children = [_peak_bytes(child) for child in _children()]
+    if draft is not None and not children:  # it holds as many tokens as the target
+        per_token = [PagedKVCache.bytes_per_block(each.config, 1, each.dtype) for each in (target, draft)]
+        kv += kv // per_token[0] * per_token[1]
     return MemoryUse(
         strategy=strategy,
         base_bytes=base,

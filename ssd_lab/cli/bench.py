@@ -165,7 +165,7 @@ def memory(
         return
     from rich.table import Table
 
-    table = Table(title="Peak memory, MB; beside: over Python, torch, the weights and the target's KV blocks")
+    table = Table(title="Peak memory, MB; beside: over Python, torch, the weights and KV blocks")
     for column in ("strategy", "Python and torch", "target's process", "draft's process", "beside"):
         table.add_column(column, justify="left" if column == "strategy" else "right")
     for each in used:

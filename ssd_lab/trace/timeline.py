@@ -9,7 +9,7 @@ from ssd_lab.trace.records import Activity, RoundRecord, Trace
 
 SVG = "http://www.w3.org/2000/svg"
 WIDTH, LEFT, LANE, GAP, TOP = 960, 120, 26, 34, 30
-# colour-blind safe (Okabe-Ito), each with a pattern of its own in the label: T, D, J, W
+# colour-blind safe (Okabe-Ito)
 COLOURS = {
     "verify": "#0072B2",
     "tree": "#009E73",
@@ -29,9 +29,9 @@ NAMES = {
 def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float | None = None) -> str:
     """Rounds from number `first` on, of each run, as one SVG; the same length of time for all.
 
-    span_s: how much time to show; None shows what twelve rounds of the slowest run take, at most.
+    span_s: how much time to show; None shows what five rounds of the slowest run take.
     """
-    shown = {name: trace.rounds[min(first, max(0, len(trace.rounds) - 1)) :] for name, trace in traces.items()}
+    shown = {name: trace.rounds[min(first, max(0, len(trace.rounds) - 5)) :] for name, trace in traces.items()}
     shown = {name: rounds for name, rounds in shown.items() if rounds}
     if not shown:
         return f'<svg xmlns="{SVG}" viewBox="0 0 {WIDTH} 40"><text x="8" y="24">no rounds</text></svg>'
@@ -53,7 +53,7 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
         y += len(lanes) * LANE + GAP
     parts.append(_axis(y - GAP + 6, span, scale))
     y += 18
-    x = LEFT
+    x = 8
     for kind in (kind for kind in NAMES if kind in used):
         parts.append(f'<rect x="{x}" y="{y}" width="14" height="12" fill="{COLOURS[kind]}"/>')
         parts.append(f'<text x="{x + 19}" y="{y + 11}">{NAMES[kind]}</text>')
