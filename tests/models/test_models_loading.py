@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
 
+from ssd_lab.api import LLM
 from ssd_lab.errors import DraftMismatchError, ModelLoadError
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.loader import from_tensors, load_model, resolve_dtype
+from ssd_lab.models.tokenizer import Tokenizer
 from ssd_lab.settings import settings
 
 
@@ -154,3 +159,23 @@ def test_a_hub_snapshot_in_the_cache_is_found_without_network(
         assert load_model("someone/tiny").config.vocab_size == 259
     finally:
         settings.cache_clear()
+
+
+@pytest.mark.parametrize(("chat", "begins"), [(False, True), (True, False)])
+def test_plain_text_begins_with_what_its_tokenizer_adds_and_chat_text_does_not(
+    tiny_pair, chat: bool, begins: bool
+) -> None:
+    model = load_model(tiny_pair.target)
+    assert model.tokenizer is not None
+    backend = tokenizers.Tokenizer.from_file(str(Path(tiny_pair.target) / "tokenizer.json"))
+    first = backend.id_to_token(65)
+    backend.post_processor = TemplateProcessing(single=f"{first} $A", special_tokens=[(first, 65)])
+    template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with LLM(
+        replace(model, tokenizer=Tokenizer(backend, chat_template=template)),
+        strategy="autoregressive",
+        chat=chat,
+        progress=False,
+    ) as llm:
+        plain = backend.encode("hello", add_special_tokens=False).ids
+        assert llm.encode("hello") == ([65, *plain] if begins else plain)
