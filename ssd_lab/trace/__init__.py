@@ -4,6 +4,7 @@ from ssd_lab.trace.metrics import LaneShare, Metrics, Spread, compute_metrics
 from ssd_lab.trace.records import (
     SCHEMA_VERSION,
     Activity,
+    Position,
     RequestRecord,
     RoundRecord,
     SequenceRound,
@@ -19,6 +20,7 @@ __all__ = [
     "Activity",
     "LaneShare",
     "Metrics",
+    "Position",
     "RequestRecord",
     "RoundRecord",
     "SequenceRound",

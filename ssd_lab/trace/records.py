@@ -15,12 +15,29 @@ class TreeRecord:
 
     Parent -1 is the last committed token. For `async_tree` the first k nodes are the chain under verification, then
     come the branches: a candidate recovery token (its probability under the draft) and its k draft tokens, branch after
-    branch.
+    branch. target_probs: of a tree that was verified, the target's probability of each node (None where it was not
+    computed, and for the whole of a tree that was only prepared).
     """
 
     tokens: list[int]
     parents: list[int]
     draft_probs: list[float]
+    target_probs: list[float | None] | None = None
+
+
+@dataclass(frozen=True)
+class Position:
+    """The likeliest tokens at one verified place: the union of the target's and of the draft's, in any order.
+
+    target_probs, draft_probs: their probabilities after temperature and filters, draft_probs being those the draft
+    token was drawn from (None where there was no draft token, as after the last). draft_raw_probs: the draft's before
+    Saguaro sampling, None if that was not used. What these tokens do not cover of a distribution is 1 - their sum.
+    """
+
+    tokens: list[int]
+    target_probs: list[float]
+    draft_probs: list[float] | None = None
+    draft_raw_probs: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +51,13 @@ class SequenceRound:
     (`draft`, `hit`, `jit`, `fast`, `custom`, `none`). cache_hit: was the outcome of the previous round in the
     speculation cache (None where there is no cache or no previous round). tree: what was drafted while this round was
     verified, or the tree that was verified.
+
+    Recorded where the strategy and the run's settings give them, else None:
+    coins: the uniform number with which each draft token was tested, accepted if it is below target / draft
+    probability; recovery_coin: the one that drew the recovery token (both None at temperature 0). fan_out: the schedule
+    of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's candidates after
+    the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if and only if it is
+    below fan_out[num_accepted]. alternatives: the likeliest tokens at each verified place, one more than draft tokens.
     """
 
     request_id: int
@@ -48,6 +72,11 @@ class SequenceRound:
     origin: str
     cache_hit: bool | None = None
     tree: TreeRecord | None = None
+    coins: list[float] | None = None
+    recovery_coin: float | None = None
+    recovery_rank: int | None = None
+    fan_out: list[int] | None = None
+    alternatives: list[Position] | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from ssd_lab.errors import TraceFormatError
 from ssd_lab.trace.records import (
     SCHEMA_VERSION,
     Activity,
+    Position,
     RequestRecord,
     RoundRecord,
     SequenceRound,
@@ -26,7 +27,7 @@ from ssd_lab.trace.records import (
     TreeRecord,
 )
 
-_RECORD_TYPES = (Activity, RequestRecord, RoundRecord, SequenceRound, TreeRecord)
+_RECORD_TYPES = (Activity, Position, RequestRecord, RoundRecord, SequenceRound, TreeRecord)
 _FIELDS: dict[type, frozenset[str]] = {cls: frozenset(f.name for f in dataclasses.fields(cls)) for cls in _RECORD_TYPES}
 _Record = TypeVar("_Record")
 
@@ -118,6 +119,8 @@ def _read_line(trace: Trace, data: dict[str, Any]) -> dict[str, int] | None:
 def _sequence(data: dict[str, Any]) -> SequenceRound:
     if data.get("tree") is not None:
         data["tree"] = _build(TreeRecord, data["tree"])
+    if data.get("alternatives") is not None:
+        data["alternatives"] = [_build(Position, place) for place in data["alternatives"]]
     return _build(SequenceRound, data)
 
 

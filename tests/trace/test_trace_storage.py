@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trace_samples import async_trace, request
+from trace_samples import async_trace, request, round_record, sequence_round
 
 from ssd_lab.errors import TraceFormatError
 from ssd_lab.trace import (
     Activity,
+    Position,
     RequestRecord,
     RoundRecord,
     SequenceRound,
@@ -33,7 +35,8 @@ plain = st.recursive(
 )
 dictionaries = st.dictionaries(text, plain, max_size=3)
 activities = st.builds(Activity, text, text, numbers, numbers)
-trees = st.builds(TreeRecord, ids, ids, probs)
+trees = st.builds(TreeRecord, ids, ids, probs, st.none() | st.lists(st.none() | st.floats(0, 1), max_size=4))
+positions = st.builds(Position, ids, probs, st.none() | probs, st.none() | probs)
 sequences = st.builds(
     SequenceRound,
     request_id=st.integers(0),
@@ -48,6 +51,11 @@ sequences = st.builds(
     origin=text,
     cache_hit=st.none() | st.booleans(),
     tree=st.none() | trees,
+    coins=st.none() | probs,
+    recovery_coin=st.none() | st.floats(0, 1),
+    recovery_rank=st.none() | st.integers(0),
+    fan_out=st.none() | st.lists(st.integers(0, 9), max_size=4),
+    alternatives=st.none() | st.lists(positions, max_size=2),
 )
 rounds = st.builds(
     RoundRecord, st.integers(0), numbers, numbers, st.lists(sequences, max_size=2), st.lists(activities, max_size=2)
@@ -162,6 +170,38 @@ def test_fields_of_a_later_ssd_lab_are_left_out(tmp_path: Path):
     async_trace().save(path)
     path.write_text(path.read_text().replace('"num_accepted":', '"added_later":1,"num_accepted":'))
     assert load_trace(path) == async_trace()
+
+
+def test_a_trace_from_before_the_details_were_recorded_is_read(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    trace = async_trace()
+    tree = TreeRecord(tokens=[10, 11], parents=[-1, 0], draft_probs=[0.5, 0.25])
+    trace.rounds.append(round_record(3, 5.5, 6.0, sequence_round(1, tree=tree)))
+    trace.save(path)
+    later = ("coins", "recovery_coin", "recovery_rank", "fan_out", "alternatives")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for sequence in (sequence for line in lines for sequence in line.get("sequences", [])):
+        for name in later:
+            del sequence[name]
+        if sequence["tree"] is not None:
+            del sequence["tree"]["target_probs"]
+    path.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    assert load_trace(path) == trace
+
+
+def test_details_of_a_position_come_back_as_records(tmp_path: Path):
+    place = Position(tokens=[10, 99], target_probs=[0.25, 0.5], draft_probs=[0.5, 0.1], draft_raw_probs=[0.7, 0.1])
+    detailed = dataclasses.replace(
+        sequence_round(0),
+        coins=[0.6, 0.1, 0.9],
+        recovery_coin=0.5,
+        recovery_rank=4,
+        fan_out=[4, 2, 1, 1],
+        alternatives=[place] * 4,
+    )
+    Trace({}, rounds=[round_record(0, 0.0, 1.0, detailed)]).save(tmp_path / "a.jsonl")
+    [loaded] = load_trace(tmp_path / "a.jsonl").rounds[0].sequences
+    assert loaded == detailed and isinstance(loaded.alternatives[0], Position)
 
 
 def test_importing_traces_imports_no_torch():
