@@ -12,6 +12,7 @@ import ssd_lab
 from ssd_lab.config import EngineConfig
 from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.engine.engine import Engine, EngineLimits
+from ssd_lab.engine.graphs import make_executor
 from ssd_lab.engine.resources import Resources
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.errors import ConfigError
@@ -62,9 +63,11 @@ def build_engine(
     if target_threads is not None and device.type == "cpu":
         torch.set_num_threads(target_threads)
     cache = PagedKVCache(target.config, num_blocks, config.block_size, target.dtype, device)
-    resources = Resources(config, device, target.config.vocab_size, num_blocks, draft, draft_threads)
+    longest_table = blocks.blocks_for(max_model_len + strategy.lookahead)
+    resources = Resources(config, device, target.config.vocab_size, num_blocks, draft, draft_threads, longest_table)
+    executor = make_executor(device, eager=config.eager)
     return Engine(
-        StepRunner(target.decoder, cache, device),
+        StepRunner(target.decoder, cache, device, executor),
         strategy.build(resources),
         blocks,
         config,
@@ -80,12 +83,14 @@ def _fitting_blocks(target: LoadedModel, strategy: StrategyConfig, config: Engin
     per_sequence = -(-(max_model_len + strategy.lookahead) // config.block_size)
     wanted = config.max_batch * per_sequence + 1
     block_bytes = PagedKVCache.bytes_per_block(target.config, config.block_size, target.dtype)
-    free_bytes = _free_memory_bytes()
+    free_bytes = _free_memory_bytes(resolve_device(config.device))
     fitting = wanted if free_bytes is None else int(free_bytes * CACHE_SHARE / block_bytes)
     return max(2, min(wanted, fitting))
 
 
-def _free_memory_bytes() -> int | None:
+def _free_memory_bytes(device: torch.device) -> int | None:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):

@@ -68,10 +68,11 @@ class EngineConfig(BaseModel):
         True, description="choose row padding so that greedy text does not depend on batch or strategy, bit for bit"
     )
     record: bool = Field(True, description="keep a trace of every round")
+    eager: bool = Field(False, description="run without CUDA graphs where there could be some: slower, for debugging")
     threads: int | None = Field(
         None, ge=1, description="CPU threads of the target; None lets the strategy and the machine decide"
     )
-    draft_link: Literal["auto", "inline", "thread", "process"] = Field(
+    draft_link: Literal["auto", "inline", "thread", "process", "stream"] = Field(
         "auto", description="where an asynchronous draft runs"
     )
     timeout_s: float = Field(

@@ -50,19 +50,14 @@ def async_tree_parents(k: int, fan_out: Sequence[int]) -> list[int]:
     return parents
 
 
-def recovery_candidates(
-    logits: torch.Tensor, draft_tokens: torch.Tensor, prefixes: torch.Tensor, ranks: torch.Tensor, widest: int
-) -> torch.Tensor:
-    """Recovery tokens `[batch, branches]` worth preparing: the draft's likeliest tokens after each prefix.
+def recovery_candidates(logits: torch.Tensor, draft_tokens: torch.Tensor, count: int) -> torch.Tensor:
+    """The `count` recovery tokens `[batch, k + 1, count]` worth preparing after each prefix, the draft's likeliest first.
 
     The token already drafted there is no candidate, since it would have been accepted (arXiv 2603.03251).
 
-    Args: logits `[batch, k + 1, vocab]`, the draft's after each prefix; draft_tokens `[batch, k]`; prefixes, ranks
-    `[batch, branches]`, each branch's accepted length and rank; widest: the largest fan-out.
+    Args: logits `[batch, k + 1, vocab]`, the draft's after each prefix; draft_tokens `[batch, k]`.
     """
     k = draft_tokens.shape[1]
     open_logits = logits.clone()
     open_logits[:, :k].scatter_(-1, draft_tokens.unsqueeze(-1), float("-inf"))
-    best = open_logits.topk(widest, dim=-1).indices  # [batch, k + 1, widest]
-    rows = torch.arange(logits.shape[0], device=logits.device)[:, None]
-    return best[rows, prefixes, ranks]
+    return open_logits.topk(count, dim=-1).indices

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
 
-from ssd_lab.decoding.sampling import SamplingBatch
-from ssd_lab.decoding.tree import async_tree_parents, branch_prefixes, branch_ranks
+from ssd_lab.decoding.tree import branch_prefixes, branch_ranks
 from ssd_lab.engine.messages import Message, PrefillMessage, RoundMessage, RoundReply
-from ssd_lab.engine.phases.draft_chain import draft_chain
-from ssd_lab.engine.phases.draft_tree import DraftTree, draft_tree
-from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.phases.draft_chain import Drafted, draft_chain
+from ssd_lab.engine.phases.draft_tree import draft_tree
+from ssd_lab.engine.placement import Placement
+from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.runner import StepRunner
-from ssd_lab.engine.speculation_cache import SpeculationCache
+from ssd_lab.engine.speculation_cache import Entry, SpeculationCache
+from ssd_lab.engine.stopwatch import CudaStopwatch, Span, Stopwatch
 from ssd_lab.errors import NonFiniteLogitsError
-from ssd_lab.trace.records import Activity, TreeRecord
 
 
 @dataclass(frozen=True)
@@ -40,43 +40,33 @@ class DraftPlan:
         """Cache positions that one sequence's branches need."""
         return 0 if self.fan_out_hit is None else sum(self.fan_out_hit) * self.k
 
+    def schedule(self, hit: bool | None) -> tuple[int, ...]:
+        """The fan-out of a round that began with a hit, or with a fallback."""
+        return (self.fan_out_hit if hit else self.fan_out_miss) or ()
+
 
 class DraftWorker:
     """Holds the draft's runner and the speculation cache; `handle` answers a message, `background` works ahead."""
 
-    def __init__(self, runner: StepRunner, plan: DraftPlan, *, first_scratch_block: int) -> None:
-        self._runner = runner
-        self._plan = plan
+    def __init__(self, runner: StepRunner, plan: DraftPlan, placement: Placement) -> None:
+        self._runner, self._plan, self._placement = runner, plan, placement
         self._cache = SpeculationCache()
-        self._scratch_blocks = -(-plan.scratch_positions // runner.block_size)
-        self._first_scratch_block = first_scratch_block
-        self._pending: tuple[RoundMessage, RowBatch, RoundReply] | None = None
-        self._trees: dict[int, TreeRecord] = {}
-        self._activities: list[Activity] = []
-        if plan.fan_out_hit is not None and plan.fan_out_miss is not None:
-            self._layouts = {
-                True: (branch_prefixes(plan.fan_out_hit), branch_ranks(plan.fan_out_hit)),
-                False: (branch_prefixes(plan.fan_out_miss), branch_ranks(plan.fan_out_miss)),
-            }
+        self._pending: tuple[RoundMessage, RoundReply] | None = None
+        self._tree: RecordedTree | None = None
+        self._activities: list[Span] = []
+        self._watch = CudaStopwatch(runner.device) if runner.device.type == "cuda" else Stopwatch()
 
     @torch.inference_mode()
     def handle(self, message: Message) -> RoundReply | None:
         """Do what the message asks; a round is answered with draft tokens for every row."""
-        start_s = time.perf_counter()
+        start = self._watch.start()
         if isinstance(message, PrefillMessage):
             self._runner.prefill(message.token_ids, message.start, message.block_table)
-            self._note("prefill", start_s)
+            self._note("prefill", start)
             return None
-        rows = RowBatch(
-            message.lengths,
-            message.previous_tokens,
-            message.last_tokens,
-            message.block_tables,
-            SamplingBatch.from_rows(message.sampling, self._runner.device),
-        )
-        reply = self._answer(message, rows, start_s)
+        reply = self._answer(message)
         if self._plan.fan_out_hit is not None:
-            self._pending = (message, rows, reply)
+            self._pending = (message, reply)
         return reply
 
     @torch.inference_mode()
@@ -84,123 +74,127 @@ class DraftWorker:
         """Prepare for the next outcome of the round that was answered last."""
         if self._pending is None:
             return
-        start_s = time.perf_counter()
-        message, rows, reply = self._pending
+        start = self._watch.start()
+        message, reply = self._pending
         self._pending = None
-        layouts = [self._layouts[bool(hit)] for hit in reply.cache_hits]
-        device = self._runner.device
-        scratch = [
-            list(range(first, first + self._scratch_blocks))
-            for first in (self._first_scratch_block + row * self._scratch_blocks for row in range(len(rows)))
-        ]
+        rows = self._placement.place(message.rows)
+        hits = [*(bool(hit) for hit in reply.cache_hits), *[False] * (len(rows) - len(reply.cache_hits))]
+        tokens = reply.tokens.to(self._runner.device)
+        if len(rows) > len(tokens):
+            tokens = torch.cat([tokens, tokens[:1].expand(len(rows) - len(tokens), -1)])
+        layouts = torch.tensor([self._layouts[hit] for hit in hits], device=self._runner.device)
         tree = draft_tree(
-            self._runner,
-            rows,
-            reply.tokens.to(device),
-            torch.tensor([prefixes for prefixes, _ in layouts], device=device),
-            torch.tensor([ranks for _, ranks in layouts], device=device),
-            scratch,
+            *(self._runner, rows, tokens, layouts[:, 0], layouts[:, 1]),
+            widest=self._widest,
             record=self._plan.record,
         )
-        self._cache.store(message.request_ids, tree)
-        self._note("tree", start_s)
-        if self._plan.record:
-            self._trees = self._record_trees(message, reply, tree)
-
-    def _answer(self, message: RoundMessage, rows: RowBatch, start_s: float) -> RoundReply:
-        """Prepared tokens for the hits, the fallback for the missed rows only."""
-        answers = [self._prepared(message, row) for row in range(len(rows))]
-        missed = [row for row, answer in enumerate(answers) if answer is None]
-        if missed:
-            name = "draft" if self._plan.fan_out_hit is None else "jit"
-            missed_rows = rows if len(missed) == len(rows) else _select(message, missed, self._runner.device)
-            drafted = draft_chain(self._runner, missed_rows, self._plan.k, record=self._plan.record)
-            for index, row in enumerate(missed):
-                answers[row] = _Answer(name, *drafted.at(index))
-            self._note(name, start_s)
-        done = [answer for answer in answers if answer is not None]
-        tokens = torch.stack([answer.tokens for answer in done])
-        probs = None
-        if not rows.sampling.all_greedy:
-            vocab = self._runner.decoder.config.vocab_size
-            probs = torch.stack([_distribution(answer, vocab) for answer in done])
-        token_probs = [answer.token_probs.tolist() for answer in done if answer.token_probs is not None]
-        if any(prob != prob for row in token_probs for prob in row):
-            raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
-        cache_hits: list[bool | None] = [
-            None if self._plan.fan_out_hit is None or accepted is None else answer.origin == "hit"
-            for accepted, answer in zip(message.num_accepted, done, strict=True)
-        ]
-        trees, activities, self._trees, self._activities = self._trees, self._activities, {}, []
-        origins = [answer.origin for answer in done]
-        return RoundReply(
-            tokens, probs, origins, cache_hits, token_probs if self._plan.record else None, trees, activities
+        self._cache.store(message.request_ids, [self._layouts[hit][0] for hit in hits], tree)
+        self._note("tree", start)
+        if reply.token_probs is None or tree.recovery_probs is None or tree.drafted.token_probs is None:
+            return
+        self._tree = RecordedTree.of(
+            message.request_ids,
+            [self._plan.schedule(hit) for hit in hits[: len(message.request_ids)]],
+            *(reply.tokens, reply.token_probs),
+            (tree.recovery_tokens, tree.recovery_probs, tree.drafted.tokens, tree.drafted.token_probs),
+            tree.candidates,
         )
 
-    def _prepared(self, message: RoundMessage, row: int) -> _Answer | None:
-        """What the cache holds for this row's outcome: a hit, a stale guess if misses are answered fast, or nothing."""
+    @cached_property
+    def _layouts(self) -> dict[bool, tuple[list[int], list[int]]]:
+        """Accepted length and rank of each branch, after a hit and after a fallback."""
+        schedules = {hit: self._plan.schedule(hit) for hit in (True, False)}
+        return {hit: (branch_prefixes(schedule), branch_ranks(schedule)) for hit, schedule in schedules.items()}
+
+    @cached_property
+    def _widest(self) -> int:
+        return max(*self._plan.schedule(True), *self._plan.schedule(False))
+
+    def _answer(self, message: RoundMessage) -> RoundReply:
+        """Prepared tokens for the hits, the fallback for the missed rows only."""
+        entries = [self._prepared(message, row) for row in range(len(message.request_ids))]
+        missed = [row for row, (_, entry) in enumerate(entries) if entry is None]
+        origins = [origin for origin, _ in entries]
+        sampled = not message.rows.all_greedy
+        parts: list[Drafted] = []
+        if len(missed) < len(entries):
+            parts.append(self._taken([(origin, entry) for origin, entry in entries if entry is not None], sampled))
+        if missed:
+            start = self._watch.start()
+            rows = message.rows if len(missed) == len(entries) else message.rows.select(missed)
+            drafted = draft_chain(self._runner, self._placement.place(rows), self._plan.k, record=self._plan.record)
+            parts.append(_with_distribution(drafted.first(len(missed)), sampled, self._vocab_size))
+            self._note(origins[missed[0]], start)
+        done = parts[0]
+        if len(parts) == 2:
+            prepared = [row for row in range(len(entries)) if row not in missed]
+            order = torch.tensor([*prepared, *missed], device=self._runner.device).argsort()
+            done = Drafted.concatenated(parts).at(order)
+        self._check_numbers(done)
+        cache_hits: list[bool | None] = [
+            None if self._plan.fan_out_hit is None or accepted is None else origin == "hit"
+            for accepted, origin in zip(message.num_accepted, origins, strict=True)
+        ]
+        tree, activities, self._tree, self._activities = self._tree, self._activities, None, []
+        return RoundReply(done.tokens, done.probs, origins, cache_hits, done.token_probs, tree, activities)
+
+    def _prepared(self, message: RoundMessage, row: int) -> tuple[str, Entry | None]:
+        """The path that answers this row, and what the cache holds for it: for its outcome (a hit), or a stale guess if
+        misses are answered fast.
+        """
+        if self._plan.fan_out_hit is None:
+            return "draft", None
         request_id, num_accepted = message.request_ids[row], message.num_accepted[row]
         if num_accepted is None:
-            return None
+            return "jit", None
         entry = self._cache.find(request_id, num_accepted, message.last_tokens[row])
         if entry is not None:
-            return _Answer("hit", *entry.tree.drafted.at(entry.row, entry.branch))
-        if self._plan.fallback == "fast":
-            entry = self._cache.find_nearest(request_id, num_accepted)
-            if entry is not None:
-                tokens, _, _ = entry.tree.drafted.at(entry.row, entry.branch)
-                # drawn for another prefix: whatever they were drawn from, here they are certain guesses
-                return _Answer("fast", tokens, None, torch.ones(len(tokens)))
-        return None
+            return "hit", entry
+        nearest = self._cache.find_nearest(request_id, num_accepted) if self._plan.fallback == "fast" else None
+        return ("jit", None) if nearest is None else ("fast", nearest)
 
-    def _record_trees(self, message: RoundMessage, reply: RoundReply, tree: DraftTree) -> dict[int, TreeRecord]:
-        records = {}
-        chains, chain_probs = reply.tokens.tolist(), reply.token_probs or []
-        recovery, recovery_probs = tree.recovery_tokens.tolist(), tree.recovery_probs
-        drafted, drafted_probs = tree.drafted.tokens.tolist(), tree.drafted.token_probs
-        if recovery_probs is None or drafted_probs is None:
-            return {}
-        first_probs, later_probs = recovery_probs.tolist(), drafted_probs.tolist()
-        for row, request_id in enumerate(message.request_ids):
-            schedule = self._plan.fan_out_hit if reply.cache_hits[row] else self._plan.fan_out_miss
-            tokens, probs = list(chains[row]), list(chain_probs[row])
-            for branch, token in enumerate(recovery[row]):
-                tokens += [token, *drafted[row][branch]]
-                probs += [first_probs[row][branch], *later_probs[row][branch]]
-            records[request_id] = TreeRecord(tokens, async_tree_parents(self._plan.k, schedule or ()), probs)
-        return records
+    def _taken(self, entries: list[tuple[str, Entry]], sampled: bool) -> Drafted:
+        """Branches of the tree. Those taken for another outcome are certain guesses, whatever they were drawn from."""
+        tree = self._cache.tree
+        if tree is None:
+            raise RuntimeError("the speculation cache has entries and no tree")
+        places = torch.tensor([(entry.row, entry.branch) for _, entry in entries], device=self._runner.device)
+        taken = tree.drafted.at(places[:, 0], places[:, 1])
+        stale = [origin == "fast" for origin, _ in entries]
+        drafted = _with_distribution(taken, sampled, self._vocab_size)
+        if not any(stale):
+            return drafted
+        certain = torch.tensor(stale, device=self._runner.device)
+        probs = drafted.probs
+        if probs is not None:
+            probs = torch.where(certain[:, None, None], _ones_on(drafted.tokens, self._vocab_size), probs)
+        token_probs = drafted.token_probs
+        if token_probs is not None:
+            token_probs = torch.where(certain[:, None], 1.0, token_probs)
+        return Drafted(drafted.tokens, probs, token_probs)
 
-    def _note(self, name: str, start_s: float) -> None:
+    @property
+    def _vocab_size(self) -> int:
+        return self._runner.decoder.config.vocab_size
+
+    def _check_numbers(self, drafted: Drafted) -> None:
+        """On a CPU; elsewhere verification looks, since reading here would make the host wait."""
+        numbers = drafted.token_probs
+        if numbers is not None and numbers.device.type == "cpu" and not bool(torch.isfinite(numbers).all()):
+            raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
+
+    def _note(self, name: str, start: float | torch.cuda.Event) -> None:
         if self._plan.record:
-            self._activities.append(Activity("draft", name, start_s, time.perf_counter()))
+            self._activities.append(self._watch.span("draft", name, start))  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """One row's draft tokens `[k]`, the distributions `[k, vocab]` they were drawn from (None: certain), and their
-    probabilities.
-    """
-
-    origin: str
-    tokens: torch.Tensor
-    probs: torch.Tensor | None
-    token_probs: torch.Tensor | None
+def _ones_on(tokens: torch.Tensor, vocab: int) -> torch.Tensor:
+    """Certain guesses as distributions `[..., vocab]`."""
+    return torch.zeros(*tokens.shape, vocab, device=tokens.device).scatter_(-1, tokens.unsqueeze(-1), 1.0)
 
 
-def _distribution(answer: _Answer, vocab: int) -> torch.Tensor:
-    """`[k, vocab]`; a certain guess (greedy drafting too) is a one on its token."""
-    if answer.probs is not None:
-        return answer.probs
-    tokens = answer.tokens.unsqueeze(-1)
-    return torch.zeros(len(tokens), vocab, device=tokens.device).scatter_(-1, tokens, 1.0)
-
-
-def _select(message: RoundMessage, rows: list[int], device: torch.device) -> RowBatch:
-    """Some rows of a round."""
-    return RowBatch(
-        [message.lengths[row] for row in rows],
-        [message.previous_tokens[row] for row in rows],
-        [message.last_tokens[row] for row in rows],
-        [message.block_tables[row] for row in rows],
-        SamplingBatch.from_rows([message.sampling[row] for row in rows], device),
-    )
+def _with_distribution(drafted: Drafted, sampled: bool, vocab: int) -> Drafted:
+    """A greedy row's draft in a round that also has others needs its distribution spelled out."""
+    if not sampled or drafted.probs is not None:
+        return drafted
+    return Drafted(drafted.tokens, _ones_on(drafted.tokens, vocab), drafted.token_probs)

@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from ssd_lab.config import EngineConfig, SamplingParams
-from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.engine.logprobs import token_logprobs
-from ssd_lab.engine.phases.verify import Verified, verify
+from ssd_lab.engine.phases.verify import Verified, VerifyOptions, launch_verify
+from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import NoProposer, Proposer
-from ssd_lab.engine.recorder import Recorder
-from ssd_lab.engine.rows import RowBatch, causal_step, table_tensor
+from ssd_lab.engine.recorder import Recorder, RoundTimes
+from ssd_lab.engine.rounds import Flight
+from ssd_lab.engine.rows import RowBatch, causal_step_at
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.engine.scheduler import PrefillChunk, Scheduler
 from ssd_lab.engine.sequence import Sequence
@@ -69,7 +70,16 @@ class Engine:
         self._next_id = 0
         self._closed = False
         self._sequences: dict[int, Sequence] = {}
-        self._sampling: tuple[list[Any], SamplingBatch] | None = None
+        self._flight: Flight | None = None
+        self._placement = Placement(
+            runner.device,
+            max_rows=config.max_batch,
+            width=blocks.blocks_for(limits.max_model_len + limits.lookahead),
+            block_size=blocks.block_size,
+            bucket=runner.executor.bucket,
+        )
+        runner.executor.keep_in_place(self._placement.buffers())
+        self._options = VerifyOptions(record=config.record, feature_layers=proposer.feature_layers)
         self._scheduler = Scheduler(
             blocks,
             max_batch=config.max_batch,
@@ -87,7 +97,7 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Is any request unfinished?"""
-        return self._scheduler.has_work
+        return self._scheduler.has_work or self._flight is not None
 
     @property
     def num_free_blocks(self) -> int:
@@ -139,9 +149,8 @@ class Engine:
         """Logits `[tokens, vocab]` after each token, by a plain forward over blocks taken for the purpose."""
         blocks = self._blocks.allocate(self._blocks.blocks_for(len(token_ids)))
         try:
-            tables = table_tensor([blocks], self._runner.device)
             tokens = torch.tensor([token_ids], device=self._runner.device)
-            return self._runner.logits(causal_step(tokens, [0], tables, self._runner.block_size))[0]
+            return self._runner.logits(causal_step_at(tokens, [0], [blocks], self._runner.block_size))[0]
         finally:
             self._blocks.release(blocks)
 
@@ -154,22 +163,31 @@ class Engine:
 
     def cancel_all(self) -> list[Sequence]:
         """End every unfinished request."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            flight.verification.wait()
         return [sequence for request_id in list(self._sequences) if (sequence := self.cancel(request_id)) is not None]
 
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
-        """Compute prompt chunks and one round; returns the sequences whose text grew or that ended."""
-        start_s = self.recorder.now_s()
-        chunks = self._scheduler.schedule()
-        for sequence in self._scheduler.running:
-            if sequence.admitted_s is None:
-                sequence.admitted_s = start_s
-        for chunk in chunks:
-            self._prefill(chunk)
-        sequences = self._scheduler.ready()
-        if sequences:
-            self._round(sequences)
-        return sequences
+        """Compute prompt chunks and one round; returns the sequences whose text grew or that ended.
+
+        Where the device works by itself the next round is launched before this one's text is made, so that the host's
+        work costs no time of the device's.
+        """
+        if self._flight is None:
+            self._launch()
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return []
+        flight, verified = self._collect(flight)
+        verify_end_s = self.recorder.now_s()
+        appended = [self._commit(sequence, row, verified) for row, sequence in enumerate(flight.sequences)]
+        self._guard_proposer(lambda: self._proposer.observe(flight.sequences, flight.verification.features))
+        if self._may_run_ahead(flight, verified):
+            self._launch()
+        self._publish(flight, verified, appended, verify_end_s)
+        return flight.sequences
 
     def take_trace(self) -> Trace:
         """What was recorded since the last call; recording starts afresh."""
@@ -208,59 +226,63 @@ class Engine:
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         start_s = self.recorder.now_s()
-        sequence = chunk.sequence
-        try:
-            self._proposer.prefill(chunk)
-        except DraftWorkerError as error:
-            self._go_on_without_draft(error)
-        except SsdLabError:
-            raise
-        except Exception as error:
-            raise ProposerError(f"the strategy's proposer raised {type(error).__name__}: {error}") from error
-        self._runner.prefill(sequence.token_ids[chunk.start : chunk.stop], chunk.start, sequence.blocks)
+        sequence, layers = chunk.sequence, self._proposer.feature_layers
+        tokens = sequence.token_ids[chunk.start : chunk.stop]
+        if layers:  # the draft feeds on what the target computes
+            features = self._runner.prefill(tokens, chunk.start, sequence.blocks, feature_layers=layers)
+            self._guard_proposer(lambda: self._proposer.prefill(chunk, features))
+        else:  # the draft goes first, since elsewhere it works while the target does
+            self._guard_proposer(lambda: self._proposer.prefill(chunk))
+            self._runner.prefill(tokens, chunk.start, sequence.blocks)
         sequence.num_cached = chunk.stop
         self._scheduler.register_full_blocks(sequence, chunk.stop)
         self.recorder.prefill(start_s)
 
-    def _round(self, sequences: list[Sequence]) -> None:
+    def _launch(self) -> None:
+        """Make room, compute prompt chunks, and start a round of all sequences that are past their prompt."""
+        start_s = self.recorder.now_s()
+        chunks = self._scheduler.schedule()
+        for sequence in self._scheduler.running:
+            if sequence.admitted_s is None:
+                sequence.admitted_s = start_s
+        for chunk in chunks:
+            self._prefill(chunk)
+        sequences = self._scheduler.ready()
+        if not sequences:
+            return
         start_s = self.recorder.now_s()
         rows = RowBatch(
             lengths=[len(sequence.token_ids) for sequence in sequences],
             previous_tokens=[sequence.token_ids[-2:][0] for sequence in sequences],
             last_tokens=[sequence.token_ids[-1] for sequence in sequences],
             block_tables=[sequence.blocks for sequence in sequences],
-            sampling=self._sampling_batch(sequences),
+            sampling=[sequence.sampling_row for sequence in sequences],
         )
-        proposal = self._propose(sequences, rows)
+        self._flight = self._verify(sequences, rows, self._propose(sequences, rows), start_s)
+        self._guard_proposer(self._proposer.work_ahead)
+
+    def _verify(self, sequences: list[Sequence], rows: RowBatch, proposal: Proposal, start_s: float) -> Flight:
         verify_start_s = self.recorder.now_s()
-        verified = verify(self._runner, rows, proposal, record=self._config.record)
-        verify_end_s = self.recorder.now_s()
-        draft_tokens: list[list[int]] = proposal.tokens.tolist()
-        emitted = [self._commit(sequence, row, draft_tokens[row], verified) for row, sequence in enumerate(sequences)]
-        self.recorder.round(
-            sequences, rows.lengths, draft_tokens, proposal, verified, emitted, start_s, verify_start_s, verify_end_s
+        placed = self._placement.place(rows, num_drafted=proposal.num_drafted)
+        verification = launch_verify(self._runner, placed, proposal, self._options)
+        return Flight(sequences, rows, verification, start_s, verify_start_s)
+
+    def _collect(self, flight: Flight) -> tuple[Flight, Verified]:
+        """The outcome. A round whose draft was not made of numbers is done again without one."""
+        verified = flight.verification.collect()
+        if all(verified.draft_finite):
+            return flight, verified
+        self._go_on_without_draft(
+            DraftWorkerError("the draft's probabilities hold NaN or infinity: check its weights and dtype")
         )
-        for row, sequence in enumerate(sequences):
-            if not verified.finite[row]:
-                self._runner.wipe(self._scheduler.discard(sequence))
-                self._finish(sequence, "error")
-                sequence.error = NonFiniteLogitsError(
-                    f"request {sequence.request_id}: the target's logits after token {rows.lengths[row]} hold NaN or "
-                    "infinity: check the weights and the dtype (float16 overflows where bfloat16 does not)"
-                )
-            elif sequence.finish_reason is not None:
-                self._finish(sequence, sequence.finish_reason)
+        empty = Proposal.empty(len(flight.sequences), self._runner.device)
+        again = self._verify(flight.sequences, flight.rows, empty, flight.start_s)
+        return again, again.verification.collect()
 
     def _propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
-        try:
-            proposal = self._proposer.propose(sequences, rows)
-        except DraftWorkerError as error:
-            self._go_on_without_draft(error)
+        proposal = self._guard_proposer(lambda: self._proposer.propose(sequences, rows))
+        if isinstance(self._proposer, NoProposer):
             return Proposal.empty(len(sequences), self._runner.device)
-        except (SsdLabError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise ProposerError(f"the strategy's proposer raised {type(error).__name__}: {error}") from error
         if not isinstance(proposal, Proposal):
             raise ProposerError(f"the strategy's proposer returned {type(proposal).__name__}; return a Proposal")
         problem = proposal.problem(len(sequences), self._limits.lookahead, self._limits.vocab_size)
@@ -268,30 +290,88 @@ class Engine:
             raise ProposerError(f"the strategy's proposal is wrong: {problem}")
         return proposal
 
-    def _commit(self, sequence: Sequence, row: int, draft_tokens: list[int], verified: Verified) -> int:
-        """Append the outcome token by token until the request ends; returns how many tokens entered the text."""
-        if not verified.finite[row]:
+    def _guard_proposer(self, work: Callable[[], Any]) -> Any:
+        """What the proposer's work returns. If its draft is lost, the run goes on without it."""
+        try:
+            return work()
+        except DraftWorkerError as error:
+            self._go_on_without_draft(error)
+            return None
+        except (SsdLabError, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            raise ProposerError(f"the strategy's proposer raised {type(error).__name__}: {error}") from error
+
+    def _commit(self, sequence: Sequence, row: int, verified: Verified) -> int:
+        """Append the outcome until the request ends, as far as the tokens tell; returns how many were appended."""
+        if not verified.finite[row] or sequence.end_s is not None:
             return 0
         num_accepted = verified.num_accepted[row]
-        tokens = [*draft_tokens[:num_accepted], verified.recovery_tokens[row]]
+        tokens = [*verified.draft_tokens[row][:num_accepted], verified.recovery_tokens[row]]
         if sequence.first_token_s is None:
             sequence.first_token_s = self.recorder.now_s()
-        emitted = 0
+        prompt, limit = len(sequence.prompt_ids), self._limits.max_model_len
+        appended = 0
         for token in tokens:
             sequence.token_ids.append(token)
-            emitted += 1
-            sequence.finish_reason = sequence.stop.push(token)
-            if sequence.finish_reason is None and len(sequence.token_ids) >= self._limits.max_model_len:
-                sequence.stop.finish()
-                sequence.finish_reason = "length"
-            if sequence.finish_reason is not None:
+            appended += 1
+            length = len(sequence.token_ids)
+            sequence.is_complete = sequence.stop.ends_with(token, length - prompt) or length >= limit
+            if sequence.is_complete:
                 break
-        if sequence.params.logprobs:
-            sequence.logprobs += token_logprobs(verified.logits[row], tokens[:emitted], sequence.params.logprobs)
         sequence.last_accepted = num_accepted
         sequence.num_cached = len(sequence.token_ids) - 1
         # the draft may still lack the token before the last, so a block is shared only when it ends before that
         self._scheduler.register_full_blocks(sequence, len(sequence.token_ids) - 2)
+        return appended
+
+    def _may_run_ahead(self, flight: Flight, verified: Verified) -> bool:
+        """Is it certain already who takes part in the next round, so that it can be launched before this one's text is
+        made?
+        """
+        return (
+            self._runner.executor.runs_behind
+            and all(verified.finite)
+            and not any(s.is_complete or s.stop.by_text or s.params.logprobs for s in flight.sequences)
+        )
+
+    def _publish(self, flight: Flight, verified: Verified, appended: list[int], verify_end_s: float) -> None:
+        """Make the round's text, record it, and let go of the requests that ended."""
+        emitted = [self._show(sequence, flight, row, appended[row]) for row, sequence in enumerate(flight.sequences)]
+        # a round that runs already began where this one ended
+        end_s = self.recorder.now_s() if self._flight is None else self._flight.start_s
+        times = RoundTimes(flight.start_s, flight.verify_start_s, verify_end_s, end_s)
+        proposal = flight.verification.proposal
+        self.recorder.round(flight.sequences, flight.rows.lengths, proposal, verified, emitted, times)
+        for row, sequence in enumerate(flight.sequences):
+            if not verified.finite[row]:
+                self._runner.wipe(self._scheduler.discard(sequence))
+                self._finish(sequence, "error")
+                sequence.error = NonFiniteLogitsError(
+                    f"request {sequence.request_id}: the target's logits after token {flight.rows.lengths[row]} hold "
+                    "NaN or infinity: check the weights and the dtype (float16 overflows where bfloat16 does not)"
+                )
+            elif sequence.finish_reason is not None:
+                self._finish(sequence, sequence.finish_reason)
+
+    def _show(self, sequence: Sequence, flight: Flight, row: int, appended: int) -> int:
+        """Turn the appended tokens into text; returns how many of them stay, fewer if a stop string ended the text."""
+        if not appended:
+            return 0
+        first = len(sequence.token_ids) - appended
+        emitted = 0
+        for token in sequence.token_ids[first:]:
+            emitted += 1
+            sequence.finish_reason = sequence.stop.push(token)
+            if sequence.finish_reason is None and first + emitted >= self._limits.max_model_len:
+                sequence.stop.finish()
+                sequence.finish_reason = "length"
+            if sequence.finish_reason is not None:
+                break
+        del sequence.token_ids[first + emitted :]
+        if sequence.params.logprobs:
+            logits = flight.verification.logits[row]
+            sequence.logprobs += token_logprobs(logits, sequence.token_ids[first:], sequence.params.logprobs)
         return emitted
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
@@ -311,10 +391,3 @@ class Engine:
         self.recorder.note("degraded", str(error))
         failed, self._proposer = self._proposer, NoProposer()
         failed.close()
-
-    def _sampling_batch(self, sequences: list[Sequence]) -> SamplingBatch:
-        """Settings change only when requests enter or leave, so the tensors are kept between rounds."""
-        key = [sequence.sampling_row for sequence in sequences]
-        if self._sampling is None or self._sampling[0] != key:
-            self._sampling = (key, SamplingBatch.from_rows(key, self._runner.device))
-        return self._sampling[1]

@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class Link(ABC):
-    """Carries messages to a worker in order. After each reply the worker works ahead while the caller goes on."""
+    """Carries messages to a worker in order. After a reply the worker works ahead while the caller goes on."""
 
     @abstractmethod
     def post(self, message: Message) -> None:
@@ -28,6 +28,9 @@ class Link(ABC):
     @abstractmethod
     def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
         """Send a round and wait for its reply. Raises DraftWorkerError if the worker died or the time is up."""
+
+    def work_ahead(self) -> None:  # noqa: B027 - a worker that runs by itself has begun already
+        """The caller has nothing to do but wait: a worker that runs here may prepare for the next outcome."""
 
     @abstractmethod
     def close(self) -> None:
@@ -46,13 +49,16 @@ class InlineLink(Link):
         _guarded(lambda: worker.handle(message))
 
     def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
-        """Handle the round now, and work ahead before returning."""
+        """Handle the round now."""
         worker = self._running()
         reply = _guarded(lambda: worker.handle(message))
         if reply is None:
             raise DraftWorkerError("the draft worker gave no reply to a round")
-        _guarded(worker.background)
         return reply
+
+    def work_ahead(self) -> None:
+        """Work ahead now."""
+        _guarded(self._running().background)
 
     def close(self) -> None:
         """Drop the worker."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import torch
+
 from ssd_lab.engine.link import Link
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
 from ssd_lab.engine.proposal import Proposal
@@ -23,7 +25,7 @@ class LinkProposer(Proposer):
         self.link = link
         self._timeout_s = timeout_s
 
-    def prefill(self, chunk: PrefillChunk) -> None:
+    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
         """The draft computes the same prompt tokens into the same blocks of its own cache."""
         sequence = chunk.sequence
         tokens = sequence.token_ids[chunk.start : chunk.stop]
@@ -38,7 +40,7 @@ class LinkProposer(Proposer):
             last_tokens=rows.last_tokens,
             block_tables=rows.block_tables,
             num_accepted=[sequence.last_accepted for sequence in sequences],
-            sampling=[sequence.sampling_row for sequence in sequences],
+            sampling=rows.sampling,
         )
         start_s = time.perf_counter()
         reply = self.link.call(message, self._timeout_s)
@@ -50,9 +52,13 @@ class LinkProposer(Proposer):
             origins=reply.origins,
             cache_hits=reply.cache_hits,
             token_probs=reply.token_probs,
-            previous_trees=reply.previous_trees,
+            previous_tree=reply.previous_tree,
             activities=[*reply.activities, waited],
         )
+
+    def work_ahead(self) -> None:
+        """Let the worker prepare for the next outcome."""
+        self.link.work_ahead()
 
     def close(self) -> None:
         """Stop the worker."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ssd_lab.trace.records import Activity, TreeRecord
+from ssd_lab.engine.recorded_tree import RecordedTree
+from ssd_lab.engine.rows import RowBatch, SamplingRow
+from ssd_lab.engine.stopwatch import Span
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,7 @@ class RoundMessage:
     """The sequences of the next round, with the outcome of their previous one.
 
     num_accepted: previous accepted length, None for a sequence that had no round yet (or whose cache was given up).
-    With `last_tokens`, the recovery token, it is the outcome. sampling: (temperature, top_k, top_p, min_p, seed) of
-    each.
+    With `last_tokens`, the recovery token, it is the outcome.
     """
 
     request_ids: list[int]
@@ -33,7 +34,12 @@ class RoundMessage:
     last_tokens: list[int]
     block_tables: list[list[int]]
     num_accepted: list[int | None]
-    sampling: list[tuple[float, int, float, float, int]]
+    sampling: list[SamplingRow]
+
+    @property
+    def rows(self) -> RowBatch:
+        """The sequences themselves."""
+        return RowBatch(self.lengths, self.previous_tokens, self.last_tokens, self.block_tables, self.sampling)
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,9 @@ class RoundReply:
     probs: torch.Tensor | None
     origins: list[str]
     cache_hits: list[bool | None]
-    token_probs: list[list[float]] | None
-    previous_trees: dict[int, TreeRecord] = field(default_factory=dict)
-    activities: list[Activity] = field(default_factory=list)
+    token_probs: torch.Tensor | None
+    previous_tree: RecordedTree | None = None
+    activities: list[Span] = field(default_factory=list)
 
 
 Message = PrefillMessage | RoundMessage

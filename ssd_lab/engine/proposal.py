@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ssd_lab.trace.records import Activity, TreeRecord
+from ssd_lab.engine.recorded_tree import RecordedTree
+from ssd_lab.engine.stopwatch import Span
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,9 @@ class Proposal:
     tokens: `[batch, k]`, int64; k may be 0. num_drafted: how many of a row's k are real. probs: `[batch, k, vocab]`,
     the distribution each token was drawn from, or None if every token is a certain guess (and always at temperature 0,
     where only the tokens count). origins: which path made each row's tokens. cache_hits: was the previous outcome
-    prepared (None: no cache or no previous outcome). For the trace alone: token_probs, the
-    draft's probability of each token; previous_trees, what was drafted while the previous round was verified, by
-    request id; activities of the draft since the last proposal, on
-    the monotonic clock.
+    prepared (None: no cache or no previous outcome). For the trace alone: token_probs `[batch, k]`, the draft's
+    probability of each token; previous_tree, what was drafted while the previous round was verified; activities of the
+    draft since the last proposal, on the monotonic clock.
     """
 
     tokens: torch.Tensor
@@ -27,9 +27,9 @@ class Proposal:
     probs: torch.Tensor | None
     origins: list[str]
     cache_hits: list[bool | None]
-    token_probs: list[list[float]] | None = None
-    previous_trees: dict[int, TreeRecord] = field(default_factory=dict)
-    activities: list[Activity] = field(default_factory=list)
+    token_probs: torch.Tensor | None = None
+    previous_tree: RecordedTree | None = None
+    activities: list[Span] = field(default_factory=list)
 
     def problem(self, batch: int, lookahead: int, vocab_size: int) -> str | None:
         """What makes this unfit for a round of `batch` sequences; None if nothing does."""
@@ -57,4 +57,4 @@ class Proposal:
     def empty(cls, batch: int, device: torch.device | str = "cpu") -> Proposal:
         """No draft tokens: the round is an autoregressive step."""
         tokens = torch.zeros(batch, 0, dtype=torch.int64, device=device)
-        return cls(tokens, [0] * batch, None, ["none"] * batch, [None] * batch, [[] for _ in range(batch)])
+        return cls(tokens, [0] * batch, None, ["none"] * batch, [None] * batch)

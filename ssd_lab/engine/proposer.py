@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
+
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.scheduler import PrefillChunk
@@ -11,14 +13,34 @@ from ssd_lab.engine.sequence import Sequence
 
 
 class Proposer(ABC):
-    """Makes the draft tokens of each round. One lives as long as its engine."""
+    """Makes the draft tokens of each round. One lives as long as its engine.
 
-    def prefill(self, chunk: PrefillChunk) -> None:  # noqa: B027 - proposers without a model have nothing to compute
-        """The target computes these prompt tokens now; a draft model does the same with its own cache."""
+    feature_layers: the target's residual stream at these layers' inputs is handed to `prefill` and `observe`, for
+    drafts that feed on it.
+    """
+
+    feature_layers: tuple[int, ...] = ()
+
+    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:  # noqa: B027 - may be nothing
+        """The target computes these prompt tokens; a draft model does the same with its own cache.
+
+        features: `[tokens, layers * hidden]` if `feature_layers` names some.
+        """
 
     @abstractmethod
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
-        """Draft tokens for the sequences of a round (`rows` holds the same sequences as tensors and lists)."""
+        """Draft tokens for the sequences of a round (`rows` holds the same sequences as lists)."""
+
+    def work_ahead(self) -> None:  # noqa: B027 - most proposers have nothing to prepare
+        """The target verifies the last proposal now: what may be done meanwhile, begins here."""
+
+    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:  # noqa: B027 - few learn
+        """A round is decided: each sequence's `last_accepted` is its accepted length, its last token the recovery
+        token.
+
+        features: `[batch, k + 1, layers * hidden]` after the last committed token and each draft token, if
+        `feature_layers` names some; valid until the next verification.
+        """
 
     def close(self) -> None:  # noqa: B027 - most proposers hold nothing
         """Free what the proposer holds; calling it twice is fine."""

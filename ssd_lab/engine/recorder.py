@@ -1,16 +1,48 @@
-"""Collects what happened in a run: cheap totals always, every round if asked."""
+"""Collects what happened in a run: cheap totals always, every round if asked.
+
+During the run only references are kept; records are made of them when the trace is asked for.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from ssd_lab.engine.phases.verify import Verified
 from ssd_lab.engine.proposal import Proposal
+from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.sequence import Sequence
+from ssd_lab.engine.stopwatch import DeviceSpan, Span
 from ssd_lab.trace.records import Activity, RequestRecord, RoundRecord, SequenceRound, Trace
 from ssd_lab.trace.totals import Totals
+
+
+@dataclass(frozen=True)
+class RoundTimes:
+    """When a round began, its verification was launched, its outcome was there, and it ended (the run's seconds)."""
+
+    start_s: float
+    verify_start_s: float
+    verify_end_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class _Round:
+    """A round as it is kept during the run; `tree` is what was drafted while it was verified, known one round later."""
+
+    request_ids: list[int]
+    lengths: list[int]
+    num_drafted: list[int]
+    origins: list[str]
+    cache_hits: list[bool | None]
+    verified: Verified
+    emitted: list[int]
+    times: RoundTimes
+    spans: list[Span]
+    tree: RecordedTree | None = None
 
 
 class Recorder:
@@ -20,7 +52,7 @@ class Recorder:
         self._origin_s = time.perf_counter()
         self._record = record
         self._requests: list[RequestRecord] = []
-        self._rounds: list[RoundRecord] = []
+        self._rounds: list[_Round] = []
         self._prefills: list[Activity] = []
         self._meta = meta
         self._totals = Totals()
@@ -49,17 +81,13 @@ class Recorder:
         self,
         sequences: list[Sequence],
         lengths: list[int],
-        draft_tokens: list[list[int]],
         proposal: Proposal,
         verified: Verified,
         emitted: list[int],
-        start_s: float,
-        verify_start_s: float,
-        verify_end_s: float,
+        times: RoundTimes,
     ) -> None:
         """A round is over; `emitted[i]` tokens of sequence i entered its text."""
-        end_s = self.now_s()
-        self._totals.add_round(end_s - start_s)
+        self._totals.add_round(times.end_s - times.start_s)
         for row in range(len(sequences)):
             self._totals.add_sequence(
                 num_drafted=proposal.num_drafted[row],
@@ -68,36 +96,18 @@ class Recorder:
                 origin=proposal.origins[row],
                 cache_hit=proposal.cache_hits[row],
             )
-        if not self._record or verified.target_probs is None or verified.recovery_probs is None:
+        if not self._record or verified.probabilities is None:
             return
-        token_probs = proposal.token_probs or [[1.0] * len(tokens) for tokens in draft_tokens]
-        rows = [
-            SequenceRound(
-                request_id=sequence.request_id,
-                position=lengths[row],
-                draft_tokens=draft_tokens[row][: proposal.num_drafted[row]],
-                draft_probs=token_probs[row][: proposal.num_drafted[row]],
-                target_probs=verified.target_probs[row][: proposal.num_drafted[row]],
-                num_accepted=verified.num_accepted[row],
-                recovery_token=verified.recovery_tokens[row],
-                recovery_prob=verified.recovery_probs[row],
-                num_emitted=emitted[row],
-                origin=proposal.origins[row],
-                cache_hit=proposal.cache_hits[row],
+        if proposal.previous_tree is not None and self._rounds:
+            # built while the previous round was verified, and belongs to that round
+            self._rounds[-1] = dataclasses.replace(self._rounds[-1], tree=proposal.previous_tree)
+        self._rounds.append(
+            _Round(
+                [sequence.request_id for sequence in sequences],
+                *(lengths, proposal.num_drafted, proposal.origins, proposal.cache_hits),
+                *(verified, emitted, times, proposal.activities),
             )
-            for row, sequence in enumerate(sequences)
-            if verified.finite[row]  # a failed request's numbers are none, and JSON holds none
-        ]
-        activities = [Activity("target", "verify", verify_start_s, verify_end_s)]
-        for activity in proposal.activities:
-            if activity.start_s < self._origin_s:
-                continue  # the draft's last work for the run before
-            span = dataclasses.replace(
-                activity, start_s=activity.start_s - self._origin_s, end_s=activity.end_s - self._origin_s
-            )
-            activities.append(span)
-        self._attach_trees(proposal)
-        self._rounds.append(RoundRecord(len(self._rounds), start_s, end_s, rows, activities))
+        )
 
     def request(self, sequence: Sequence) -> None:
         """A request ended."""
@@ -120,17 +130,50 @@ class Recorder:
     def trace(self) -> Trace:
         """All that was recorded so far."""
         meta = {**self._meta, "totals": self._totals.as_dict()}
-        return Trace(meta, sorted(self._requests, key=lambda r: r.request_id), list(self._rounds), list(self._prefills))
+        rounds = [self._round_record(index, kept) for index, kept in enumerate(self._rounds)]
+        return Trace(meta, sorted(self._requests, key=lambda r: r.request_id), rounds, list(self._prefills))
 
-    def _attach_trees(self, proposal: Proposal) -> None:
-        """A tree arrives one round late: it was built while the previous round was verified, and belongs to that
-        round.
-        """
-        if not proposal.previous_trees or not self._rounds:
-            return
-        last = self._rounds[-1]
+    def _round_record(self, index: int, kept: _Round) -> RoundRecord:
+        trees = {} if kept.tree is None else kept.tree.records()
         rows = [
-            dataclasses.replace(row, tree=proposal.previous_trees.get(row.request_id, row.tree))
-            for row in last.sequences
+            self._sequence_round(kept, row, trees)
+            for row in range(len(kept.request_ids))
+            if kept.verified.finite[row]  # a failed request's numbers are none, and JSON holds none
         ]
-        self._rounds[-1] = dataclasses.replace(last, sequences=rows)
+        activities = [Activity("target", "verify", kept.times.verify_start_s, kept.times.verify_end_s)]
+        for span in kept.spans:
+            activity = span.resolve() if isinstance(span, DeviceSpan) else span
+            if activity.start_s >= self._origin_s:  # else the draft's last work for the run before
+                start_s, end_s = activity.start_s - self._origin_s, activity.end_s - self._origin_s
+                activities.append(dataclasses.replace(activity, start_s=start_s, end_s=end_s))
+        return RoundRecord(index, kept.times.start_s, kept.times.end_s, rows, activities)
+
+    def _sequence_round(self, kept: _Round, row: int, trees: dict[int, Any]) -> SequenceRound:
+        verified = kept.verified
+        numbers = verified.probabilities
+        if numbers is None:
+            raise RuntimeError("a round without probabilities was kept")
+        drafted = kept.num_drafted[row]
+        request_id, num_accepted = kept.request_ids[row], verified.num_accepted[row]
+        rank = schedule = None
+        if kept.tree is not None:
+            rank = kept.tree.rank_of(request_id, num_accepted, verified.recovery_tokens[row])
+            schedule = kept.tree.schedule_of(request_id)
+        return SequenceRound(
+            request_id=request_id,
+            position=kept.lengths[row],
+            draft_tokens=verified.draft_tokens[row][:drafted],
+            draft_probs=[1.0] * drafted if numbers.draft is None else numbers.draft[row, :drafted].tolist(),
+            target_probs=numbers.target[row, :drafted].tolist(),
+            num_accepted=num_accepted,
+            recovery_token=verified.recovery_tokens[row],
+            recovery_prob=float(numbers.recovery[row]),
+            num_emitted=kept.emitted[row],
+            origin=kept.origins[row],
+            cache_hit=kept.cache_hits[row],
+            tree=trees.get(request_id),
+            coins=None if numbers.coins is None else numbers.coins[row, :drafted].tolist(),
+            recovery_coin=None if numbers.recovery_coins is None else float(numbers.recovery_coins[row]),
+            recovery_rank=rank,
+            fan_out=None if schedule is None else list(schedule),
+        )

@@ -12,11 +12,12 @@ from ssd_lab.config import EngineConfig
 from ssd_lab.engine.draft_worker import DraftPlan
 from ssd_lab.engine.link import InlineLink, Link, ThreadLink
 from ssd_lab.engine.link_proposer import LinkProposer
+from ssd_lab.engine.stream_link import StreamLink
 from ssd_lab.engine.worker_setup import WorkerSetup
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import LoadedModel
 
-LinkKind = Literal["auto", "inline", "thread", "process"]
+LinkKind = Literal["auto", "inline", "thread", "process", "stream"]
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,13 @@ class Resources:
     num_blocks: int
     draft: LoadedModel | str | None
     draft_threads: int | None
+    longest_table: int
 
     def open_worker(self, plan: DraftPlan, link: LinkKind) -> LinkProposer:
         """Start a draft worker with this plan and return the proposer that talks to it.
 
-        `auto` takes a child process where the platform allows it and the draft can be loaded there, else a thread.
+        `auto` takes a stream of its own on a GPU; on a CPU a child process where the platform allows it and the draft
+        can be loaded there, else a thread.
         """
         if self.draft is None:
             raise ConfigError(
@@ -48,21 +51,30 @@ class Resources:
             max_batch=self.config.max_batch,
             threads=self.draft_threads,
             plan=plan,
+            longest_table=self.longest_table,
+            eager=self.config.eager,
         )
         return LinkProposer(self._open(setup, link), timeout_s=self.config.timeout_s)
 
     def _open(self, setup: WorkerSetup, link: LinkKind) -> Link:
         if link == "inline":
             return InlineLink(setup.make_worker())
+        if self.device.type == "cuda":
+            if link not in ("auto", "stream"):
+                raise ConfigError(
+                    f"draft_link={link!r} was given for a draft on a GPU: take 'stream' (or 'auto'), which runs it "
+                    "beside the target, or 'inline', which runs them in turn"
+                )
+            return StreamLink(setup.make_worker, self.device)
         source = setup.model if isinstance(setup.model, str) else setup.model.source
-        can_fork_off = os.name == "posix" and source is not None and self.device.type == "cpu"
-        if link == "thread" or (link == "auto" and not can_fork_off):
-            return ThreadLink(setup.make_worker, threads=setup.threads, start_timeout_s=self.config.timeout_s)
-        if not can_fork_off:
+        can_fork_off = os.name == "posix" and source is not None
+        if link == "stream" or (link == "process" and not can_fork_off):
             raise ConfigError(
-                "draft_link='process' needs a POSIX system, the CPU, and a draft that can be loaded by name; "
-                "take 'thread' or 'auto'"
+                f"draft_link={link!r} was given: 'stream' needs a CUDA device, and 'process' a POSIX system and a draft "
+                "that can be loaded by name; take 'thread' or 'auto'"
             )
+        if link == "thread" or not can_fork_off:
+            return ThreadLink(setup.make_worker, threads=setup.threads, start_timeout_s=self.config.timeout_s)
         from ssd_lab.engine.process_link import ProcessLink
 
         # the draft as it was loaded here: `dtype` of the config may say auto where the caller chose

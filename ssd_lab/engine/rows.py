@@ -1,18 +1,21 @@
-"""The sequences of one round as tensors, and the forward passes built from them."""
+"""The sequences of one round, on the host and as tensors, and the forward passes built from them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.kernels.step_input import StepInput
 
+SamplingRow = tuple[float, int, float, float, int]  # temperature, top_k, top_p, min_p, seed
+
 
 @dataclass(frozen=True)
 class RowBatch:
-    """The sequences of one round, in order, as the target and the draft both see them.
+    """The sequences of one round, in order, as the host knows them.
 
     lengths: committed tokens L of each. previous_tokens, last_tokens: the tokens at L - 2 and L - 1. block_tables: each
     sequence's blocks. sampling: each request's settings.
@@ -22,16 +25,65 @@ class RowBatch:
     previous_tokens: list[int]
     last_tokens: list[int]
     block_tables: list[list[int]]
-    sampling: SamplingBatch
+    sampling: list[SamplingRow]
 
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def all_greedy(self) -> bool:
+        """Does every request sample at temperature 0?"""
+        return all(row[0] == 0 for row in self.sampling)
 
-def table_tensor(block_tables: list[list[int]], device: torch.device) -> torch.Tensor:
-    """Block tables as `[batch, longest]`, short ones padded with block 0."""
-    longest = max(len(table) for table in block_tables)
-    return torch.tensor([table + [0] * (longest - len(table)) for table in block_tables], device=device)
+    def select(self, rows: Sequence[int]) -> RowBatch:
+        """Some of the rows."""
+        return RowBatch(
+            [self.lengths[row] for row in rows],
+            [self.previous_tokens[row] for row in rows],
+            [self.last_tokens[row] for row in rows],
+            [self.block_tables[row] for row in rows],
+            [self.sampling[row] for row in rows],
+        )
+
+
+@dataclass(frozen=True)
+class RowTensors:
+    """The same rows on a device, `[batch]` each (tables: `[batch, width]`), perhaps followed by padding rows of zeros.
+
+    tree_starts: where in a sequence's table its scratch blocks begin, in tokens (behind its own blocks). longest: a
+    bound on `lengths` that the host knows.
+    """
+
+    lengths: torch.Tensor
+    previous_tokens: torch.Tensor
+    last_tokens: torch.Tensor
+    tree_starts: torch.Tensor
+    num_drafted: torch.Tensor
+    tables: torch.Tensor
+    sampling: SamplingBatch
+    longest: int
+    longest_table: int
+
+    def __len__(self) -> int:
+        return self.lengths.shape[0]
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All tensors, in the order that `with_tensors` takes."""
+        own = self.sampling
+        return (
+            *(self.lengths, self.previous_tokens, self.last_tokens, self.tree_starts, self.num_drafted, self.tables),
+            *(own.temperature, own.top_k, own.top_p, own.min_p, own.seeds),
+        )
+
+    def with_tensors(self, tensors: Sequence[torch.Tensor]) -> RowTensors:
+        """The same rows held in other tensors."""
+        lengths, previous, last, tree_starts, drafted, tables, temperature, top_k, top_p, min_p, seeds = tensors
+        sampling = replace(
+            self.sampling, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seeds=seeds
+        )
+        return RowTensors(
+            lengths, previous, last, tree_starts, drafted, tables, sampling, self.longest, self.longest_table
+        )
 
 
 def slots_of(positions: torch.Tensor, tables: torch.Tensor, block_size: int) -> torch.Tensor:
@@ -58,11 +110,13 @@ class CausalRun:
     longest_start: int
 
     @classmethod
-    def starting(cls, starts: list[int], count: int, tables: torch.Tensor, block_size: int) -> CausalRun:
-        """Positions `starts[b]` .. `starts[b] + count - 1` of each sequence."""
-        raw = torch.tensor(starts, device=tables.device)[:, None] + torch.arange(count, device=tables.device)
+    def starting(
+        cls, starts: torch.Tensor, count: int, tables: torch.Tensor, block_size: int, *, longest: int
+    ) -> CausalRun:
+        """Positions `starts[b]` .. `starts[b] + count - 1` of each sequence; no start lies beyond `longest`."""
+        raw = starts[:, None] + torch.arange(count, device=tables.device)
         positions = raw.clamp(min=0)
-        return cls(positions, slots_of(raw, tables, block_size), positions + 1, tables, max(starts))
+        return cls(positions, slots_of(raw, tables, block_size), positions + 1, tables, longest)
 
     def step(self, token_ids: torch.Tensor, start: int, stop: int) -> StepInput:
         """A forward over `token_ids` `[batch, stop - start]` at that part of the run, each row seeing all before it."""
@@ -76,7 +130,19 @@ class CausalRun:
         )
 
 
-def causal_step(token_ids: torch.Tensor, starts: list[int], tables: torch.Tensor, block_size: int) -> StepInput:
+def causal_step(
+    token_ids: torch.Tensor, starts: torch.Tensor, tables: torch.Tensor, block_size: int, *, longest: int
+) -> StepInput:
     """One forward over `token_ids` `[batch, rows]` at `starts[b]`, `starts[b] + 1`, ..., each seeing all before it."""
     rows = token_ids.shape[1]
-    return CausalRun.starting(starts, rows, tables, block_size).step(token_ids, 0, rows)
+    return CausalRun.starting(starts, rows, tables, block_size, longest=longest).step(token_ids, 0, rows)
+
+
+def causal_step_at(
+    token_ids: torch.Tensor, starts: Sequence[int], block_tables: Sequence[Sequence[int]], block_size: int
+) -> StepInput:
+    """`causal_step` for starts and block tables that the host holds as lists; short tables are padded with block 0."""
+    device = token_ids.device
+    width = max(len(table) for table in block_tables)
+    tables = torch.tensor([[*table, *[0] * (width - len(table))] for table in block_tables], device=device)
+    return causal_step(token_ids, torch.tensor(starts, device=device), tables, block_size, longest=max(starts))

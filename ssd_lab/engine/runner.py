@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import torch
 
-from ssd_lab.engine.rows import causal_step, table_tensor
+from ssd_lab.engine.execution import EagerExecutor, Executor, PhaseFunction, Tensors
+from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.decoder import Decoder
@@ -12,26 +15,32 @@ from ssd_lab.models.kv_cache import PagedKVCache
 
 
 class StepRunner:
-    """Runs forwards of one model over its own KV cache, eagerly.
+    """Runs forwards of one model over its own KV cache, and phases made of them through an executor.
 
-    The phases in `engine/phases/` are written against this class alone: another execution backend (CUDA graphs) is
-    another
-    class with the same four members.
+    The phases in `engine/phases/` are written against this class alone; whether they run eagerly or as CUDA graphs is
+    the executor's matter.
     """
 
-    def __init__(self, decoder: Decoder, cache: PagedKVCache, device: torch.device) -> None:
+    def __init__(
+        self, decoder: Decoder, cache: PagedKVCache, device: torch.device, executor: Executor | None = None
+    ) -> None:
         self.decoder = decoder
         self.cache = cache
         self.device = device
+        self.executor = executor or EagerExecutor(device)
 
     @property
     def block_size(self) -> int:
         """Tokens in one KV block."""
         return self.cache.block_size
 
-    def logits(self, step: StepInput) -> torch.Tensor:
-        """One forward; logits `[batch, rows, vocab]`, float32."""
-        hidden = self.decoder.forward(step, self.cache)
+    def call(self, name: str, static: Hashable, function: PhaseFunction, *inputs: torch.Tensor) -> Tensors:
+        """A phase through the executor; see `Executor.call`."""
+        return self.executor.call(name, static, function, *inputs)
+
+    def logits(self, step: StepInput, *, features: dict[int, torch.Tensor] | None = None) -> torch.Tensor:
+        """One forward; logits `[batch, rows, vocab]`, float32. features: see `Decoder.forward`."""
+        hidden = self.decoder.forward(step, self.cache, features=features)
         batch, rows = step.token_ids.shape
         return self.decoder.logits(hidden.view(batch * rows, -1)).view(batch, rows, -1)
 
@@ -46,9 +55,19 @@ class StepRunner:
         for layer in self.cache.layers:
             layer.view(self.cache.num_blocks, -1).index_fill_(0, index, 0.0)
 
-    def prefill(self, token_ids: list[int], start: int, block_table: list[int]) -> None:
-        """Compute and keep K/V of `token_ids`, which stand at `start` and after it."""
-        tables = table_tensor([block_table], self.device)
+    def prefill(
+        self, token_ids: list[int], start: int, block_table: list[int], *, feature_layers: Sequence[int] = ()
+    ) -> torch.Tensor | None:
+        """Compute and keep K/V of `token_ids`, which stand at `start` and after it.
+
+        feature_layers: returns the residual stream at these layers' inputs, side by side `[tokens, layers * hidden]`.
+        """
+        pieces = []
         for first in range(0, len(token_ids), LARGEST):  # so that K/V has the bits that a decoding step would give it
             tokens = torch.tensor([token_ids[first : first + LARGEST]], device=self.device)
-            self.decoder.forward(causal_step(tokens, [start + first], tables, self.block_size), self.cache)
+            features = dict.fromkeys(feature_layers, tokens) if feature_layers else None
+            step = causal_step_at(tokens, [start + first], [block_table], self.block_size)
+            self.decoder.forward(step, self.cache, features=features)
+            if features is not None:
+                pieces.append(torch.cat([features[layer] for layer in feature_layers], -1)[0])
+        return torch.cat(pieces) if pieces else None

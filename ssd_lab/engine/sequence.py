@@ -32,6 +32,7 @@ class Sequence:
     num_registered: int = 0
     prefix_key: int = ROOT
     logprobs: list[dict[str, Any]] = field(default_factory=list)
+    is_complete: bool = False  # its last token is there, though its text may not have been made yet
     finish_reason: FinishReason | None = None
     admitted_s: float | None = None  # when it left the queue for the first time
     first_token_s: float | None = None

@@ -36,6 +36,15 @@ class StopChecker:
         self._num_tokens = 0
         self.text = ""
 
+    @property
+    def by_text(self) -> bool:
+        """May the text decide the end? If not, `ends_with` knows it from the tokens alone."""
+        return bool(self._stop_strings)
+
+    def ends_with(self, token_id: int, num_tokens: int) -> bool:
+        """Does the request end with this token, its `num_tokens`th, whatever the text is?"""
+        return token_id in self._stop_token_ids or num_tokens >= self._max_tokens
+
     def push(self, token_id: int) -> FinishReason | None:
         """Add one generated token; returns why the request ends with it, or None."""
         self._num_tokens += 1

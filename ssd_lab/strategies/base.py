@@ -92,7 +92,7 @@ class SequenceProposer(Proposer):
         tokens = torch.tensor([[*draft.tokens, *[0] * (k - len(draft.tokens))] for draft in drafts], dtype=torch.int64)
         tokens = tokens.view(len(drafts), k).to(self._device)
         probs = None
-        if not rows.sampling.all_greedy and any(draft.probs is not None for draft in drafts):
+        if not rows.all_greedy and any(draft.probs is not None for draft in drafts):
             probs = torch.zeros(len(drafts), k, self._vocab_size, device=self._device)
             probs.scatter_(-1, tokens.unsqueeze(-1), 1.0)
             for row, draft in enumerate(drafts):
@@ -104,7 +104,7 @@ class SequenceProposer(Proposer):
             probs=probs,
             origins=["custom" if len(draft.tokens) else "none" for draft in drafts],
             cache_hits=[None] * len(drafts),
-            token_probs=[_token_probs(draft, k) for draft in drafts],
+            token_probs=torch.tensor([_token_probs(draft, k) for draft in drafts]).view(len(drafts), k),
         )
 
     def _draft(self, sequence: Sequence) -> Draft:

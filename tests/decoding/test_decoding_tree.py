@@ -69,8 +69,7 @@ def test_an_async_tree_is_a_chain_with_branches(k: int, data: st.DataObject) -> 
 def test_candidates_are_the_likeliest_tokens_but_never_the_drafted_one() -> None:
     logits = torch.tensor([[[5.0, 4.0, 3.0, 0.0], [1.0, 2.0, 3.0, 4.0], [9.0, 8.0, 7.0, 6.0]]])
     drafted = torch.tensor([[0, 2]])
-    fan_out = [2, 1, 2]
-    found = recovery_candidates(
-        logits, drafted, torch.tensor([branch_prefixes(fan_out)]), torch.tensor([branch_ranks(fan_out)]), 2
-    )
-    assert found.tolist() == [[1, 2, 3, 0, 1]]
+    found = recovery_candidates(logits, drafted, 2)
+    assert found.tolist() == [[[1, 2], [3, 1], [0, 1]]]
+    prefixes, ranks = branch_prefixes([2, 1, 2]), branch_ranks([2, 1, 2])
+    assert found[0, prefixes, ranks].tolist() == [1, 2, 3, 0, 1]

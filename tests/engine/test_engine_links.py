@@ -22,7 +22,7 @@ PROMPT = [10, 20, 30, 40, 50]
 
 def setup_for(tiny_pair, **plan: object) -> WorkerSetup:
     options = {"k": 2, "fan_out_hit": (2, 1, 1), "fan_out_miss": (1, 1, 2), **plan}
-    return WorkerSetup(tiny_pair.draft, "float32", "cpu", 20, 8, 4, 1, DraftPlan(**options))
+    return WorkerSetup(tiny_pair.draft, "float32", "cpu", 20, 8, 4, 1, DraftPlan(**options), longest_table=4)
 
 
 def open_link(kind: str, setup: WorkerSetup):
@@ -37,23 +37,30 @@ def round_of(length: int, last: int, accepted: int | None, sampling=GREEDY, prev
     return RoundMessage([0], [length], [previous], [last], [[1, 2, 3]], [accepted], [sampling])
 
 
+def round_trip(link, message: RoundMessage):
+    """One round as the engine makes it: the reply, and then time to work ahead."""
+    reply = link.call(message, 30)
+    link.work_ahead()
+    return reply
+
+
 @pytest.mark.parametrize("kind", ["inline", "thread", "process"])
 @pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "sampled"])
 def test_prepared_outcomes_hit_and_others_miss(tiny_pair, kind: str, sampling) -> None:
     link = open_link(kind, setup_for(tiny_pair))
     try:
         link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
-        first = link.call(round_of(5, 50, None, sampling), 30)
+        first = round_trip(link, round_of(5, 50, None, sampling))
         assert first.origins == ["jit"] and first.cache_hits == [None]
-        absent = link.call(round_of(6, 1, 0, sampling, 50), 30)  # token 1 is no likely recovery token
-        tree = absent.previous_trees[0]
+        absent = round_trip(link, round_of(6, 1, 0, sampling, 50))  # token 1 is no likely recovery token
+        tree = absent.previous_tree.records()[0]
         assert absent.origins == ["jit"] and absent.cache_hits == [False]
         assert len(tree.tokens) == 2 + 4 * 3
         # from here on follow a branch that the second tree must hold
-        again = link.call(round_of(7, 2, 0, sampling, 1), 30)
-        tree = again.previous_trees[0]
+        again = round_trip(link, round_of(7, 2, 0, sampling, 1))
+        tree = again.previous_tree.records()[0]
         start = next(s for s in range(2, len(tree.tokens), 3) if tree.parents[s] == 0)  # accepted length 1
-        hit = link.call(round_of(8, tree.tokens[start], 0, sampling, 2), 30)
+        hit = round_trip(link, round_of(8, tree.tokens[start], 0, sampling, 2))
         assert hit.cache_hits[0] in (True, False)
         probs = hit.probs
         assert (probs is None) == (sampling == GREEDY)
@@ -68,9 +75,9 @@ def test_every_link_gives_the_same_replies(tiny_pair) -> None:
     for kind in ("inline", "thread", "process"):
         link = open_link(kind, setup_for(tiny_pair))
         link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
-        got = [link.call(round_of(5, 50, None, WARM), 30)]
+        got = [round_trip(link, round_of(5, 50, None, WARM))]
         for step in range(1, 4):
-            got.append(link.call(round_of(5 + step, 60 + step, 0, WARM, 59 + step), 30))
+            got.append(round_trip(link, round_of(5 + step, 60 + step, 0, WARM, 59 + step)))
         link.close()
         replies.append([(reply.tokens.tolist(), reply.origins, reply.probs.sum().item()) for reply in got])
     assert replies[0] == replies[1] == replies[2]
@@ -104,6 +111,6 @@ def test_a_worker_that_fails_says_why(tiny_pair) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error_at_the_start(tiny_pair, tmp_path: Path) -> None:
-    setup = WorkerSetup(str(tmp_path), "float32", "cpu", 20, 8, 4, 1, DraftPlan(k=2))
+    setup = WorkerSetup(str(tmp_path), "float32", "cpu", 20, 8, 4, 1, DraftPlan(k=2), longest_table=4)
     with pytest.raises(DraftWorkerError, match=r"no config\.json"):
         open_link("process", setup)

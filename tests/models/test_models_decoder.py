@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssd_lab.engine.rows import causal_step, table_tensor
+from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.kv_cache import PagedKVCache
@@ -27,10 +27,10 @@ def tokens(count: int, seed: int = 0) -> torch.Tensor:
 
 @torch.inference_mode()
 def logits_in_chunks(model: LoadedModel, ids: torch.Tensor, chunk: int) -> torch.Tensor:
-    own, table, parts = runner(model), table_tensor([TABLE], torch.device("cpu")), []
+    own, parts = runner(model), []
     for start in range(0, len(ids), chunk):
         piece = ids[start : start + chunk].unsqueeze(0)
-        parts.append(own.logits(causal_step(piece, [start], table, BLOCK))[0])
+        parts.append(own.logits(causal_step_at(piece, [start], [TABLE], BLOCK))[0])
     return torch.cat(parts)
 
 
@@ -63,7 +63,7 @@ def test_sequences_of_different_lengths_do_not_disturb_each_other(
         own.prefill(ids[:50].tolist(), 0, tables[0])
         own.prefill(tokens(20, seed=5).tolist(), 0, tables[1])
         both = torch.stack([ids[50:54], tokens(4, seed=6)])
-        logits = own.logits(causal_step(both, [50, 20], table_tensor(tables, own.device), BLOCK))
+        logits = own.logits(causal_step_at(both, [50, 20], tables, BLOCK))
     torch.testing.assert_close(logits[0], reference[50:54], atol=1e-4, rtol=0)
 
 
@@ -78,7 +78,7 @@ def test_a_tree_branch_sees_its_prefix_and_ancestors_only(
     scratch = torch.arange(64, 70).view(2, 3).T  # [branch, step], behind the eight blocks of the text
     with torch.inference_mode():
         own.prefill(ids[:30].tolist(), 0, TABLE[:8])
-        table = table_tensor([TABLE], own.device)
+        table = torch.tensor([TABLE])
         for step in range(2):
             result = own.logits(
                 StepInput(
@@ -112,7 +112,7 @@ def test_bits_do_not_depend_on_rows_batch_or_threads(checkpoint: Path, dtype: st
         for sequence in (1, 2, 3):
             batched.prefill(tokens(20, seed=sequence).tolist(), 0, tables[sequence])
         rows = torch.stack([ids[60:67], *(tokens(7, seed=9 + i) for i in range(3))])
-        step = causal_step(rows, [60, 20, 20, 20], table_tensor(tables, batched.device), BLOCK)
+        step = causal_step_at(rows, [60, 20, 20, 20], tables, BLOCK)
         assert torch.equal(batched.logits(step)[0], one_by_one[60:67])
     torch.set_num_threads(2)
     assert torch.equal(logits_in_chunks(model, ids, 7), one_by_one)
@@ -145,7 +145,7 @@ def test_features_are_the_residual_stream_at_a_layers_input(checkpoint: Path) ->
     with torch.inference_mode():
         hidden = reference(ids.unsqueeze(0), output_hidden_states=True).hidden_states
         own = runner(model)
-        step = causal_step(ids.unsqueeze(0), [0], table_tensor([TABLE], own.device), BLOCK)
+        step = causal_step_at(ids.unsqueeze(0), [0], [TABLE], BLOCK)
         model.decoder.forward(step, own.cache, features=features)
     for layer in (0, 2):
         torch.testing.assert_close(features[layer], hidden[layer], atol=1e-4, rtol=0)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from testing_models import random_tensors, tiny_config, trained_tokenizer, write_gguf
 
-from ssd_lab.engine.rows import causal_step, table_tensor
+from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, from_tensors, load_model
@@ -27,7 +27,7 @@ LLAMA3 = {
 def logits_of(model: LoadedModel) -> torch.Tensor:
     ids = torch.randint(0, VOCAB, (1, 40), generator=torch.Generator().manual_seed(0))
     cache = PagedKVCache(model.config, 6, 8, model.dtype, "cpu")
-    step = causal_step(ids, [0], table_tensor([[3, 1, 2, 4, 5]], torch.device("cpu")), 8)
+    step = causal_step_at(ids, [0], [[3, 1, 2, 4, 5]], 8)
     return model.decoder.logits(model.decoder.forward(step, cache)[0])
 
 

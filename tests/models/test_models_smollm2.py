@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssd_lab.engine.rows import causal_step, table_tensor
+from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
@@ -55,7 +55,7 @@ def model(file: Path) -> LoadedModel:
 @torch.inference_mode()
 def logits_of(model: LoadedModel, ids: list[int]) -> torch.Tensor:
     runner = StepRunner(model.decoder, PagedKVCache(model.config, 9, 16, model.dtype, "cpu"), torch.device("cpu"))
-    return runner.logits(causal_step(torch.tensor([ids]), [0], table_tensor([list(range(1, 9))], runner.device), 16))[0]
+    return runner.logits(causal_step_at(torch.tensor([ids]), [0], [list(range(1, 9))], 16))[0]
 
 
 def test_logits_match_transformers(file: Path, model: LoadedModel) -> None:

@@ -1,14 +1,16 @@
-"""Draft chain: the draft decodes k tokens for every row, one forward each."""
+"""Draft chain: the draft decodes k tokens for every row, one forward each, all in one phase."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import SamplingBatch, likeliest, sample, target_distribution
-from ssd_lab.engine.rows import CausalRun, RowBatch, table_tensor
+from ssd_lab.engine.execution import Tensors
+from ssd_lab.engine.rows import CausalRun, RowTensors
 from ssd_lab.engine.runner import StepRunner
 
 
@@ -21,52 +23,113 @@ class Drafted:
     probs: torch.Tensor | None
     token_probs: torch.Tensor | None
 
-    def at(self, *index: int) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """tokens, probs and token_probs of one row (or one row's branch)."""
-        return (
+    def at(self, *index: torch.Tensor) -> Drafted:
+        """Some rows, in another order; of branches `[batch, branches, n]` those at (row, branch)."""
+        return Drafted(
             self.tokens[index],
             None if self.probs is None else self.probs[index],
             None if self.token_probs is None else self.token_probs[index],
         )
 
+    def first(self, count: int) -> Drafted:
+        """The first rows: those before the padding."""
+        return Drafted(
+            self.tokens[:count],
+            None if self.probs is None else self.probs[:count],
+            None if self.token_probs is None else self.token_probs[:count],
+        )
+
+    def row(self, index: int) -> Drafted:
+        """Of `[batch, rows]` tokens those of one row: `[batch]`."""
+        return Drafted(
+            self.tokens[:, index],
+            None if self.probs is None else self.probs[:, index],
+            None if self.token_probs is None else self.token_probs[:, index],
+        )
+
+    def tensors(self) -> Tensors:
+        """All that are there, in the order that `of_tensors` takes."""
+        return tuple(tensor for tensor in (self.tokens, self.probs, self.token_probs) if tensor is not None)
+
+    @classmethod
+    def of_tensors(cls, tensors: Sequence[torch.Tensor], *, sampled: bool, record: bool) -> Drafted:
+        """From what `tensors` returned."""
+        tokens, *rest = tensors
+        probs = rest.pop(0) if sampled else None
+        return cls(tokens, probs, rest.pop(0) if record else None)
+
+    @classmethod
+    def concatenated(cls, parts: Sequence[Drafted]) -> Drafted:
+        """The rows of one part after those of another; all parts hold the same fields."""
+        probs = [part.probs for part in parts if part.probs is not None]
+        token_probs = [part.token_probs for part in parts if part.token_probs is not None]
+        return cls(
+            torch.cat([part.tokens for part in parts]),
+            torch.cat(probs) if probs else None,
+            torch.cat(token_probs) if token_probs else None,
+        )
+
+    @classmethod
+    def joined(cls, steps: Sequence[Drafted]) -> Drafted:
+        """Single steps `[batch]`, one after the other: `[batch, n]`. Branches `[batch, branches]` likewise: `[batch,
+        branches, n]`.
+        """
+        dim = steps[0].tokens.ndim
+        probs = [step.probs for step in steps if step.probs is not None]
+        token_probs = [step.token_probs for step in steps if step.token_probs is not None]
+        return cls(
+            torch.stack([step.tokens for step in steps], dim),
+            torch.stack(probs, dim) if probs else None,
+            torch.stack(token_probs, dim) if token_probs else None,
+        )
+
 
 def choose(logits: torch.Tensor, sampling: SamplingBatch, uniforms: torch.Tensor | None, *, record: bool) -> Drafted:
-    """Draw one token a row from the draft's logits `[batch, rows, vocab]`; tokens and token_probs are `[batch,
-    rows]`.
-    """
+    """Draw one token a row from the draft's logits `[batch, rows, vocab]`; tokens are `[batch, rows]`."""
     if uniforms is None:
         tokens = likeliest(logits)
-        probs = torch.softmax(logits, -1) if record else None
-        return Drafted(tokens, None, probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if probs is not None else None)
+        return Drafted(tokens, None, token_probability(logits, tokens) if record else None)
     probs = target_distribution(logits, sampling)
     tokens = sample(probs, uniforms)
     return Drafted(tokens, probs, probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if record else None)
 
 
-def draft_chain(runner: StepRunner, rows: RowBatch, k: int, *, record: bool) -> Drafted:
+def token_probability(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Softmax probability `[...]` of `tokens` `[...]` under `logits` `[..., vocab]`."""
+    return (logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)).exp()
+
+
+def draft_chain(runner: StepRunner, rows: RowTensors, k: int, *, record: bool) -> Drafted:
     """Draft k tokens after the committed ones.
 
     The first forward feeds the last two committed tokens: after a round in which all k were accepted the draft has not
     seen the last of them, and feeding a token again writes the same K/V again.
     """
-    device = runner.device
-    tables = table_tensor(rows.block_tables, device)
-    first = torch.tensor(rows.lengths, device=device)[:, None]  # where the first draft token will stand
+    sampled = not rows.sampling.all_greedy
+    longest = runner.executor.context_bound(rows.longest + k - 1)
+
+    def phase(*tensors: torch.Tensor) -> Tensors:
+        return _chain(runner, rows.with_tensors(tensors), k, longest, sampled, record).tensors()
+
+    static = (k, longest, sampled, sampled and rows.sampling.any_filter, record)
+    outputs = runner.call("draft_chain", static, phase, *rows.tensors())
+    return Drafted.of_tensors(outputs, sampled=sampled, record=record)
+
+
+def _chain(runner: StepRunner, rows: RowTensors, k: int, longest: int, sampled: bool, record: bool) -> Drafted:
+    device = rows.lengths.device
     uniforms = None
-    if not rows.sampling.all_greedy:
-        uniforms = uniform(rows.sampling.seeds[:, None], first + torch.arange(k, device=device), Purpose.DRAFT)
-    tokens = torch.tensor([rows.previous_tokens, rows.last_tokens], device=device).T
+    if sampled:  # by the place where each draft token will stand
+        places = rows.lengths[:, None] + torch.arange(k, device=device)
+        uniforms = uniform(rows.sampling.seeds[:, None], places, Purpose.DRAFT)
+    tokens = torch.stack([rows.previous_tokens, rows.last_tokens], 1)
     # one run of positions for all k forwards: the first takes two of them, each later one the next
-    run = CausalRun.starting([length - 2 for length in rows.lengths], k + 1, tables, runner.block_size)
+    run = CausalRun.starting(rows.lengths - 2, k + 1, rows.tables, runner.block_size, longest=longest - k - 1)
     steps: list[Drafted] = []
     for i in range(k):
         start, stop = (0, 2) if i == 0 else (i + 1, i + 2)
         logits = runner.last_logits(run.step(tokens, start, stop))
         step = choose(logits, rows.sampling, None if uniforms is None else uniforms[:, i : i + 1], record=record)
-        steps.append(step)
+        steps.append(step.row(0))
         tokens = step.tokens
-    return Drafted(
-        torch.cat([step.tokens for step in steps], 1),
-        torch.cat([step.probs for step in steps if step.probs is not None], 1) if uniforms is not None else None,
-        torch.cat([step.token_probs for step in steps if step.token_probs is not None], 1) if record else None,
-    )
+    return Drafted.joined(steps)

@@ -10,91 +10,134 @@ import torch
 
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.tree import recovery_candidates
+from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.phases.draft_chain import Drafted, choose
-from ssd_lab.engine.rows import RowBatch, causal_step, slots_of, table_tensor
+from ssd_lab.engine.rows import RowTensors, causal_step, slots_of
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.kernels.step_input import StepInput
+
+
+RECORDED_CANDIDATES = 64  # a trace tells the rank of every recovery token among so many
 
 
 @dataclass(frozen=True)
 class DraftTree:
     """Branches prepared for the rows of a round.
 
-    prefixes, recovery_tokens `[batch, branches]`: the outcome (accepted length, recovery token) that each branch
-    assumes. recovery_probs `[batch, branches]`: the draft's probability of that token. drafted: the branches'
-    continuations, with tokens and token_probs `[batch, branches, k]` and probs `[batch, branches, k, vocab]`.
+    recovery_tokens `[batch, branches]`: the recovery token that each branch assumes (its accepted length is the
+    caller's `prefixes`). recovery_probs `[batch, branches]`: the draft's probability of that token (None unless
+    recorded). candidates `[batch, k + 1, n]`: the likeliest recovery tokens after each accepted length, whether they
+    got a branch or not. drafted: the branches' continuations, with tokens and token_probs `[batch, branches, k]` and
+    probs `[batch, branches, k, vocab]`.
     """
 
-    prefixes: torch.Tensor
     recovery_tokens: torch.Tensor
     recovery_probs: torch.Tensor | None
+    candidates: torch.Tensor
     drafted: Drafted
+
+    def tensors(self) -> Tensors:
+        """All that are there, in the order that `of_tensors` takes."""
+        probs = () if self.recovery_probs is None else (self.recovery_probs,)
+        return (self.recovery_tokens, self.candidates, *probs, *self.drafted.tensors())
+
+    @classmethod
+    def of_tensors(cls, tensors: Tensors, *, sampled: bool, record: bool) -> DraftTree:
+        """From what `tensors` returned."""
+        recovery, candidates, *rest = tensors
+        recovery_probs = rest.pop(0) if record else None
+        return cls(recovery, recovery_probs, candidates, Drafted.of_tensors(rest, sampled=sampled, record=record))
 
 
 def draft_tree(
     runner: StepRunner,
-    rows: RowBatch,
+    rows: RowTensors,
     draft_tokens: torch.Tensor,
     prefixes: torch.Tensor,
     ranks: torch.Tensor,
-    scratch_tables: list[list[int]],
     *,
+    widest: int,
     record: bool,
 ) -> DraftTree:
     """Extend the draft's cache over the k tokens under verification, fork, and decode all branches k steps in parallel.
 
     Args: draft_tokens `[batch, k]`, what the target verifies; prefixes, ranks `[batch, branches]`, which outcomes to
-    prepare (all rows the same number of branches); scratch_tables: for each row, blocks of branches * k positions.
+    prepare (all rows the same number of branches); widest: a bound on the ranks, plus one.
 
     A branch at accepted length a sees the committed tokens, the first a draft tokens and itself. Its K/V goes to the
-    scratch blocks, which stand right behind the sequence's own blocks in the table (wherever other sequences' tables
-    end: sums over keys depend on their places) and are laid out step after step.
+    row's scratch blocks, which stand right behind the sequence's own blocks in the table (wherever other sequences'
+    tables end: sums over keys may depend on their places) and are laid out step after step.
     """
-    device, block_size = runner.device, runner.block_size
-    batch, k = draft_tokens.shape
-    branches = prefixes.shape[1]
-    main = table_tensor(rows.block_tables, device)
-    tables = table_tensor([own + free for own, free in zip(rows.block_tables, scratch_tables, strict=True)], device)
-    starts = torch.tensor([len(own) * block_size for own in rows.block_tables], device=device)
-    longest_start = main.shape[1] * block_size
+    k, branches = draft_tokens.shape[1], prefixes.shape[1]
+    sampled = not rows.sampling.all_greedy
+    bound = runner.executor.context_bound
+    extended = bound(rows.longest + k)
+    longest_start = rows.longest_table * runner.block_size
+    farthest = bound(longest_start + k * branches)
 
-    last = torch.tensor(rows.last_tokens, device=device)[:, None]
-    extension = torch.cat([last, draft_tokens], 1)
-    logits = runner.logits(causal_step(extension, [length - 1 for length in rows.lengths], main, block_size))
-    recovery = recovery_candidates(logits, draft_tokens, prefixes, ranks, int(ranks.max()) + 1)
-    recovery_probs = None
-    if record:
-        every = torch.arange(batch, device=device)[:, None]
-        recovery_probs = torch.softmax(logits, -1)[every, prefixes, recovery]
+    def phase(draft_tokens: torch.Tensor, prefixes: torch.Tensor, ranks: torch.Tensor, *own: torch.Tensor) -> Tensors:
+        tree = _Tree(runner, rows.with_tensors(own), draft_tokens, prefixes, ranks)
+        return tree.grow(extended, farthest, widest, sampled, record).tensors()
 
-    first_position = torch.tensor(rows.lengths, device=device)[:, None] + prefixes  # where the recovery token stands
-    positions = first_position.unsqueeze(-1) + torch.arange(k, device=device)  # [batch, branches, k]
-    uniforms = None
-    if not rows.sampling.all_greedy:
-        uniforms = uniform(rows.sampling.seeds[:, None, None], positions + 1, Purpose.DRAFT)
-    own = starts[:, None] + torch.arange(branches, device=device)  # scratch position of each branch's first token
-    scratch = own.unsqueeze(-1) + branches * torch.arange(k, device=device)  # [batch, branches, k], each step's K/V
-    slots = slots_of(scratch.view(batch, -1), tables, block_size).view(batch, branches, k)
-    tokens = recovery
-    steps: list[Drafted] = []
-    for step in range(k):
-        forward = StepInput(
-            token_ids=tokens,
-            positions=positions[:, :, step],
-            write_slots=slots[:, :, step],
-            block_tables=tables,
-            prefix_lengths=first_position,
-            context_length=longest_start + (step + 1) * branches,
-            ancestors=scratch[:, :, : step + 1],
-        )
-        chosen = choose(
-            runner.logits(forward), rows.sampling, None if uniforms is None else uniforms[:, :, step], record=record
-        )
-        steps.append(chosen)
-        tokens = chosen.tokens
-    drafted = Drafted(
-        torch.stack([s.tokens for s in steps], 2),
-        torch.stack([s.probs for s in steps if s.probs is not None], 2) if uniforms is not None else None,
-        torch.stack([s.token_probs for s in steps if s.token_probs is not None], 2) if record else None,
-    )
-    return DraftTree(prefixes, recovery, recovery_probs, drafted)
+    static = (widest, extended, farthest, sampled, sampled and rows.sampling.any_filter, record)
+    outputs = runner.call("draft_tree", static, phase, draft_tokens, prefixes, ranks, *rows.tensors())
+    return DraftTree.of_tensors(outputs, sampled=sampled, record=record)
+
+
+@dataclass(frozen=True)
+class _Tree:
+    runner: StepRunner
+    rows: RowTensors
+    draft_tokens: torch.Tensor
+    prefixes: torch.Tensor
+    ranks: torch.Tensor
+
+    def grow(self, extended: int, farthest: int, widest: int, sampled: bool, record: bool) -> DraftTree:
+        """All forwards of the phase. extended, farthest: bounds on the context of the extension and of the branches."""
+        rows, runner, k = self.rows, self.runner, self.draft_tokens.shape[1]
+        extension = torch.cat([rows.last_tokens[:, None], self.draft_tokens], 1)
+        step = causal_step(extension, rows.lengths - 1, rows.tables, runner.block_size, longest=extended - k - 1)
+        logits = runner.logits(step)
+        kept = min(max(widest, RECORDED_CANDIDATES if record else 0), logits.shape[-1] - 1)
+        candidates = recovery_candidates(logits, self.draft_tokens, kept)
+        every = torch.arange(len(rows), device=logits.device)[:, None]
+        recovery = candidates[every, self.prefixes, self.ranks]
+        recovery_probs = None
+        if record:
+            normaliser = logits.logsumexp(-1).gather(1, self.prefixes)
+            recovery_probs = (logits[every, self.prefixes, recovery] - normaliser).exp()
+        steps = self._branches(recovery, farthest, sampled, record)
+        return DraftTree(recovery, recovery_probs, candidates, Drafted.joined(steps))
+
+    def _branches(self, recovery: torch.Tensor, farthest: int, sampled: bool, record: bool) -> list[Drafted]:
+        rows, device = self.rows, recovery.device
+        k, branches = self.draft_tokens.shape[1], recovery.shape[1]
+        first_position = rows.lengths[:, None] + self.prefixes  # where the recovery token stands
+        positions = first_position.unsqueeze(-1) + torch.arange(k, device=device)  # [batch, branches, k]
+        uniforms = None
+        if sampled:
+            uniforms = uniform(rows.sampling.seeds[:, None, None], positions + 1, Purpose.DRAFT)
+        own = rows.tree_starts[:, None] + torch.arange(branches, device=device)  # each branch's first scratch position
+        scratch = own.unsqueeze(-1) + branches * torch.arange(k, device=device)  # [batch, branches, k], each step's K/V
+        slots = slots_of(scratch.view(len(rows), -1), rows.tables, self.runner.block_size).view(scratch.shape)
+        tokens = recovery
+        steps: list[Drafted] = []
+        for step in range(k):
+            forward = StepInput(
+                token_ids=tokens,
+                positions=positions[:, :, step],
+                write_slots=slots[:, :, step],
+                block_tables=rows.tables,
+                prefix_lengths=first_position,
+                context_length=farthest - (k - step - 1) * branches,
+                ancestors=scratch[:, :, : step + 1],
+            )
+            chosen = choose(
+                self.runner.logits(forward),
+                rows.sampling,
+                None if uniforms is None else uniforms[:, :, step],
+                record=record,
+            )
+            steps.append(chosen)
+            tokens = chosen.tokens
+        return steps

@@ -2,88 +2,211 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ssd_lab.decoding.acceptance import Outcome, accept_greedy, accept_sampled
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import likeliest, target_distribution
+from ssd_lab.engine.execution import Tensors
+from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.engine.phases.draft_chain import token_probability
 from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.rows import RowBatch, causal_step, table_tensor
+from ssd_lab.engine.rows import RowTensors, causal_step
 from ssd_lab.engine.runner import StepRunner
 
 
 @dataclass(frozen=True)
-class Verified:
-    """A round's outcome on the host. logits stay on the device `[batch, k + 1, vocab]` for whoever asks for
-    log-probabilities.
+class VerifyOptions:
+    """record: keep probabilities for the trace. feature_layers: keep the residual stream at these layers' inputs."""
 
-    target_probs, recovery_probs: the target's probability of each draft token and of the recovery token (None unless
-    recorded). finite: False for a row whose logits hold NaN or infinity.
+    record: bool = True
+    feature_layers: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoundProbabilities:
+    """What a trace keeps of a round, float32: the target's probability of each draft token `[batch, k]` and of the
+    recovery token `[batch]`, the draft's of its own tokens `[batch, k]` (None: certain guesses), and the uniform numbers
+    that decided `[batch, k]`, `[batch]` (None at temperature 0).
     """
 
+    target: np.ndarray
+    recovery: np.ndarray
+    draft: np.ndarray | None
+    coins: np.ndarray | None
+    recovery_coins: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A round's outcome on the host.
+
+    draft_tokens: of each row, padding included. finite: False for a row whose logits hold NaN or infinity.
+    draft_finite: the same for the draft's probabilities.
+    """
+
+    draft_tokens: list[list[int]]
     num_accepted: list[int]
     recovery_tokens: list[int]
-    logits: torch.Tensor
     finite: list[bool]
-    target_probs: list[list[float]] | None = None
-    recovery_probs: list[float] | None = None
+    draft_finite: list[bool]
+    probabilities: RoundProbabilities | None
 
 
-def verify(runner: StepRunner, rows: RowBatch, proposal: Proposal, *, record: bool) -> Verified:
-    """Decide which draft tokens stay; K/V of all k + 1 rows is written, of which the accepted prefix is valid."""
-    device = runner.device
-    tables = table_tensor(rows.block_tables, device)
-    draft_tokens = proposal.tokens.to(device)
-    last = torch.tensor(rows.last_tokens, device=device)[:, None]
-    tokens = torch.cat([last, draft_tokens], dim=1)
-    logits = runner.logits(causal_step(tokens, [length - 1 for length in rows.lengths], tables, runner.block_size))
-    num_drafted = torch.tensor(proposal.num_drafted, device=device)
-    probs: torch.Tensor | None = None
-    if rows.sampling.all_greedy:
-        outcome = accept_greedy(likeliest(logits), draft_tokens, num_drafted)
-    else:
-        probs = target_distribution(logits, rows.sampling)
-        outcome = _accept_sampled(probs, draft_tokens, num_drafted, rows, proposal)
-    finite = torch.isfinite(logits.sum(-1)).all(-1)
-    # the round's one read from the device
-    num_accepted, recovery_tokens, finite_rows = torch.stack(
-        [outcome.num_accepted, outcome.recovery_token, finite.long()]
-    ).tolist()
-    target_probs, recovery_probs = _probabilities(logits, probs, draft_tokens, outcome) if record else (None, None)
-    return Verified(num_accepted, recovery_tokens, logits, [bool(f) for f in finite_rows], target_probs, recovery_probs)
+class Verification:
+    """A verification under way. `collect` waits for its outcome.
 
-
-def _accept_sampled(
-    probs: torch.Tensor, draft_tokens: torch.Tensor, num_drafted: torch.Tensor, rows: RowBatch, proposal: Proposal
-) -> Outcome:
-    k = draft_tokens.shape[1]
-    if proposal.probs is None:
-        draft_probs = torch.zeros_like(probs[:, :k]).scatter_(-1, draft_tokens.unsqueeze(-1), 1.0)
-    else:
-        draft_probs = proposal.probs.to(probs.device)
-    seeds = rows.sampling.seeds[:, None]
-    positions = torch.tensor(rows.lengths, device=probs.device)[:, None] + torch.arange(k + 1, device=probs.device)
-    return accept_sampled(
-        probs,
-        draft_tokens,
-        draft_probs,
-        num_drafted,
-        uniform(seeds, positions[:, :k], Purpose.ACCEPT),
-        uniform(seeds, positions, Purpose.RECOVERY),
-    )
-
-
-def _probabilities(
-    logits: torch.Tensor, probs: torch.Tensor | None, draft_tokens: torch.Tensor, outcome: Outcome
-) -> tuple[list[list[float]], list[float]]:
-    """Target probabilities of the draft tokens and of the recovery token, under what was sampled from (greedy:
-    softmax).
+    logits `[batch, k + 1, vocab]` and features `[batch, k + 1, layers * hidden]` stay on the device, until the next
+    verification overwrites them.
     """
-    if probs is None:
-        probs = torch.softmax(logits, -1)
-    drafted = probs[:, :-1].gather(-1, draft_tokens.unsqueeze(-1)).squeeze(-1)
-    rows = torch.arange(len(logits), device=logits.device)
-    recovered = probs[rows, outcome.num_accepted, outcome.recovery_token]
-    return drafted.tolist(), recovered.tolist()
+
+    def __init__(self, proposal: Proposal, outputs: Tensors, *, sampled: bool, options: VerifyOptions) -> None:
+        outcome, self.logits, *rest = outputs
+        self.proposal = proposal
+        self.features = rest.pop() if options.feature_layers else None
+        self._sampled, self._record = sampled, options.record
+        self._copy = HostCopy(outcome, *rest)
+
+    def wait(self) -> None:
+        """Until the device is done with it."""
+        self._copy.arrays()
+
+    def collect(self) -> Verified:
+        """The outcome; waits for the device."""
+        ints, *floats = self._copy.arrays()
+        batch, k = len(self.proposal.num_drafted), self.proposal.tokens.shape[1]
+        num_accepted, recovery, finite, draft_finite = ints[:batch, :4].T.tolist()
+        probabilities = None
+        if self._record:
+            numbers = floats[0][:batch]
+            widths = [k, 1, k if self.proposal.token_probs is not None else 0, *([k, 1] if self._sampled else [0, 0])]
+            target, recovered, draft, coins, recovery_coins = np.split(numbers, np.cumsum(widths)[:-1], axis=1)
+            probabilities = RoundProbabilities(
+                target,
+                recovered[:, 0],
+                draft if self.proposal.token_probs is not None else None,
+                coins if self._sampled else None,
+                recovery_coins[:, 0] if self._sampled else None,
+            )
+        return Verified(
+            ints[:batch, 4:].tolist(),
+            *(num_accepted, recovery, [bool(f) for f in finite], [bool(f) for f in draft_finite]),
+            probabilities,
+        )
+
+
+def launch_verify(runner: StepRunner, rows: RowTensors, proposal: Proposal, options: VerifyOptions) -> Verification:
+    """Start deciding which draft tokens stay; K/V of all k + 1 rows is written, of which the accepted prefix is valid.
+
+    rows.num_drafted says how many of a row's draft tokens are real.
+    """
+    k = proposal.tokens.shape[1]
+    sampled = not rows.sampling.all_greedy
+    longest = runner.executor.context_bound(rows.longest + k)
+    draft_probs = proposal.probs if sampled else None
+    token_probs = proposal.token_probs if options.record else None
+    extra = [
+        _padded(tensor.to(runner.device, non_blocking=True), len(rows))
+        for tensor in (proposal.tokens, draft_probs, token_probs)
+        if tensor is not None
+    ]
+
+    def phase(*tensors: torch.Tensor) -> Tensors:
+        own, (draft_tokens, *rest) = tensors[: -len(extra)], tensors[-len(extra) :]
+        probs = rest.pop(0) if draft_probs is not None else None
+        step = _Verify(runner, rows.with_tensors(own), draft_tokens, probs, rest[0] if rest else None)
+        return step.outputs(longest, sampled, options)
+
+    static = (longest, sampled, sampled and rows.sampling.any_filter, draft_probs is None, token_probs is None, options)
+    outputs = runner.call("verify", static, phase, *rows.tensors(), *extra)
+    return Verification(proposal, outputs, sampled=sampled, options=options)
+
+
+def _padded(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    """With as many rows as the phase computes; what the further ones hold does not matter."""
+    missing = rows - tensor.shape[0]
+    return tensor if missing == 0 else torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])
+
+
+@dataclass(frozen=True)
+class _Verify:
+    runner: StepRunner
+    rows: RowTensors
+    draft_tokens: torch.Tensor
+    draft_probs: torch.Tensor | None
+    token_probs: torch.Tensor | None
+
+    def outputs(self, longest: int, sampled: bool, options: VerifyOptions) -> Tensors:
+        """Outcome `[batch, 4 + k]` (num_accepted, recovery token, finite, draft finite, draft tokens), logits, and what
+        the options ask for.
+        """
+        rows, k = self.rows, self.draft_tokens.shape[1]
+        tokens = torch.cat([rows.last_tokens[:, None], self.draft_tokens], dim=1)
+        step = causal_step(tokens, rows.lengths - 1, rows.tables, self.runner.block_size, longest=longest - k - 1)
+        features = dict.fromkeys(options.feature_layers, tokens)
+        logits = self.runner.logits(step, features=features or None)
+        probs = coins = recovery_coins = None
+        if sampled:
+            probs = target_distribution(logits, rows.sampling)
+            places = rows.lengths[:, None] + torch.arange(k + 1, device=tokens.device)
+            seeds = rows.sampling.seeds[:, None]
+            coins = uniform(seeds, places[:, :k], Purpose.ACCEPT)
+            recovery_coins = uniform(seeds, places, Purpose.RECOVERY)
+            outcome = accept_sampled(
+                probs, self.draft_tokens, self._draft_distribution(probs), rows.num_drafted, coins, recovery_coins
+            )
+        else:
+            outcome = accept_greedy(likeliest(logits), self.draft_tokens, rows.num_drafted)
+        finite = torch.isfinite(logits.sum(-1)).all(-1)
+        draft_finite = torch.ones_like(finite)
+        for numbers in (self.draft_probs, self.token_probs):
+            if numbers is not None and k:
+                draft_finite = draft_finite & torch.isfinite(numbers.flatten(1).sum(-1))
+        decided = [outcome.num_accepted, outcome.recovery_token, finite.long(), draft_finite.long()]
+        outputs = [torch.cat([torch.stack(decided, 1), self.draft_tokens], 1), logits]
+        if options.record:
+            outputs.append(self._numbers(logits, probs, outcome, coins, recovery_coins))
+        if options.feature_layers:
+            outputs.append(torch.cat([features[layer] for layer in options.feature_layers], -1))
+        return tuple(outputs)
+
+    def _draft_distribution(self, probs: torch.Tensor) -> torch.Tensor:
+        """What the draft tokens were drawn from; certain guesses are ones on them."""
+        if self.draft_probs is not None:
+            return self.draft_probs
+        certain = torch.zeros_like(probs[:, : self.draft_tokens.shape[1]])
+        return certain.scatter_(-1, self.draft_tokens.unsqueeze(-1), 1.0)
+
+    def _numbers(
+        self,
+        logits: torch.Tensor,
+        probs: torch.Tensor | None,
+        outcome: Outcome,
+        coins: torch.Tensor | None,
+        recovery_coins: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The fields of `RoundProbabilities` side by side `[batch, n]`; under what was sampled from (greedy:
+        softmax).
+        """
+        at = outcome.num_accepted[:, None]
+        recovery = outcome.recovery_token[:, None]
+        if probs is None:
+            drafted = token_probability(logits[:, :-1], self.draft_tokens)
+            reached = logits.gather(1, at.unsqueeze(-1).expand(-1, -1, logits.shape[-1])).squeeze(1)
+            recovered = token_probability(reached, recovery.squeeze(1))[:, None]
+        else:
+            drafted = probs[:, :-1].gather(-1, self.draft_tokens.unsqueeze(-1)).squeeze(-1)
+            every = torch.arange(len(at), device=at.device)[:, None]
+            recovered = probs[every, at, recovery]
+        parts: Sequence[torch.Tensor | None] = (
+            drafted,
+            recovered,
+            self.token_probs,
+            coins,
+            None if recovery_coins is None else recovery_coins.gather(1, at),
+        )
+        return torch.cat([part.float() for part in parts if part is not None], 1)

@@ -1,0 +1,55 @@
+"""How a phase is executed: as it is, or as a captured graph. The phases in `engine/phases/` do not know which."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable
+
+import torch
+
+Tensors = tuple[torch.Tensor, ...]
+PhaseFunction = Callable[..., Tensors]
+
+
+class Executor(ABC):
+    """Runs phase functions: functions of tensors alone, whose first dimension is the batch."""
+
+    @abstractmethod
+    def call(self, name: str, static: Hashable, function: PhaseFunction, *inputs: torch.Tensor) -> Tensors:
+        """The function's outputs for these inputs.
+
+        static: everything besides shapes and dtypes that the function's work depends on. The outputs may be overwritten
+        by the next call of the same phase.
+        """
+
+    @property
+    @abstractmethod
+    def runs_behind(self) -> bool:
+        """Does work go on after `call` has returned, so that the host may do something else meanwhile?"""
+
+    def keep_in_place(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027 - only captured work must know
+        """These tensors stay where they are for as long as this executor lives."""
+
+    def bucket(self, rows: int) -> int:
+        """How many rows to compute for a batch of `rows`, padding included."""
+        return rows
+
+    def context_bound(self, context_length: int) -> int:
+        """The context length to plan for, at least `context_length`."""
+        return context_length
+
+
+class EagerExecutor(Executor):
+    """Calls the function."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    @property
+    def runs_behind(self) -> bool:
+        """On a GPU kernels are queued; on a CPU the work is done when `call` returns."""
+        return self._device.type == "cuda"
+
+    def call(self, name: str, static: Hashable, function: PhaseFunction, *inputs: torch.Tensor) -> Tensors:
+        """The function's outputs."""
+        return function(*inputs)

@@ -1,0 +1,115 @@
+"""Where the rows of a round lie on the device: the same buffers every round, so that a captured graph finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.engine.rows import RowBatch, RowTensors, SamplingRow
+
+_INTS = 5  # lengths, previous tokens, last tokens, tree starts, numbers of draft tokens
+
+
+class Placement:
+    """Copies rows into fixed device buffers, sending only what changed.
+
+    max_rows: the largest batch. width: blocks in the longest table, scratch included. bucket: how many rows to fill for
+    a batch of n (the rest are padding rows of zeros, which write to block 0). The tensors that `place` returns are
+    views of the buffers: they change with the next call.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        *,
+        max_rows: int,
+        width: int,
+        block_size: int,
+        scratch: Sequence[Sequence[int]] = (),
+        bucket: Callable[[int], int] = lambda rows: rows,
+    ) -> None:
+        self._bucket, self._block_size, self._scratch = bucket, block_size, scratch
+        rows = bucket(max_rows)
+        self._ints = _Buffer((_INTS, rows), torch.int64, device)
+        self._tables = _Buffer((rows, width), torch.int64, device)
+        self._sampling_ints = _Buffer((2, rows), torch.int64, device)
+        self._sampling_floats = _Buffer((3, rows), torch.float32, device)
+        self._known: list[list[int]] = [[] for _ in range(rows)]
+        self._settings: list[SamplingRow] = []
+
+    def place(self, rows: RowBatch, *, num_drafted: Sequence[int] = ()) -> RowTensors:
+        """The rows on the device."""
+        count, bucket = len(rows), self._bucket(len(rows))
+        ints = self._ints.host
+        ints[:, count:bucket] = 0
+        ints[0, :count], ints[1, :count], ints[2, :count] = rows.lengths, rows.previous_tokens, rows.last_tokens
+        ints[3, :count] = [len(table) * self._block_size for table in rows.block_tables]
+        ints[4, :count] = num_drafted if len(num_drafted) else 0
+        self._ints.send()
+        self._place_tables(rows.block_tables, bucket)
+        self._place_sampling(rows.sampling, bucket)
+        lengths, previous, last, tree_starts, drafted = self._ints.device[:, :bucket].unbind()
+        top_k, seeds = self._sampling_ints.device[:, :bucket].unbind()
+        temperature, top_p, min_p = self._sampling_floats.device[:, :bucket].unbind()
+        sampling = SamplingBatch(
+            *(temperature, top_k, top_p, min_p, seeds),
+            all_greedy=rows.all_greedy,
+            any_filter=any(k > 0 or p < 1.0 or m > 0.0 for _, k, p, m, _ in rows.sampling),
+        )
+        tables = self._tables.device[:bucket]
+        longest_table = max(len(table) for table in rows.block_tables)
+        return RowTensors(
+            lengths, previous, last, tree_starts, drafted, tables, sampling, max(rows.lengths), longest_table
+        )
+
+    def buffers(self) -> list[torch.Tensor]:
+        """Every buffer that `place` hands out, for an executor that reads them in place."""
+        return [
+            *(*self._ints.device, self._tables.device),
+            *(*self._sampling_ints.device, *self._sampling_floats.device),
+        ]
+
+    def _place_tables(self, block_tables: Sequence[list[int]], bucket: int) -> None:
+        changed = False
+        for row in range(bucket):
+            table = block_tables[row] if row < len(block_tables) else []
+            if self._known[row] == table:
+                continue
+            changed = True
+            self._known[row] = list(table)
+            full = [*table, *self._scratch[row]] if table and self._scratch else table
+            host = self._tables.host[row]
+            host[: len(full)] = full
+            host[len(full) :] = 0
+        if changed:
+            self._tables.send()
+
+    def _place_sampling(self, settings: Sequence[SamplingRow], bucket: int) -> None:
+        padded = [*settings, *[(0.0, 0, 1.0, 0.0, 0)] * (bucket - len(settings))]
+        if padded == self._settings:
+            return
+        self._settings = padded
+        temperature, top_k, top_p, min_p, seeds = zip(*padded, strict=True)
+        ints, floats = self._sampling_ints.host, self._sampling_floats.host
+        ints[0, :bucket], ints[1, :bucket] = top_k, seeds
+        floats[0, :bucket], floats[1, :bucket], floats[2, :bucket] = temperature, top_p, min_p
+        self._sampling_ints.send()
+        self._sampling_floats.send()
+
+
+class _Buffer:
+    """A device tensor and the host array that fills it; on a CPU they are the same memory."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
+        pinned = torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")
+        self._pinned = pinned
+        self.host: np.ndarray = pinned.numpy()
+        self.device = pinned if device.type == "cpu" else pinned.to(device)
+
+    def send(self) -> None:
+        """Bring the device up to date, behind what its current stream is doing."""
+        if self.device is not self._pinned:
+            self.device.copy_(self._pinned, non_blocking=True)

@@ -1,0 +1,64 @@
+"""A draft tree kept for the trace: copied to the host beside the run, made into records only when they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ssd_lab.decoding.tree import async_tree_parents
+from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.trace.records import TreeRecord
+
+
+@dataclass(frozen=True)
+class RecordedTree:
+    """The tree of one round's rows. schedules: the fan-out of each row."""
+
+    request_ids: list[int]
+    schedules: list[tuple[int, ...]]
+    copy: HostCopy
+
+    @classmethod
+    def of(
+        cls,
+        request_ids: list[int],
+        schedules: list[tuple[int, ...]],
+        chain: torch.Tensor,
+        chain_probs: torch.Tensor,
+        branches: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+        candidates: torch.Tensor,
+    ) -> RecordedTree:
+        """chain, chain_probs `[batch, k]`: what is being verified. branches: recovery tokens and their probabilities
+        `[batch, branches]`, drafted tokens and theirs `[batch, branches, k]`. candidates `[batch, k + 1, n]`.
+        """
+        return cls(request_ids, schedules, HostCopy(chain, chain_probs, *branches, candidates))
+
+    def records(self) -> dict[int, TreeRecord]:
+        """By request id; the layout is that of `TreeRecord`."""
+        chain, chain_probs, recovery, recovery_probs, drafted, drafted_probs, _ = (
+            array.tolist() for array in self.copy.arrays()
+        )
+        records = {}
+        for row, request_id in enumerate(self.request_ids):
+            tokens, probs = list(chain[row]), list(chain_probs[row])
+            for branch, token in enumerate(recovery[row]):
+                tokens += [token, *drafted[row][branch]]
+                probs += [recovery_probs[row][branch], *drafted_probs[row][branch]]
+            parents = async_tree_parents(len(chain[row]), self.schedules[row])
+            records[request_id] = TreeRecord(tokens, parents, probs)
+        return records
+
+    def rank_of(self, request_id: int, num_accepted: int, recovery_token: int) -> int | None:
+        """Rank of the recovery token among the candidates at this accepted length, or their number if it is none of
+        them; None if the request is not in this tree.
+        """
+        if request_id not in self.request_ids:
+            return None
+        candidates = self.copy.arrays()[6][self.request_ids.index(request_id), num_accepted]
+        found = (candidates == recovery_token).nonzero()[0]
+        return int(found[0]) if len(found) else len(candidates)
+
+    def schedule_of(self, request_id: int) -> tuple[int, ...] | None:
+        """The fan-out that the request's tree was built with."""
+        return self.schedules[self.request_ids.index(request_id)] if request_id in self.request_ids else None

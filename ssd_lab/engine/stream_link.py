@@ -1,0 +1,50 @@
+"""A draft worker on a CUDA stream of its own: what it queues runs beside the target's work, on this GPU or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ssd_lab.engine.draft_worker import DraftWorker
+from ssd_lab.engine.link import InlineLink, Link
+from ssd_lab.engine.messages import Message, RoundMessage, RoundReply
+
+
+class StreamLink(Link):
+    """The worker runs in the caller's thread, but its kernels are queued on the draft's stream.
+
+    priority: of the stream; lower numbers go first where both streams have blocks to start.
+    """
+
+    def __init__(self, make_worker: Callable[[], DraftWorker], device: torch.device, *, priority: int = 0) -> None:
+        self._stream = torch.cuda.Stream(device, priority=priority)
+        self._stream.wait_stream(torch.cuda.current_stream(device))  # the model may have been loaded just now
+        with torch.cuda.stream(self._stream):
+            self._link = InlineLink(make_worker())
+
+    def post(self, message: Message) -> None:
+        """Queue the message's work."""
+        with torch.cuda.stream(self._stream):
+            self._link.post(message)
+
+    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+        """Queue the round's work; the caller's stream waits for it, the caller does not."""
+        caller = torch.cuda.current_stream()
+        with torch.cuda.stream(self._stream):
+            reply = self._link.call(message, timeout_s)
+        caller.wait_stream(self._stream)
+        for tensor in (reply.tokens, reply.probs, reply.token_probs):
+            if tensor is not None:
+                tensor.record_stream(caller)
+        return reply
+
+    def work_ahead(self) -> None:
+        """Queue the tree."""
+        with torch.cuda.stream(self._stream):
+            self._link.work_ahead()
+
+    def close(self) -> None:
+        """Wait for what is queued and drop the worker."""
+        self._stream.synchronize()
+        self._link.close()

@@ -1,0 +1,163 @@
+"""Phases as graphs, with a backend that replays on the CPU what CUDA graphs would: same text, few captures, no leaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from ssd_lab import LLM, SamplingParams
+from ssd_lab.engine import graphs, worker_setup
+from ssd_lab.engine.execution import Executor, Tensors
+from ssd_lab.engine.graphs import GraphedCall, GraphExecutor, batch_bucket, context_bucket
+
+PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13], [100, 101]]
+
+
+class ReplayBackend:
+    """Runs a captured function again at each replay and puts its results where the first ones were.
+
+    As on a GPU, nothing but the contents of the input buffers can reach a replay, and results stay in place.
+    """
+
+    def __init__(self) -> None:
+        self.captured = self.replayed = 0
+
+    def warm_up(self, function: Callable[[], Tensors]) -> None:
+        function()
+
+    def capture(self, function: Callable[[], Tensors]) -> tuple[Callable[[], Any], Tensors]:
+        self.captured += 1
+        outputs = tuple(tensor.clone() for tensor in function())
+        for tensor in outputs:  # a capture computes nothing: whoever does not replay reads garbage
+            tensor.fill_(-1)
+
+        def replay() -> None:
+            self.replayed += 1
+            with torch.inference_mode():
+                for kept, fresh in zip(outputs, function(), strict=True):
+                    kept.copy_(fresh)
+
+        return replay, outputs
+
+
+class Backends:
+    """Every executor made during a test, with its backend."""
+
+    def __init__(self) -> None:
+        self.made: list[tuple[GraphExecutor, ReplayBackend]] = []
+
+    def make(self, device: torch.device, *, eager: bool, on_capture: Callable[[str], None] = print) -> Executor:
+        backend = ReplayBackend()
+        executor = GraphExecutor(backend, on_capture=lambda name: None)
+        self.made.append((executor, backend))
+        return executor
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> Backends:
+    """Makes engines and inline drafts use graphs on the CPU."""
+    own = Backends()
+    monkeypatch.setattr("ssd_lab.build.make_executor", own.make)
+    monkeypatch.setattr(worker_setup, "make_executor", own.make)
+    return own
+
+
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "autoregressive": {},
+    "sync_chain": {"k": 3},
+    "async_tree": {"k": 3, "f": 2},
+    "prompt_lookup": {"k": 3},
+}
+
+
+def texts(tiny_pair: Any, strategy: str, temperature: float, **fields: Any) -> tuple[list[list[int]], Any]:
+    params = [
+        SamplingParams(max_tokens=20 + 3 * i, temperature=temperature, seed=i, ignore_eos=True, top_p=0.9)
+        for i in range(len(PROMPTS))
+    ]
+    options = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline", "max_batch": 3}
+    with LLM(tiny_pair.target, tiny_pair.draft, strategy, **{**options, **STRATEGIES[strategy], **fields}) as llm:
+        result = llm.run(PROMPTS, params)
+        assert llm.num_free_blocks == llm._engine._blocks.num_usable
+    return [output.token_ids for output in result.outputs], result
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_graphs_give_the_eager_text(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, strategy: str, temperature: float
+) -> None:
+    expected, plain = texts(tiny_pair, strategy, temperature)
+    own = Backends()
+    monkeypatch.setattr("ssd_lab.build.make_executor", own.make)
+    monkeypatch.setattr(worker_setup, "make_executor", own.make)
+    got, graphed = texts(tiny_pair, strategy, temperature)
+    assert got == expected
+    assert graphed.metrics.tokens_per_round == plain.metrics.tokens_per_round
+    assert graphed.metrics.cache_hit_rate == plain.metrics.cache_hit_rate
+    assert sum(backend.replayed for _, backend in own.made) > 0
+
+
+def test_the_records_of_a_run_ahead_are_those_of_an_eager_one(tiny_pair: Any, backends: Backends) -> None:
+    _, graphed = texts(tiny_pair, "async_tree", 0.8)
+    assert [r.token_ids for r in graphed.trace.requests] == [o.token_ids for o in graphed.outputs]
+    for request in graphed.trace.requests:
+        own = [s for r in graphed.trace.rounds for s in r.sequences if s.request_id == request.request_id]
+        text = [t for s in own for t in [*s.draft_tokens[: s.num_accepted], s.recovery_token][: s.num_emitted]]
+        assert text == request.token_ids
+        assert all(one.position + one.num_emitted == two.position for one, two in zip(own, own[1:], strict=False))
+    starts = [r.start_s for r in graphed.trace.rounds]
+    assert starts == sorted(starts) and all(r.start_s <= r.end_s for r in graphed.trace.rounds)
+
+
+def test_nothing_is_captured_twice(tiny_pair: Any, backends: Backends) -> None:
+    options = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline"}
+    params = SamplingParams(max_tokens=30, ignore_eos=True)
+    with LLM(tiny_pair.target, tiny_pair.draft, "sync_chain", k=3, **options) as llm:
+        llm.run([PROMPTS[0]], params)
+        captured = [backend.captured for _, backend in backends.made]
+        assert captured == [1, 1]  # one verification, one chain
+        llm.run([PROMPTS[1]], params)
+        assert [backend.captured for _, backend in backends.made] == captured
+        llm.run(PROMPTS[:3], params)  # another batch bucket
+        assert [backend.captured for _, backend in backends.made] > captured
+
+
+def test_stop_strings_and_logprobs_wait_for_the_text(tiny_pair: Any, backends: Backends) -> None:
+    options = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline"}
+    with LLM(tiny_pair.target, tiny_pair.draft, "sync_chain", k=3, **options) as llm:
+        long = llm.generate([PROMPTS[0]], SamplingParams(max_tokens=40, ignore_eos=True))[0]
+        stop = long.text[8:10]
+        cut = llm.generate([PROMPTS[0]], SamplingParams(max_tokens=40, ignore_eos=True, stop=[stop], logprobs=2))[0]
+        assert cut.text == long.text[: long.text.index(stop)] and cut.finish_reason == "stop"
+        assert cut.logprobs is not None and [p["token_id"] for p in cut.logprobs] == cut.token_ids
+
+
+def test_a_cancelled_request_leaves_nothing_behind(tiny_pair: Any, backends: Backends) -> None:
+    options = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline"}
+    with LLM(tiny_pair.target, tiny_pair.draft, "sync_chain", k=3, **options) as llm:
+        stream = llm.stream(PROMPTS[0], SamplingParams(max_tokens=60, ignore_eos=True))
+        next(stream)
+        stream.close()
+        after = llm.generate([PROMPTS[1]], SamplingParams(max_tokens=20, ignore_eos=True))[0]
+        assert llm.num_free_blocks == llm._engine._blocks.num_usable
+    alone, _ = texts(tiny_pair, "sync_chain", 0.0)
+    assert after.token_ids == alone[1][:20]
+
+
+def test_an_input_in_its_place_is_not_copied() -> None:
+    place, other = torch.zeros(4), torch.ones(4)
+    seen: list[torch.Tensor] = []
+    call = GraphedCall((place,), lambda: seen.append(place.clone()), (place,))
+    call((place,))
+    call((other,))
+    assert [tensor.tolist() for tensor in seen] == [[0.0] * 4, [1.0] * 4]
+
+
+def test_buckets_hold_what_they_are_for() -> None:
+    assert [batch_bucket(n) for n in (1, 2, 3, 5, 8, 9, 17, 64)] == [1, 2, 4, 8, 8, 16, 24, 64]
+    assert [context_bucket(n) for n in (1, 512, 513, 5000)] == [512, 512, 1024, 8192]
+    assert graphs.SMALLEST_CONTEXT == 512
