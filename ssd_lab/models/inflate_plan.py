@@ -104,7 +104,9 @@ def _check_kind(small: ModelConfig) -> None:
             "numbers; take one of the Llama family (bundled-target, bundled-draft, SmolLM2)"
         )
     if small.attention_bias:
-        raise ModelLoadError("a model with attention biases cannot be inflated: no published geometry has a place for them")
+        raise ModelLoadError(
+            "a model with attention biases cannot be inflated: no published geometry has a place for them"
+        )
 
 
 def _check_sizes(small: ModelConfig, wide: ModelConfig, name: str) -> None:
@@ -202,7 +204,7 @@ def _copy_scales(small: int, wide: int, room: int) -> tuple[float, ...]:
     ratio, power = Fraction(wide, small), 0
     while ratio / 4**power >= 1:
         scales = _as_squares(ratio / 4**power - 1)
-        if scales is not None and len(scales) <= room and (best is None or len(scales) < len(best)):
+        if scales is not None and len(scales) <= room and (best is None or len(scales) <= len(best)):
             best = scales
         power += 1
     return best or ()

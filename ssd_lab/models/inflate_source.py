@@ -9,7 +9,7 @@ from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.geometry import find_geometry
 
 _PREFIX = "inflated:"
-_BUNDLED = {"bundled-target": demo.TARGET, "bundled-draft": demo.DRAFT}
+BUNDLED_PAIR = {"bundled-target": demo.TARGET, "bundled-draft": demo.DRAFT}
 
 
 def split_inflated(source: str) -> tuple[str, str] | None:
@@ -34,4 +34,4 @@ def inflated_source(geometry: str, small: str | Path) -> str:
 
 def small_source(name: str | Path) -> str | Path:
     """Where a small model is: `bundled-target` and `bundled-draft` are those of the package, others stay."""
-    return _BUNDLED.get(str(name), name)
+    return BUNDLED_PAIR.get(str(name), name)

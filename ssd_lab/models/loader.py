@@ -69,14 +69,10 @@ def load_model(
     inflated = split_inflated(str(source))
     if inflated is not None:
         geometry, small = inflated
-        return load_inflated(
-            geometry, small, dtype=dtype, device=device, bitwise=bitwise, pack=pack, progress=progress
-        )
+        return load_inflated(geometry, small, dtype=dtype, device=device, bitwise=bitwise, pack=pack, progress=progress)
     opened = open_checkpoint(source)
     chosen = resolve_dtype(dtype, device)
-    return _load(
-        opened.config, opened.weights, opened.tokenizer, str(source), chosen, device, bitwise, pack, progress
-    )
+    return _load(opened.config, opened.weights, opened.tokenizer, str(source), chosen, device, bitwise, pack, progress)
 
 
 def load_inflated(
