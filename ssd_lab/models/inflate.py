@@ -28,8 +28,9 @@ _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 class InflatedWeights:
     """The wide model's weights, named as in a Hugging Face checkpoint; reading one makes it.
 
-    shapes: of all tensors, in the order of the forward pass. Every tensor comes on `device` in `dtype` (float32 or bfloat16), the same each time for the same seed and kind of
-    device. Reading takes the memory of one tensor and of the small ones in it.
+    shapes: of all tensors, in the order of the forward pass. Every tensor comes on `device` in `dtype` (float32 or
+    bfloat16), the same each time for the same seed and kind of device. Reading takes the memory of one tensor and of
+    the small ones in it.
     """
 
     def __init__(
@@ -37,8 +38,8 @@ class InflatedWeights:
     ) -> None:
         if dtype not in (torch.float32, torch.bfloat16):
             raise ModelLoadError(
-                f"an inflated model in {str(dtype).removeprefix('torch.')} is not possible: the logits of tokens that the "
-                "small model lacks are beyond its range; take bfloat16 or float32"
+                f"an inflated model in {str(dtype).removeprefix('torch.')} is not possible: the logits of tokens that "
+                "the small model lacks are beyond its range; take bfloat16 or float32"
             )
         self._plan = plan
         self._small = small
@@ -115,7 +116,7 @@ class InflatedWeights:
         return self._scaled_norm(small)
 
     def _scaled_norm(self, small: torch.Tensor) -> torch.Tensor:
-        """Norm weights with 0 for the padding: what the matrices read there is exactly 0 whatever the residual holds."""
+        """Norm weights with 0 for the padding: what matrices read there is exactly 0 whatever the residual holds."""
         weight = torch.zeros(self._plan.config.hidden_size, dtype=self._dtype, device=self._device)
         weight[: len(small)] = (small * self._plan.residual.norm_scale).to(self._dtype)
         return weight
@@ -191,7 +192,7 @@ class InflatedWeights:
         *,
         read_padding_between: bool,
     ) -> None:
-        """Write the rows of small heads at the rotary places of wide ones; see `_read_padding_only` for those between."""
+        """Write rows of small heads at the rotary places of wide ones; see `_read_padding_only` for those between."""
         wide_heads = weight.view(len(heads), -1, weight.shape[1])
         small_heads = small.view(-1, len(self._plan.rotary), small.shape[1])
         rotary = self._rotary()

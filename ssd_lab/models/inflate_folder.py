@@ -55,8 +55,8 @@ def write_inflated(
 ) -> WrittenModel:
     """Write the model of `load_inflated` as safetensors with config and tokenizer, which transformers loads too.
 
-    Shards hold at most `shard_bytes`, or one larger tensor; one tensor is in memory at a time, made on `device`. What an
-    earlier call wrote whole is kept. Raises ModelLoadError if the small model does not fit, ConfigError if the folder
+    Shards hold at most `shard_bytes`, or one larger tensor; one tensor is in memory at a time, made on `device`. What
+    an earlier call wrote whole is kept. Raises ModelLoadError if the small model does not fit, ConfigError if the folder
     holds something else or the disk is too small.
     """
     if dtype not in DTYPES:
@@ -157,8 +157,8 @@ def _check_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed and needed + SPARE_BYTES > free:
         raise ConfigError(
-            f"{needed / 1e9:.1f} GB are to be written to {folder} and {free / 1e9:.1f} GB are free: give a folder on a larger "
-            "disk, a smaller geometry, or make the model in memory (inflated:GEOMETRY:SOURCE as a model's name)"
+            f"{needed / 1e9:.1f} GB are to be written to {folder} and {free / 1e9:.1f} GB are free: give a folder on a "
+            "larger disk, a smaller geometry, or make the model in memory (inflated:GEOMETRY:SOURCE as a model's name)"
         )
 
 

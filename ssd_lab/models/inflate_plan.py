@@ -21,7 +21,7 @@ MAX_COPIES = 8  # of the residual stream, tried to make the norm's factor a powe
 class ResidualPlan:
     """The wide residual stream: `[small, scales[0] * small, scales[1] * small, ..., 0, ..., 0, constant]`.
 
-    scales: powers of two; these copies are read by no matrix, they only make `norm_scale` a power of two where they can.
+    scales: powers of two; no matrix reads these copies, they only make `norm_scale` a power of two where they can.
     constant: what the last dimension holds at every real token, 0 if no vocabulary is padded. norm_scale: times the
     small norm weights. eps: of the wide norms.
     """
@@ -100,8 +100,8 @@ def plan_inflation(small: ModelConfig, wide: ModelConfig, name: str) -> Inflatio
 def _check_kind(small: ModelConfig) -> None:
     if small.qk_norm:
         raise ModelLoadError(
-            "a model that normalises its query and key heads (Qwen3) cannot be inflated: its norms would run over other "
-            "numbers; take one of the Llama family (bundled-target, bundled-draft, SmolLM2)"
+            "a model that normalises its query and key heads (Qwen3) cannot be inflated: its norms would run over "
+            "other numbers; take one of the Llama family (bundled-target, bundled-draft, SmolLM2)"
         )
     if small.attention_bias:
         raise ModelLoadError(
@@ -124,8 +124,8 @@ def _check_sizes(small: ModelConfig, wide: ModelConfig, name: str) -> None:
         )
     if wide.head_dim % small.head_dim:
         raise ModelLoadError(
-            f"heads of {small.head_dim} do not fit into the heads of {wide.head_dim} of {name}: the rotary frequencies of "
-            f"one are among those of the other only if {wide.head_dim} is a multiple of {small.head_dim}"
+            f"heads of {small.head_dim} do not fit into the heads of {wide.head_dim} of {name}: the rotary frequencies "
+            f"of one are among those of the other only if {wide.head_dim} is a multiple of {small.head_dim}"
         )
 
 
@@ -231,8 +231,8 @@ def _notes(small: ModelConfig, wide: ModelConfig) -> list[str]:
     notes = []
     if wide.qk_norm:
         notes.append(
-            "Llama architecture in this Qwen3 shape: the norms of query and key heads are left out, as they would change "
-            f"the function ({2 * wide.head_dim * wide.num_layers:,} weights fewer)"
+            "Llama architecture in this Qwen3 shape: the norms of query and key heads are left out, as they would "
+            f"change the function ({2 * wide.head_dim * wide.num_layers:,} weights fewer)"
         )
     if wide.tie_embeddings and not small.tie_embeddings:
         notes.append("the output head has weights of its own, as in the small model; the published model ties it")

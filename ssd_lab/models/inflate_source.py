@@ -22,7 +22,8 @@ def split_inflated(source: str) -> tuple[str, str] | None:
     geometry, _, small = source.removeprefix(_PREFIX).partition(":")
     if not small:
         raise ModelLoadError(
-            f"{source!r} names no small model: write inflated:GEOMETRY:SOURCE, for example inflated:llama-8b:bundled-target"
+            f"{source!r} names no small model: write inflated:GEOMETRY:SOURCE, for example "
+            "inflated:llama-8b:bundled-target"
         )
     return find_geometry(geometry).name, small
 

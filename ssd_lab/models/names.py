@@ -54,8 +54,9 @@ def resolve_model(
     """Where a model is: a folder or .gguf file, a snapshot in the hub's cache, else its hub id, to be downloaded.
 
     name_or_size: a size in billions of parameters, `bundled`, a folder, a .gguf file, a hub id, or
-    `inflated:GEOMETRY:SOURCE`, which stays as it is; None takes SSD_TARGET_MODEL or SSD_DRAFT_MODEL, by the role, else the reference's default size. eagle: a target of size 70 is
-    the Llama 3.3 that its EAGLE head was trained on. Raises ModelLoadError for what is none of these.
+    `inflated:GEOMETRY:SOURCE`, which stays as it is; None takes SSD_TARGET_MODEL or SSD_DRAFT_MODEL, by the role, else
+    the reference's default size. eagle: a target of size 70 is the Llama 3.3 that its EAGLE head was trained on. Raises
+    ModelLoadError for what is none of these.
     """
     if name_or_size is None:
         override = settings.target_model if role == "target" else settings.draft_model

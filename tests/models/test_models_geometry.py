@@ -109,11 +109,11 @@ REFUSED = (
     (SMOLLM2, "llama-1b", r"does not fit into llama-1b: layers 30 > 16"),
     (SMOLLM2, "qwen3-0.6b", r"layers 30 > 28"),
     (TARGET, "smollm2-135m", r"8 query heads over 2 K/V heads do not fit .* 4 of them are needed and there are 3"),
-    (dataclasses.replace(TARGET, hidden_size=4097, vocab_size=200_000), "llama-8b", r"hidden size 4,097 > 4,096, vocabulary"),
+    (dataclasses.replace(TARGET, hidden_size=4097, vocab_size=200_000), "llama-8b", r"hidden size 4,097 > 4,096, voc"),
     (dataclasses.replace(TARGET, mlp_size=9000), "llama-1b", r"MLP size 9,000 > 8,192"),
     (dataclasses.replace(TARGET, head_dim=48), "llama-8b", r"heads of 48 do not fit into the heads of 128"),
     (dataclasses.replace(TARGET, head_dim=128), "llama-1b", r"heads of 128 do not fit into the heads of 64"),
-    (dataclasses.replace(TARGET, hidden_size=2048), "llama-1b", r"fills the whole residual stream .* one dimension more"),
+    (dataclasses.replace(TARGET, hidden_size=2048), "llama-1b", r"fills the whole residual .* one dimension more"),
     (dataclasses.replace(TARGET, qk_norm=True), "llama-8b", r"normalises its query and key heads"),
     (dataclasses.replace(TARGET, attention_bias=True), "llama-8b", r"attention biases"),
 )  # fmt: skip
