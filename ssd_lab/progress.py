@@ -7,8 +7,15 @@ from typing import Any
 from tqdm.auto import tqdm
 
 
-def progress_bar(total: int | None, description: str, unit: str, *, enabled: bool) -> Any:
-    """A tqdm bar that shows itself only once the work has taken two seconds, if at all."""
+def progress_bar(total: int | None, description: str, unit: str, *, enabled: bool, unit_scale: bool = False) -> Any:
+    """A tqdm bar that shows itself only once the work has taken two seconds, if at all; unit_scale writes M and G."""
     return tqdm(
-        total=total, desc=description, unit=unit, disable=not enabled, delay=2.0, leave=False, dynamic_ncols=True
+        total=total,
+        desc=description,
+        unit=unit,
+        unit_scale=unit_scale,
+        disable=not enabled,
+        delay=2.0,
+        leave=False,
+        dynamic_ncols=True,
     )

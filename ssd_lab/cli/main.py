@@ -50,8 +50,9 @@ def _root(
     pass
 
 
-for module in (run, compare, check, peer, strategies, models, settings, demo, train):
+for module in (run, compare, check, peer, strategies, settings, demo, train):
     app.command(name=module.NAME, help=module.HELP)(module.command)
+app.add_typer(models.app)
 app.add_typer(data.app)
 app.add_typer(bench.app)
 

@@ -1,4 +1,4 @@
-"""`ssd-lab models`: the bundled models, or a look into any folder or GGUF file."""
+"""`ssd-lab models`: the bundled models, or a look into any folder or GGUF file; `models inflate` is in its own file."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from ssd_lab.cli import options
+from ssd_lab.cli import models_inflate, options
 from ssd_lab.cli.output import console, print_json, show_progress, want_json
 from ssd_lab.errors import ModelLoadError
 
@@ -15,10 +16,26 @@ if TYPE_CHECKING:
     from ssd_lab.models.loader import LoadedModel
 
 NAME = "models"
-HELP = "List the bundled models, or check a folder, .gguf file or hub id."
+HELP = "List the bundled models, check a folder, .gguf file or hub id, or inflate one to full size."
+SHOW = "show"
 
 
-def command(
+class ShowByDefault(TyperGroup):
+    """`ssd-lab models FOLDER` is `ssd-lab models show FOLDER`: a look needs no verb."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the verb where there is none."""
+        if not args or args[0] not in (*self.commands, *ctx.help_option_names):
+            args = [SHOW, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(name=NAME, help=HELP, cls=ShowByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+app.command(models_inflate.NAME, help=models_inflate.HELP)(models_inflate.command)
+
+
+@app.command(SHOW, help="Load models, check and describe them (the verb may be left out).")
+def show(
     sources: Annotated[
         list[str] | None, typer.Argument(help="Folders, .gguf files or hub ids. None: bundled.", show_default=False)
     ] = None,

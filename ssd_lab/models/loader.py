@@ -1,8 +1,8 @@
-"""A model by name: a hub id, a folder, or a GGUF file."""
+"""A model by name: a hub id, a folder, a GGUF file, or a small model inflated to a published shape."""
 
 from __future__ import annotations
 
-import json
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,18 @@ import torch
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.assemble import assemble
+from ssd_lab.models.checkpoint import open_checkpoint
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder
-from ssd_lab.models.gguf_file import GgufFile
+from ssd_lab.models.geometry import Geometry, find_geometry
+from ssd_lab.models.inflate import InflatedWeights
+from ssd_lab.models.inflate_plan import plan_inflation
+from ssd_lab.models.inflate_source import inflated_source, small_source, split_inflated
 from ssd_lab.models.tokenizer import Tokenizer
-from ssd_lab.models.weights import MappingWeights, SafetensorsWeights, Weights
+from ssd_lab.models.weights import MappingWeights, Weights
 from ssd_lab.progress import progress_bar
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -59,20 +62,46 @@ def load_model(
 ) -> LoadedModel:
     """Load weights and tokenizer; bitwise, pack: see `assemble`.
 
+    source: a folder, a .gguf file, a hub id, or `inflated:GEOMETRY:SOURCE` (see `load_inflated`).
+
     Raises ModelLoadError that says what is missing or wrong and what to do.
     """
+    inflated = split_inflated(str(source))
+    if inflated is not None:
+        geometry, small = inflated
+        return load_inflated(geometry, small, dtype=dtype, device=device, bitwise=bitwise, pack=pack, progress=progress)
+    opened = open_checkpoint(source)
     chosen = resolve_dtype(dtype, device)
-    path = Path(source).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelLoadError(f"{path} does not exist: give the path of a .gguf file")
-        file = GgufFile(path)
-        return _load(file.config, file, file.tokenizer(), str(source), chosen, device, bitwise, pack, progress)
-    folder = path if path.is_dir() else _from_hub(str(source))
-    config = read_config(folder)
-    has_tokenizer = (folder / "tokenizer.json").exists()
-    tokenizer = Tokenizer.from_folder(folder, config.eos_token_ids) if has_tokenizer else None
-    return _load(config, SafetensorsWeights(folder), tokenizer, str(source), chosen, device, bitwise, pack, progress)
+    return _load(opened.config, opened.weights, opened.tokenizer, str(source), chosen, device, bitwise, pack, progress)
+
+
+def load_inflated(
+    geometry: str | Geometry,
+    source: str | Path,
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    seed: int = 0,
+    bitwise: bool = True,
+    pack: bool = True,
+    progress: bool = False,
+) -> LoadedModel:
+    """A model of a published shape that computes the function of a small one, made in memory, tensor by tensor.
+
+    geometry: a name of `models/geometry.py`. source: `bundled-target`, `bundled-draft`, a folder, a .gguf file or a hub
+    id; its tokenizer is kept. seed: of the noise in weights that the small model does not determine. bitwise, pack: see
+    `assemble`. Raises ModelLoadError if the small model does not fit; docs/full-size.md says what is exact.
+    """
+    shape = find_geometry(geometry) if isinstance(geometry, str) else geometry
+    small = open_checkpoint(small_source(source))
+    plan = plan_inflation(small.config, shape.config, shape.name)
+    chosen = resolve_dtype(dtype, device)
+    weights = InflatedWeights(plan, small.weights, dtype=chosen, device=torch.device(device), seed=seed)
+    name = inflated_source(shape.name, source)
+    model = _load(plan.config, weights, small.tokenizer, name, chosen, device, bitwise, pack, progress)
+    if isinstance(geometry, str) and seed == 0:
+        return model
+    return dataclasses.replace(model, source=None)  # its name alone would not make it again
 
 
 def from_tensors(
@@ -90,17 +119,6 @@ def from_tensors(
         config, weights, tokenizer, "tensors in memory", resolve_dtype(dtype, device), device, bitwise, True, False
     )
     return LoadedModel(model.config, model.decoder, model.tokenizer, None, model.dtype)
-
-
-def read_config(folder: Path) -> ModelConfig:
-    """The config.json of a checkpoint folder."""
-    file = folder / "config.json"
-    if not file.exists():
-        raise ModelLoadError(f"{folder} has no config.json: give a checkpoint folder, a .gguf file or a hub id")
-    try:
-        return ModelConfig.from_hf(json.loads(file.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
-        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
 
 
 def _load(
@@ -126,26 +144,3 @@ def _load(
             on_layer=lambda: bar.update(1),
         )
     return LoadedModel(config, decoder, tokenizer, source, dtype)
-
-
-def _from_hub(name: str) -> Path:
-    """The snapshot of a hub id: from the local cache if it is whole there, else downloaded."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    from ssd_lab.settings import settings  # here, because models also load where pydantic is not installed
-
-    cache = settings().hf_cache
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, cache_dir=cache, local_files_only=True))
-    except HFValidationError as error:
-        raise ModelLoadError(f"{name!r} is neither a folder, nor a .gguf file, nor a hub id (owner/name)") from error
-    except (OSError, ValueError):
-        pass  # not in the cache: ask the hub
-    try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, cache_dir=cache))
-    except Exception as error:  # network, rights, unknown name: the hub client's errors share no base
-        raise ModelLoadError(
-            f"{name!r} is no folder here, and the hub did not give it ({type(error).__name__}: {error}): "
-            "check the name, log in for gated models, or give a local folder"
-        ) from error

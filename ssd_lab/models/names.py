@@ -13,6 +13,7 @@ from typing import Literal
 from ssd_lab import demo
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.hub_cache import cache_folder, find_snapshot, repository_of, snapshot_in, what_lacks
+from ssd_lab.models.inflate_source import BUNDLED_PAIR, inflated_source, split_inflated
 from ssd_lab.settings import Settings
 
 Family = Literal["llama", "qwen"]
@@ -52,9 +53,10 @@ def resolve_model(
 ) -> str:
     """Where a model is: a folder or .gguf file, a snapshot in the hub's cache, else its hub id, to be downloaded.
 
-    name_or_size: a size in billions of parameters, `bundled`, a folder, a .gguf file or a hub id; None takes
-    SSD_TARGET_MODEL or SSD_DRAFT_MODEL, by the role, else the reference's default size. eagle: a target of size 70 is
-    the Llama 3.3 that its EAGLE head was trained on. Raises ModelLoadError for what is none of these.
+    name_or_size: a size in billions of parameters, `bundled`, a folder, a .gguf file, a hub id, or
+    `inflated:GEOMETRY:SOURCE`, which stays as it is; None takes SSD_TARGET_MODEL or SSD_DRAFT_MODEL, by the role, else
+    the reference's default size. eagle: a target of size 70 is the Llama 3.3 that its EAGLE head was trained on. Raises
+    ModelLoadError for what is none of these.
     """
     if name_or_size is None:
         override = settings.target_model if role == "target" else settings.draft_model
@@ -62,6 +64,8 @@ def resolve_model(
     name = _plain(name_or_size)
     if name == BUNDLED:
         return str(demo.TARGET if role == "target" else demo.DRAFT)
+    if split_inflated(name) is not None:
+        return name
     local = None if _is_size(name) else _local(name)  # a folder called `8` does not hide the size
     if local is not None:
         return local
@@ -95,6 +99,12 @@ def require_local(resolved: str, *, settings: Settings) -> str:
 
     Raises ModelLoadError that names what is missing and what works here.
     """
+    inflated = split_inflated(resolved)
+    if inflated is not None:
+        geometry, small = inflated
+        if small not in BUNDLED_PAIR:
+            small = require_local(resolve_model(small, settings=settings), settings=settings)
+        return inflated_source(geometry, small)
     if Path(resolved).expanduser().exists():
         return resolved
     cache = cache_folder(settings)

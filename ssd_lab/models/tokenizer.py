@@ -110,6 +110,20 @@ class Tokenizer:
         except jinja2.TemplateError as error:
             raise ConfigError(f"the chat template refused the messages: {error}") from error
 
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json, tokenizer_config.json and generation_config.json, as `from_folder` reads them."""
+        self._backend.save(str(folder / "tokenizer.json"))
+        config: dict[str, Any] = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            **self._special_tokens,
+        }
+        if self._chat_template is not None:
+            config["chat_template"] = self._chat_template
+        generation = {"eos_token_id": list(self.eos_token_ids)} if self.eos_token_ids else {}
+        for name, document in (("tokenizer_config", config), ("generation_config", generation)):
+            (folder / f"{name}.json").write_text(json.dumps(document, ensure_ascii=False, indent=2), encoding="utf-8")
+
 
 def _template_json(value: Any, indent: int | None = None) -> str:
     """JSON for a prompt: Jinja's own filter would escape it for HTML."""

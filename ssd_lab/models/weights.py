@@ -26,7 +26,7 @@ class Weights(Protocol):
         ...
 
     def read(self, name: str) -> torch.Tensor:
-        """One tensor, on the CPU, in the dtype it is stored in."""
+        """One tensor, in the dtype and on the device where it is (files: on the CPU)."""
         ...
 
 
