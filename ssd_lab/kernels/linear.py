@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ssd_lab.kernels.row_padding import RowPadding
+
 
 class Linear:
     """x -> x W^T (+ bias), rows `[n, in]` -> `[n, out]`.
@@ -18,6 +20,7 @@ class Linear:
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, *, pack: bool = True) -> None:
         self.out_features, self.in_features = weight.shape
         self.dtype, self.device = weight.dtype, weight.device
+        self.padding = RowPadding()
         self._bias = bias
         packed = _pack(weight) if pack else None
         self._is_packed = packed is not None
@@ -29,7 +32,15 @@ class Linear:
         return self.out_features * self.in_features * self.dtype.itemsize
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """Rows `[n, in]` -> `[n, out]`."""
+        """Rows `[n, in]` -> `[n, out]`, padded and cut as `padding` says."""
+        count, largest = rows.shape[0], self.padding.largest
+        if largest is not None and count > largest:
+            return torch.cat([self(rows[start : start + largest]) for start in range(0, count, largest)])
+        missing = self.padding.padded(count) - count
+        return self.product(rows) if missing == 0 else self.product(F.pad(rows, (0, 0, 0, missing)))[:count]
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows `[n, in]` -> `[n, out]` as the library does it."""
         if self._is_packed:
             return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")
         return F.linear(rows, self._weight, self._bias)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
-from ssd_lab.kernels.linear import Linear
+if TYPE_CHECKING:
+    from ssd_lab.kernels.linear import Linear
 
 LARGEST = 128  # rows up to which equality is probed; longer prompts are computed in pieces of this size
 ROW_COUNTS = (1, 2, 3, 4, 5, 7, 8, 16, 21, 32, 64, 112, LARGEST)
@@ -17,14 +19,16 @@ FEW = 64  # rows compared where groups are small, to keep the probe short
 
 @dataclass(frozen=True)
 class RowPadding:
-    """Rows are padded to at least `minimum` and to a multiple of `multiple`.
+    """How many rows are computed together: padded to at least `minimum` and to a multiple of `multiple`, and more than
+    `largest` in pieces.
 
-    invariant: with this padding the probe found equal bits for all row counts it tried.
+    invariant: with this the probe found equal bits for all row counts it tried.
     """
 
     minimum: int = 1
     multiple: int = 1
     invariant: bool = False
+    largest: int | None = None
 
     def padded(self, rows: int) -> int:
         """How many rows to compute when `rows` are wanted."""
@@ -32,28 +36,51 @@ class RowPadding:
 
 
 CANDIDATES = (RowPadding(1, 1, True), RowPadding(2, 1, True), RowPadding(4, 4, True), RowPadding(8, 8, True))
+PIECES = (96, 64, 48, 32, 16, 8)
 
 
 @torch.inference_mode()
-def probe_row_padding(linears: Iterable[Linear]) -> RowPadding:
-    """The least padding under which every distinct shape gives a row the same bits in groups of ROW_COUNTS rows.
+def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
+    """Give every product the least padding, and the largest pieces, that make a row's bits independent of its company.
 
     Some libraries change the order of a sum with the number of rows (oneDNN does for a single row of more than 1,024
-    inputs); greedy text then depends on batch and strategy where two tokens are nearly tied. In bfloat16 such a change
-    shows in one result of thousands, so the probe compares many rows of every shape. Without a padding that works the
-    result is RowPadding(), which is not invariant.
+    inputs, cuBLAS for large row counts); greedy text then depends on batch and strategy where two tokens are nearly
+    tied. In bfloat16 such a change shows in one result of thousands, so the probe compares many rows of every shape.
+    Returns the padding that all shapes share; `largest` is that of the shape that needs the smallest pieces. If some
+    shape has none, nothing is padded and the result is not invariant.
     """
-    shapes = {(linear.out_features, linear.in_features): linear for linear in linears}
+    linears = list(linears)
+    by_shape = {(linear.out_features, linear.in_features): linear for linear in linears}
+    probed = {shape: probe_row_padding(linear) for shape, linear in by_shape.items()}
+    if not all(padding.invariant for padding in probed.values()):
+        return RowPadding()
+    for linear in linears:
+        linear.padding = probed[linear.out_features, linear.in_features]
+    pieces = [padding.largest for padding in probed.values() if padding.largest is not None]
+    return RowPadding(
+        max(padding.minimum for padding in probed.values()),
+        max(padding.multiple for padding in probed.values()),
+        True,
+        min(pieces, default=None),
+    )
+
+
+@torch.inference_mode()
+def probe_row_padding(linear: Linear) -> RowPadding:
+    """The least padding and the largest pieces for one product; not invariant if none of those tried works."""
     generator = torch.Generator().manual_seed(0)
-    candidates = list(CANDIDATES)
-    for linear in shapes.values():
-        inputs = torch.randn(LARGEST, linear.in_features, generator=generator).to(linear.device, linear.dtype)
-        expected = linear(inputs)
-        while candidates and not all(_agrees(linear, inputs, expected, rows, candidates[0]) for rows in ROW_COUNTS):
-            candidates.pop(0)
-        if not candidates:
-            return RowPadding()
-    return candidates[0]
+    inputs = torch.randn(LARGEST, linear.in_features, generator=generator).to(linear.device, linear.dtype)
+    for largest in (None, *PIECES):
+        count = largest or LARGEST
+        expected = torch.cat([linear.product(inputs[start : start + count]) for start in range(0, LARGEST, count)])
+        for candidate in CANDIDATES:
+            if all(
+                _agrees(linear, inputs, expected, rows, candidate)
+                for rows in ROW_COUNTS
+                if rows <= count and candidate.padded(rows) <= count
+            ):
+                return RowPadding(candidate.minimum, candidate.multiple, True, largest)
+    return RowPadding()
 
 
 def _agrees(linear: Linear, inputs: torch.Tensor, expected: torch.Tensor, rows: int, padding: RowPadding) -> bool:
@@ -62,6 +89,7 @@ def _agrees(linear: Linear, inputs: torch.Tensor, expected: torch.Tensor, rows: 
     for start in range(0, compared, rows):
         group = inputs[start : start + rows]
         missing = padding.padded(len(group)) - len(group)
-        if not torch.equal(linear(F.pad(group, (0, 0, 0, missing)))[: len(group)], expected[start : start + rows]):
+        product = linear.product(F.pad(group, (0, 0, 0, missing)))
+        if not torch.equal(product[: len(group)], expected[start : start + rows]):
             return False
     return True

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import torch
 
+from ssd_lab.kernels.backend import choose_kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
-from ssd_lab.kernels.row_padding import RowPadding, probe_row_padding
+from ssd_lab.kernels.row_padding import RowPadding, make_row_invariant
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder, LayerWeights
 from ssd_lab.models.weights import TensorReader, Weights
@@ -25,11 +26,13 @@ def assemble(
     source: str,
     bitwise: bool = True,
     pack: bool = True,
+    kernels: str = "auto",
     on_layer: Callable[[], None] = lambda: None,
 ) -> Decoder:
     """A decoder of this shape. Raises ModelLoadError for missing, left-over or misshapen tensors.
 
     bitwise: pad rows so that results do not depend on their number (see `kernels/row_padding.py`). pack: see `Linear`.
+    kernels: see `choose_kernels`.
     """
     reader = TensorReader(weights, dtype, device, source)
     hidden, vocab = config.hidden_size, config.vocab_size
@@ -46,10 +49,11 @@ def assemble(
         RmsNorm(reader.take("model.norm.weight", hidden), config.rms_eps),
         Linear(head, pack=pack),
         RowPadding(),
+        choose_kernels(device, kernels),
     )
     reader.check_all_used(IGNORED if config.tie_embeddings else IGNORED[:1])
     if bitwise:
-        decoder.row_padding = probe_row_padding(decoder.linears())
+        decoder.row_padding = make_row_invariant(decoder.linears())
     return decoder
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from ssd_lab.kernels.activation import gated_silu
-from ssd_lab.kernels.attention import AttentionPlan, paged_attention, plan_attention, write_kv
+from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.rope import RotaryTable
@@ -46,14 +46,16 @@ class Decoder:
         final_norm: RmsNorm,
         head: Linear,
         row_padding: RowPadding,
+        kernels: Kernels[Any],
     ) -> None:
         self.config = config
         self.row_padding = row_padding
+        self.kernels = kernels
         self._embedding = embedding
         self._layers = list(layers)
         self._final_norm = final_norm
         self._head = head
-        self._group = config.num_heads // config.num_kv_heads
+        self._heads = HeadLayout(config.num_heads, config.num_kv_heads, config.head_dim)
         self._rope = RotaryTable(
             config.head_dim,
             config.rope_theta,
@@ -80,55 +82,28 @@ class Decoder:
         """Compute the rows, write their K/V, return the normed hidden states `[batch, rows, hidden]`.
 
         features: a dictionary whose keys are layer numbers is filled with the residual stream at these layers' input
-        `[batch, rows, hidden]`.
+        `[batch, rows, hidden]`; the number after the last layer's means the final norm's input.
         """
         batch, rows = step.token_ids.shape
         count = batch * rows
-        padded = self.row_padding.padded(count)
-        plan = plan_attention(step, cache.block_size, self._group, self.dtype)
-        positions = step.positions.reshape(-1).clamp(max=self._rope.num_positions - 1)
-        cos, sin = self._rope.at(positions, self.dtype)
+        kernels = self.kernels
+        plan = kernels.plan(step, cache.block_size, self._heads, self._rope, self.dtype)
         hidden = F.embedding(step.token_ids.reshape(-1), self._embedding)
-        if padded > count:  # products are made of at least so many rows; everything else works row by row
-            hidden = F.pad(hidden, (0, 0, 0, padded - count))
+        delta: torch.Tensor | None = None  # what the layer before adds to the residual stream
         for index, (layer, layer_cache) in enumerate(zip(self._layers, cache.layers, strict=True)):
+            hidden, normed = kernels.add_rms_norm(hidden, delta, layer.input_norm)
             if features is not None and index in features:
-                features[index] = hidden[:count].view(batch, rows, -1).clone()
-            hidden = self._layer(layer, hidden, layer_cache, plan, cos, sin)
-        return self._final_norm(hidden[:count]).view(batch, rows, -1)
+                features[index] = hidden.view(batch, rows, -1).clone()
+            heads = layer.qkv(normed)
+            queries = kernels.rope_and_write(heads, layer_cache, plan, layer.query_norm, layer.key_norm)
+            attended = layer.output(kernels.attention(queries, layer_cache, plan))
+            hidden, normed = kernels.add_rms_norm(hidden, attended, layer.mlp_norm)
+            delta = layer.down(kernels.gated_silu(layer.gate_up(normed)))
+        hidden, normed = kernels.add_rms_norm(hidden, delta, self._final_norm)
+        if features is not None and len(self._layers) in features:
+            features[len(self._layers)] = hidden.view(batch, rows, -1).clone()
+        return normed.view(batch, rows, -1)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits `[n, vocab]`, float32, of normed hidden states `[n, hidden]`."""
-        count = hidden.shape[0]
-        padded = self.row_padding.padded(count)
-        if padded > count:
-            return self._head(F.pad(hidden, (0, 0, 0, padded - count)))[:count].float()
         return self._head(hidden).float()
-
-    def _layer(
-        self,
-        layer: LayerWeights,
-        hidden: torch.Tensor,
-        layer_cache: torch.Tensor,
-        plan: AttentionPlan,
-        cos: torch.Tensor,
-        sin: torch.Tensor,
-    ) -> torch.Tensor:
-        config = self.config
-        count = plan.batch * plan.rows
-        rotated = config.num_heads + config.num_kv_heads
-        heads = layer.qkv(layer.input_norm(hidden)).view(hidden.shape[0], -1, config.head_dim)[:count]
-        if layer.query_norm is not None and layer.key_norm is not None:
-            heads = self._normed_heads(heads, layer.query_norm, layer.key_norm)
-        query_key = self._rope.rotate(heads[:, :rotated], cos, sin)
-        write_kv(layer_cache, torch.cat([query_key[:, config.num_heads :], heads[:, rotated:]], 1), plan)
-        attended = paged_attention(query_key[:, : config.num_heads], layer_cache, plan)
-        if hidden.shape[0] > count:
-            attended = F.pad(attended, (0, 0, 0, hidden.shape[0] - count))
-        hidden = hidden + layer.output(attended)
-        return hidden + layer.down(gated_silu(layer.gate_up(layer.mlp_norm(hidden))))
-
-    def _normed_heads(self, heads: torch.Tensor, query_norm: RmsNorm, key_norm: RmsNorm) -> torch.Tensor:
-        """Qwen3: each q and k head is normed before the rotation."""
-        q, k, v = heads.split([self.config.num_heads, self.config.num_kv_heads, self.config.num_kv_heads], 1)
-        return torch.cat([query_norm(q), key_norm(k), v], 1)
