@@ -22,14 +22,14 @@ class RmsNorm:
     """
 
     def __init__(self, weight: torch.Tensor, eps: float) -> None:
-        self._weight, self._eps = weight, eps
+        self.weight, self.eps = weight, eps
         self._mirrored = torch.cat([weight, weight]) if weight.device.type == "cpu" else None
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows `[..., size]` -> `[..., size]`; see `rms_norm`."""
         if self._mirrored is None:
-            return rms_norm(rows, self._weight, self._eps)
+            return rms_norm(rows, self.weight, self.eps)
         mirrored = torch.cat([rows, rows.neg()], -1)
-        return torch.layer_norm(mirrored, self._mirrored.shape, self._mirrored, None, self._eps)[
-            ..., : self._weight.shape[0]
+        return torch.layer_norm(mirrored, self._mirrored.shape, self._mirrored, None, self.eps)[
+            ..., : self.weight.shape[0]
         ]

@@ -51,18 +51,18 @@ class RotaryTable:
         self, head_dim: int, theta: float, scaling: Mapping[str, Any] | None, positions: int, device: torch.device
     ) -> None:
         angles = torch.arange(positions).float()[:, None] * inverse_frequencies(head_dim, theta, scaling)
-        self._cos = torch.cat([angles.cos(), angles.cos()], -1).to(device)  # [positions, head_dim], float32
-        self._sin = torch.cat([-angles.sin(), angles.sin()], -1).to(device)
+        self.cos = torch.cat([angles.cos(), angles.cos()], -1).to(device)  # [positions, head_dim], float32
+        self.sin = torch.cat([-angles.sin(), angles.sin()], -1).to(device)
         self._half = head_dim // 2
 
     @property
     def num_positions(self) -> int:
         """Positions that the table knows."""
-        return self._cos.shape[0]
+        return self.cos.shape[0]
 
     def at(self, positions: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines `[n, 1, head_dim]` of positions `[n]`, for `rotate`."""
-        cos, sin = self._cos.index_select(0, positions), self._sin.index_select(0, positions)
+        cos, sin = self.cos.index_select(0, positions), self.sin.index_select(0, positions)
         return cos.to(dtype).unsqueeze(1), sin.to(dtype).unsqueeze(1)
 
     def rotate(self, heads: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,110 @@
+"""The operations of a forward and of a round that are worth a kernel: one interface, several implementations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+import torch
+
+from ssd_lab.decoding.acceptance import Outcome
+from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.rope import RotaryTable
+from ssd_lab.kernels.step_input import StepInput
+
+PlanT = TypeVar("PlanT")
+
+
+@dataclass(frozen=True)
+class HeadLayout:
+    """How a row of the q/k/v product is cut: `num_heads` query heads, then `num_kv_heads` of K, then of V."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    @property
+    def group(self) -> int:
+        """Query heads that share one K/V head."""
+        return self.num_heads // self.num_kv_heads
+
+
+class Kernels(ABC, Generic[PlanT]):
+    """What the decoder and the phases compute besides matrix products with weights.
+
+    Every operation works row by row: a row's bits depend on nothing but that row, as far as the device's products
+    allow. All of them may be captured in a CUDA graph: none waits for the device or allocates by what it finds there.
+    A layer's cache is `[slots, 2 * kv_heads, head_dim]` (K heads, then V heads); slot = block * block_size + offset.
+    """
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def plan(
+        self, step: StepInput, block_size: int, heads: HeadLayout, rotary: RotaryTable, dtype: torch.dtype
+    ) -> PlanT:
+        """What all layers of one forward share, made once from its StepInput (within the captured region)."""
+
+    @abstractmethod
+    def add_rms_norm(
+        self, hidden: torch.Tensor, delta: torch.Tensor | None, norm: RmsNorm
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`hidden + delta` `[n, size]`, rounded to their dtype, and its norm; without delta the sum is `hidden`."""
+
+    @abstractmethod
+    def rope_and_write(
+        self,
+        qkv: torch.Tensor,
+        layer_cache: torch.Tensor,
+        plan: PlanT,
+        query_norm: RmsNorm | None = None,
+        key_norm: RmsNorm | None = None,
+    ) -> torch.Tensor:
+        """Rotate q and k of `[n, (heads + 2 * kv_heads) * head_dim]`, store k and v at the plan's slots, return q.
+
+        n is batch * rows of the plan. query_norm, key_norm: both or neither; applied to each head before the rotation
+        (Qwen3). Returns `[n, heads, head_dim]`.
+        """
+
+    @abstractmethod
+    def attention(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: PlanT) -> torch.Tensor:
+        """Attention of `[n, heads, head_dim]` over the prefix and the ancestors of each row; `[n, heads * head_dim]`.
+
+        A row that sees nothing (padding) gives finite numbers.
+        """
+
+    @abstractmethod
+    def gated_silu(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """silu(gate) * up of `[n, 2 * size]` (gate, then up); `[n, size]`."""
+
+    @abstractmethod
+    def greedy_pick(self, logits: torch.Tensor, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """First largest logit `[n]` (int64) of `[n, vocab]`, and its softmax probability `[n]` (float32) if wanted.
+
+        A row that holds NaN gives some index of the vocabulary.
+        """
+
+    @abstractmethod
+    def sample(self, probs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        """Tokens `[n]` (int64) by inverting the cumulative sum of `probs` `[n, vocab]` (need not sum to 1) at `uniforms`
+        `[n]` in (0, 1). A token of probability 0 is never drawn; a row that holds NaN gives some index.
+        """
+
+    @abstractmethod
+    def accept_greedy(
+        self, target_tokens: torch.Tensor, draft_tokens: torch.Tensor, num_drafted: torch.Tensor
+    ) -> Outcome:
+        """As `decoding.acceptance.accept_greedy`."""
+
+    @abstractmethod
+    def accept_sampled(
+        self,
+        target_probs: torch.Tensor,
+        draft_tokens: torch.Tensor,
+        draft_probs: torch.Tensor | None,
+        num_drafted: torch.Tensor,
+        accept_uniforms: torch.Tensor,
+        recovery_uniforms: torch.Tensor,
+    ) -> Outcome:
+        """As `decoding.acceptance.accept_sampled`; draft_probs None: every draft token was a certain guess."""

@@ -1,0 +1,110 @@
+"""Kernels in plain torch: the reference, and what the CPU uses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ssd_lab.decoding.acceptance import Outcome, accept_greedy, accept_sampled
+from ssd_lab.decoding.sampling import likeliest, sample
+from ssd_lab.kernels.activation import gated_silu
+from ssd_lab.kernels.attention import AttentionPlan, paged_attention, plan_attention, write_kv
+from ssd_lab.kernels.interface import HeadLayout, Kernels
+from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.rope import RotaryTable
+from ssd_lab.kernels.step_input import StepInput
+
+
+@dataclass(frozen=True)
+class TorchPlan:
+    """cos, sin `[n, 1, head_dim]`: the rotation of each row, in the model's dtype."""
+
+    attention: AttentionPlan
+    heads: HeadLayout
+    rotary: RotaryTable
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+
+class TorchKernels(Kernels[TorchPlan]):
+    """Every operation as torch has it; on any device."""
+
+    name: ClassVar[str] = "torch"
+
+    def plan(
+        self, step: StepInput, block_size: int, heads: HeadLayout, rotary: RotaryTable, dtype: torch.dtype
+    ) -> TorchPlan:
+        """See `Kernels`."""
+        positions = step.positions.reshape(-1).clamp(0, rotary.num_positions - 1)
+        cos, sin = rotary.at(positions, dtype)
+        return TorchPlan(plan_attention(step, block_size, heads.group, dtype), heads, rotary, cos, sin)
+
+    def add_rms_norm(
+        self, hidden: torch.Tensor, delta: torch.Tensor | None, norm: RmsNorm
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Kernels`."""
+        total = hidden if delta is None else hidden + delta
+        return total, norm(total)
+
+    def rope_and_write(
+        self,
+        qkv: torch.Tensor,
+        layer_cache: torch.Tensor,
+        plan: TorchPlan,
+        query_norm: RmsNorm | None = None,
+        key_norm: RmsNorm | None = None,
+    ) -> torch.Tensor:
+        """See `Kernels`."""
+        num_heads, num_kv_heads = plan.heads.num_heads, plan.heads.num_kv_heads
+        rotated = num_heads + num_kv_heads
+        heads = qkv.view(qkv.shape[0], -1, plan.heads.head_dim)
+        if query_norm is not None and key_norm is not None:
+            q, k, v = heads.split([num_heads, num_kv_heads, num_kv_heads], 1)
+            heads = torch.cat([query_norm(q), key_norm(k), v], 1)
+        query_key = plan.rotary.rotate(heads[:, :rotated], plan.cos, plan.sin)
+        write_kv(layer_cache, torch.cat([query_key[:, num_heads:], heads[:, rotated:]], 1), plan.attention)
+        return query_key[:, :num_heads]
+
+    def attention(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: TorchPlan) -> torch.Tensor:
+        """See `Kernels`."""
+        return paged_attention(queries, layer_cache, plan.attention)
+
+    def gated_silu(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """See `Kernels`."""
+        return gated_silu(gate_up)
+
+    def greedy_pick(self, logits: torch.Tensor, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """See `Kernels`."""
+        tokens = likeliest(logits)
+        if not want_probs:
+            return tokens, None
+        return tokens, torch.softmax(logits, -1, dtype=torch.float32).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+
+    def sample(self, probs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        """See `Kernels`."""
+        return sample(probs, uniforms)
+
+    def accept_greedy(
+        self, target_tokens: torch.Tensor, draft_tokens: torch.Tensor, num_drafted: torch.Tensor
+    ) -> Outcome:
+        """See `Kernels`."""
+        return accept_greedy(target_tokens, draft_tokens, num_drafted)
+
+    def accept_sampled(
+        self,
+        target_probs: torch.Tensor,
+        draft_tokens: torch.Tensor,
+        draft_probs: torch.Tensor | None,
+        num_drafted: torch.Tensor,
+        accept_uniforms: torch.Tensor,
+        recovery_uniforms: torch.Tensor,
+    ) -> Outcome:
+        """See `Kernels`."""
+        if draft_probs is None:
+            certain = torch.zeros_like(target_probs[:, :-1])
+            draft_probs = certain.scatter_(-1, draft_tokens.unsqueeze(-1), 1.0)
+        return accept_sampled(
+            target_probs, draft_tokens, draft_probs, num_drafted, accept_uniforms, recovery_uniforms
+        )

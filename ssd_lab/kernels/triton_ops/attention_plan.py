@@ -1,0 +1,188 @@
+"""How a forward's attention is cut over the GPU, its working memory, and its launches."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import triton
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.kernels.interface import HeadLayout
+from ssd_lab.kernels.step_input import StepInput
+from ssd_lab.kernels.triton_ops.attention import add_splits, attend_splits
+from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
+
+LANES = 16  # rows of the product on the matrix units
+
+
+@dataclass(frozen=True)
+class AttentionTuning:
+    """Choices that change the speed and, the splits apart, no bit of the result.
+
+    split, float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since its products do
+    not run on the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU; with fewer tiles
+    the splits are spread over as many. partials_mib: working memory at most; beyond it one program does all splits of
+    a tile. fused_splits: with at most so many splits the last program of a tile adds them, with more (0: always) a
+    second launch does. unroll: splits whose loads are under way at once while splits are added.
+    """
+
+    split: int = 128
+    float32_split: int = 32
+    programs: int = 4 * 132
+    partials_mib: int = 256
+    fused_splits: int = 0
+    unroll: int = 8
+    num_warps: int = 4
+    num_stages: int = 2
+    combine_warps: int = 1
+
+    def __post_init__(self) -> None:
+        for split in (self.split, self.float32_split):
+            if split < 16 or split & (split - 1):
+                raise ConfigError(f"a split is {split} keys: a power of 2 of at least 16 is allowed")
+
+
+@dataclass(frozen=True)
+class SplitAttentionPlan:
+    """Made once per forward, shared by all layers.
+
+    programs: how many programs share the splits of a tile. references, totals `[n * heads, max_splits]`, summed
+    `[n * heads, max_splits, head_dim]`: what they leave, None where one program does all splits. counters: programs of
+    each tile that are done, back at 0 after every layer.
+    """
+
+    heads: HeadLayout
+    block_size: int
+    batch: int
+    rows: int
+    tile_rows: int
+    split: int
+    max_splits: int
+    programs: int
+    tables: torch.Tensor
+    prefix_lengths: torch.Tensor
+    ancestors: torch.Tensor | None
+    references: torch.Tensor | None
+    totals: torch.Tensor | None
+    summed: torch.Tensor | None
+    counters: torch.Tensor | None
+    tuning: AttentionTuning
+
+
+def plan_split_attention(
+    step: StepInput, block_size: int, heads: HeadLayout, dtype: torch.dtype, tuning: AttentionTuning
+) -> SplitAttentionPlan:
+    """Cut the work by the shapes and `context_length` alone: the device is not asked."""
+    batch, rows = step.prefix_lengths.shape
+    device = step.prefix_lengths.device
+    tile_rows = max(1, LANES // heads.group)
+    tiles = batch * -(-rows // tile_rows) * heads.num_kv_heads
+    split = tuning.float32_split if dtype == torch.float32 else tuning.split
+    max_splits = max(1, -(-step.context_length // split))
+    programs = min(max_splits, max(1, tuning.programs // tiles))
+    num_partials = batch * rows * heads.num_heads * max_splits
+    if num_partials * (heads.head_dim + 2) * 4 > tuning.partials_mib << 20:
+        programs = 1
+    references = totals = summed = counters = None
+    if programs > 1:
+        references = torch.empty(num_partials, dtype=torch.float32, device=device)
+        totals = torch.empty_like(references)
+        summed = torch.empty(num_partials * heads.head_dim, dtype=torch.float32, device=device)
+        if max_splits <= tuning.fused_splits:
+            counters = torch.zeros(tiles, dtype=torch.int32, device=device)
+    return SplitAttentionPlan(
+        heads=heads,
+        block_size=block_size,
+        batch=batch,
+        rows=rows,
+        tile_rows=tile_rows,
+        split=split,
+        max_splits=max_splits,
+        programs=programs,
+        tables=_dense_lines(step.block_tables),
+        prefix_lengths=_dense_lines(step.prefix_lengths),
+        ancestors=None if step.ancestors is None else _dense_lines(step.ancestors),
+        references=references,
+        totals=totals,
+        summed=summed,
+        counters=counters,
+        tuning=tuning,
+    )
+
+
+def _dense_lines(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself if its last dimension is dense: a slice of a longer run stays where it is."""
+    return tensor if tensor.stride(-1) == 1 else tensor.contiguous()
+
+
+def split_attention(
+    queries: torch.Tensor, layer_cache: torch.Tensor, plan: SplitAttentionPlan, *, pdl: bool = False
+) -> torch.Tensor:
+    """Attention of `[batch * rows, heads, head_dim]`: see `Kernels.attention`. A row that sees nothing gives zeros."""
+    queries = queries.contiguous()
+    heads, tuning = plan.heads, plan.tuning
+    out = queries.new_empty(queries.shape[0], heads.num_heads * heads.head_dim)
+    unused = out
+    ancestors = plan.ancestors
+    depth = 0 if ancestors is None else ancestors.shape[2]
+    block_dim = max(16, triton.next_power_of_2(heads.head_dim))
+    is_whole, is_fused = plan.summed is None, plan.counters is not None
+    grid = (plan.batch * -(-plan.rows // plan.tile_rows), heads.num_kv_heads, plan.programs)
+    attend_splits[grid](
+        queries,
+        layer_cache,
+        plan.tables,
+        plan.prefix_lengths,
+        plan.prefix_lengths if ancestors is None else ancestors,
+        unused if plan.references is None else plan.references,
+        unused if plan.totals is None else plan.totals,
+        unused if plan.summed is None else plan.summed,
+        unused if plan.counters is None else plan.counters,
+        out,
+        math.log2(math.e) / math.sqrt(heads.head_dim),
+        plan.rows,
+        plan.max_splits,
+        depth,
+        plan.tables.stride(0),
+        plan.prefix_lengths.stride(0),
+        0 if ancestors is None else ancestors.stride(0),
+        0 if ancestors is None else ancestors.stride(1),
+        NUM_HEADS=heads.num_heads,
+        NUM_KV_HEADS=heads.num_kv_heads,
+        HEAD_DIM=heads.head_dim,
+        BLOCK_DIM=block_dim,
+        BLOCK_SIZE=plan.block_size,
+        SPLIT=plan.split,
+        TILE_ROWS=plan.tile_rows,
+        LANES=max(LANES, triton.next_power_of_2(heads.group)),
+        HAS_ANCESTORS=depth > 0,
+        WHOLE=is_whole,
+        FUSED=is_fused,
+        UNROLL=tuning.unroll,
+        INTERPRETED=is_interpreted(),
+        num_warps=tuning.num_warps,
+        num_stages=tuning.num_stages,
+        **pdl_options(pdl),
+    )
+    if not is_whole and not is_fused:
+        add_splits[(plan.batch * plan.rows, heads.num_heads)](
+            plan.prefix_lengths,
+            plan.references,
+            plan.totals,
+            plan.summed,
+            out,
+            plan.rows,
+            plan.max_splits,
+            depth,
+            plan.prefix_lengths.stride(0),
+            NUM_HEADS=heads.num_heads,
+            HEAD_DIM=heads.head_dim,
+            BLOCK_DIM=block_dim,
+            SPLIT=plan.split,
+            UNROLL=tuning.unroll,
+            num_warps=tuning.combine_warps,
+            **pdl_options(pdl),
+        )
+    return out

@@ -1,0 +1,39 @@
+"""What all kernels share: programmatic dependent launch, exact products, and whether Triton's interpreter runs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def start_after_previous(PDL: tl.constexpr):
+    """With programmatic dependent launch a kernel begins before the one ahead of it ends: wait for its results here.
+
+    Before this only weights may be read, and nothing written: even older kernels may still run. Every program passes
+    here, also one that has nothing to do, so that whoever waits for this kernel has waited for those before it too.
+    """
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+@triton.jit
+def product(left, right, INTERPRETED: tl.constexpr):
+    """Matrix product with float32 sums; float32 operands are not cut to tf32."""
+    if INTERPRETED:  # its product of bfloat16 would multiply bit patterns
+        left = left.to(tl.float32)
+        right = right.to(tl.float32)
+    return tl.dot(left, right, input_precision="ieee")
+
+
+def is_interpreted() -> bool:
+    """Were these kernels made for Triton's interpreter (`TRITON_INTERPRET=1` when triton was imported)?"""
+    return not isinstance(start_after_previous, triton.runtime.JITFunction)
+
+
+def pdl_options(pdl: bool) -> dict[str, Any]:
+    """Launch arguments for or against programmatic dependent launch; the interpreter knows none."""
+    return {"PDL": True, "launch_pdl": True} if pdl and not is_interpreted() else {"PDL": False}

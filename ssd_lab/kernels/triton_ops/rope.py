@@ -1,0 +1,123 @@
+"""Head norms (Qwen3), rotation of q and k, and the writing of k and v into their pages, in one pass over q/k/v.
+
+Reference: `kernels.norm`, `kernels.rope` and `kernels.attention.write_kv`. Everything between the reading of a head and
+its writing is float32.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from ssd_lab.kernels.interface import HeadLayout
+from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.triton_ops.launching import pdl_options, start_after_previous
+
+HEADS_PER_PROGRAM = 4
+
+
+@triton.jit
+def _rope_and_write(
+    qkv_ptr,
+    cos_ptr,
+    sin_ptr,
+    position_ptr,
+    slot_ptr,
+    cache_ptr,
+    query_ptr,
+    query_norm_ptr,
+    key_norm_ptr,
+    num_positions,
+    query_eps,
+    key_eps,
+    NUM_HEADS: tl.constexpr,
+    NUM_KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+    HEADS_PER_PROGRAM: tl.constexpr,
+    HAS_NORMS: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    heads = tl.program_id(1) * HEADS_PER_PROGRAM + tl.arange(0, HEADS_PER_PROGRAM)
+    dims = tl.arange(0, BLOCK_DIM)
+    partners = tl.where(dims < HEAD_DIM // 2, dims + HEAD_DIM // 2, dims - HEAD_DIM // 2)
+    in_head = dims < HEAD_DIM
+    inside = (heads < NUM_HEADS + 2 * NUM_KV_HEADS)[:, None] & in_head[None, :]
+    start_after_previous(PDL)
+    position = tl.load(position_ptr + row).to(tl.int64)
+    position = tl.maximum(tl.minimum(position, num_positions - 1), 0)
+    cos = tl.load(cos_ptr + position * HEAD_DIM + dims, mask=in_head, other=0.0)
+    sin = tl.load(sin_ptr + position * HEAD_DIM + dims, mask=in_head, other=0.0)
+    lines = qkv_ptr + row * (NUM_HEADS + 2 * NUM_KV_HEADS) * HEAD_DIM + heads[:, None] * HEAD_DIM
+    values = tl.load(lines + dims[None, :], mask=inside, other=0.0).to(tl.float32)
+    swapped = tl.load(lines + partners[None, :], mask=inside, other=0.0).to(tl.float32)
+    is_query = heads < NUM_HEADS
+    is_rotated = heads < NUM_HEADS + NUM_KV_HEADS
+    rotating, rotating_swapped = values, swapped
+    if HAS_NORMS:
+        eps = tl.where(is_query, query_eps, key_eps)
+        scale = 1.0 / tl.sqrt_rn(tl.sum(values * values, 1) / HEAD_DIM + eps)
+        query_weight = tl.load(query_norm_ptr + dims, mask=in_head, other=0.0).to(tl.float32)
+        key_weight = tl.load(key_norm_ptr + dims, mask=in_head, other=0.0).to(tl.float32)
+        rotating = values * scale[:, None] * tl.where(is_query[:, None], query_weight[None, :], key_weight[None, :])
+        query_weight = tl.load(query_norm_ptr + partners, mask=in_head, other=0.0).to(tl.float32)
+        key_weight = tl.load(key_norm_ptr + partners, mask=in_head, other=0.0).to(tl.float32)
+        weight = tl.where(is_query[:, None], query_weight[None, :], key_weight[None, :])
+        rotating_swapped = swapped * scale[:, None] * weight
+    rotated = rotating * cos[None, :] + rotating_swapped * sin[None, :]
+    result = tl.where(is_rotated[:, None], rotated, values)
+    queries = query_ptr + row * NUM_HEADS * HEAD_DIM + heads[:, None] * HEAD_DIM + dims[None, :]
+    tl.store(queries, result.to(query_ptr.dtype.element_ty), mask=inside & is_query[:, None])
+    slot = tl.load(slot_ptr + row).to(tl.int64)
+    stored = cache_ptr + slot * (2 * NUM_KV_HEADS * HEAD_DIM) + (heads - NUM_HEADS)[:, None] * HEAD_DIM + dims[None, :]
+    tl.store(stored, result.to(cache_ptr.dtype.element_ty), mask=inside & (heads >= NUM_HEADS)[:, None])
+
+
+def rope_and_write(
+    qkv: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    positions: torch.Tensor,
+    write_slots: torch.Tensor,
+    layer_cache: torch.Tensor,
+    heads: HeadLayout,
+    query_norm: RmsNorm | None = None,
+    key_norm: RmsNorm | None = None,
+    *,
+    pdl: bool = False,
+) -> torch.Tensor:
+    """Rotate, write, return the queries: see `Kernels.rope_and_write`.
+
+    cos, sin `[positions, head_dim]`, float32: `RotaryTable`'s; a position outside takes the nearest. positions,
+    write_slots `[n]`, int32 or int64, contiguous.
+    """
+    qkv = qkv.contiguous()
+    rows = qkv.shape[0]
+    queries = qkv.new_empty(rows, heads.num_heads, heads.head_dim)
+    has_norms = query_norm is not None and key_norm is not None
+    total = heads.num_heads + 2 * heads.num_kv_heads
+    _rope_and_write[(rows, triton.cdiv(total, HEADS_PER_PROGRAM))](
+        qkv,
+        cos,
+        sin,
+        positions,
+        write_slots,
+        layer_cache,
+        queries,
+        query_norm.weight if query_norm is not None else qkv,
+        key_norm.weight if key_norm is not None else qkv,
+        cos.shape[0],
+        query_norm.eps if query_norm is not None else 0.0,
+        key_norm.eps if key_norm is not None else 0.0,
+        NUM_HEADS=heads.num_heads,
+        NUM_KV_HEADS=heads.num_kv_heads,
+        HEAD_DIM=heads.head_dim,
+        BLOCK_DIM=triton.next_power_of_2(heads.head_dim),
+        HEADS_PER_PROGRAM=HEADS_PER_PROGRAM,
+        HAS_NORMS=has_norms,
+        num_warps=4,
+        **pdl_options(pdl),
+    )
+    return queries

@@ -1,0 +1,129 @@
+"""The Triton kernels behind the interface that the decoder and the phases call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ssd_lab.decoding.acceptance import Outcome
+from ssd_lab.kernels.interface import HeadLayout, Kernels
+from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.rope import RotaryTable
+from ssd_lab.kernels.step_input import StepInput
+from ssd_lab.kernels.triton_ops import activation, greedy, rope, sampled
+from ssd_lab.kernels.triton_ops.attention_plan import (
+    AttentionTuning,
+    SplitAttentionPlan,
+    plan_split_attention,
+    split_attention,
+)
+from ssd_lab.kernels.triton_ops.norm import add_rms_norm
+
+
+@dataclass(frozen=True)
+class TritonPlan:
+    """positions, write_slots `[n]`."""
+
+    attention: SplitAttentionPlan
+    heads: HeadLayout
+    rotary: RotaryTable
+    positions: torch.Tensor
+    write_slots: torch.Tensor
+
+
+class TritonKernels(Kernels[TritonPlan]):
+    """Every operation as a Triton kernel.
+
+    tuning: how attention is cut. pdl: programmatic dependent launch (compute capability 9.0 and up): a kernel's launch
+    overlaps the end of the one before it.
+    """
+
+    name: ClassVar[str] = "triton"
+
+    def __init__(self, tuning: AttentionTuning | None = None, *, pdl: bool = False) -> None:
+        self._tuning = tuning or AttentionTuning()
+        self._pdl = pdl
+
+    def plan(
+        self, step: StepInput, block_size: int, heads: HeadLayout, rotary: RotaryTable, dtype: torch.dtype
+    ) -> TritonPlan:
+        """See `Kernels`."""
+        return TritonPlan(
+            attention=plan_split_attention(step, block_size, heads, dtype, self._tuning),
+            heads=heads,
+            rotary=rotary,
+            positions=step.positions.reshape(-1),
+            write_slots=step.write_slots.reshape(-1),
+        )
+
+    def add_rms_norm(
+        self, hidden: torch.Tensor, delta: torch.Tensor | None, norm: RmsNorm
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Kernels`."""
+        return add_rms_norm(hidden, delta, norm.weight, norm.eps, pdl=self._pdl)
+
+    def rope_and_write(
+        self,
+        qkv: torch.Tensor,
+        layer_cache: torch.Tensor,
+        plan: TritonPlan,
+        query_norm: RmsNorm | None = None,
+        key_norm: RmsNorm | None = None,
+    ) -> torch.Tensor:
+        """See `Kernels`."""
+        return rope.rope_and_write(
+            qkv,
+            plan.rotary.cos,
+            plan.rotary.sin,
+            plan.positions,
+            plan.write_slots,
+            layer_cache,
+            plan.heads,
+            query_norm,
+            key_norm,
+            pdl=self._pdl,
+        )
+
+    def attention(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: TritonPlan) -> torch.Tensor:
+        """See `Kernels`."""
+        return split_attention(queries, layer_cache, plan.attention, pdl=self._pdl)
+
+    def gated_silu(self, gate_up: torch.Tensor) -> torch.Tensor:
+        """See `Kernels`."""
+        return activation.gated_silu(gate_up, pdl=self._pdl)
+
+    def greedy_pick(self, logits: torch.Tensor, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """See `Kernels`."""
+        return greedy.greedy_pick(logits, want_probs, pdl=self._pdl)
+
+    def sample(self, probs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+        """See `Kernels`."""
+        return sampled.sample(probs, uniforms, pdl=self._pdl)
+
+    def accept_greedy(
+        self, target_tokens: torch.Tensor, draft_tokens: torch.Tensor, num_drafted: torch.Tensor
+    ) -> Outcome:
+        """See `Kernels`."""
+        return greedy.accept_greedy(target_tokens, draft_tokens, num_drafted, pdl=self._pdl)
+
+    def accept_sampled(
+        self,
+        target_probs: torch.Tensor,
+        draft_tokens: torch.Tensor,
+        draft_probs: torch.Tensor | None,
+        num_drafted: torch.Tensor,
+        accept_uniforms: torch.Tensor,
+        recovery_uniforms: torch.Tensor,
+    ) -> Outcome:
+        """See `Kernels`."""
+        return sampled.accept_sampled(
+            target_probs,
+            draft_tokens,
+            draft_probs,
+            num_drafted,
+            accept_uniforms,
+            recovery_uniforms,
+            pdl=self._pdl,
+        )

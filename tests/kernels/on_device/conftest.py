@@ -1,0 +1,62 @@
+"""These tests run on whatever runs Triton kernels: a CUDA device, or the CPU in Triton's interpreter.
+
+The interpreter has to be asked for before triton is imported, so `test_triton_in_interpreter.py` runs each file here in
+a process of its own with TRITON_INTERPRET=1. Without it and without a CUDA device they are skipped, and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kernel_cases import INTERPRETED, poisoned_memory
+
+from ssd_lab.kernels.backend import choose_kernels
+from ssd_lab.kernels.interface import Kernels
+
+WHY_NOT = "no CUDA device; test_triton_in_interpreter.py runs this file in the interpreter"
+
+if INTERPRETED:
+    from triton.runtime import interpreter
+
+    _patch_tensors = interpreter._patch_lang_tensor
+
+    def _patch_tensors_for_numpy(tensor: Any, scope: Any) -> None:
+        """Triton 3.6 makes a loop's bounds of arrays of one element, which numpy 2.4 no longer takes for numbers."""
+        _patch_tensors(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = _patch_tensors_for_numpy
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not INTERPRETED and Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.gpu)
+            if not torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason=WHY_NOT))
+
+
+@pytest.fixture(scope="session")
+def device() -> torch.device:
+    return torch.device("cpu" if INTERPRETED else "cuda")
+
+
+@pytest.fixture(params=["torch", "triton"])
+def kernels(request: pytest.FixtureRequest, device: torch.device) -> Kernels:
+    """The reference too: what is asked of one is asked of the other."""
+    return choose_kernels(device, request.param)
+
+
+@pytest.fixture
+def triton_kernels(device: torch.device) -> Kernels:
+    return choose_kernels(device, "triton")
+
+
+@pytest.fixture(autouse=True)
+def poison() -> Iterator[None]:
+    with poisoned_memory():
+        yield

@@ -1,0 +1,199 @@
+"""Attention against float64, and bit for bit however a row is computed: the equalities that exact decoding rests on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from kernel_cases import (
+    BLOCK, DTYPES, AttentionCase, attention_case, attention_in_float64, rotary_table, same_bits, within_budget,
+)  # fmt: skip
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.kernels.attention import paged_attention, plan_attention
+from ssd_lab.kernels.interface import HeadLayout, Kernels
+from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning, plan_split_attention
+from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
+
+SMALL = HeadLayout(4, 1, 32)
+ONE_PROGRAM = AttentionTuning(programs=1)
+MANY_PROGRAMS = AttentionTuning(programs=10**6)
+THREE_PROGRAMS = AttentionTuning(programs=3)
+FUSED = AttentionTuning(programs=10**6, fused_splits=10**6)
+FUSED_THREE = AttentionTuning(programs=3, fused_splits=10**6, unroll=2)
+TUNINGS = [ONE_PROGRAM, MANY_PROGRAMS, THREE_PROGRAMS, FUSED, FUSED_THREE]
+
+
+def attend(kernels: Kernels, case: AttentionCase, device: torch.device, context: int | None = None) -> torch.Tensor:
+    """`[batch, rows, heads * head_dim]`."""
+    moved = case.to(device)
+    dtype = case.queries.dtype
+    plan = kernels.plan(moved.step(context), BLOCK, case.heads, rotary_table(case.heads.head_dim, device), dtype)
+    result = kernels.attention(moved.flat_queries(), moved.cache, plan)
+    return result.view(*case.queries.shape[:2], -1)
+
+
+def budgeted(result: torch.Tensor, case: AttentionCase) -> None:
+    plan = plan_attention(case.step(), BLOCK, case.heads.group, case.queries.dtype)
+    clean = case.cache.clone()
+    clean[:BLOCK] = 0  # the torch version multiplies what it reads from the dump by zero
+    reference = paged_attention(case.flat_queries(), clean, plan)
+    expected = attention_in_float64(case)
+    seen = expected.abs().sum(-1) > 0  # where a row sees nothing the torch version gives any numbers
+    within_budget(result.flatten(0, 1).cpu()[seen], expected[seen], reference[seen])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("heads", [HeadLayout(2, 2, 32), HeadLayout(8, 2, 64), HeadLayout(8, 1, 128), HeadLayout(6, 2, 80)])
+@pytest.mark.parametrize("depth", [0, 3])
+def test_attention_is_that_of_float64(
+    device: torch.device, dtype: torch.dtype, heads: HeadLayout, depth: int
+) -> None:
+    """Prefixes around the ends of blocks and splits, more rows than a tile holds, several sequences."""
+    prefixes = [[1, 2, 16, 17, 127], [128, 129, 130, 131, 255], [5, 300, 7, 256, 257]]
+    case = attention_case(heads, dtype, prefixes, depth=depth, seed=heads.head_dim)
+    budgeted(attend(TritonKernels(), case, device), case)
+
+
+@pytest.mark.parametrize("tuning", TUNINGS)
+@pytest.mark.parametrize("depth", [0, 2])
+def test_every_way_of_cutting_is_right(device: torch.device, tuning: AttentionTuning, depth: int) -> None:
+    case = attention_case(SMALL, torch.float32, [[1, 40, 129, 200, 3], [300, 2, 255, 256, 0]], depth=depth, seed=5)
+    budgeted(attend(TritonKernels(tuning), case, device), case)
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+@pytest.mark.parametrize("heads", [HeadLayout(32, 1, 32), HeadLayout(17, 1, 32), HeadLayout(7, 1, 32)])
+def test_groups_that_do_not_fit_sixteen(device: torch.device, heads: HeadLayout, rows: int) -> None:
+    case = attention_case(heads, torch.float32, [[50 + row for row in range(rows)]], depth=2)
+    budgeted(attend(TritonKernels(), case, device), case)
+
+
+def test_a_row_that_sees_nothing_gives_zeros(device: torch.device) -> None:
+    """Its neighbours get what they get without it."""
+    for depth in (0, 2):
+        case = attention_case(SMALL, torch.float32, [[0, 20, 0, 30], [0, 0, 0, 0]], depth=depth)
+        if case.ancestors is not None:
+            case.ancestors[:, 0], case.ancestors[1] = -1, -1
+        for tuning in TUNINGS:
+            result = attend(TritonKernels(tuning), case, device).cpu()
+            assert torch.equal(result[0, 0], torch.zeros(128)) and torch.equal(result[1], torch.zeros(4, 128))
+            budgeted(result, case)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("depth", [0, 3])
+def test_bits_do_not_depend_on_how_the_splits_are_shared_out(
+    device: torch.device, dtype: torch.dtype, depth: int
+) -> None:
+    """Nor on who adds them: the program that made them, a second launch, or the last program of a tile."""
+    case = attention_case(SMALL, dtype, [[500, 512, 513, 640, 641], [3, 130, 0, 128, 700]], depth=depth, seed=1)
+    expected = attend(TritonKernels(ONE_PROGRAM), case, device)
+    for tuning in TUNINGS:
+        kernels = TritonKernels(tuning)
+        assert same_bits(attend(kernels, case, device), expected), tuning
+        assert same_bits(attend(kernels, case, device, context=5000), expected), tuning
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bits_of_a_row_do_not_depend_on_rows_or_sequences_beside_it(device: torch.device, dtype: torch.dtype) -> None:
+    prefixes = [[120 + row for row in range(9)], [250 + 3 * row for row in range(9)], [1] * 9]
+    case = attention_case(SMALL, dtype, prefixes, seed=2)
+    expected = attend(TritonKernels(MANY_PROGRAMS), case, device)
+    for sequences in ([1], [0, 1], [2, 1, 0]):
+        for rows in ([0], [8], [2, 5], [0, 1, 2, 3, 4, 5], [8, 7, 6]):
+            picked = replace(
+                case,
+                queries=case.queries[sequences][:, rows],
+                tables=case.tables[sequences],
+                prefixes=case.prefixes[sequences][:, rows],
+            )
+            for tuning in (ONE_PROGRAM, MANY_PROGRAMS):
+                result = attend(TritonKernels(tuning), picked, device)
+                assert same_bits(result, expected[sequences][:, rows]), (sequences, rows, tuning)
+
+
+def laid_out_as_chain(case: AttentionCase, row: int) -> AttentionCase:
+    """The row's keys, the prefix and then its ancestors, at consecutive positions of a cache of their own."""
+    assert case.ancestors is not None
+    own = [place for place in case.ancestors[0, row].tolist() if place >= 0]
+    places = torch.tensor([*range(int(case.prefixes[0, row])), *own])
+    slots = case.tables[0, places // BLOCK] * BLOCK + places % BLOCK
+    cache = torch.full((BLOCK + -(-len(places) // BLOCK) * BLOCK, *case.cache.shape[1:]), torch.nan)
+    cache = cache.to(case.cache.dtype)
+    cache[BLOCK : BLOCK + len(places)] = case.cache[slots]
+    return AttentionCase(
+        heads=case.heads,
+        queries=case.queries[:, row : row + 1],
+        cache=cache,
+        tables=torch.arange(1, cache.shape[0] // BLOCK)[None],
+        prefixes=torch.tensor([[len(places)]]),
+        ancestors=None,
+        context=len(places),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("prefix", [1, 120, 126, 128, 260])
+def test_a_row_of_a_tree_has_the_bits_of_the_chain_it_stands_for(
+    device: torch.device, dtype: torch.dtype, prefix: int
+) -> None:
+    """Its ancestors cross the end of a split (31, 32 and 127, 128, 129 keys), and rows of a tile differ in prefix."""
+    prefixes = [[prefix + offset for offset in (0, 1, 2, 3, 1)]]
+    case = attention_case(SMALL, dtype, prefixes, depth=5, seed=prefix)
+    for tuning in (ONE_PROGRAM, MANY_PROGRAMS, FUSED):
+        tree = attend(TritonKernels(tuning), case, device)
+        for row in range(5):
+            chain = attend(TritonKernels(MANY_PROGRAMS), laid_out_as_chain(case, row), device)
+            assert same_bits(tree[:, row : row + 1], chain), row
+
+
+def test_slices_of_longer_runs_are_read_where_they_are(device: torch.device) -> None:
+    case = attention_case(SMALL, torch.float32, [[30, 31, 32, 33], [40, 41, 42, 43]], depth=4, seed=3)
+    assert case.ancestors is not None
+    sliced = replace(
+        case,
+        queries=case.queries[:, 1:3],
+        prefixes=case.prefixes[:, 1:3],
+        ancestors=case.ancestors[:, 1:3, :2],
+        tables=torch.cat([case.tables, case.tables], 1)[:, : case.tables.shape[1]],
+    )
+    assert not sliced.prefixes.is_contiguous() and not sliced.tables.is_contiguous()
+    budgeted(attend(TritonKernels(), sliced, device), sliced)
+
+
+def test_a_row_with_a_value_that_is_no_number_spoils_no_other_row(device: torch.device) -> None:
+    case = attention_case(SMALL, torch.float32, [[20, 20, 20]], depth=2, seed=4)
+    assert case.ancestors is not None
+    case.ancestors[0, :, 0] = torch.tensor([20, 21, 22])
+    case.cache[case.tables[0, 21 // BLOCK] * BLOCK + 21 % BLOCK] = torch.nan
+    result = attend(TritonKernels(), case, device)[0].cpu()
+    assert result[[0, 2]].isfinite().all() and result[1].isnan().all()
+
+
+def test_scores_far_apart_neither_overflow_nor_vanish(device: torch.device) -> None:
+    """Scores of thousands, in splits whose references differ by more than float32's exponents reach."""
+    case = attention_case(SMALL, torch.float32, [[300, 301]], seed=6)
+    case.queries.mul_(300)
+    expected = attention_in_float64(case)
+    for tuning in (ONE_PROGRAM, MANY_PROGRAMS):
+        result = attend(TritonKernels(tuning), case, device)[0].cpu()
+        torch.testing.assert_close(result.double(), expected, atol=2e-3, rtol=1e-3)
+    assert same_bits(
+        attend(TritonKernels(ONE_PROGRAM), case, device), attend(TritonKernels(MANY_PROGRAMS), case, device)
+    )
+
+
+def test_working_memory_is_bounded() -> None:
+    case = attention_case(SMALL, torch.bfloat16, [[4] * 64], seed=0)
+    bounded = plan_split_attention(case.step(131072), BLOCK, SMALL, torch.bfloat16, AttentionTuning(partials_mib=8))
+    assert bounded.programs == 1 and bounded.summed is None
+    free = plan_split_attention(case.step(131072), BLOCK, SMALL, torch.bfloat16, AttentionTuning())
+    assert free.summed is not None and free.summed.numel() * 4 <= 256 << 20
+
+
+@pytest.mark.parametrize("split", [0, 8, 100])
+def test_a_split_that_no_product_has_is_refused(split: int) -> None:
+    with pytest.raises(ConfigError, match="power of 2"):
+        AttentionTuning(split=split)

@@ -1,0 +1,37 @@
+"""The Triton kernels on the CPU: each file of `on_device/` in a process of its own, in Triton's interpreter.
+
+Triton decides when it is imported whether kernels are compiled or interpreted; in one process with other tests the
+answer would depend on their order.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+FILES = sorted(file.name for file in (HERE / "on_device").glob("test_*.py"))
+
+
+def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent.parent, check=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
+@pytest.mark.parametrize("file", FILES)
+def test_kernels_in_the_interpreter(file: str) -> None:
+    done = run_in_interpreter(str(HERE / "on_device" / file))
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert re.search(r"[1-9]\d* passed", done.stdout), done.stdout
+    assert "skipped" not in done.stdout, done.stdout
+
+
+def test_there_is_something_to_run() -> None:
+    assert len(FILES) >= 4
