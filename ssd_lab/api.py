@@ -209,8 +209,14 @@ class LLM:
     def _load(self, model: LoadedModel | str, device: str) -> LoadedModel:
         if isinstance(model, LoadedModel):
             return model
+        config = self.config
         return load_model(
-            model, dtype=self.config.dtype, device=device, bitwise=self.config.bitwise, progress=self._progress
+            model,
+            dtype=config.dtype,
+            device=device,
+            bitwise=config.bitwise,
+            kernels=config.kernels,
+            progress=self._progress,
         )
 
     def _encode(self, prompt: Prompt) -> tuple[str | None, list[int]]:

@@ -68,6 +68,9 @@ class EngineConfig(BaseModel):
         True, description="choose row padding so that greedy text does not depend on batch or strategy, bit for bit"
     )
     record: bool = Field(True, description="keep a trace of every round")
+    kernels: Literal["auto", "torch", "triton", "flashinfer"] = Field(
+        "auto", description="auto takes triton on a GPU and torch on a CPU; flashinfer replaces attention only"
+    )
     eager: bool = Field(False, description="run without CUDA graphs where there could be some: slower, for debugging")
     threads: int | None = Field(
         None, ge=1, description="CPU threads of the target; None lets the strategy and the machine decide"

@@ -78,9 +78,7 @@ class AttentionCase:
     def step(self, context: int | None = None) -> StepInput:
         """All that attention reads."""
         unused = torch.zeros_like(self.prefixes)
-        return StepInput(
-            unused, unused, unused, self.tables, self.prefixes, context or self.context, self.ancestors
-        )
+        return StepInput(unused, unused, unused, self.tables, self.prefixes, context or self.context, self.ancestors)
 
     def flat_queries(self) -> torch.Tensor:
         return self.queries.flatten(0, 1)

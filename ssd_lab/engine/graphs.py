@@ -144,7 +144,9 @@ class GraphExecutor(Executor):
         return GraphedCall(buffers, replay, outputs)
 
 
-def make_executor(device: torch.device, *, eager: bool, on_capture: Callable[[str], None] = lambda name: None) -> Executor:
+def make_executor(
+    device: torch.device, *, eager: bool, on_capture: Callable[[str], None] = lambda name: None
+) -> Executor:
     """Graphs on a CUDA device unless `eager`; elsewhere phases are called as they are."""
     if eager or device.type != "cuda":
         return EagerExecutor(device)

@@ -78,9 +78,7 @@ class RowTensors:
     def with_tensors(self, tensors: Sequence[torch.Tensor]) -> RowTensors:
         """The same rows held in other tensors."""
         lengths, previous, last, tree_starts, drafted, tables, temperature, top_k, top_p, min_p, seeds = tensors
-        sampling = replace(
-            self.sampling, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seeds=seeds
-        )
+        sampling = replace(self.sampling, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seeds=seeds)
         return RowTensors(
             lengths, previous, last, tree_starts, drafted, tables, sampling, self.longest, self.longest_table
         )

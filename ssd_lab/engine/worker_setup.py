@@ -42,7 +42,9 @@ class WorkerSetup:
         executor = make_executor(device, eager=self.eager)
         per_row = -(-self.plan.scratch_positions // self.block_size)
         rows = executor.bucket(self.max_batch)
-        scratch = [list(range(self.num_blocks + row * per_row, self.num_blocks + (row + 1) * per_row)) for row in range(rows)]
+        scratch = [
+            list(range(self.num_blocks + row * per_row, self.num_blocks + (row + 1) * per_row)) for row in range(rows)
+        ]
         cache = PagedKVCache(model.config, self.num_blocks + rows * per_row, self.block_size, model.dtype, device)
         placement = Placement(
             device,

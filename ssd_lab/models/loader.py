@@ -58,9 +58,10 @@ def load_model(
     device: str = "cpu",
     bitwise: bool = True,
     pack: bool = True,
+    kernels: str = "auto",
     progress: bool = False,
 ) -> LoadedModel:
-    """Load weights and tokenizer; bitwise, pack: see `assemble`.
+    """Load weights and tokenizer; bitwise, pack, kernels: see `assemble`.
 
     source: a folder, a .gguf file, a hub id, or `inflated:GEOMETRY:SOURCE` (see `load_inflated`).
 
@@ -69,10 +70,14 @@ def load_model(
     inflated = split_inflated(str(source))
     if inflated is not None:
         geometry, small = inflated
-        return load_inflated(geometry, small, dtype=dtype, device=device, bitwise=bitwise, pack=pack, progress=progress)
+        return load_inflated(
+            geometry, small, dtype=dtype, device=device, bitwise=bitwise, pack=pack, kernels=kernels, progress=progress
+        )
     opened = open_checkpoint(source)
     chosen = resolve_dtype(dtype, device)
-    return _load(opened.config, opened.weights, opened.tokenizer, str(source), chosen, device, bitwise, pack, progress)
+    return _load(
+        opened.config, opened.weights, opened.tokenizer, str(source), chosen, device, bitwise, pack, kernels, progress
+    )
 
 
 def load_inflated(
@@ -84,13 +89,14 @@ def load_inflated(
     seed: int = 0,
     bitwise: bool = True,
     pack: bool = True,
+    kernels: str = "auto",
     progress: bool = False,
 ) -> LoadedModel:
     """A model of a published shape that computes the function of a small one, made in memory, tensor by tensor.
 
     geometry: a name of `models/geometry.py`. source: `bundled-target`, `bundled-draft`, a folder, a .gguf file or a hub
-    id; its tokenizer is kept. seed: of the noise in weights that the small model does not determine. bitwise, pack: see
-    `assemble`. Raises ModelLoadError if the small model does not fit; docs/full-size.md says what is exact.
+    id; its tokenizer is kept. seed: of the noise in weights that the small model does not determine. bitwise, pack, kernels:
+    see `assemble`. Raises ModelLoadError if the small model does not fit; docs/full-size.md says what is exact.
     """
     shape = find_geometry(geometry) if isinstance(geometry, str) else geometry
     small = open_checkpoint(small_source(source))
@@ -98,7 +104,7 @@ def load_inflated(
     chosen = resolve_dtype(dtype, device)
     weights = InflatedWeights(plan, small.weights, dtype=chosen, device=torch.device(device), seed=seed)
     name = inflated_source(shape.name, source)
-    model = _load(plan.config, weights, small.tokenizer, name, chosen, device, bitwise, pack, progress)
+    model = _load(plan.config, weights, small.tokenizer, name, chosen, device, bitwise, pack, kernels, progress)
     if isinstance(geometry, str) and seed == 0:
         return model
     return dataclasses.replace(model, source=None)  # its name alone would not make it again
@@ -116,7 +122,16 @@ def from_tensors(
     """A model from tensors in memory, named as in a Hugging Face checkpoint."""
     weights = MappingWeights(tensors)
     model = _load(
-        config, weights, tokenizer, "tensors in memory", resolve_dtype(dtype, device), device, bitwise, True, False
+        config,
+        weights,
+        tokenizer,
+        "tensors in memory",
+        resolve_dtype(dtype, device),
+        device,
+        bitwise,
+        True,
+        "auto",
+        False,
     )
     return LoadedModel(model.config, model.decoder, model.tokenizer, None, model.dtype)
 
@@ -130,6 +145,7 @@ def _load(
     device: str,
     bitwise: bool,
     pack: bool,
+    kernels: str,
     progress: bool,
 ) -> LoadedModel:
     with progress_bar(config.num_layers, f"loading {Path(source).name}", "layer", enabled=progress) as bar:
@@ -141,6 +157,7 @@ def _load(
             source=source,
             bitwise=bitwise,
             pack=pack,
+            kernels=kernels,
             on_layer=lambda: bar.update(1),
         )
     return LoadedModel(config, decoder, tokenizer, source, dtype)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ssd_lab.decoding.random import Purpose, uniform
-from ssd_lab.decoding.sampling import SamplingBatch, likeliest, sample, target_distribution
+from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
 from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.rows import CausalRun, RowTensors
 from ssd_lab.engine.runner import StepRunner
+from ssd_lab.kernels.interface import Kernels
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,21 @@ class Drafted:
         )
 
 
-def choose(logits: torch.Tensor, sampling: SamplingBatch, uniforms: torch.Tensor | None, *, record: bool) -> Drafted:
+def choose(
+    kernels: Kernels[Any],
+    logits: torch.Tensor,
+    sampling: SamplingBatch,
+    uniforms: torch.Tensor | None,
+    *,
+    record: bool,
+) -> Drafted:
     """Draw one token a row from the draft's logits `[batch, rows, vocab]`; tokens are `[batch, rows]`."""
+    shape = logits.shape[:-1]
     if uniforms is None:
-        tokens = likeliest(logits)
-        return Drafted(tokens, None, token_probability(logits, tokens) if record else None)
+        picked, token_probs = kernels.greedy_pick(logits.flatten(0, -2), record)
+        return Drafted(picked.view(shape), None, None if token_probs is None else token_probs.view(shape))
     probs = target_distribution(logits, sampling)
-    tokens = sample(probs, uniforms)
+    tokens = kernels.sample(probs.flatten(0, -2), uniforms.reshape(-1)).view(shape)
     return Drafted(tokens, probs, probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if record else None)
 
 
@@ -129,7 +139,8 @@ def _chain(runner: StepRunner, rows: RowTensors, k: int, longest: int, sampled: 
     for i in range(k):
         start, stop = (0, 2) if i == 0 else (i + 1, i + 2)
         logits = runner.last_logits(run.step(tokens, start, stop))
-        step = choose(logits, rows.sampling, None if uniforms is None else uniforms[:, i : i + 1], record=record)
+        numbers = None if uniforms is None else uniforms[:, i : i + 1]
+        step = choose(runner.decoder.kernels, logits, rows.sampling, numbers, record=record)
         steps.append(step.row(0))
         tokens = step.tokens
     return Drafted.joined(steps)

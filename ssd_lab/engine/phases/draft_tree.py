@@ -132,12 +132,9 @@ class _Tree:
                 context_length=farthest - (k - step - 1) * branches,
                 ancestors=scratch[:, :, : step + 1],
             )
-            chosen = choose(
-                self.runner.logits(forward),
-                rows.sampling,
-                None if uniforms is None else uniforms[:, :, step],
-                record=record,
-            )
+            numbers = None if uniforms is None else uniforms[:, :, step]
+            logits = self.runner.logits(forward)
+            chosen = choose(self.runner.decoder.kernels, logits, rows.sampling, numbers, record=record)
             steps.append(chosen)
             tokens = chosen.tokens
         return steps

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ssd_lab.decoding.acceptance import Outcome, accept_greedy, accept_sampled
+from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.decoding.random import Purpose, uniform
-from ssd_lab.decoding.sampling import likeliest, target_distribution
+from ssd_lab.decoding.sampling import target_distribution
 from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.host_copy import HostCopy
 from ssd_lab.engine.phases.draft_chain import token_probability
@@ -144,7 +144,7 @@ class _Verify:
         """Outcome `[batch, 4 + k]` (num_accepted, recovery token, finite, draft finite, draft tokens), logits, and what
         the options ask for.
         """
-        rows, k = self.rows, self.draft_tokens.shape[1]
+        rows, k, kernels = self.rows, self.draft_tokens.shape[1], self.runner.decoder.kernels
         tokens = torch.cat([rows.last_tokens[:, None], self.draft_tokens], dim=1)
         step = causal_step(tokens, rows.lengths - 1, rows.tables, self.runner.block_size, longest=longest - k - 1)
         features = dict.fromkeys(options.feature_layers, tokens)
@@ -156,11 +156,12 @@ class _Verify:
             seeds = rows.sampling.seeds[:, None]
             coins = uniform(seeds, places[:, :k], Purpose.ACCEPT)
             recovery_coins = uniform(seeds, places, Purpose.RECOVERY)
-            outcome = accept_sampled(
-                probs, self.draft_tokens, self._draft_distribution(probs), rows.num_drafted, coins, recovery_coins
+            outcome = kernels.accept_sampled(
+                probs, self.draft_tokens, self.draft_probs, rows.num_drafted, coins, recovery_coins
             )
         else:
-            outcome = accept_greedy(likeliest(logits), self.draft_tokens, rows.num_drafted)
+            choices, _ = kernels.greedy_pick(logits.flatten(0, 1), False)
+            outcome = kernels.accept_greedy(choices.view(tokens.shape), self.draft_tokens, rows.num_drafted)
         finite = torch.isfinite(logits.sum(-1)).all(-1)
         draft_finite = torch.ones_like(finite)
         for numbers in (self.draft_probs, self.token_probs):
@@ -173,13 +174,6 @@ class _Verify:
         if options.feature_layers:
             outputs.append(torch.cat([features[layer] for layer in options.feature_layers], -1))
         return tuple(outputs)
-
-    def _draft_distribution(self, probs: torch.Tensor) -> torch.Tensor:
-        """What the draft tokens were drawn from; certain guesses are ones on them."""
-        if self.draft_probs is not None:
-            return self.draft_probs
-        certain = torch.zeros_like(probs[:, : self.draft_tokens.shape[1]])
-        return certain.scatter_(-1, self.draft_tokens.unsqueeze(-1), 1.0)
 
     def _numbers(
         self,

@@ -125,9 +125,7 @@ def _combined(
         for step in tl.static_range(UNROLL):  # loads of several splits are under way at once; sums stay in order
             split = start + step
             here = valid & (split < num_splits)
-            reference = tl.load(
-                reference_ptr + first + split, mask=here, other=float("-inf"), cache_modifier=".cg"
-            )
+            reference = tl.load(reference_ptr + first + split, mask=here, other=float("-inf"), cache_modifier=".cg")
             scale = tl.exp2(reference - base)
             total += tl.load(total_ptr + first + split, mask=here, other=0.0, cache_modifier=".cg") * scale
             split_summed = tl.load(
@@ -146,9 +144,7 @@ def _store_output(out_ptr, head_index, valid, total, summed, HEAD_DIM: tl.conste
     dims = tl.arange(0, BLOCK_DIM)
     out = summed / tl.where(total == 0.0, 1.0, total)[:, None]
     mask = valid[:, None] & (dims < HEAD_DIM)[None, :]
-    tl.store(
-        out_ptr + head_index[:, None] * HEAD_DIM + dims[None, :], out.to(out_ptr.dtype.element_ty), mask=mask
-    )
+    tl.store(out_ptr + head_index[:, None] * HEAD_DIM + dims[None, :], out.to(out_ptr.dtype.element_ty), mask=mask)
 
 
 RUNTIME_NUMBERS = ["rows", "max_splits", "depth", "table_stride", "prefix_stride", "ancestor_stride", "depth_stride"]
