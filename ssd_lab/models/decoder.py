@@ -69,6 +69,11 @@ class Decoder:
         """Dtype of weights and activations."""
         return self._embedding.dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._embedding.device
+
     def linears(self) -> list[Linear]:
         """Every matrix product of a forward."""
         products = [self._head]

@@ -1,0 +1,117 @@
+"""Time single phases of a model: verification by rows, draft chains, draft trees, at a given context and batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ssd_lab.decoding.tree import branch_prefixes, branch_ranks
+from ssd_lab.engine.graphs import make_executor
+from ssd_lab.engine.phases.draft_chain import draft_chain
+from ssd_lab.engine.phases.draft_tree import draft_tree
+from ssd_lab.engine.phases.verify import VerifyOptions, launch_verify
+from ssd_lab.engine.placement import Placement
+from ssd_lab.engine.proposal import Proposal
+from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.runner import StepRunner
+from ssd_lab.models.kv_cache import PagedKVCache
+from ssd_lab.models.loader import LoadedModel
+from ssd_lab.profile.timing import seconds_per_call
+
+BLOCK_SIZE = 16
+ROOM = 64  # tokens behind the context that a phase may write
+
+
+@dataclass(frozen=True)
+class Work:
+    """batch sequences of `context` tokens each."""
+
+    batch: int = 1
+    context: int = 512
+
+
+class PhaseTimer:
+    """A model with a cache full of noise, on which phases are timed as an engine would run them.
+
+    largest: the most sequences and the longest context that will be asked for. scratch_positions: of one sequence's tree,
+    branches times k.
+    """
+
+    def __init__(self, model: LoadedModel, largest: Work, *, scratch_positions: int = 0, eager: bool = False) -> None:
+        self.model = model
+        self.device = model.decoder.device
+        self._per_sequence = -(-(largest.context + ROOM) // BLOCK_SIZE)
+        per_row = -(-scratch_positions // BLOCK_SIZE)
+        executor = make_executor(self.device, eager=eager)
+        rows = executor.bucket(largest.batch)
+        main = 1 + rows * self._per_sequence
+        cache = PagedKVCache(model.config, main + rows * per_row, BLOCK_SIZE, model.dtype, self.device)
+        generator = torch.Generator(self.device).manual_seed(0)
+        for layer in cache.layers:
+            layer.normal_(generator=generator)
+        scratch = [list(range(main + row * per_row, main + (row + 1) * per_row)) for row in range(rows)]
+        self._placement = Placement(
+            self.device,
+            max_rows=largest.batch,
+            width=self._per_sequence + per_row,
+            block_size=BLOCK_SIZE,
+            scratch=scratch,
+            bucket=executor.bucket,
+        )
+        executor.keep_in_place(self._placement.buffers())
+        self.runner = StepRunner(model.decoder, cache, self.device, executor)
+
+    @torch.inference_mode()
+    def verify_s(self, work: Work, k: int, *, repeats: int = 20) -> float:
+        """A verification of k draft tokens; k = 0 is an autoregressive step."""
+        rows = self._placement.place(self._rows(work), num_drafted=[k] * work.batch)
+        tokens = torch.randint(1, self._vocab, (work.batch, k), device=self.device)
+        proposal = Proposal(tokens, [k] * work.batch, None, ["draft"] * work.batch, [None] * work.batch)
+        options = VerifyOptions(record=False)
+        return seconds_per_call(
+            lambda: launch_verify(self.runner, rows, proposal, options), self.device, repeats=repeats
+        )
+
+    @torch.inference_mode()
+    def chain_s(self, work: Work, k: int, *, repeats: int = 20) -> float:
+        """A draft chain of k steps."""
+        rows = self._placement.place(self._rows(work))
+        return seconds_per_call(
+            lambda: draft_chain(self.runner, rows, k, record=False), self.device, repeats=repeats
+        )
+
+    @torch.inference_mode()
+    def tree_s(self, work: Work, k: int, fan_out: tuple[int, ...], *, repeats: int = 20) -> float:
+        """A draft tree: the extension over k tokens, then k steps over all branches."""
+        rows = self._placement.place(self._rows(work))
+        count = len(rows)
+        tokens = torch.randint(1, self._vocab, (count, k), device=self.device)
+        prefixes = torch.tensor([branch_prefixes(fan_out)] * count, device=self.device)
+        ranks = torch.tensor([branch_ranks(fan_out)] * count, device=self.device)
+        return seconds_per_call(
+            lambda: draft_tree(self.runner, rows, tokens, prefixes, ranks, widest=max(fan_out), record=False),
+            self.device,
+            repeats=repeats,
+        )
+
+    @property
+    def weight_bytes(self) -> int:
+        """Weights that one forward reads: every product's, once."""
+        return sum(linear.bytes for linear in self.model.decoder.linears())
+
+    def kv_bytes(self, work: Work) -> int:
+        """Keys and values that one forward reads, each once."""
+        per_token = PagedKVCache.bytes_per_block(self.model.config, 1, self.model.dtype)
+        return per_token * work.context * work.batch
+
+    @property
+    def _vocab(self) -> int:
+        return min(self.model.config.vocab_size, 4096)
+
+    def _rows(self, work: Work) -> RowBatch:
+        tables = [
+            list(range(1 + row * self._per_sequence, 1 + (row + 1) * self._per_sequence)) for row in range(work.batch)
+        ]
+        last = torch.randint(1, self._vocab, (2, work.batch), generator=torch.Generator().manual_seed(1)).tolist()
+        return RowBatch([work.context] * work.batch, last[0], last[1], tables, [(0.0, 0, 1.0, 0.0, 0)] * work.batch)
