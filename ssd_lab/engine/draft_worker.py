@@ -194,7 +194,8 @@ def _ones_on(tokens: torch.Tensor, vocab: int) -> torch.Tensor:
 
 
 def _with_distribution(drafted: Drafted, sampled: bool, vocab: int) -> Drafted:
-    """A greedy row's draft in a round that also has others needs its distribution spelled out."""
-    if not sampled or drafted.probs is not None:
-        return drafted
-    return Drafted(drafted.tokens, _ones_on(drafted.tokens, vocab), drafted.token_probs)
+    """In a round that samples every row needs its distribution spelled out, in a greedy one none does (a tree may have
+    been grown for another batch).
+    """
+    probs = (_ones_on(drafted.tokens, vocab) if drafted.probs is None else drafted.probs) if sampled else None
+    return Drafted(drafted.tokens, probs, drafted.token_probs)

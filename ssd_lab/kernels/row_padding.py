@@ -35,7 +35,10 @@ class RowPadding:
         return max(self.minimum, -(-rows // self.multiple) * self.multiple)
 
 
-CANDIDATES = (RowPadding(1, 1, True), RowPadding(2, 1, True), RowPadding(4, 4, True), RowPadding(8, 8, True))
+CANDIDATES = (
+    *(RowPadding(1, 1, True), RowPadding(2, 1, True), RowPadding(4, 4, True), RowPadding(8, 8, True)),
+    *(RowPadding(24, 1, True), RowPadding(32, 1, True)),  # where few rows go another way than many: let all be many
+)
 PIECES = (96, 64, 48, 32, 16, 8)
 
 

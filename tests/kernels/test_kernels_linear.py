@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssd_lab.kernels.linear import Linear
-from ssd_lab.kernels.row_padding import CANDIDATES, RowPadding, probe_row_padding
+from ssd_lab.kernels.row_padding import CANDIDATES, RowPadding, make_row_invariant, probe_row_padding
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -45,19 +45,39 @@ class FewRowsDiffer(Linear):
 
     threshold = 1
 
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        return super().__call__(rows) + (0.5 if len(rows) < self.threshold else 0.0)
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        return super().product(rows) + (0.5 if len(rows) < self.threshold else 0.0)
 
 
-@pytest.mark.parametrize(("threshold", "expected"), [(2, (2, 1)), (4, (4, 4)), (8, (8, 8))])
+@pytest.mark.parametrize(("threshold", "expected"), [(2, (2, 1)), (4, (4, 4)), (8, (8, 8)), (20, (24, 1))])
 def test_the_probe_finds_the_least_padding(threshold: int, expected: tuple[int, int]) -> None:
     linear = FewRowsDiffer(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)))
     linear.threshold = threshold
-    found = probe_row_padding([linear])
+    found = probe_row_padding(linear)
     assert (found.minimum, found.multiple, found.invariant) == (*expected, True)
 
 
 def test_the_probe_says_when_nothing_helps() -> None:
     linear = FewRowsDiffer(torch.randn(32, 64))
     linear.threshold = 100
-    assert not probe_row_padding([linear]).invariant
+    assert not probe_row_padding(linear).invariant
+
+
+class ManyRowsDiffer(Linear):
+    """As if the library summed groups of more rows in another order."""
+
+    threshold = 100
+
+    def product(self, rows: torch.Tensor) -> torch.Tensor:
+        return super().product(rows) + (0.5 if len(rows) > self.threshold else 0.0)
+
+
+@pytest.mark.parametrize(("threshold", "largest"), [(100, 96), (70, 64), (20, 16)])
+def test_more_rows_than_agree_are_computed_in_pieces(threshold: int, largest: int) -> None:
+    linear = ManyRowsDiffer(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)))
+    linear.threshold = threshold
+    found = make_row_invariant([linear])
+    assert found.invariant and found.largest == largest
+    rows = torch.randn(128, 64, generator=torch.Generator().manual_seed(1))
+    together = linear(rows)
+    assert all(torch.equal(linear(rows[i : i + 1])[0], together[i]) for i in range(128))

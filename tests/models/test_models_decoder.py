@@ -126,7 +126,7 @@ def test_a_product_over_many_inputs_needs_padding_and_gets_it() -> None:
     weight = torch.randn(512, 1536, generator=torch.Generator().manual_seed(0)) * 0.02
     for dtype in (torch.float32, torch.bfloat16):
         linear = Linear(weight.to(dtype))
-        padding = probe_row_padding([linear])
+        padding = probe_row_padding(linear)
         inputs = torch.randn(200, 1536, generator=torch.Generator().manual_seed(1)).to(dtype)
         together = linear(inputs)
         for index in range(200):

@@ -54,8 +54,8 @@ class TritonKernels(Kernels[TritonPlan]):
             attention=plan_split_attention(step, block_size, heads, dtype, self._tuning),
             heads=heads,
             rotary=rotary,
-            positions=step.positions.reshape(-1),
-            write_slots=step.write_slots.reshape(-1),
+            positions=step.positions.reshape(-1).contiguous(),  # a flat view may still have gaps
+            write_slots=step.write_slots.reshape(-1).contiguous(),
         )
 
     def add_rms_norm(
