@@ -15,8 +15,12 @@ REFRESH_S = 0.2  # steps can take less than a millisecond; a reader sees no more
 
 @dataclass(frozen=True)
 class LiveState:
-    """One moment of a benchmark run; rates are those of the repeat so far (None: nothing to tell yet)."""
+    """One moment of a benchmark run; rates are those of the repeat so far (None: nothing to tell yet).
 
+    place: of the run among those that take turns.
+    """
+
+    place: int
     label: str
     dataset: str
     repeat: int
@@ -39,7 +43,7 @@ class Live:
         self._on_live = on_live
         self._refreshed_s = 0.0
         self._shown = 0
-        self._place: tuple[str, str, int, int] = ("", "", 0, 0)
+        self._of: tuple[int, str, str, int, int] = (0, "", "", 0, 0)
 
     def __enter__(self) -> Live:
         return self
@@ -47,9 +51,9 @@ class Live:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def begin(self, label: str, dataset: str, repeat: int, expected_tokens: int) -> None:
+    def begin(self, label: str, dataset: str, repeat: int, expected_tokens: int, *, place: int = 0) -> None:
         """A repeat starts."""
-        self._place = (label, dataset, repeat, expected_tokens)
+        self._of = (place, label, dataset, repeat, expected_tokens)
         self._shown = 0
         self._bar.set_description_str(f"{label}, {dataset}, {repeat + 1}", refresh=False)
 
@@ -66,7 +70,7 @@ class Live:
         """The repeat is over: show its last state, and count a run that ended early as done."""
         if self._watched:
             self._show(totals)
-            self._bar.update(max(0, self._place[3] - self._shown))
+            self._bar.update(max(0, self._of[-1] - self._shown))
 
     def extend(self, tokens: int) -> None:
         """One more repeat will come."""
@@ -74,8 +78,9 @@ class Live:
             self._bar.total += tokens
 
     def _show(self, totals: Totals) -> None:
-        label, dataset, repeat, expected = self._place
+        place, label, dataset, repeat, expected = self._of
         state = LiveState(
+            place=place,
             label=label,
             dataset=dataset,
             repeat=repeat,
