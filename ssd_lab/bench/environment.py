@@ -38,7 +38,7 @@ def hardware() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "cpu": _cpu_name(),
         "cores": os.cpu_count() if affinity is None else len(affinity),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": memory_bytes(),
         "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
     }
 
@@ -119,7 +119,8 @@ def _cpu_name() -> str | None:
     return platform.processor() or None
 
 
-def _memory_bytes() -> int | None:
+def memory_bytes() -> int | None:
+    """Memory of this machine; None where the system does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):

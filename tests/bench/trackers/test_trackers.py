@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.measure import run_benchmark
-from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.live import LiveState
-from ssd_lab.bench.tracking import Tracking
+from ssd_lab.bench.measure import RepeatDone, run_benchmark
+from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.trackers import LIVE_ROW_S, PROJECT, WandbTracker, live_row, repeat_row, summary
+from ssd_lab.bench.tracking import Tracking
 from ssd_lab.errors import ConfigError
 
 BLOCK_BYTES, HEADER_BYTES = 32768, 7
@@ -130,13 +130,13 @@ def test_a_run_that_ends_early_is_closed_with_its_state_and_keeps_its_rows(
         if state.repeat == 1:
             raise error
 
-    with pytest.raises(type(error)), Tracking(WandbTracker(mode="offline", folder=tmp_path)) as tracking:
-        tracking.begin(0, result.config, None, "short")
-        run_benchmark(
-            result.config,
-            on_live=stop,
-            on_repeat=lambda done: tracking.repeat(0, done.dataset, done.index, done.measured),
-        )
+    def keep(done: RepeatDone) -> None:
+        tracking.repeat(0, done.dataset, done.index, done.measured)
+
+    tracking = Tracking(WandbTracker(mode="offline", folder=tmp_path))
+    tracking.begin(0, result.config, None, "short")
+    with pytest.raises(type(error)), tracking:
+        run_benchmark(result.config, on_live=stop, on_repeat=keep)
     (run,) = _written(wandb, tmp_path)
     assert run["summary"]["ending"] == ending and run["exit_code"] != 0
     assert (told is None and "error" not in run["summary"]) or told in run["summary"]["error"]
