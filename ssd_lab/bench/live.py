@@ -10,6 +10,8 @@ from typing import Any
 from ssd_lab.progress import progress_bar
 from ssd_lab.trace import Totals
 
+# figures before the run's name, since a narrow terminal cuts the end; tqdm's own rate would count the prefill too
+LAYOUT = "{percentage:3.0f}%|{bar:12}| [{elapsed}<{remaining}{postfix}] {desc}"
 REFRESH_S = 0.2  # steps can take less than a millisecond; a reader sees no more than five pictures a second
 
 
@@ -38,7 +40,7 @@ class Live:
     """Follows repeats and shows them. A context manager; between refreshes a step costs one look at the clock."""
 
     def __init__(self, expected_tokens: int, *, progress: bool, on_live: OnLive | None) -> None:
-        self._bar: Any = progress_bar(expected_tokens, "benchmark", "tok", enabled=progress)
+        self._bar: Any = progress_bar(expected_tokens, "benchmark", "tok", enabled=progress, layout=LAYOUT)
         self._watched = progress or on_live is not None
         self._on_live = on_live
         self._refreshed_s = 0.0
@@ -55,7 +57,7 @@ class Live:
         """A repeat starts."""
         self._of = (place, label, dataset, repeat, expected_tokens)
         self._shown = 0
-        self._bar.set_description_str(f"{label}, {dataset}, {repeat + 1}", refresh=False)
+        self._bar.set_description_str(f"{dataset}, repeat {repeat + 1}, {label}", refresh=False)
 
     def step(self, totals: Totals) -> None:
         """A step is over."""
@@ -100,7 +102,7 @@ class Live:
 def _postfix(state: LiveState) -> str:
     parts = []
     if state.tokens_per_second is not None:
-        parts.append(f"decode {state.tokens_per_second:.0f} tok/s")
+        parts.append(f"{state.tokens_per_second:.0f} tok/s")
     if state.acceptance_rate is not None:
         parts.append(f"acceptance {state.acceptance_rate:.0%}")
     if state.cache_hit_rate is not None:
