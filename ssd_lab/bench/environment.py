@@ -38,7 +38,7 @@ def hardware() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "cpu": _cpu_name(),
         "cores": os.cpu_count() if affinity is None else len(affinity),
-        "memory_bytes": memory_bytes(),
+        "memory_bytes": _memory_bytes(),
         "gpus": [_gpu(index) for index in range(torch.cuda.device_count())],
     }
 
@@ -119,9 +119,19 @@ def _cpu_name() -> str | None:
     return platform.processor() or None
 
 
-def memory_bytes() -> int | None:
-    """Memory of this machine; None where the system does not tell."""
+def _memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def free_memory_bytes() -> int | None:
+    """What programs could take now without another giving way (Linux), or the free pages; None if nothing tells."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return None

@@ -6,7 +6,7 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.environment import memory_bytes
+from ssd_lab.bench.environment import free_memory_bytes
 from ssd_lab.build import resolve_device
 from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.checkpoint import read_config
@@ -17,7 +17,8 @@ from ssd_lab.models.loader import resolve_dtype
 from ssd_lab.strategies import StrategyConfig
 
 SMALL_TARGET, SMALL_DRAFT = "bundled-target", "bundled-draft"
-FULL = 0.9  # of a memory: the rest is for KV blocks and what a forward pass works with
+GPU_SHARE = 0.9  # of a GPU's memory that may be weights: the rest is for KV blocks and what a forward pass works with
+CPU_SHARE = 0.6  # of the free memory: weights are packed while they are loaded, and other programs want some too
 _DRAFTS = {"llama": "llama-1b", "qwen3": "qwen3-0.6b"}  # the smallest of each family
 
 
@@ -68,20 +69,20 @@ def check_fits(config: BenchConfig, strategy: StrategyConfig) -> None:
     if not shapes:
         return
     each_bytes = resolve_dtype(config.dtype, device).itemsize
-    needed, memory = sum(shape.num_parameters for shape in shapes) * each_bytes, _memory(device)
-    if memory is None or needed <= FULL * memory:
+    needed, room = sum(shape.num_parameters for shape in shapes) * each_bytes, _room(device)
+    if room is None or needed <= room:
         return
-    names = " with ".join(shape.name for shape in shapes)
     fitting = [
         name
         for name, shape in GEOMETRIES.items()
-        if shape.num_parameters * each_bytes <= FULL * memory and _takes_the_bundled_target(shape)
+        if shape.num_parameters * each_bytes <= room and _takes_the_bundled_target(shape)
     ]
     smaller = f"--geometry {', '.join(fitting)} fit{'s' * (len(fitting) == 1)} here alone; " if fitting else ""
+    names = " with ".join(shape.name for shape in shapes)
     raise ConfigError(
-        f"the weights of {names} take {needed / 1e9:.1f} GB and {_place(device)} has {memory / 1e9:.1f} GB, of which "
-        f"{FULL:.0%} may be weights; models over several GPUs are not built yet. {smaller}--models bundled runs "
-        "anywhere"
+        f"the weights of {names} take {needed / 1e9:.1f} GB and {_place(device)} "
+        f"has room for {room / 1e9:.1f} GB of them; models over several GPUs are not built yet. {smaller}"
+        "--models bundled runs anywhere"
     )
 
 
@@ -89,8 +90,8 @@ def fits_gpu(shape: Geometry) -> bool:
     """Is a GPU here that holds this model?"""
     if not torch.cuda.is_available():
         return False
-    memory = _memory(torch.device("cuda", 0))
-    return memory is not None and shape.bytes <= FULL * memory
+    room = _room(torch.device("cuda", 0))
+    return room is not None and shape.bytes <= room
 
 
 def _plan(shape: Geometry) -> None:
@@ -111,11 +112,13 @@ def _shapes(config: BenchConfig, strategy: StrategyConfig) -> list[Geometry]:
     return [find_geometry(part[0]) for part in parts if part is not None]
 
 
-def _memory(device: torch.device) -> int | None:
+def _room(device: torch.device) -> int | None:
+    """Bytes that weights may take there; None where the system does not tell."""
     if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
-    return memory_bytes()
+        return int(GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    free = free_memory_bytes()
+    return None if free is None else int(CPU_SHARE * free)
 
 
 def _place(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "this machine's free memory"

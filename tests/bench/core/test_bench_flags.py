@@ -137,11 +137,11 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
             "strategy_fields": {"k": 6},
         },
     ),
-    ("--geometry", "--geometry llama-8b", {"target": "inflated:llama-8b:bundled-target", "device": "auto"}),
+    ("--geometry", "--geometry llama-8b", {"target": "inflated:llama-8b:bundled-target"}),
     *(
         ("--geometry", f"--geometry {target} --spec{draft}", {
             "target": f"inflated:{target}:bundled-target", "draft": f"inflated:{found}:bundled-draft",
-            "device": "auto", "strategy": "sync_chain", "strategy_fields": {"k": 6},
+            "strategy": "sync_chain", "strategy_fields": {"k": 6},
         })
         for target, draft, found in (
             ("llama-70b", "", "llama-1b"), ("llama-70b", " --draft 3", "llama-3b"), ("qwen3-32b", "", "qwen3-0.6b"),
@@ -150,7 +150,7 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
         )
     ),
     ("--geometry", "--geometry llama-8b --spec --draft-model ./mine", {
-        "target": "inflated:llama-8b:bundled-target", "draft": "./mine", "device": "auto", "strategy": "sync_chain",
+        "target": "inflated:llama-8b:bundled-target", "draft": "./mine", "strategy": "sync_chain",
         "strategy_fields": {"k": 6},
     }),
     ("--strategy", "-s prompt_lookup --models bundled", {

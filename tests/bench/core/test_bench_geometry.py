@@ -63,25 +63,40 @@ def test_a_geometry_runs_and_its_text_is_the_bundled_models(bench: Invoke, wider
     assert accepted[2] > 0  # the inflated draft guesses as the small one does
 
 
-def fit(monkeypatch: pytest.MonkeyPatch, gigabytes: float, *names: str) -> None:
-    monkeypatch.setattr(inflated, "memory_bytes", lambda: int(gigabytes * 1e9))
+def fit(monkeypatch: pytest.MonkeyPatch, free_gigabytes: float, *names: str) -> None:
+    monkeypatch.setattr(inflated, "free_memory_bytes", lambda: int(free_gigabytes * 1e9))
     wanted = config(*names)
     check_fits(wanted, check_supported(wanted))
 
 
 def test_weights_that_fit_are_let_through(monkeypatch: pytest.MonkeyPatch):
-    fit(monkeypatch, 21, "llama-8b", "llama-1b")
-    fit(monkeypatch, 160, "llama-70b", "llama-1b")
+    fit(monkeypatch, 31, "llama-8b", "llama-1b")  # 16.1 + 2.5 GB, of 31 GB six tenths
+    fit(monkeypatch, 240, "llama-70b", "llama-1b")
 
 
 def test_weights_that_do_not_fit_are_refused_with_what_would(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError) as caught:
-        fit(monkeypatch, 20, "llama-8b", "llama-1b")  # 16.1 + 2.5 GB, and a tenth of 20 is kept free
+        fit(monkeypatch, 30, "llama-8b", "llama-1b")
     words = str(caught.value)
-    assert "llama-8b with llama-1b take 18.5 GB" in words and "20.0 GB" in words
+    assert "llama-8b with llama-1b take 18.5 GB" in words and "room for 18.0 GB" in words
     assert "llama-1b, llama-3b, llama-8b" in words and "--models bundled" in words
     with pytest.raises(ConfigError, match="several GPUs are not built yet"):
         fit(monkeypatch, 80, "llama-70b")
+
+
+def test_on_a_gpu_its_own_memory_counts(monkeypatch: pytest.MonkeyPatch):
+    wanted = config("llama-70b").model_copy(update={"device": "cuda"})
+    monkeypatch.setattr(inflated, "resolve_device", torch.device)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=int(80e9)))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    with pytest.raises(ConfigError, match=r"take 141\.1 GB and a GPU has room for 72\.0 GB"):
+        check_fits(wanted, check_supported(wanted))
+
+
+def test_without_a_gpu_a_published_shape_is_not_tried_unasked(bench: Invoke):
+    result = bench("--geometry", "llama-8b", *(flag for flag in LENGTHS if flag not in ("--device", "cpu")))
+    assert result.exit_code == 2
+    assert "no CUDA GPU is here" in result.stderr and "--device cpu" in result.stderr
 
 
 def test_other_programs_cannot_read_what_is_made_in_memory():
