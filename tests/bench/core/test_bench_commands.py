@@ -127,7 +127,7 @@ def test_wandb_group_and_name_go_to_the_tracker(bench: Invoke, monkeypatch: pyte
     one = [("gsm8k", 0), ["gsm8k"], "finished"]
     assert seen == [("autoregressive", "g", "n"), *one]
     seen.clear()
-    swept = bench("--wandb", "--sweep", '[{"b": 2, "name": "two"}, {"b": 1}]', *SMALL)
+    swept = bench("--wandb", "--sweep", '[{"b": 2, "name": "two"}, {"b": 3}]', *SMALL)
     assert swept.exit_code == 0, swept.output
     assert seen == [("autoregressive", None, "two"), *one, ("autoregressive", None, None), *one]
 
