@@ -67,8 +67,6 @@ def find_checkpoint(name: str) -> str:
     Raises ModelLoadError, which says what is missing and what works here, if it is not here: a benchmark downloads
     nothing by itself. An inflated model is made where it is needed, and so is here.
     """
-    if split_inflated(name) is not None:
-        return name
     resolved = resolve_model(name, settings=settings())
     try:
         return require_local(resolved, settings=settings())
