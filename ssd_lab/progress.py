@@ -7,8 +7,19 @@ from typing import Any
 from tqdm.auto import tqdm
 
 
-def progress_bar(total: int | None, description: str, unit: str, *, enabled: bool, unit_scale: bool = False) -> Any:
-    """A tqdm bar that shows itself only once the work has taken two seconds, if at all; unit_scale writes M and G."""
+def progress_bar(
+    total: int | None,
+    description: str,
+    unit: str,
+    *,
+    enabled: bool,
+    unit_scale: bool = False,
+    layout: str | None = None,
+) -> Any:
+    """A tqdm bar that shows itself only once the work has taken two seconds, if at all.
+
+    unit_scale writes M and G; layout is tqdm's `bar_format`.
+    """
     return tqdm(
         total=total,
         desc=description,
@@ -18,4 +29,5 @@ def progress_bar(total: int | None, description: str, unit: str, *, enabled: boo
         delay=2.0,
         leave=False,
         dynamic_ncols=True,
+        bar_format=layout,
     )

@@ -119,6 +119,9 @@ def settings() -> Settings:
     return Settings()
 
 
+# Read here and not by pydantic-settings (2.16 was tried): it tells neither which source a value came from nor that an
+# `SSD_` variable is no setting, and takes such a variable in `.env` for an error. Wrappers that add this around its
+# sources are longer than the reading itself, which python-dotenv and tomllib do.
 class _Layer(NamedTuple):
     """One source of settings. holds_others: other programs keep theirs there too, so an unknown name is no error."""
 

@@ -44,7 +44,9 @@ class Flags(BaseModel):
     models: Literal["bundled"] | None = _model(
         None, "--models", help="`bundled`: the pair that comes with the package, whatever the size says"
     )
-    geometry: str | None = _model(None, "--geometry", help="a published model's shape with inflated weights")
+    geometry: str | None = _model(
+        None, "--geometry", help="a published model's shape with inflated weights: llama-8b, qwen3-32b, ..."
+    )
 
     spec: bool = _strategy(False, "--spec", help="speculative decoding (alone: the draft and the target in turn)")
     async_: bool = _strategy(False, "--async", help="asynchronous speculation, with --spec")

@@ -10,13 +10,19 @@ from typing import Any
 from ssd_lab.progress import progress_bar
 from ssd_lab.trace import Totals
 
+# figures before the run's name, since a narrow terminal cuts the end; tqdm's own rate would count the prefill too
+LAYOUT = "{percentage:3.0f}%|{bar:12}| [{elapsed}<{remaining}{postfix}] {desc}"
 REFRESH_S = 0.2  # steps can take less than a millisecond; a reader sees no more than five pictures a second
 
 
 @dataclass(frozen=True)
 class LiveState:
-    """One moment of a benchmark run; rates are those of the repeat so far (None: nothing to tell yet)."""
+    """One moment of a benchmark run; rates are those of the repeat so far (None: nothing to tell yet).
 
+    place: of the run among those that take turns.
+    """
+
+    place: int
     label: str
     dataset: str
     repeat: int
@@ -34,12 +40,12 @@ class Live:
     """Follows repeats and shows them. A context manager; between refreshes a step costs one look at the clock."""
 
     def __init__(self, expected_tokens: int, *, progress: bool, on_live: OnLive | None) -> None:
-        self._bar: Any = progress_bar(expected_tokens, "benchmark", "tok", enabled=progress)
+        self._bar: Any = progress_bar(expected_tokens, "benchmark", "tok", enabled=progress, layout=LAYOUT)
         self._watched = progress or on_live is not None
         self._on_live = on_live
         self._refreshed_s = 0.0
         self._shown = 0
-        self._place: tuple[str, str, int, int] = ("", "", 0, 0)
+        self._of: tuple[int, str, str, int, int] = (0, "", "", 0, 0)
 
     def __enter__(self) -> Live:
         return self
@@ -47,11 +53,11 @@ class Live:
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
 
-    def begin(self, label: str, dataset: str, repeat: int, expected_tokens: int) -> None:
+    def begin(self, label: str, dataset: str, repeat: int, expected_tokens: int, *, place: int = 0) -> None:
         """A repeat starts."""
-        self._place = (label, dataset, repeat, expected_tokens)
+        self._of = (place, label, dataset, repeat, expected_tokens)
         self._shown = 0
-        self._bar.set_description_str(f"{label}, {dataset}, {repeat + 1}", refresh=False)
+        self._bar.set_description_str(f"{dataset}, repeat {repeat + 1}, {label}", refresh=False)
 
     def step(self, totals: Totals) -> None:
         """A step is over."""
@@ -66,7 +72,7 @@ class Live:
         """The repeat is over: show its last state, and count a run that ended early as done."""
         if self._watched:
             self._show(totals)
-            self._bar.update(max(0, self._place[3] - self._shown))
+            self._bar.update(max(0, self._of[-1] - self._shown))
 
     def extend(self, tokens: int) -> None:
         """One more repeat will come."""
@@ -74,8 +80,9 @@ class Live:
             self._bar.total += tokens
 
     def _show(self, totals: Totals) -> None:
-        label, dataset, repeat, expected = self._place
+        place, label, dataset, repeat, expected = self._of
         state = LiveState(
+            place=place,
             label=label,
             dataset=dataset,
             repeat=repeat,
@@ -95,7 +102,7 @@ class Live:
 def _postfix(state: LiveState) -> str:
     parts = []
     if state.tokens_per_second is not None:
-        parts.append(f"decode {state.tokens_per_second:.0f} tok/s")
+        parts.append(f"{state.tokens_per_second:.0f} tok/s")
     if state.acceptance_rate is not None:
         parts.append(f"acceptance {state.acceptance_rate:.0%}")
     if state.cache_hit_rate is not None:

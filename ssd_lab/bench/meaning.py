@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig
 from ssd_lab.bench.data import find_dataset
 from ssd_lab.bench.flags import Flags
+from ssd_lab.bench.inflated import inflated_draft, inflated_target
 from ssd_lab.cli.fields import parse_strategy
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.names import DEFAULT_SIZE, EAGLE_HEADS, SIZES, Family
@@ -48,7 +49,7 @@ def to_config(
             temperature=flags.temp,
             draft_temperature=flags.dtemp,
             num_gpus=flags.gpus,
-            device=flags.device or ("auto" if flags.given("target", "models") or target == target_model else "cuda"),
+            device=flags.device or _device(flags, target == target_model),
             peers=tuple(flags.peer or ()),
             **{name: getattr(flags, name) for name in _SAME_NAME},
         )
@@ -56,6 +57,11 @@ def to_config(
         raise ConfigError(
             "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
         ) from error
+
+
+def _device(flags: Flags, from_settings: bool) -> str:
+    """Published sizes run on a GPU if nothing else is said: on a CPU they take minutes a token, and all memory."""
+    return "auto" if from_settings or flags.given("target", "models") else "cuda"
 
 
 def _strategy(flags: Flags) -> tuple[str, dict[str, Any]]:
@@ -144,9 +150,9 @@ def _family(flags: Flags) -> Family:
 def _target(flags: Flags, from_settings: str | None) -> str:
     family = _family(flags)
     if flags.geometry is not None:
-        raise ConfigError(
-            f"--geometry {flags.geometry}: inflated weights are not built yet; --models bundled works on any machine"
-        )
+        _one_target([f"--geometry {flags.geometry}", *flags.given("target", "models")])
+        named = flags.given("size") or flags.qwen
+        return inflated_target(flags.geometry, _of_size(flags, family) if named else None)
     if flags.models is not None:
         _one_target([f"--models {flags.models}", *flags.given("target", "draft_model")])
         return BUNDLED
@@ -155,12 +161,16 @@ def _target(flags: Flags, from_settings: str | None) -> str:
         return flags.target
     if from_settings is not None and not flags.given("size", "llama", "qwen", "eagle"):
         return from_settings
+    name = _of_size(flags, family)
+    return _LLAMA_33 if flags.eagle and name == SIZES["llama"]["70"] else name
+
+
+def _of_size(flags: Flags, family: Family) -> str:
     size = flags.size if flags.given("size") else DEFAULT_SIZE["target"][family]
     if size not in SIZES[family]:
         other = "--qwen" if family == "llama" else "--llama"
         raise ConfigError(f"--size {size} is none of {family}'s ({', '.join(SIZES[family])}): did you mean {other}?")
-    name = SIZES[family][size]
-    return _LLAMA_33 if flags.eagle and name == SIZES["llama"]["70"] else name
+    return SIZES[family][size]
 
 
 def _one_target(flags: list[str]) -> None:
@@ -172,11 +182,12 @@ def _draft(flags: Flags, strategy: str, target: str, from_settings: str | None, 
     """The draft's name, or None where no model drafts, or where only its owner could name one."""
     if flags.draft is not None and flags.draft_model is not None:
         raise ConfigError("--draft and --draft-model both name the draft: give one of them")
+    if flags.geometry is not None and flags.draft_model is None and strategy != "eagle3":
+        return inflated_draft(flags.geometry, flags.draft) if _drafts(flags, strategy) else None
     named = flags.draft_model or (None if flags.draft is None else _draft_of_size(flags.draft, _family(flags)))
     if strategy == "eagle3":
         return named or (None if target == BUNDLED else _eagle_head(target, eagle_head))
-    known = registry.all().get(strategy)
-    if not flags.peer and known is not None and not known.needs_draft:
+    if not _drafts(flags, strategy):
         return None
     if flags.models is not None:
         return BUNDLED
@@ -184,6 +195,12 @@ def _draft(flags: Flags, strategy: str, target: str, from_settings: str | None, 
         return named or from_settings
     family = _family(flags)
     return None if target not in SIZES[family].values() else SIZES[family][DEFAULT_SIZE["draft"][family]]
+
+
+def _drafts(flags: Flags, strategy: str) -> bool:
+    """Is there anything that a draft model does? An unknown strategy is refused later, in words of its own."""
+    known = registry.all().get(strategy)
+    return bool(flags.peer) or known is None or known.needs_draft
 
 
 def _draft_of_size(text: str, family: Family) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from ssd_lab.bench import environment
@@ -21,14 +22,30 @@ from ssd_lab.results import Output, RunResult
 
 DECIDING_FIGURE = "decode_tokens_per_second"  # whose interval `precision` watches
 
-OnRun = Callable[[Session, str, int, RunResult], None]  # session, data set, repeat, what it gave
+
+@dataclass(frozen=True)
+class RepeatDone:
+    """A repeat that is over: its outputs and trace, and what was measured.
+
+    place: of the run among those that take turns; index: of the repeat, from 0.
+    """
+
+    place: int
+    session: Session
+    dataset: str
+    index: int
+    run: RunResult
+    measured: RepeatResult
+
+
+OnRepeat = Callable[[RepeatDone], None]
 
 
 def run_benchmark(
-    config: BenchConfig, *, progress: bool = False, on_live: OnLive | None = None, on_run: OnRun | None = None
+    config: BenchConfig, *, progress: bool = False, on_live: OnLive | None = None, on_repeat: OnRepeat | None = None
 ) -> BenchResult:
     """Measure one configuration; arguments and errors as `run_in_turns`."""
-    return run_in_turns([config], progress=progress, on_live=on_live, on_run=on_run)[0]
+    return run_in_turns([config], progress=progress, on_live=on_live, on_repeat=on_repeat)[0]
 
 
 def run_in_turns(
@@ -36,12 +53,12 @@ def run_in_turns(
     *,
     progress: bool = False,
     on_live: OnLive | None = None,
-    on_run: OnRun | None = None,
+    on_repeat: OnRepeat | None = None,
 ) -> list[BenchResult]:
     """Measure configurations side by side: repeat by repeat they take turns, so that a drift of the machine hits all.
 
     All of them are loaded at once; equal models are loaded once. on_live: called a few times a second while requests
-    run. on_run: called with outputs and trace after each repeat. Raises ConfigError, DatasetError, ModelLoadError or
+    run. on_repeat: called after each repeat of each of them. Raises ConfigError, DatasetError, ModelLoadError or
     PromptError before anything runs if a configuration cannot be had here.
     """
     runs: list[_Run] = []
@@ -54,22 +71,26 @@ def run_in_turns(
                 loaded[key] = load_model(source, dtype=dtype, device=device, bitwise=bitwise, progress=progress)
             return loaded[key]
 
-        runs = [_Run(stack.enter_context(Session(config, load, progress=progress))) for config in configs]
+        runs = [
+            _Run(place, stack.enter_context(Session(config, load, progress=progress)))
+            for place, config in enumerate(configs)
+        ]
         expected = sum(run.expected_tokens * run.session.config.repeats for run in runs)
         live = stack.enter_context(Live(expected, progress=progress, on_live=on_live))
         for run in runs:
             run.session.warm_up()
         while unfinished := [run for run in runs if run.wants_more]:
             for run in unfinished:
-                run.next_repeat(live, on_run)
+                run.next_repeat(live, on_repeat)
     return [run.result(progress=progress) for run in runs]
 
 
 class _Run:
-    """A session and what it has measured so far."""
+    """A session, its place among those that take turns, and what it has measured so far."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, place: int, session: Session) -> None:
         self.session = session
+        self._place = place
         self._repeats: dict[str, list[RepeatResult]] = {name: [] for name in session.inputs}
         self._outputs: dict[str, list[Output]] = {}
         self._degraded: str | None = None
@@ -89,21 +110,22 @@ class _Run:
             return True
         return config.precision is not None and done < config.max_repeats and not self._precise(config.precision)
 
-    def next_repeat(self, live: Live, on_run: OnRun | None) -> None:
+    def next_repeat(self, live: Live, on_repeat: OnRepeat | None) -> None:
         """Every data set once more."""
         session, config = self.session, self.session.config
         if len(next(iter(self._repeats.values()))) >= config.repeats:
             live.extend(self.expected_tokens)
         for name, repeats in self._repeats.items():
-            live.begin(config.label, name, len(repeats), len(session.inputs[name]) * config.output_len)
+            expected = len(session.inputs[name]) * config.output_len
+            live.begin(config.label, name, len(repeats), expected, place=self._place)
             run, measured = session.repeat(name, len(repeats), lambda _, totals: live.step(totals))
             live.end(measured.totals)
             repeats.append(measured)
             self._outputs.setdefault(name, run.outputs)
             self._degraded = run.trace.meta.get("degraded") or self._degraded
             self._exact = self._exact and run.metrics.exact
-            if on_run is not None:
-                on_run(session, name, len(repeats) - 1, run)
+            if on_repeat is not None:
+                on_repeat(RepeatDone(self._place, session, name, len(repeats) - 1, run, measured))
 
     def result(self, *, progress: bool) -> BenchResult:
         """Everything measured, with peers and quality if they were asked for."""

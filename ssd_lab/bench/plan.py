@@ -63,7 +63,7 @@ def check(plan: Plan) -> None:
         strategy = check_supported(run.config)
         peer_names(run.config.peers, has_draft=run.config.draft is not None or run.config.target == BUNDLED)
         model_sources(run.config, strategy)
-        check_device(run.config)
+        check_device(run.config, strategy)
 
 
 def _planned(flags: Flags, settings: Settings) -> PlannedRun:

@@ -10,6 +10,7 @@ from typing import Any
 from ssd_lab.bench.comparison import compare_runs
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.figures import FIGURES
+from ssd_lab.bench.report_svg import BARS, bars_svg
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.texts import estimate_text, ratio_text, value_text
 from ssd_lab.errors import ConfigError
@@ -36,19 +37,23 @@ class Section:
 
 
 def write_report(runs: Named, folder: Path, *, title: str = "Benchmark", html: bool = True) -> list[Path]:
-    """Write report.md and, if wanted, report.html into the folder, made if missing; returns the files.
+    """Write report.md with its figures (SVG) and, if wanted, report.html into the folder; returns the files.
 
-    The first run is what the others are compared with. Raises ConfigError without runs, for a folder that cannot be
-    written, or if plotly is missing for the page.
+    The folder is made if missing. The first run is what the others are compared with. Raises ConfigError without runs,
+    for a folder that cannot be written, or if plotly is missing for the page.
     """
     if not runs:
         raise ConfigError("a report needs at least one run")
-    sections = report_sections(unique_names(runs))
-    pages = {"report.md": markdown(title, sections)}
+    named = unique_names(runs)
+    sections = report_sections(named)
+    figures = {f"{key}.svg": drawn for key in BARS if (drawn := bars_svg(key, named)) is not None}
+    links = [f"![{FIGURES[name.removesuffix('.svg')].title}]({name})" for name in figures]
+    images = Section("Figures", ("\n\n".join(links),) if links else ())
+    pages = {"report.md": markdown(title, [sections[0], images, *sections[1:]]), **figures}
     if html:
         from ssd_lab.bench.report_html import html_page
 
-        pages["report.html"] = html_page(title, sections, unique_names(runs))
+        pages["report.html"] = html_page(title, sections, named)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ssd_lab.bench.figures import FIGURES
+from ssd_lab.bench.report_svg import BARS
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from ssd_lab.bench.report import Named, Section
 
-BARS = ("decode_tokens_per_second", "tokens_per_round", "acceptance_rate", "cache_hit_rate")
 _STYLE = """
 body { font-family: system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; line-height: 1.5; }
 table { border-collapse: collapse; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }

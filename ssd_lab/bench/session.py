@@ -42,7 +42,7 @@ class Session:
     def __init__(self, config: BenchConfig, load: Load, *, progress: bool = False) -> None:
         self.config = config
         strategy = check_supported(config)
-        check_device(config)
+        check_device(config, strategy)
         device = resolve_device(config.device)
         self.num_gpus = config.num_gpus if device.type == "cuda" else 0
         target, draft = (

@@ -6,8 +6,10 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.bench.config import BUNDLED, BenchConfig
+from ssd_lab.bench.inflated import check_fits, fits_gpu, geometry_of_repository
 from ssd_lab.build import resolve_device
-from ssd_lab.errors import ConfigError
+from ssd_lab.errors import ConfigError, ModelLoadError
+from ssd_lab.models.inflate_source import split_inflated
 from ssd_lab.models.names import require_local, resolve_model
 from ssd_lab.settings import settings
 from ssd_lab.strategies import StrategyConfig, registry
@@ -38,28 +40,41 @@ def check_supported(config: BenchConfig) -> StrategyConfig:
             f"a draft temperature of {config.draft_temperature} (--dtemp) beside --temp {config.temperature} is not "
             "built yet: the draft samples at the request's temperature; leave --dtemp out"
         )
+    if config.peers and split_inflated(config.target) is not None:
+        raise ConfigError(
+            f"{config.target} is made in memory and other programs (--peer) read folders: leave --peer out, or give "
+            "--models bundled"
+        )
     strategy = registry.config(config.strategy, config.strategy_fields)
     if strategy.needs_draft and config.draft is None and config.target != BUNDLED:
         raise ConfigError(f"strategy {config.strategy!r} needs a draft model: give --draft-model, or --models bundled")
     return strategy
 
 
-def check_device(config: BenchConfig) -> None:
-    """Raises ConfigError if the device asked for is not here."""
+def check_device(config: BenchConfig, strategy: StrategyConfig) -> None:
+    """Raises ConfigError if the device asked for is not here, or inflated weights do not fit into its memory."""
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         raise ConfigError(
             f"{config.target} is to run on a GPU and no CUDA GPU is here: {OFFER}, or --device cpu to run it on the CPU"
         )
     resolve_device(config.device)
+    check_fits(config, strategy)
 
 
 def find_checkpoint(name: str) -> str:
     """The folder or file that a model's name stands for on this machine.
 
     Raises ModelLoadError, which says what is missing and what works here, if it is not here: a benchmark downloads
-    nothing by itself.
+    nothing by itself. An inflated model is made where it is needed, and so is here.
     """
-    return require_local(resolve_model(name, settings=settings()), settings=settings())
+    resolved = resolve_model(name, settings=settings())
+    try:
+        return require_local(resolved, settings=settings())
+    except ModelLoadError as error:
+        shape = geometry_of_repository(resolved)
+        if shape is None or not fits_gpu(shape):
+            raise
+        raise ModelLoadError(f"{error}, or `--geometry {shape.name}`: its shape with inflated weights") from error
 
 
 def model_sources(config: BenchConfig, strategy: StrategyConfig) -> tuple[str, str | None]:

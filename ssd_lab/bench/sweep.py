@@ -7,20 +7,32 @@ others when it is started again, and a failed cell is tried again then.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ssd_lab.bench.config import BenchConfig, cell_key
 from ssd_lab.bench.failures import Failure, Failures
 from ssd_lab.bench.grid import Grid, expand, read_grid
-from ssd_lab.bench.measure import run_benchmark
+from ssd_lab.bench.live import OnLive
+from ssd_lab.bench.measure import OnRepeat, run_benchmark
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable
 from ssd_lab.errors import ConfigError
 from ssd_lab.progress import progress_bar
 
-__all__ = ["CellOutcome", "Failure", "Failures", "Grid", "Workers", "expand", "read_grid", "run_cell", "run_sweep"]
+__all__ = [
+    "CellOutcome",
+    "Failure",
+    "Failures",
+    "Follow",
+    "Grid",
+    "Workers",
+    "expand",
+    "read_grid",
+    "run_cell",
+    "run_sweep",
+]
 
 Workers = Literal["local", "ray"]
 
@@ -32,6 +44,14 @@ class CellOutcome:
     config: BenchConfig
     result: BenchResult | None = None
     error: str | None = None
+
+
+@dataclass(frozen=True)
+class Follow:
+    """What is called while a cell is measured, as `run_benchmark` calls it."""
+
+    on_live: OnLive | None = None
+    on_repeat: OnRepeat | None = None
 
 
 class Backend(Protocol):
@@ -49,18 +69,20 @@ def run_sweep(
     group: str | None = None,
     names: Sequence[str | None] | None = None,
     progress: bool = False,
+    on_start: Callable[[BenchConfig], Follow] | None = None,
     on_cell: Callable[[CellOutcome], None] | None = None,
 ) -> list[BenchResult]:
     """Run every cell that the table lacks; returns the results of all cells that have one, in the configs' order.
 
     workers: `local`, `ray`, or a function that runs configs. names: what each config's run is called in the table.
+    on_start: called before a cell is run here (Ray's workers are elsewhere); what it returns follows the cell.
     on_cell: called for each cell that was run, after it is in the table. A cell that raises is recorded with its error
     (`Failures(table).list()`) and the others go on; Ctrl-C ends the sweep, finished cells stay.
     Raises ConfigError for unknown workers, or names that do not match the configs in number.
     """
     if names is not None and len(names) != len(configs):
         raise ConfigError(f"{len(names)} names were given for {len(configs)} cells: give one for each")
-    backend = _backend(workers)
+    backend = _backend(workers, on_start)
     named = dict(zip(map(cell_key, configs), names or [None] * len(configs), strict=True))
     cells = {cell_key(config): config for config in configs}
     missing = [config for cell, config in cells.items() if table.by_cell(cell) is None]
@@ -80,10 +102,11 @@ def run_sweep(
     return [result for cell in cells if (result := table.by_cell(cell)) is not None]
 
 
-def run_cell(config: BenchConfig) -> CellOutcome:
+def run_cell(config: BenchConfig, follow: Follow | None = None) -> CellOutcome:
     """Measure one cell; whatever it raises becomes its outcome, except Ctrl-C."""
+    follow = follow or Follow()
     try:
-        outcome = CellOutcome(config, run_benchmark(config))
+        outcome = CellOutcome(config, run_benchmark(config, on_live=follow.on_live, on_repeat=follow.on_repeat))
     except Exception as error:  # of any kind: one cell that runs out of memory must not stop the others
         outcome = CellOutcome(config, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
     if outcome.error is not None:
@@ -99,13 +122,9 @@ def _free_gpu_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _local(configs: Sequence[BenchConfig]) -> Iterator[CellOutcome]:
-    return map(run_cell, configs)
-
-
-def _backend(workers: Workers | Backend) -> Backend:
+def _backend(workers: Workers | Backend, on_start: Callable[[BenchConfig], Follow] | None) -> Backend:
     if workers == "local":
-        return _local
+        return lambda configs: (run_cell(config, on_start(config) if on_start else None) for config in configs)
     if workers == "ray":
         from ssd_lab.bench.ray_backend import RayBackend
 

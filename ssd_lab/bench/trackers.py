@@ -1,29 +1,46 @@
-"""Results to an experiment tracker, if one is asked for; nothing here is needed to measure."""
+"""Results to an experiment tracker while they are measured, if one is asked for; nothing here is needed to measure."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.result import BenchResult
+from ssd_lab.bench.environment import describe
+from ssd_lab.bench.live import LiveState
+from ssd_lab.bench.result import BenchResult, RepeatResult
 from ssd_lab.errors import ConfigError
 
 PROJECT = "ssd_lab"  # where the tracker's own settings name none
+LIVE_ROW_S = 2.0  # a chart of minutes needs no more points, and each costs a message to the tracker's process
+
+Ending = Literal["finished", "failed", "interrupted"]
+_EXIT_CODES: dict[Ending, int] = {"finished": 0, "failed": 1, "interrupted": 130}
+
+
+class TrackedRun(Protocol):
+    """One run at a tracker, from before its models are loaded until it ended, however it ended."""
+
+    def live(self, state: LiveState) -> None:
+        """A moment of a repeat; comes several times a second."""
+
+    def repeat(self, dataset: str, index: int, measured: RepeatResult) -> None:
+        """A repeat is over."""
+
+    def result(self, result: BenchResult) -> None:
+        """All that was measured."""
+
+    def finish(self, ending: Ending, error: str | None = None) -> None:
+        """The run is over; error: why it failed."""
 
 
 class Tracker(Protocol):
-    """Takes one run after another: start, log, finish."""
+    """Takes runs, several at a time where they take turns."""
 
-    def start(self, config: BenchConfig, group: str | None, name: str | None) -> None:
-        """A run begins; name: None takes the config's label."""
-
-    def log(self, result: BenchResult) -> None:
-        """What it measured."""
-
-    def finish(self) -> None:
-        """The run is over; finishing twice is fine."""
+    def start(self, config: BenchConfig, group: str | None, name: str | None) -> TrackedRun:
+        """A run begins; name: None takes the config's label. Raises ConfigError if the tracker refuses."""
 
 
 class WandbTracker:
@@ -49,38 +66,23 @@ class WandbTracker:
             ) from error
         self._wandb: Any = wandb
         self._project, self._mode, self._folder = project, mode, folder
-        self._run: Any = None
         if (mode or wandb.setup().settings.mode) == "online":
             self._quoting(wandb.login)
 
-    def start(self, config: BenchConfig, group: str | None, name: str | None) -> None:
-        """Open a W&B run with the config. Raises ConfigError with W&B's words if it cannot."""
-        self.finish()
-        self._run = self._quoting(
+    def start(self, config: BenchConfig, group: str | None, name: str | None) -> WandbRun:
+        """Open a W&B run with the config, the machine and the versions. Raises ConfigError with W&B's words."""
+        run = self._quoting(
             self._wandb.init,
             project=self._project or self._wandb.setup().settings.project or PROJECT,
             group=group,
             name=name or config.label,
-            config=config.model_dump(mode="json"),
+            config={**config.model_dump(mode="json"), "environment": describe()},
             mode=self._mode,
             dir=None if self._folder is None else str(self._folder),
+            reinit="create_new",  # runs that take turns are open at the same time
             settings=self._wandb.Settings(console="off"),  # stdout is for our results
         )
-
-    def log(self, result: BenchResult) -> None:
-        """One value a figure into the run's summary, with the machine and the versions in its config."""
-        if self._run is None:
-            raise ConfigError("nothing can be logged before a run is started: call start(config, group, name)")
-        self._run.config.update({"environment": result.environment})
-        for values in history(result):
-            self._run.log(values)
-        self._run.summary.update(summary(result))
-
-    def finish(self) -> None:
-        """Close the run."""
-        if self._run is not None:
-            self._run.finish()
-            self._run = None
+        return WandbRun(run)
 
     def _quoting(self, call: Callable[..., Any], **options: Any) -> Any:
         try:
@@ -89,6 +91,65 @@ class WandbTracker:
             raise ConfigError(
                 f"Weights & Biases did not start ({error}): log in with `wandb login`, or set WANDB_MODE=offline"
             ) from error
+
+
+class WandbRun:
+    """A W&B run: `live/...` over seconds, `repeat/...` over repeats, and all figures in its summary at the end."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self._start_s = time.monotonic()
+        self._last_row_s = -LIVE_ROW_S
+        for part, axis in (("live", "seconds"), ("repeat", "index")):
+            run.define_metric(f"{part}/{axis}")
+            run.define_metric(f"{part}/*", step_metric=f"{part}/{axis}", summary="none")
+
+    def live(self, state: LiveState) -> None:
+        """A row of what the bar shows, every two seconds at most."""
+        seconds = time.monotonic() - self._start_s
+        if seconds - self._last_row_s >= LIVE_ROW_S:
+            self._last_row_s = seconds
+            self._run.log(live_row(state, seconds))
+
+    def repeat(self, dataset: str, index: int, measured: RepeatResult) -> None:
+        """A row of the repeat's figures."""
+        self._run.log(repeat_row(dataset, index, measured))
+
+    def result(self, result: BenchResult) -> None:
+        """One value a figure into the run's summary, and what is known of the surroundings by now."""
+        self._run.config.update({"environment": result.environment}, allow_val_change=True)
+        self._run.summary.update(summary(result))
+
+    def finish(self, ending: Ending, error: str | None = None) -> None:
+        """Close the run; `ending` and `error` stay in its summary, since W&B itself tells only failed from finished."""
+        self._run.summary.update({"ending": ending} if error is None else {"ending": ending, "error": error})
+        self._run.finish(exit_code=_EXIT_CODES[ending])
+
+
+def live_row(state: LiveState, seconds: float) -> dict[str, float]:
+    """What the progress bar shows at one moment, by name."""
+    row = {
+        "live/seconds": seconds,
+        f"live/{state.dataset}/repeat": state.repeat,
+        f"live/{state.dataset}/tokens": state.num_tokens,
+        f"live/{state.dataset}/decode_tokens_per_second": state.tokens_per_second,
+        f"live/{state.dataset}/acceptance_rate": state.acceptance_rate,
+        f"live/{state.dataset}/cache_hit_rate": state.cache_hit_rate,
+    }
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def repeat_row(dataset: str, index: int, measured: RepeatResult) -> dict[str, float]:
+    """A repeat's figures by name, for a chart of drift."""
+    totals = measured.totals
+    shares = {
+        "total_tokens_per_second": (measured.num_output_tokens, measured.wall_s),
+        "decode_tokens_per_second": (totals.emitted, measured.decode_s),
+        "acceptance_rate": (totals.accepted, totals.tested),
+        "cache_hit_rate": (totals.hits, totals.hits + totals.misses),
+    }
+    row: dict[str, float] = {"repeat/index": index, f"repeat/{dataset}/wall_s": measured.wall_s}
+    return row | {f"repeat/{dataset}/{name}": over / under for name, (over, under) in shares.items() if under}
 
 
 def summary(result: BenchResult) -> dict[str, float | bool]:
@@ -107,14 +168,3 @@ def summary(result: BenchResult) -> dict[str, float | bool]:
             kept = ("tokens_per_second", "own_tokens_per_second", "own_speedup", "num_same")
             found |= {f"{name}/peers/{peer}/{key}": measured[key] for key in kept}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def history(result: BenchResult) -> list[dict[str, float]]:
-    """One row a repeat, for a chart of drift: wall time and tokens per second of each data set."""
-    longest = max((len(dataset.repeats) for dataset in result.datasets.values()), default=0)
-    rows: list[dict[str, float]] = [{"repeat": index} for index in range(longest)]
-    for name, dataset in result.datasets.items():
-        for row, repeat in zip(rows, dataset.repeats, strict=False):
-            row[f"{name}/repeat/wall_s"] = repeat.wall_s
-            row[f"{name}/repeat/tokens_per_second"] = repeat.num_output_tokens / repeat.wall_s
-    return rows

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ssd_lab.bench.config import EXAMPLE, cell_key
+from ssd_lab.bench.config import EXAMPLE, BenchConfig, cell_key
 from ssd_lab.bench.cost import watching_cost
-from ssd_lab.bench.measure import run_benchmark, run_in_turns
+from ssd_lab.bench.live import LiveState
+from ssd_lab.bench.measure import RepeatDone, run_in_turns
 from ssd_lab.bench.plan import Plan, PlannedRun, check, make_plan
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.store import RunTable
-from ssd_lab.bench.sweep import CellOutcome, run_sweep
+from ssd_lab.bench.sweep import CellOutcome, Follow, run_sweep
+from ssd_lab.bench.tracking import Tracking
 from ssd_lab.cli.bench_tables import cost_table, result_tables
 from ssd_lab.cli.output import FAILED, console, print_json, print_outputs, show_progress
 from ssd_lab.errors import ConfigError
@@ -38,14 +40,14 @@ def measure(arguments: Sequence[str]) -> None:
     if plan.flags.sweep is not None:
         _sweep(plan, table)
         return
-    tracker = _tracker(plan)
     shown = []
-    for run, result in _measured(plan, _Watch(plan)):
-        run_id = table.add(result, group=run.group, name=run.name)
-        _track(tracker, result, run)
-        shown.append({"id": run_id, "name": run.name, "group": run.group, **result.as_dict()})
-        if not plan.flags.json_:
-            console().print(result_tables(result, f"run {run_id} of {table.path}"))
+    with Tracking(_tracker(plan)) as tracking:
+        for number, run, result in _measured(plan, _Watch(plan), tracking):
+            run_id = table.add(result, group=run.group, name=run.name)
+            tracking.result(number, result)
+            shown.append({"id": run_id, "name": run.name, "group": run.group, **result.as_dict()})
+            if not plan.flags.json_:
+                console().print(result_tables(result, f"run {run_id} of {table.path}"))
     if plan.flags.json_:
         print_json(shown[0] if plan.flags.runs is None else shown)
 
@@ -64,37 +66,51 @@ def measure_cost(arguments: Sequence[str]) -> None:
         console().print(cost_table(found))
 
 
-def _measured(plan: Plan, watch: _Watch) -> Iterator[tuple[PlannedRun, BenchResult]]:
-    """Each run with its result as soon as it has one, so that a later one's failure loses nothing."""
-    if plan.flags.in_turns:
-        results = run_in_turns([run.config for run in plan.runs], progress=show_progress(), on_run=watch.saw)
-        yield from zip(plan.runs, results, strict=True)
-        return
-    for run in plan.runs:
-        yield run, run_benchmark(run.config, progress=show_progress(), on_run=watch.saw)
+def _measured(plan: Plan, watch: _Watch, tracking: Tracking) -> Iterator[tuple[int, PlannedRun, BenchResult]]:
+    """Each run with its number and its result as soon as it has one, so that a later one's failure loses nothing."""
+    numbered = list(enumerate(plan.runs))
+    for together in [numbered] if plan.flags.in_turns else [[each] for each in numbered]:
+        for number, run in together:
+            tracking.begin(number, run.config, run.group, run.name)
+        first = together[0][0]
+
+        def on_live(state: LiveState, first: int = first) -> None:
+            tracking.live(first + state.place, state)
+
+        def on_repeat(done: RepeatDone, first: int = first) -> None:
+            watch.saw(done)
+            tracking.repeat(first + done.place, done.dataset, done.index, done.measured)
+
+        results = run_in_turns(
+            [run.config for _, run in together],
+            progress=show_progress(),
+            on_live=on_live if tracking.active else None,
+            on_repeat=on_repeat,
+        )
+        yield from ((number, run, result) for (number, run), result in zip(together, results, strict=True))
 
 
 def _sweep(plan: Plan, table: RunTable) -> None:
     """Run the cells that the table lacks; failed ones are told at the end and make the exit code that of an error."""
-    cells = {cell_key(run.config): run for run in plan.runs}
-    tracker = _tracker(plan)
     failed: list[str] = []
+    with Tracking(_tracker(plan)) as tracking:
+        tracked = _TrackedCells(plan, tracking)
 
-    def on_cell(outcome: CellOutcome) -> None:
-        if outcome.result is None:
-            failed.append(f"{outcome.config.label}: {outcome.error}")
-        else:
-            _track(tracker, outcome.result, cells[cell_key(outcome.config)])
+        def on_cell(outcome: CellOutcome) -> None:
+            if outcome.result is None:
+                failed.append(f"{outcome.config.label}: {outcome.error}")
+            tracked.ended(outcome)
 
-    results = run_sweep(
-        [run.config for run in plan.runs],
-        table,
-        workers=plan.flags.workers,
-        group=plan.flags.group,
-        names=[run.name for run in plan.runs],
-        progress=show_progress(),
-        on_cell=on_cell,
-    )
+        results = run_sweep(
+            [run.config for run in plan.runs],
+            table,
+            workers=plan.flags.workers,
+            group=plan.flags.group,
+            names=[run.name for run in plan.runs],
+            progress=show_progress(),
+            on_start=tracked.started,
+            on_cell=on_cell,
+        )
     if plan.flags.json_:
         print_json([result.as_dict() for result in results])
     else:
@@ -107,6 +123,46 @@ def _sweep(plan: Plan, table: RunTable) -> None:
         raise typer.Exit(FAILED)
 
 
+class _TrackedCells:
+    """A sweep's cells at a tracker: followed where they run here, told afterwards where they ran elsewhere."""
+
+    def __init__(self, plan: Plan, tracking: Tracking) -> None:
+        self._cells = {cell_key(run.config): run for run in plan.runs}
+        self._tracking = tracking
+        self._begun: set[str] = set()
+
+    def started(self, config: BenchConfig) -> Follow:
+        """A cell starts here."""
+        cell, tracking = cell_key(config), self._tracking
+        self._begin(cell)
+        if not tracking.active:
+            return Follow()
+        return Follow(
+            on_live=lambda state: tracking.live(cell, state),
+            on_repeat=lambda done: tracking.repeat(cell, done.dataset, done.index, done.measured),
+        )
+
+    def ended(self, outcome: CellOutcome) -> None:
+        """A cell was run, and is in the table."""
+        cell = cell_key(outcome.config)
+        elsewhere = cell not in self._begun
+        if elsewhere:
+            self._begin(cell)
+        if outcome.result is None:
+            self._tracking.failed(cell, outcome.error or "unknown")
+            return
+        if elsewhere:
+            for name, dataset in outcome.result.datasets.items():
+                for index, measured in enumerate(dataset.repeats):
+                    self._tracking.repeat(cell, name, index, measured)
+        self._tracking.result(cell, outcome.result)
+
+    def _begin(self, cell: str) -> None:
+        run = self._cells[cell]
+        self._begun.add(cell)
+        self._tracking.begin(cell, run.config, run.group, run.name)
+
+
 class _Watch:
     """What --example, --verbose and --debug show of each repeat."""
 
@@ -114,10 +170,11 @@ class _Watch:
         self._flags = plan.flags
         self._folder = plan.flags.table.with_name(f"{plan.flags.table.stem}-traces")
 
-    def saw(self, session: Session, dataset: str, repeat: int, run: RunResult) -> None:
+    def saw(self, done: RepeatDone) -> None:
         """A repeat is over."""
-        inputs = session.inputs[dataset]
-        if dataset == EXAMPLE and repeat == 0 and not self._flags.json_:
+        session, run = done.session, done.run
+        inputs = session.inputs[done.dataset]
+        if done.dataset == EXAMPLE and done.index == 0 and not self._flags.json_:
             print_outputs(
                 [replace(output, prompt=each.prompt.text) for output, each in zip(run.outputs, inputs, strict=True)]
             )
@@ -126,7 +183,8 @@ class _Watch:
         if self._flags.debug:
             self._folder.mkdir(parents=True, exist_ok=True)
             time = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-            name = f"{time}-{session.config.strategy}-{dataset}-{repeat}-{cell_key(session.config)[:8]}.jsonl.gz"
+            cell = cell_key(session.config)[:8]
+            name = f"{time}-{session.config.strategy}-{done.dataset}-{done.index}-{cell}.jsonl.gz"
             run.trace.save(self._folder / name)
             console(stderr=True).print(f"rounds saved in {self._folder / name}", soft_wrap=True, markup=False)
 
@@ -146,10 +204,3 @@ def _tracker(plan: Plan) -> Tracker | None:
     from ssd_lab.bench.trackers import WandbTracker
 
     return WandbTracker()
-
-
-def _track(tracker: Tracker | None, result: BenchResult, run: PlannedRun) -> None:
-    if tracker is not None:
-        tracker.start(result.config, run.group, run.name)
-        tracker.log(result)
-        tracker.finish()

@@ -16,6 +16,7 @@ from ssd_lab.bench.cost import watching_cost
 from ssd_lab.bench.report import markdown, report_sections, write_report
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable
+from ssd_lab.bench.texts import estimate_text
 from ssd_lab.errors import ConfigError
 
 Invoke = Callable[..., Result]
@@ -97,6 +98,28 @@ def test_a_report_has_the_same_tables_in_markdown_and_html(bench: Invoke, table:
     assert "Acceptance by position" in page
 
 
+def test_a_figure_has_a_bar_with_its_interval_for_each_run_that_tells_it(results: tuple[BenchResult, BenchResult]):
+    from xml.etree import ElementTree
+
+    from ssd_lab.bench.report_svg import bars_svg
+
+    runs = [("plain", results[0]), ("tree <2>", results[1])]
+    drawn = bars_svg("decode_tokens_per_second", runs)
+    assert drawn is not None and len(drawn) < 4000
+    titles = [title.text for title in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}title")]
+    speeds = [result.datasets["gsm8k"].estimates["decode_tokens_per_second"] for result in results]
+    assert titles == [
+        f"{name}, gsm8k: {estimate_text('decode_tokens_per_second', speed)}"
+        for (name, _), speed in zip(runs, speeds, strict=True)
+    ]
+    boxes = [box for box in ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}rect") if len(box)]
+    heights = [float(box.attrib["height"]) for box in boxes]
+    assert heights[0] / heights[1] == pytest.approx(speeds[0].mean / speeds[1].mean, rel=0.05)
+    hits = bars_svg("cache_hit_rate", runs)
+    assert hits is not None and "tree &lt;2&gt;" in hits and "plain" not in hits
+    assert bars_svg("cache_hit_rate", runs[:1]) is None
+
+
 def test_without_plotly_the_report_says_what_to_install(
     table: RunTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -106,7 +129,9 @@ def test_without_plotly_the_report_says_what_to_install(
     with pytest.raises(ConfigError, match=r"ssd_lab\[notebook\].*--no-html"):
         write_report(runs, tmp_path / "report")
     assert not (tmp_path / "report").exists()
-    assert [file.name for file in write_report(runs, tmp_path / "report", html=False)] == ["report.md"]
+    assert [file.name for file in write_report(runs, tmp_path / "report", html=False)] == [
+        "report.md", "decode_tokens_per_second.svg", "tokens_per_round.svg",
+    ]  # fmt: skip
 
 
 def test_notes_and_inexact_results_are_in_the_report(results: tuple[BenchResult, BenchResult]):

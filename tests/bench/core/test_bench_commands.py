@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import Result
@@ -100,16 +101,35 @@ def test_wandb_group_and_name_go_to_the_tracker(bench: Invoke, monkeypatch: pyte
     pytest.importorskip("wandb")
     from ssd_lab.bench import trackers
 
-    seen = []
+    seen: list[Any] = []
+
+    class Run:
+        def live(self, state: Any) -> None:
+            pass
+
+        def repeat(self, dataset: str, index: int, measured: Any) -> None:
+            seen.append((dataset, index))
+
+        def result(self, result: Any) -> None:
+            seen.append(list(result.datasets))
+
+        def finish(self, ending: str, error: str | None = None) -> None:
+            seen.append(ending)
+
+    def start(self: Any, config: Any, group: str | None, name: str | None) -> Run:
+        seen.append((config.strategy, group, name))
+        return Run()
+
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    monkeypatch.setattr(
-        trackers.WandbTracker, "start", lambda self, config, group, name: seen.append((config.strategy, group, name))
-    )
-    monkeypatch.setattr(trackers.WandbTracker, "log", lambda self, result: seen.append(list(result.datasets)))
-    monkeypatch.setattr(trackers.WandbTracker, "finish", lambda self: seen.append("finished"))
+    monkeypatch.setattr(trackers.WandbTracker, "start", start)
     result = bench("--wandb", "--group", "g", "--name", "n", *SMALL)
     assert result.exit_code == 0, result.output
-    assert seen == [("autoregressive", "g", "n"), ["gsm8k"], "finished"]
+    one = [("gsm8k", 0), ["gsm8k"], "finished"]
+    assert seen == [("autoregressive", "g", "n"), *one]
+    seen.clear()
+    swept = bench("--wandb", "--sweep", '[{"b": 2, "name": "two"}, {"b": 3}]', *SMALL)
+    assert swept.exit_code == 0, swept.output
+    assert seen == [("autoregressive", None, "two"), *one, ("autoregressive", None, None), *one]
 
 
 def test_the_module_runs_as_the_command_does(tmp_path: Path):

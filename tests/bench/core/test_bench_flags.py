@@ -10,7 +10,7 @@ import pytest
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.flags import Flags, first_name, make_flags, names_of, parse_flags
 from ssd_lab.bench.meaning import to_config
-from ssd_lab.errors import ConfigError
+from ssd_lab.errors import ConfigError, ModelLoadError
 
 LLAMA_70, LLAMA_8 = "meta-llama/Llama-3.1-70B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"
 LLAMA_33 = "meta-llama/Llama-3.3-70B-Instruct"
@@ -137,6 +137,22 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
             "strategy_fields": {"k": 6},
         },
     ),
+    ("--geometry", "--geometry llama-8b", {"target": "inflated:llama-8b:bundled-target"}),
+    *(
+        ("--geometry", f"--geometry {target} --spec{draft}", {
+            "target": f"inflated:{target}:bundled-target", "draft": f"inflated:{found}:bundled-draft",
+            "strategy": "sync_chain", "strategy_fields": {"k": 6},
+        })
+        for target, draft, found in (
+            ("llama-70b", "", "llama-1b"), ("llama-70b", " --draft 3", "llama-3b"), ("qwen3-32b", "", "qwen3-0.6b"),
+            ("llama-8b", " --size 8 --draft llama-1b", "llama-1b"),
+            ("qwen3-32b", " --qwen --draft 0.6", "qwen3-0.6b"),
+        )
+    ),
+    ("--geometry", "--geometry llama-8b --spec --draft-model ./mine", {
+        "target": "inflated:llama-8b:bundled-target", "draft": "./mine", "strategy": "sync_chain",
+        "strategy_fields": {"k": 6},
+    }),
     ("--strategy", "-s prompt_lookup --models bundled", {
         "strategy": "prompt_lookup", "target": "bundled", "device": "auto",
     }),
@@ -172,7 +188,6 @@ BESIDE: list[tuple[str, str, Any]] = [
     ("--json", "--json", True),
     ("--import", "--import mine", ["mine"]),
 ]
-REFUSED_ALWAYS = {"--geometry"}
 
 
 def fields(command: str) -> dict[str, Any]:
@@ -198,7 +213,7 @@ def test_a_flag_beside_the_measuring_changes_nothing_measured(flag: str, command
 
 
 def test_the_tables_cover_every_flag():
-    tested = {flag for flag, _, _ in TABLE} | {flag for flag, _, _ in BESIDE} | REFUSED_ALWAYS
+    tested = {flag for flag, _, _ in TABLE} | {flag for flag, _, _ in BESIDE}
     assert tested == {first_name(field) for field in Flags.model_fields}
 
 
@@ -235,7 +250,15 @@ def test_all_names_of_a_flag_mean_the_same(field: str):
         ("--eagle --size 3", "--llama --size 8, --llama --size 70 and --qwen --size 32"),
         ("--target a/b --size 8", "give one of them"),
         ("--models bundled --target a/b", "give one of them"),
-        ("--geometry llama-8b", "--models bundled"),
+        ("--geometry llama-8b --models bundled", "give one of them"),
+        (
+            "--geometry llama-8b --size 70",
+            "Llama-3.1-8B-Instruct, and the size beside it that of meta-llama/Llama-3.1-70B",
+        ),
+        ("--geometry llama-8b --qwen", "leave one of them out"),
+        ("--geometry llama-9b", "there are llama-1b"),
+        ("--geometry smollm2-135m", "do not fit into smollm2-135m"),
+        ("--geometry llama-8b --spec --draft qwen3-0.6b", "a draft of the same family, such as llama-1b"),
         ("--humaneval --alpaca", "--dataset gsm8k humaneval"),
         ("--random --all", "give one"),
         ("--dataset gsm8k gsm8k", "name each once"),
@@ -249,7 +272,7 @@ def test_all_names_of_a_flag_mean_the_same(field: str):
     ],
 )
 def test_a_wrong_combination_is_told_what_would_be_right(command: str, advice: str):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises((ConfigError, ModelLoadError)) as caught:
         to_config(parse_flags(command.split()))
     assert advice in str(caught.value)
 

@@ -50,6 +50,14 @@ def test_every_bundled_set_is_named_in_the_notice():
         assert DATASETS[name].licence.split(",")[0] in notice
 
 
+@pytest.mark.parametrize(
+    "line",  # as the sets' own LICENSE files have it
+    ["Copyright (c) 2021 OpenAI", "Copyright (c) OpenAI (https://openai.com)", "Copyright (c) 2023 THUNLP"],
+)
+def test_the_copyright_notices_that_mit_asks_for_are_kept(line: str):
+    assert f"\n    {line}\n" in (FOLDER / "NOTICE").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", list(SAMPLES))
 def test_drawing_from_a_sample_gives_the_sample(name: str):
     """So seed, filters and order are those of the committed rule."""
