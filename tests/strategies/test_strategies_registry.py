@@ -14,7 +14,7 @@ import ssd_lab
 from ssd_lab.errors import ConfigError
 from ssd_lab.strategies import Context, SequenceStrategy, StrategyConfig, register_strategy
 
-BUILT_IN = {"autoregressive", "sync_chain", "async_tree", "prompt_lookup"}
+BUILT_IN = {"autoregressive", "sync_chain", "async_tree", "prompt_lookup", "suffix_tree"}
 
 
 def test_the_built_in_strategies_are_there() -> None:
@@ -81,23 +81,6 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, ssd_lab; print([m for m in ('torch', 'transformers', 'pydantic', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_prompt_lookup_guesses_what_followed_the_latest_match() -> None:
-    strategy = ssd_lab.strategies()["prompt_lookup"](k=3)
-
-    def guess(tokens: list[int]) -> list[int]:
-        return list(strategy.draft(Context(0, tokens, len(tokens), ssd_lab.SamplingParams(), {})))
-
-    assert guess([1, 2, 3, 9, 1, 2, 3, 8, 7, 1, 2, 3]) == [8, 7, 1]
-    assert guess([1, 2, 3]) == []
-    assert guess([5, 5]) == [5]
-    assert guess([4]) == []
-
-
-def test_prompt_lookups_file_is_short() -> None:
-    file = Path(ssd_lab.strategies.prompt_lookup.__file__)
-    assert len(file.read_text(encoding="utf-8").splitlines()) < 60
 
 
 def test_strategies_are_configs() -> None:
