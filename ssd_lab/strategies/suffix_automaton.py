@@ -1,4 +1,4 @@
-"""Every substring of a growing text, with its number of occurrences: an online suffix automaton (Blumer et al. 1985)."""
+"""Every substring of a growing text, with how often it occurred: an online suffix automaton (Blumer et al. 1985)."""
 
 from __future__ import annotations
 
