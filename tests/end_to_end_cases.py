@@ -23,4 +23,5 @@ STRATEGIES: dict[str, dict] = {
         "fan_out": {"kind": "explicit", "hit": [3, 1, 0, 2], "miss": [1, 1, 2, 2]},
     },
     "prompt lookup": {"strategy": "prompt_lookup", "k": 5},
+    "suffix tree": {"strategy": "suffix_tree", "k": 8},
 }

@@ -9,6 +9,8 @@ from enum import IntEnum
 import torch
 
 _MASK = 0xFFFFFFFF
+SIBLING_STRIDE = 2**26  # positions of a text stay below it
+MAX_SIBLINGS = 2**32 // SIBLING_STRIDE
 
 
 class Purpose(IntEnum):
@@ -27,8 +29,15 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
     return x ^ (x >> 16)
 
 
-def uniform(seeds: torch.Tensor, positions: torch.Tensor, purpose: Purpose) -> torch.Tensor:
-    """Uniform numbers in (0, 1), float32, of the broadcast shape of `seeds` and `positions` (both int64)."""
+def uniform(
+    seeds: torch.Tensor, positions: torch.Tensor, purpose: Purpose, siblings: torch.Tensor | int = 0
+) -> torch.Tensor:
+    """Uniform numbers in (0, 1), float32, of the broadcast shape of `seeds`, `positions` and `siblings` (int64).
+
+    siblings: which of several numbers at one position, 0 .. MAX_SIBLINGS - 1. The i-th sibling's counters lie
+    SIBLING_STRIDE positions apart, so no two pairs (position, sibling) of a context below that length share one.
+    """
+    positions = positions + siblings * SIBLING_STRIDE
     low, high = seeds & _MASK, (seeds >> 32) & _MASK
     state = _mix((low + 0x9E3779B9 * int(purpose)) & _MASK)
     state = _mix(state ^ high)

@@ -15,10 +15,15 @@ from ssd_lab.engine.scheduler import PrefillChunk
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.trace.records import Activity
 
+_SEEN = "tokens the draft worker has seen"
+
 
 class LinkProposer(Proposer):
     """Sends each round's outcomes and receives the next draft tokens. Whether anything overlaps is the link's
     matter.
+
+    It may be asked for some sequences of a round only (the others have their draft from elsewhere). A sequence that
+    comes back after such rounds has tokens that the draft never saw: they are sent first, as a part of a prompt is.
     """
 
     def __init__(self, link: Link, *, timeout_s: float) -> None:
@@ -27,24 +32,38 @@ class LinkProposer(Proposer):
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
         """The draft computes the same prompt tokens into the same blocks of its own cache."""
-        sequence = chunk.sequence
-        tokens = sequence.token_ids[chunk.start : chunk.stop]
-        self.link.post(PrefillMessage(tokens, chunk.start, list(sequence.blocks)))
+        self._show(chunk.sequence, chunk.start, chunk.stop)
+
+    def cached_tokens(self, sequence: Sequence) -> int:
+        """How many tokens at the front of the text have their K/V in the draft's cache, the last two left out: a round
+        feeds those anyway.
+        """
+        length = len(sequence.token_ids)
+        if sequence.last_accepted is None or self._drafted_last_round(sequence):
+            return max(0, length - 2)
+        return min(self._seen(sequence), length - 2)
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """One message each way."""
+        for sequence in sequences:
+            start, stop = self.cached_tokens(sequence), len(sequence.token_ids) - 2
+            if start < stop:
+                self._show(sequence, start, stop)
         message = RoundMessage(
             request_ids=[sequence.request_id for sequence in sequences],
             lengths=rows.lengths,
             previous_tokens=rows.previous_tokens,
             last_tokens=rows.last_tokens,
             block_tables=rows.block_tables,
-            num_accepted=[sequence.last_accepted for sequence in sequences],
+            # an outcome of somebody else's draft says nothing about what was prepared here
+            num_accepted=[s.last_accepted if self._drafted_last_round(s) else None for s in sequences],
             sampling=rows.sampling,
         )
         start_s = time.perf_counter()
         reply = self.link.call(message, self._timeout_s)
         waited = Activity("link", "wait for draft", start_s, time.perf_counter())
+        for sequence in sequences:
+            sequence.memory[_SEEN] = len(sequence.token_ids)
         return Proposal(
             tokens=reply.tokens,
             num_drafted=[reply.tokens.shape[1]] * len(sequences),
@@ -63,3 +82,18 @@ class LinkProposer(Proposer):
     def close(self) -> None:
         """Stop the worker."""
         self.link.close()
+
+    def _show(self, sequence: Sequence, start: int, stop: int) -> None:
+        """Let the draft compute K/V of these tokens."""
+        self.link.post(PrefillMessage(sequence.token_ids[start:stop], start, list(sequence.blocks)))
+        sequence.memory[_SEEN] = stop
+
+    def _seen(self, sequence: Sequence) -> int:
+        """Tokens that were sent; at admission all but the last were, or their blocks were shared and held them."""
+        seen: int = sequence.memory.get(_SEEN, len(sequence.prompt_ids) - 1)
+        return seen
+
+    def _drafted_last_round(self, sequence: Sequence) -> bool:
+        """Every round adds at least one token, so the text is this short only if no other round came in between."""
+        accepted = sequence.last_accepted
+        return accepted is not None and len(sequence.token_ids) <= self._seen(sequence) + accepted + 1

@@ -10,7 +10,7 @@ from ssd_lab.strategies.registry import registry
 register_strategy = registry.register
 
 # the built-in strategies register themselves when imported
-from ssd_lab.strategies import async_tree, autoregressive, fanout, prompt_lookup, sync_chain  # noqa: E402
+from ssd_lab.strategies import async_tree, autoregressive, fanout, prompt_lookup, suffix_tree, sync_chain  # noqa: E402
 
 make_callable(__name__, registry.all)
 
@@ -26,5 +26,6 @@ __all__ = [
     "prompt_lookup",
     "register_strategy",
     "registry",
+    "suffix_tree",
     "sync_chain",
 ]

@@ -11,6 +11,8 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from ssd_lab.config import SamplingParams
+from ssd_lab.decoding.random import Purpose, uniform
+from ssd_lab.decoding.sampling import sample
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
@@ -44,7 +46,7 @@ class Context:
     """One sequence as a simple strategy sees it.
 
     token_ids: prompt and text so far. num_prompt: how many of them are the prompt. memory: a dictionary of the
-    strategy's own for this request, kept between rounds.
+    strategy's own for this request, kept between rounds. seed: the request's.
     """
 
     request_id: int
@@ -52,6 +54,16 @@ class Context:
     num_prompt: int
     params: SamplingParams
     memory: dict[str, Any]
+    seed: int = 0
+
+    def draw(self, probs: torch.Tensor, place: int) -> int:
+        """Draw the draft token number `place` (0, 1, ...) of this round from `probs` `[vocab]`.
+
+        The number that decides is a function of the request's seed and the token's position, so that a request's text
+        is the same whatever else is in the batch. One draw for each place.
+        """
+        position = torch.tensor(len(self.token_ids) + place)
+        return int(sample(probs, uniform(torch.tensor(self.seed), position, Purpose.DRAFT).to(probs.device)))
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,7 @@ class SequenceProposer(Proposer):
             len(sequence.prompt_ids),
             sequence.params,
             sequence.memory,
+            sequence.seed,
         )
         returned = self._strategy.draft(context)
         draft = returned if isinstance(returned, Draft) else Draft(returned)

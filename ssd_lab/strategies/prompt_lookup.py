@@ -34,10 +34,14 @@ class PromptLookup(SequenceStrategy):
 
     def draft(self, context: Context) -> list[int]:
         """Up to k tokens, or none if no n-gram occurred before."""
-        tokens = list(context.token_ids)
-        for size in range(min(self.longest, len(tokens) - 1), self.shortest - 1, -1):
-            pattern = tokens[-size:]
-            for start in range(len(tokens) - size - 1, -1, -1):
-                if tokens[start : start + size] == pattern:
-                    return tokens[start + size : start + size + self.k]
+        tokens = tuple(context.token_ids)
+        # where each n-gram that something follows ended last; the empty one ends where the previous call stopped
+        ends = context.memory.setdefault(self.strategy_name, {})
+        for end in range(ends.get((), 1), len(tokens)):
+            for size in range(self.shortest, min(self.longest, end) + 1):
+                ends[tokens[end - size : end]] = end
+        ends[()] = len(tokens)
+        for size in range(min(self.longest, len(tokens)), self.shortest - 1, -1):
+            if end := ends.get(tokens[-size:]):
+                return list(tokens[end : end + self.k])
         return []

@@ -37,6 +37,7 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "jit"}, {"hit", "jit"}),
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "fast"}, {"hit", "fast", "jit"}),
         ({"strategy": "prompt_lookup", "k": 3}, {"custom", "none"}),
+        ({"strategy": "suffix_tree", "k": 5}, {"custom", "none"}),
     ],
     ids=lambda value: value.get("fallback", value["strategy"]) if isinstance(value, dict) else "",
 )

@@ -80,6 +80,8 @@ def pairs() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
     found = {
         "neighbouring positions": (draft, uniform(SEEDS, POSITIONS + 1, Purpose.DRAFT)),
         "positions one block apart": (draft, uniform(SEEDS, POSITIONS + 16, Purpose.DRAFT)),
+        "neighbouring siblings": (draft, uniform(SEEDS, POSITIONS, Purpose.DRAFT, 1)),
+        "the fifth sibling at the next position": (draft, uniform(SEEDS, POSITIONS + 1, Purpose.DRAFT, 4)),
         "neighbouring seeds": (draft, uniform(SEEDS + 1, POSITIONS, Purpose.DRAFT)),
         "seeds that differ in the high half": (draft, uniform(SEEDS + 2**40, POSITIONS, Purpose.DRAFT)),
         "seeds of opposite sign": (draft, uniform(-1 - SEEDS, POSITIONS, Purpose.DRAFT)),

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 import ssd_lab
 from ssd_lab.errors import ConfigError
-from ssd_lab.strategies import Context, SequenceStrategy, StrategyConfig, register_strategy
+from ssd_lab.strategies import SequenceStrategy, StrategyConfig, register_strategy
 
-BUILT_IN = {"autoregressive", "sync_chain", "async_tree", "prompt_lookup"}
+BUILT_IN = {"autoregressive", "sync_chain", "async_tree", "prompt_lookup", "suffix_tree"}
 
 
 def test_the_built_in_strategies_are_there() -> None:
@@ -50,54 +48,10 @@ def test_something_that_is_no_strategy_is_refused() -> None:
         register_strategy(dict)
 
 
-def test_a_package_adds_a_strategy_by_entry_point(tmp_path: Path) -> None:
-    """A package outside ssd_lab, installed as a wheel would lay it out, is found in a fresh interpreter."""
-    (tmp_path / "outside.py").write_text(
-        textwrap.dedent(
-            '''
-            from typing import ClassVar
-            from ssd_lab import Context, SequenceStrategy
-
-            class Echo(SequenceStrategy):
-                """Guesses the last token again."""
-                strategy_name: ClassVar[str] = "echo"
-                lookahead: ClassVar[int] = 1
-
-                def draft(self, context: Context) -> list[int]:
-                    return [context.token_ids[-1]]
-            '''
-        )
-    )
-    info = tmp_path / "outside-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: outside\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ssd_lab.strategies]\necho = outside:Echo\n")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import ssd_lab; print(*ssd_lab.strategies())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert "echo" in done.stdout.split()
-
-
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, ssd_lab; print([m for m in ('torch', 'transformers', 'pydantic', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_prompt_lookup_guesses_what_followed_the_latest_match() -> None:
-    strategy = ssd_lab.strategies()["prompt_lookup"](k=3)
-
-    def guess(tokens: list[int]) -> list[int]:
-        return list(strategy.draft(Context(0, tokens, len(tokens), ssd_lab.SamplingParams(), {})))
-
-    assert guess([1, 2, 3, 9, 1, 2, 3, 8, 7, 1, 2, 3]) == [8, 7, 1]
-    assert guess([1, 2, 3]) == []
-    assert guess([5, 5]) == [5]
-    assert guess([4]) == []
-
-
-def test_prompt_lookups_file_is_short() -> None:
-    file = Path(ssd_lab.strategies.prompt_lookup.__file__)
-    assert len(file.read_text(encoding="utf-8").splitlines()) < 60
 
 
 def test_strategies_are_configs() -> None:

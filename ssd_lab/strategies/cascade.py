@@ -1,0 +1,86 @@
+"""Cascade: a cheap drafter first, and for the sequences that it has nothing for, another one.
+
+The usual pair is n-gram and draft model: text that repeats itself costs no drafting, everything else is drafted as
+without the cascade. Which of the two drafts depends on the text alone, so each path is as exact as its strategy.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, model_validator
+
+from ssd_lab.engine.composition import propose_some, replace_rows
+from ssd_lab.engine.proposal import Proposal
+from ssd_lab.engine.proposer import Proposer
+from ssd_lab.engine.resources import Resources
+from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.scheduler import PrefillChunk
+from ssd_lab.engine.sequence import Sequence
+from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.nested import NestedStrategy
+
+
+class Cascade(StrategyConfig):
+    """One strategy drafts where it finds enough, another drafts the rest."""
+
+    strategy_name: ClassVar[str] = "cascade"
+    needs_draft: ClassVar[bool] = True
+
+    first: NestedStrategy = Field(
+        "prompt_lookup", validate_default=True, description="asked for every sequence: a name, or its fields too"
+    )
+    second: NestedStrategy = Field(
+        "sync_chain", validate_default=True, description="asked for the sequences for which the first found too little"
+    )
+    least: int = Field(2, ge=1, le=32, description="draft tokens of the first that are enough")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Cascade:
+        if self.least > self.first.lookahead:
+            raise ValueError(
+                f"least is {self.least}, and {self.first.strategy_name} never drafts more than {self.first.lookahead} "
+                "tokens: the second would draft everything"
+            )
+        if not (self.first.exact and self.second.exact):
+            raise ValueError("both strategies must be exact")
+        return self
+
+    @property
+    def overlaps(self) -> bool:  # type: ignore[override]  # a constant of most strategies, here that of the parts
+        """Does the draft of either part work while the target does?"""
+        return self.first.overlaps or self.second.overlaps
+
+    @property
+    def lookahead(self) -> int:
+        """The longer of the two."""
+        return max(self.first.lookahead, self.second.lookahead)
+
+    def build(self, resources: Resources) -> Proposer:
+        """Both proposers, one behind the other."""
+        return CascadeProposer(self.first.build(resources), self.second.build(resources), self.least)
+
+
+class CascadeProposer(Proposer):
+    """Asks the second proposer for the rows of which the first drafted fewer than `least` tokens."""
+
+    def __init__(self, first: Proposer, second: Proposer, least: int) -> None:
+        self._first, self._second, self._least = first, second, least
+
+    def prefill(self, chunk: PrefillChunk) -> None:
+        """Both see the prompt."""
+        self._first.prefill(chunk)
+        self._second.prefill(chunk)
+
+    def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
+        """The first one's drafts where they are long enough, else the second one's."""
+        found = self._first.propose(sequences, rows)
+        short = [row for row, count in enumerate(found.num_drafted) if count < self._least]
+        if not short:
+            return found
+        return replace_rows(found, short, propose_some(self._second, short, sequences, rows))
+
+    def close(self) -> None:
+        """Close both."""
+        self._first.close()
+        self._second.close()

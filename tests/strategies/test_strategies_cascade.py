@@ -1,0 +1,206 @@
+"""One strategy drafts where it can, another the rest: exact, routed by the text, and the draft misses nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from ssd_lab import LLM, SamplingParams
+from ssd_lab.check import Extent, check
+from ssd_lab.engine.composition import replace_rows
+from ssd_lab.engine.link import InlineLink
+from ssd_lab.engine.messages import PrefillMessage, RoundMessage
+from ssd_lab.engine.proposal import Proposal
+from ssd_lab.errors import ConfigError
+from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.strategies import Context, SequenceStrategy
+from ssd_lab.strategies.cascade import Cascade
+from ssd_lab.strategies.registry import registry
+
+PROMPTS = ["Hello there", "The quick brown fox jumps", "def add(a, b):", "1 + 2 ="]
+VOCAB = 259
+
+
+class Now(SequenceStrategy):
+    """Guesses now and then: three tokens for some lengths of the text, nothing for others."""
+
+    strategy_name: ClassVar[str] = "now_and_then"
+
+    @property
+    def lookahead(self) -> int:
+        return 3
+
+    def draft(self, context: Context) -> Sequence[int]:
+        length = len(context.token_ids)
+        return [] if length * 7919 % 11 < 4 else [token % VOCAB for token in (length, length + 1, length + 2)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_pair) -> tuple[LoadedModel, LoadedModel]:
+    return load_model(tiny_pair.target, dtype="float32"), load_model(tiny_pair.draft, dtype="float32")
+
+
+def opened(pair, strategy: Any, **fields: Any) -> LLM:
+    return LLM(*pair, strategy, progress=False, threads=1, draft_link="inline", num_blocks=200, **fields)
+
+
+def texts(llm: LLM, **params: Any) -> list[list[int]]:
+    with llm:
+        outputs = llm.generate(PROMPTS, SamplingParams(max_tokens=30, ignore_eos=True, **params))
+    return [output.token_ids for output in outputs]
+
+
+SECONDS = [
+    {"strategy": "sync_chain", "k": 4},
+    {"strategy": "async_tree", "k": 3, "f": 2},
+    {"strategy": "async_tree", "k": 3, "f": 2, "fallback": "fast"},
+]
+
+
+@pytest.mark.parametrize("second", SECONDS, ids=["sync", "async", "fast"])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_greedy_text_is_the_autoregressive_text(pair, second: dict, batch: int) -> None:
+    expected = texts(opened(pair, "autoregressive", max_batch=1))
+    assert texts(opened(pair, Cascade(first=Now(), second=second), max_batch=batch)) == expected
+
+
+@pytest.mark.parametrize("second", SECONDS, ids=["sync", "async", "fast"])
+def test_sampled_text_does_not_depend_on_the_batch(pair, second: dict) -> None:
+    cascade = Cascade(first=Now(), second=second)
+    alone, together = (
+        texts(opened(pair, cascade, max_batch=batch, prefix_reuse=False), temperature=0.9, seed=3) for batch in (1, 4)
+    )
+    assert alone == together
+
+
+def test_each_path_samples_from_the_target(tiny_pair) -> None:
+    extent = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=600)
+    report = check(
+        [Cascade(first=Now(), second={"strategy": "sync_chain", "k": 3})], target=tiny_pair.target,
+        draft=tiny_pair.draft, dtype="float32", extent=extent, progress=False, threads=1,
+    )  # fmt: skip
+    assert {path.path for path in report.paths} == {"custom", "draft"}
+    assert report.rejected == []
+
+
+def test_the_trace_says_who_drafted(pair) -> None:
+    with opened(pair, Cascade(first=Now(), second={"strategy": "sync_chain", "k": 4})) as llm:
+        rounds = llm.run(PROMPTS, SamplingParams(max_tokens=30, ignore_eos=True)).trace.rounds
+    for record in rounds:
+        for row in record.sequences:
+            drafts = row.position * 7919 % 11 >= 4
+            assert (row.origin, len(row.draft_tokens)) == (("custom", 3) if drafts else ("draft", 4))
+    mixed = [{row.origin for row in record.sequences} for record in rounds]
+    assert {"custom", "draft"} in mixed
+
+
+@pytest.fixture
+def messages(monkeypatch: pytest.MonkeyPatch) -> list:
+    """Everything sent to the draft worker."""
+    sent: list = []
+    post, call = InlineLink.post, InlineLink.call
+    monkeypatch.setattr(InlineLink, "post", lambda self, m: (sent.append(m), post(self, m))[1])
+    monkeypatch.setattr(InlineLink, "call", lambda self, m, timeout: (sent.append(m), call(self, m, timeout))[1])
+    return sent
+
+
+def test_the_draft_sees_every_committed_token_once_and_drafts_as_if_it_had_drafted_all_along(pair, messages) -> None:
+    """Its tokens after rounds that others drafted are the tokens it drafts for that text from scratch."""
+    k = 4
+    with opened(pair, Cascade(first=Now(), second={"strategy": "sync_chain", "k": k}), max_batch=1) as llm:
+        result = llm.run(PROMPTS, SamplingParams(max_tokens=40, ignore_eos=True))
+    gaps = [m for m in messages if isinstance(m, PrefillMessage) and m.start > 0]
+    assert len(gaps) > 5
+    drafted = [row for r in result.trace.rounds for row in r.sequences if row.origin == "draft"]
+    with opened((pair[1], None), "autoregressive", max_batch=1) as alone:
+        for row in drafted[::4]:
+            output = result.outputs[row.request_id]
+            text = [*output.prompt_ids, *output.token_ids][: row.position]
+            again = alone.generate([text], SamplingParams(max_tokens=k, ignore_eos=True))[0]
+            assert again.token_ids == row.draft_tokens
+
+
+def test_a_draft_that_drafts_every_round_is_never_shown_a_token_twice(pair, messages) -> None:
+    texts(opened(pair, "sync_chain", max_batch=2))
+    assert {message.start for message in messages if isinstance(message, PrefillMessage)} == {0}
+
+
+def test_outcomes_of_anothers_draft_are_not_looked_up(pair, messages) -> None:
+    """What was prepared for an outcome of the draft's own tokens must not answer for one of the n-gram's."""
+    with opened(pair, Cascade(first=Now(), second={"strategy": "async_tree", "k": 3, "f": 2}), max_batch=1) as llm:
+        result = llm.run(PROMPTS[:1], SamplingParams(max_tokens=60, ignore_eos=True))
+    origins = {row.position: row.origin for r in result.trace.rounds for row in r.sequences}
+    rounds = [m for m in messages if isinstance(m, RoundMessage)]
+    before = dict(zip(list(origins)[1:], origins.values(), strict=False))  # who drafted the round before this position
+    assert {m.num_accepted[0] is None for m in rounds} == {True, False}
+    for message in rounds:
+        assert (message.num_accepted[0] is None) == (before.get(message.lengths[0], "custom") == "custom")
+
+
+def test_what_the_draft_has_not_seen_is_not_counted_as_cached(pair) -> None:
+    """What may be shared with other requests: blocks that both caches hold."""
+    with opened(pair, Cascade(first=Now(), second={"strategy": "sync_chain", "k": 4}), max_batch=1) as llm:
+        engine = llm._engine
+        worker = engine.proposer._second
+        request = engine.submit(list(range(20)), SamplingParams(max_tokens=60, ignore_eos=True), seed=1)
+        sequence = engine.sequence(request)
+        seen = []
+        while engine.has_work:
+            before = len(sequence.token_ids)
+            engine.step()
+            own = before * 7919 % 11 < 4
+            lag = len(sequence.token_ids) - 2 - worker.cached_tokens(sequence)
+            assert lag >= 0 and (lag == 0) >= own
+            seen.append(lag)
+        assert max(seen) > 3 and 0 in seen
+
+
+def test_a_part_may_have_fields_of_its_own_and_survives_a_round_trip() -> None:
+    cascade = Cascade(first={"strategy": "suffix_tree", "k": 9}, second="async_tree", least=3)
+    assert (cascade.first.k, cascade.lookahead, cascade.overlaps) == (9, 9, True)
+    assert Cascade(**cascade.model_dump()) == cascade
+    assert Cascade.model_validate_json(cascade.model_dump_json()) == cascade
+    assert Cascade.model_json_schema()["properties"]["first"]["description"]
+    assert (Cascade().first.strategy_name, Cascade().second.strategy_name) == ("prompt_lookup", "sync_chain")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"first": "promt_lookup"}, "did you mean 'prompt_lookup'"),
+        ({"first": {"strategy": "prompt_lookup", "n": 3}}, "unknown field 'n'"),
+        ({"first": {"k": 3}}, "'strategy' and its fields"),
+        ({"first": 7}, "'strategy' and its fields"),
+        ({"first": "autoregressive"}, "never drafts more than 0 tokens"),
+    ],
+)
+def test_a_wrong_part_says_what_is_allowed(fields: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        registry.config(Cascade, fields)
+
+
+def test_replaced_rows_are_the_others_and_the_rest_is_as_it_was() -> None:
+    base = Proposal(torch.tensor([[1, 2, 3], [4, 0, 0], [0, 0, 0]]), [3, 1, 0], None, ["custom", "custom", "none"],
+                    [None] * 3, [[1.0] * 3] * 3)  # fmt: skip
+    probs = torch.softmax(torch.randn(2, 2, 6, generator=torch.Generator().manual_seed(0)), -1)
+    other = Proposal(torch.tensor([[5, 1], [2, 2]]), [2, 1], probs, ["hit", "jit"], [True, False],
+                     [[0.5, 0.25], [0.125, 0.0625]])  # fmt: skip
+    made = replace_rows(base, [2, 1], other)
+    assert made.tokens.tolist() == [[1, 2, 3], [2, 2, 0], [5, 1, 0]]
+    assert (made.num_drafted, made.origins) == ([3, 1, 2], ["custom", "jit", "hit"])
+    assert made.cache_hits == [None, False, True]
+    assert made.token_probs == [[1.0] * 3, [0.125, 0.0625, 1.0], [0.5, 0.25, 1.0]]
+    assert torch.equal(made.probs[0], torch.eye(6)[[1, 2, 3]])
+    assert torch.equal(made.probs[[2, 1], :2], probs)
+    assert made.problem(3, 3, 6) is None
