@@ -69,6 +69,16 @@ class Decoder:
         """Dtype of weights and activations."""
         return self._embedding.dtype
 
+    @property
+    def embedding(self) -> torch.Tensor:
+        """The embedding table `[vocab, hidden]`."""
+        return self._embedding
+
+    @property
+    def output_head(self) -> Linear:
+        """The product that makes logits of normed hidden states."""
+        return self._head
+
     def linears(self) -> list[Linear]:
         """Every matrix product of a forward."""
         products = [self._head]
