@@ -20,7 +20,7 @@ _PADDING_PIECE = 256
 class Corpus:
     """Documents one after another, with the length of each prompt."""
 
-    tokens: NDArray[np.uint16]  # [total]
+    tokens: NDArray[Any]  # [total], uint16, or uint32 where ids are larger
     starts: NDArray[np.int64]  # [documents + 1]
     prompt_lengths: NDArray[np.int32]  # [documents]
 
@@ -29,7 +29,8 @@ class Corpus:
         """Join each prompt with its answer (which carries its end token)."""
         lengths = np.array([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        tokens = np.empty(int(starts[-1]), dtype=np.uint16)
+        largest = max((int(np.max(part)) for part in (*prompts, *answers) if len(part)), default=0)
+        tokens = np.empty(int(starts[-1]), dtype=np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32)
         for start, prompt, answer in zip(starts, prompts, answers, strict=False):
             tokens[start : start + len(prompt)] = prompt
             tokens[start + len(prompt) : start + len(prompt) + len(answer)] = answer

@@ -60,7 +60,7 @@ def train_drafts(
 ) -> dict[str, Llama]:
     """Train several drafts on the same batches, so that the target's forward pass is paid once."""
     drafts = {name: new_model(geometry, seed=config.seed, device=device) for name, geometry in geometries.items()}
-    optimisers = {name: Optimiser(draft, config) for name, draft in drafts.items()}
+    optimisers = {name: Optimiser.of_llama(draft, config) for name, draft in drafts.items()}
     schedule = Schedule(config, corpus_tokens=corpus.num_tokens)
     labels_of = maybe_compiled(target_logits, config=config, device=device)
     loss_of = maybe_compiled(distillation_loss, config=config, device=device)
