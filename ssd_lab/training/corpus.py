@@ -68,22 +68,28 @@ class Microbatch(NamedTuple):
 
 
 def microbatches(
-    corpus: Corpus, *, size_tokens: int, prompt_weight: float, seed: int, device: torch.device | str
+    corpus: Corpus, *, size_tokens: int, prompt_weight: float, seed: int, device: torch.device | str, skip: int = 0
 ) -> Iterator[Microbatch]:
-    """Endless passes over the documents, in a new order each pass; no document is split."""
+    """Endless passes over the documents, in a new order each pass; no document is split.
+
+    skip: batches to leave out at the beginning, which a resumed run has seen.
+    """
     if corpus.num_documents == 0:
         raise ValueError("the corpus has no documents; every answer was filtered out or none was generated")
     rng = np.random.default_rng(seed)
     lengths = np.diff(corpus.starts)
     max_documents = max(8, size_tokens // 16)
     carried: list[int] = []
+    number = 0
     while True:
         order = rng.permutation(corpus.num_documents)
         chosen, filled = carried, int(lengths[carried].sum()) if carried else 0
         for document in order:
             length = int(lengths[document])
             if filled + length > size_tokens or len(chosen) == max_documents:
-                yield _pack(corpus, chosen, size_tokens, max_documents, prompt_weight, device)
+                if number >= skip:
+                    yield _pack(corpus, chosen, size_tokens, max_documents, prompt_weight, device)
+                number += 1
                 chosen, filled = [], 0
             chosen.append(int(document))
             filled += length

@@ -82,7 +82,7 @@ def frequent_tokens(corpus: Corpus, size: int, vocab_size: int) -> Tensor:
 
 @torch.no_grad()
 def target_reading(target: Llama, batch: PaddedBatch, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """The target's features side by side `[batch, length, layers * hidden]`, and its logits `[batch, length, vocab]`."""
+    """The target's features side by side `[batch, length, layers * hidden]`, and logits `[batch, length, vocab]`."""
     rows, length = batch.tokens.shape
     device = batch.tokens.device
     features: dict[int, Tensor] = {layer: torch.empty(0) for layer in layers}
@@ -212,9 +212,7 @@ def train_eagle3(
 
 
 def _batches(corpus: Corpus, run: TrainConfig, skip: int, device: torch.device | str) -> Any:
-    plan = batch_plan(
-        corpus, size_tokens=run.tokens_per_microbatch, max_length=run.max_length_tokens, seed=run.seed
-    )
+    plan = batch_plan(corpus, size_tokens=run.tokens_per_microbatch, max_length=run.max_length_tokens, seed=run.seed)
     for number, documents in enumerate(plan):
         if number >= skip:
             yield padded_batch(

@@ -19,11 +19,12 @@ import torch
 from tokenizers import Tokenizer
 
 from ssd_lab import demo
+from ssd_lab.training.card import CardFacts, Measured
 from ssd_lab.training.config import GenerationConfig, ModelConfig
 from ssd_lab.training.corpus import Corpus
 from ssd_lab.training.eagle3 import Eagle3Training, train_eagle3, usable_feature_layers
 from ssd_lab.training.eagle3_check import largest_difference
-from ssd_lab.training.eagle3_export import WEIGHTS, CardFacts, Measured, save_head, write_card
+from ssd_lab.training.eagle3_export import WEIGHTS, save_head, write_card
 from ssd_lab.training.eagle3_measure import head_ranks
 from ssd_lab.training.eagle3_model import HeadConfig, TrainableHead
 from ssd_lab.training.evaluate import GuessQuality, draft_ranks, guess_quality
@@ -160,9 +161,14 @@ def _together(parts: Sequence[GuessQuality]) -> GuessQuality:
     def total(name: str) -> int:
         return sum(getattr(part, name) for part in parts)
 
-    by_length = [sum(column) for column in zip(*(part.accepted_by_length for part in parts), strict=True)]
-    names = ("rounds", "accepted", "hits")
-    return GuessQuality(*(total(n) for n in names), by_length, total("positions"), total("agreements"))
+    return GuessQuality(
+        rounds=total("rounds"),
+        accepted=total("accepted"),
+        hits=total("hits"),
+        accepted_by_length=[sum(column) for column in zip(*(part.accepted_by_length for part in parts), strict=True)],
+        positions=total("positions"),
+        agreements=total("agreements"),
+    )
 
 
 def run(plan: Plan) -> float:
@@ -180,9 +186,7 @@ def run(plan: Plan) -> float:
     if plan.device.startswith("cuda"):
         torch.cuda.empty_cache()
     reserve_s = max(3.0, 0.1 * plan.budget_s)
-    training = replace(
-        plan.training, run=replace(plan.training.run, budget_s=max(1.0, left_s() - reserve_s))
-    )
+    training = replace(plan.training, run=replace(plan.training.run, budget_s=max(1.0, left_s() - reserve_s)))
     logger.info("training for %.0f s on %.2f M tokens", training.run.budget_s, corpus.num_tokens / 1e6)
     began = time.monotonic()
     head, draft_ids, records = train_eagle3(

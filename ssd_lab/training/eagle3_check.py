@@ -21,7 +21,7 @@ _BLOCK = 16
 def largest_difference(
     head: TrainableHead, folder: Path, target_folder: Path, tokens: Sequence[int], *, num_steps: int
 ) -> float:
-    """The largest difference of any log-probability of the draft vocabulary, over rows and steps, in float32 on the CPU.
+    """The largest difference of a log-probability of the draft vocabulary, over rows and steps, in float32 on a CPU.
 
     The saved head runs over a paged cache, on features of the decoder that serves; the trained one runs unrolled. Its
     weights are rounded to bfloat16 first, as they were saved.

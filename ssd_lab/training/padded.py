@@ -1,4 +1,4 @@
-"""Batches of whole conversations of similar length, padded to the longest: for attention that is no plain causal one."""
+"""Batches of whole conversations of similar length, padded to the longest: for attention that is not just causal."""
 
 from __future__ import annotations
 

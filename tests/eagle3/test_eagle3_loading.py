@@ -160,9 +160,10 @@ def test_other_speculators_and_unreadable_folders_are_refused(target: LoadedMode
     other = write_speculators(tmp_path / "other", head_tensors(), speculators_model_type="mlp")
     with pytest.raises(ModelLoadError, match="only eagle3 heads"):
         load_eagle3(other, target)
+    tensors = head_tensors(fc_norm=True, input_norm=True)
+    both = write_speculators(tmp_path / "both", tensors, norm_before_fc=True, fc_norm=True)
     with pytest.raises(ModelLoadError, match="exclude each other"):
-        both = head_tensors(fc_norm=True, input_norm=True)
-        load_eagle3(write_speculators(tmp_path / "both", both, norm_before_fc=True, fc_norm=True), target)
+        load_eagle3(both, target)
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelLoadError, match=r"config\.json"):
         load_eagle3(tmp_path / "empty", target)
