@@ -43,6 +43,7 @@ class Eagle3Training:
             tokens_per_microbatch=32_768,
             microbatches_per_step=1,
             max_length_tokens=384,
+            matrix_lr=0.03,
             embedding_lr=2e-3,
             weight_decay=0.01,
             prompt_loss_weight=0.05,

@@ -231,7 +231,12 @@ def plan_from(arguments: argparse.Namespace, target: ModelConfig) -> Plan:
     training = replace(
         training,
         acceptance_weight=arguments.acceptance_weight,
-        run=replace(training.run, tokens_per_microbatch=size, seed=arguments.seed),
+        run=replace(
+            training.run,
+            tokens_per_microbatch=size,
+            matrix_lr=arguments.matrix_lr or training.run.matrix_lr,
+            seed=arguments.seed,
+        ),
     )
     return Plan(
         prompts=arguments.prompts,
@@ -273,6 +278,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--unroll", type=int, default=6, help="draft steps in training")
     options.add_argument("--acceptance-weight", type=float, default=0.5, help="share of total variation in the loss")
     options.add_argument("--batch-tokens", type=int, help="tokens of a step")
+    options.add_argument("--matrix-lr", type=float, help="learning rate of Muon")
     options.add_argument("--own-prompts", type=int, default=100_000)
     options.add_argument("--passes", type=int, default=4, help="answers to each prompt, at different temperatures")
     options.add_argument("--test-prompts", type=int, default=200, help="of each file")

@@ -110,17 +110,16 @@ class TrainableHead(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def initialise(self, target: Llama, draft_ids: Tensor | None, generator: torch.Generator) -> None:
-        """Start near the target: the highest feature passes through, norm and output head are the target's own.
+        """Small random matrices; final norm and output head as the target's.
 
-        draft_ids: target ids of the draft vocabulary, in order; None where it is the whole one.
+        The features are not passed through at first: the highest one says the token that comes next, and a head has to
+        say the one after it, so it would begin with something to unlearn. draft_ids: target ids of the draft vocabulary, in order; None where it is the whole one.
         """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 into_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
                 nn.init.normal_(parameter, std=0.02 * (0.5 if into_residual else 1.0), generator=generator)
         with torch.no_grad():
-            hidden = self.layer_config.hidden_size
-            self.fc.weight[:, -hidden:] += torch.eye(hidden)
             self.norm.weight.copy_(target.model.norm.weight)
             if self.lm_head is not None and draft_ids is not None:
                 self.lm_head.weight.copy_(target.output_weight[draft_ids])
