@@ -113,7 +113,9 @@ class TrainableHead(nn.Module):
         """Small random matrices; final norm and output head as the target's.
 
         The features are not passed through at first: the highest one says the token that comes next, and a head has to
-        say the one after it, so it would begin with something to unlearn. draft_ids: target ids of the draft vocabulary, in order; None where it is the whole one.
+        say the one after it, so it would begin with something to unlearn.
+
+        draft_ids: target ids of the draft vocabulary, in order; None where it is the whole one.
         """
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:

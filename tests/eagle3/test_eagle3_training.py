@@ -61,7 +61,9 @@ def documents(count: int = 60, seed: int = 0) -> Corpus:
 
 @pytest.fixture(scope="module")
 def target() -> Llama:
-    model = train_target(documents(120), SHAPE, replace(RUN, max_steps=140, prompt_loss_weight=0.5), device="cpu", progress=False)
+    model = train_target(
+        documents(120), SHAPE, replace(RUN, max_steps=140, embedding_lr=1e-2), device="cpu", progress=False
+    )
     return model.requires_grad_(False)
 
 
@@ -130,7 +132,7 @@ def test_a_head_learns_to_draft_and_a_feature_one_layer_off_shows(target: Llama)
     right, untrained = held_out_right(target, head), held_out_right(target, new_head(target))
     assert (right > untrained + 0.3).all()
     head.config = replace(HEAD, feature_layers=(0, 1, 2))  # reads each one layer too early
-    assert (held_out_right(target, head) < right - 0.1).all()
+    assert (held_out_right(target, head) < right - 0.08).all()
 
 
 def test_later_steps_learn_only_when_they_are_unrolled(target: Llama) -> None:
@@ -140,7 +142,7 @@ def test_later_steps_learn_only_when_they_are_unrolled(target: Llama) -> None:
     assert held_out_right(target, long)[2] > held_out_right(target, short)[2] + 0.05
 
 
-class Stopped(Exception):  # noqa: N818
+class Stopped(Exception):
     """Stands for a kill."""
 
 
