@@ -50,10 +50,11 @@ def _root(
     pass
 
 
-for module in (run, compare, check, peer, strategies, settings, demo, train):
+for module in (run, compare, check, peer, strategies, settings, demo):
     app.command(name=module.NAME, help=module.HELP)(module.command)
 app.add_typer(models.app)
 app.add_typer(data.app)
+app.add_typer(train.app)
 app.add_typer(bench.app)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence as SequenceABC
 
 import torch
 
-from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.rows import RowBatch
@@ -16,16 +15,7 @@ from ssd_lab.engine.sequence import Sequence
 def propose_some(proposer: Proposer, chosen: SequenceABC[int], sequences: list[Sequence], rows: RowBatch) -> Proposal:
     """What the proposer drafts for the `chosen` rows of a round; it is not told of the others."""
     some = [sequences[row] for row in chosen]
-    return proposer.propose(
-        some,
-        RowBatch(
-            [rows.lengths[row] for row in chosen],
-            [rows.previous_tokens[row] for row in chosen],
-            [rows.last_tokens[row] for row in chosen],
-            [rows.block_tables[row] for row in chosen],
-            SamplingBatch.from_rows([sequence.sampling_row for sequence in some], rows.sampling.seeds.device),
-        ),
-    )
+    return proposer.propose(some, rows.select(chosen))
 
 
 def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) -> Proposal:
@@ -47,7 +37,8 @@ def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) 
 
     token_probs = None
     if proposal.token_probs is not None and other.token_probs is not None:
-        token_probs = [[*row, *[1.0] * (k - len(row))] for row in taken("token_probs")]
+        own, others = _ones_behind(proposal.token_probs.to(device), k), _ones_behind(other.token_probs, k)
+        token_probs = own.index_copy(0, place, others)
     return Proposal(
         tokens=tokens,
         num_drafted=taken("num_drafted"),
@@ -55,13 +46,17 @@ def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) 
         origins=taken("origins"),
         cache_hits=taken("cache_hits"),
         token_probs=token_probs,
-        previous_trees={**proposal.previous_trees, **other.previous_trees},
+        previous_tree=other.previous_tree or proposal.previous_tree,
         activities=[*proposal.activities, *other.activities],
     )
 
 
 def _padded(tokens: torch.Tensor, k: int) -> torch.Tensor:
     return torch.nn.functional.pad(tokens, (0, k - tokens.shape[1]))
+
+
+def _ones_behind(token_probs: torch.Tensor, k: int) -> torch.Tensor:
+    return torch.nn.functional.pad(token_probs, (0, k - token_probs.shape[1]), value=1.0)
 
 
 def _distributions(proposal: Proposal, k: int, vocab: int, device: torch.device) -> torch.Tensor:

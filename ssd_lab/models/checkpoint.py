@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ssd_lab.models.gguf_file import GgufFile
 from ssd_lab.models.tokenizer import Tokenizer
 from ssd_lab.models.weights import SafetensorsWeights, Weights
 
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
             raise ModelLoadError(f"{path} does not exist: give the path of a .gguf file")
         file = GgufFile(path)
         return Checkpoint(file.config, file, file.tokenizer())
-    folder = path if path.is_dir() else _from_hub(str(source))
+    folder = path if path.is_dir() else from_hub(str(source))
     config = read_config(folder)
     has_tokenizer = (folder / "tokenizer.json").exists()
     tokenizer = Tokenizer.from_folder(folder, config.eos_token_ids) if has_tokenizer else None
@@ -50,8 +51,8 @@ def read_config(folder: Path) -> ModelConfig:
         raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
 
 
-def _from_hub(name: str) -> Path:
-    """The snapshot of a hub id: from the local cache if it is whole there, else downloaded."""
+def from_hub(name: str, patterns: Sequence[str] = HUB_FILES) -> Path:
+    """The snapshot of a hub id: from the local cache if it is whole there, else downloaded (files like `patterns`)."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
@@ -59,13 +60,13 @@ def _from_hub(name: str) -> Path:
 
     cache = settings().hf_cache
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, cache_dir=cache, local_files_only=True))
+        return Path(snapshot_download(name, allow_patterns=list(patterns), cache_dir=cache, local_files_only=True))
     except HFValidationError as error:
         raise ModelLoadError(f"{name!r} is neither a folder, nor a .gguf file, nor a hub id (owner/name)") from error
     except (OSError, ValueError):
         pass  # not in the cache: ask the hub
     try:
-        return Path(snapshot_download(name, allow_patterns=_HUB_FILES, cache_dir=cache))
+        return Path(snapshot_download(name, allow_patterns=list(patterns), cache_dir=cache))
     except Exception as error:  # network, rights, unknown name: the hub client's errors share no base
         raise ModelLoadError(
             f"{name!r} is no folder here, and the hub did not give it ({type(error).__name__}: {error}): "

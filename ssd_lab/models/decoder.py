@@ -74,6 +74,16 @@ class Decoder:
         """Where the weights are."""
         return self._embedding.device
 
+    @property
+    def embedding(self) -> torch.Tensor:
+        """The embedding table `[vocab, hidden]`."""
+        return self._embedding
+
+    @property
+    def output_head(self) -> Linear:
+        """The product that makes logits of normed hidden states."""
+        return self._head
+
     def linears(self) -> list[Linear]:
         """Every matrix product of a forward."""
         products = [self._head]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Geometry of one Llama-architecture model with tied embeddings."""
+    """Geometry of one Llama-architecture model; the last four fields are for targets that were made elsewhere."""
 
     hidden_size: int
     num_layers: int
@@ -23,6 +24,10 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     norm_epsilon: float = 1e-5
     max_positions: int = 1024
+    rope_scaling: Mapping[str, Any] | None = None
+    tie_embeddings: bool = True
+    qk_norm: bool = False
+    attention_bias: bool = False
 
     @property
     def num_body_parameters(self) -> int:
@@ -33,11 +38,11 @@ class ModelConfig:
 
     @property
     def num_parameters(self) -> int:
-        """All parameters; the embedding table is shared with the output layer and counts once."""
-        return self.num_body_parameters + self.vocab_size * self.hidden_size
+        """All parameters; an embedding table that is the output layer too counts once."""
+        return self.num_body_parameters + self.vocab_size * self.hidden_size * (1 if self.tie_embeddings else 2)
 
-    def to_hf(self, *, bos_id: int, eos_id: int) -> dict[str, Any]:
-        """The `config.json` of a transformers `LlamaForCausalLM` with this geometry."""
+    def to_hf(self, *, bos_id: int | None, eos_id: int | list[int]) -> dict[str, Any]:
+        """The `config.json` of a transformers `LlamaForCausalLM` with this geometry (a Llama's, not a Qwen3's)."""
         return {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
@@ -58,8 +63,8 @@ class ModelConfig:
             "num_key_value_heads": self.num_kv_heads,
             "rms_norm_eps": self.norm_epsilon,
             "rope_theta": self.rope_theta,
-            "rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta},
-            "tie_word_embeddings": True,
+            "rope_parameters": {"rope_type": "default", **(self.rope_scaling or {}), "rope_theta": self.rope_theta},
+            "tie_word_embeddings": self.tie_embeddings,
             "torch_dtype": "bfloat16",
             "vocab_size": self.vocab_size,
         }

@@ -20,7 +20,7 @@ _PADDING_PIECE = 256
 class Corpus:
     """Documents one after another, with the length of each prompt."""
 
-    tokens: NDArray[np.uint16]  # [total]
+    tokens: NDArray[Any]  # [total], uint16, or uint32 where ids are larger
     starts: NDArray[np.int64]  # [documents + 1]
     prompt_lengths: NDArray[np.int32]  # [documents]
 
@@ -29,7 +29,8 @@ class Corpus:
         """Join each prompt with its answer (which carries its end token)."""
         lengths = np.array([len(p) + len(a) for p, a in zip(prompts, answers, strict=True)], dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(lengths)])
-        tokens = np.empty(int(starts[-1]), dtype=np.uint16)
+        largest = max((int(np.max(part)) for part in (*prompts, *answers) if len(part)), default=0)
+        tokens = np.empty(int(starts[-1]), dtype=np.uint16 if largest <= np.iinfo(np.uint16).max else np.uint32)
         for start, prompt, answer in zip(starts, prompts, answers, strict=False):
             tokens[start : start + len(prompt)] = prompt
             tokens[start + len(prompt) : start + len(prompt) + len(answer)] = answer
@@ -67,22 +68,28 @@ class Microbatch(NamedTuple):
 
 
 def microbatches(
-    corpus: Corpus, *, size_tokens: int, prompt_weight: float, seed: int, device: torch.device | str
+    corpus: Corpus, *, size_tokens: int, prompt_weight: float, seed: int, device: torch.device | str, skip: int = 0
 ) -> Iterator[Microbatch]:
-    """Endless passes over the documents, in a new order each pass; no document is split."""
+    """Endless passes over the documents, in a new order each pass; no document is split.
+
+    skip: batches to leave out at the beginning, which a resumed run has seen.
+    """
     if corpus.num_documents == 0:
         raise ValueError("the corpus has no documents; every answer was filtered out or none was generated")
     rng = np.random.default_rng(seed)
     lengths = np.diff(corpus.starts)
     max_documents = max(8, size_tokens // 16)
     carried: list[int] = []
+    number = 0
     while True:
         order = rng.permutation(corpus.num_documents)
         chosen, filled = carried, int(lengths[carried].sum()) if carried else 0
         for document in order:
             length = int(lengths[document])
             if filled + length > size_tokens or len(chosen) == max_documents:
-                yield _pack(corpus, chosen, size_tokens, max_documents, prompt_weight, device)
+                if number >= skip:
+                    yield _pack(corpus, chosen, size_tokens, max_documents, prompt_weight, device)
+                number += 1
                 chosen, filled = [], 0
             chosen.append(int(document))
             filled += length

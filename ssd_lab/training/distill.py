@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ssd_lab.training.checkpoint import Checkpoint, fingerprint
 from ssd_lab.training.config import ModelConfig, TrainConfig
 from ssd_lab.training.corpus import Corpus, Microbatch, microbatches
 from ssd_lab.training.model import Llama
@@ -55,15 +58,36 @@ def train_drafts(
     device: torch.device | str,
     acceptance_weight: float = 0.5,
     acceptance_from: float = 0.6,
+    checkpoint_path: Path | None = None,
+    checkpoint_steps: int = 500,
     log_path: Path | None = None,
     progress: bool = True,
+    on_step: Callable[[int], None] = lambda step: None,
 ) -> dict[str, Llama]:
-    """Train several drafts on the same batches, so that the target's forward pass is paid once."""
+    """Train several drafts on the same batches, so that the target's forward pass is paid once.
+
+    With a checkpoint path, an interrupted run goes on from its last checkpoint; where its length is given in steps, to
+    the same bits as one that was not interrupted.
+    """
     drafts = {name: new_model(geometry, seed=config.seed, device=device) for name, geometry in geometries.items()}
-    optimisers = {name: Optimiser(draft, config) for name, draft in drafts.items()}
+    optimisers = {name: Optimiser.of_llama(draft, config) for name, draft in drafts.items()}
     schedule = Schedule(config, corpus_tokens=corpus.num_tokens)
     labels_of = maybe_compiled(target_logits, config=config, device=device)
     loss_of = maybe_compiled(distillation_loss, config=config, device=device)
+    records: list[dict[str, float]] = []
+    checkpoint = None
+    if checkpoint_path is not None:
+        shapes = {name: asdict(geometry) for name, geometry in geometries.items()}
+        key = fingerprint(drafts=shapes, training=asdict(config), weight=acceptance_weight, tokens=corpus.tokens)
+        checkpoint = Checkpoint(checkpoint_path, key=key, every_steps=checkpoint_steps)
+        saved = checkpoint.load(device)
+        if saved is not None:
+            for name, state in saved["drafts"].items():
+                drafts[name].load_state_dict(state["weights"])
+                optimisers[name].load_state_dict(state["optimiser"])
+            schedule.resume(saved["step"], saved["elapsed_s"])
+            records = saved["records"]
+            logger.info("going on at step %d", schedule.step_number)
     batches = prefetched(
         microbatches(
             corpus,
@@ -71,9 +95,25 @@ def train_drafts(
             prompt_weight=config.prompt_loss_weight,
             seed=config.seed,
             device=device,
+            skip=schedule.step_number * config.microbatches_per_step,
         )
     )
-    records: list[dict[str, float]] = []
+
+    def save() -> None:
+        if checkpoint is not None:
+            states = {
+                name: {"weights": draft.state_dict(), "optimiser": optimisers[name].state_dict()}
+                for name, draft in drafts.items()
+            }
+            checkpoint.save(
+                {
+                    "drafts": states,
+                    "step": schedule.step_number,
+                    "elapsed_s": schedule.elapsed_s,
+                    "records": records,
+                }
+            )
+
     with tqdm(total=1000, desc="drafts", disable=not progress, mininterval=10) as bar:
         while schedule.progress < 1:
             late = schedule.progress >= acceptance_from
@@ -97,6 +137,10 @@ def train_drafts(
                 bar.update(int(1000 * schedule.progress) - bar.n)
                 bar.set_postfix({key: f"{value:.3f}" for key, value in record.items() if "_" in key})
                 write_log(log_path, records)
+            if checkpoint is not None and checkpoint.due(schedule.step_number):
+                save()
+            on_step(schedule.step_number)
+    save()
     return drafts
 
 
@@ -107,8 +151,11 @@ def train_draft(
     config: TrainConfig | None = None,
     *,
     device: torch.device | str = "cpu",
+    checkpoint_path: Path | None = None,
+    checkpoint_steps: int = 500,
     log_path: Path | None = None,
     progress: bool = True,
+    on_step: Callable[[int], None] = lambda step: None,
 ) -> Llama:
     """Distil one draft from the target on a corpus of the target's own answers."""
     drafts = train_drafts(
@@ -117,7 +164,10 @@ def train_draft(
         {"draft": geometry},
         config or TrainConfig(),
         device=device,
+        checkpoint_path=checkpoint_path,
+        checkpoint_steps=checkpoint_steps,
         log_path=log_path,
         progress=progress,
+        on_step=on_step,
     )
     return drafts["draft"]

@@ -64,6 +64,9 @@ def draft_ranks(draft: Llama, prompts: Sequence[Sequence[int]], answers: Sequenc
 def guess_quality(ranks: Sequence[Tensor], *, k: int, fan_out: int) -> GuessQuality:
     """Replay greedy rounds: every accepted prefix is the target's own text, so ranks given that text are enough.
 
+    ranks: for each answer `[length]`, or `[k + 1, length]` for a draft whose rank of a token depends on how many tokens
+    of the same round came before it, as an EAGLE3 head's does: one line for 0, 1, .. k of them.
+
     A round that starts at i accepts the tokens of rank 0 from i on, at most k. Its recovery token is a hit if it is
     among the draft's `fan_out` candidates there: ranks 1..f after a rejection (rank 0 was the rejected token),
     ranks 0..f-1 after k accepted tokens.
@@ -71,20 +74,21 @@ def guess_quality(ranks: Sequence[Tensor], *, k: int, fan_out: int) -> GuessQual
     rounds = accepted = hits = positions = agreements = 0
     by_length = [0] * (k + 1)
     for answer in ranks:
-        line = answer.tolist()
-        positions += len(line)
-        agreements += line.count(0)
+        lines = answer.tolist() if answer.ndim == 2 else [answer.tolist()] * (k + 1)
+        length = len(lines[0])
+        positions += length
+        agreements += lines[0].count(0)
         start = 1  # the first token comes from the prefill
         while True:
             num_accepted = 0
-            while num_accepted < k and start + num_accepted < len(line) and line[start + num_accepted] == 0:
+            while num_accepted < k and start + num_accepted < length and lines[num_accepted][start + num_accepted] == 0:
                 num_accepted += 1
             recovery = start + num_accepted
-            if recovery >= len(line):
+            if recovery >= length:
                 break
             rounds += 1
             accepted += num_accepted
             by_length[num_accepted] += 1
-            hits += line[recovery] <= (fan_out - 1 if num_accepted == k else fan_out)
+            hits += lines[num_accepted][recovery] <= (fan_out - 1 if num_accepted == k else fan_out)
             start = recovery + 1
     return GuessQuality(rounds, accepted, hits, by_length, positions, agreements)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,14 +38,17 @@ class Answer:
     temperature: float
     tokens: NDArray[np.int32]  # without the end token
     finished: bool
+    end_id: int | None = None  # the end token, where it came
 
 
 class BulkGenerator:
     """Decodes `rows` sequences together and refills a row as soon as its answer ends."""
 
-    def __init__(self, model: Llama, config: GenerationConfig, *, eos_id: int) -> None:
-        self.model, self.config, self.eos_id = model, config, eos_id
+    def __init__(self, model: Llama, config: GenerationConfig, *, eos_id: int | Sequence[int]) -> None:
+        self.model, self.config = model, config
         self.device = model.cos.device
+        self.eos_ids = frozenset([eos_id] if isinstance(eos_id, int) else eos_id)
+        self.ends = torch.tensor(sorted(self.eos_ids), dtype=torch.long, device=self.device)
         geometry, rows, length = model.config, config.rows, config.max_length_tokens
         dtype = model.model.embed_tokens.weight.dtype
         shape = (geometry.num_layers, rows, geometry.num_kv_heads, length, geometry.head_dim)
@@ -86,7 +89,7 @@ class BulkGenerator:
         self.num_new += running
         self.length += running
         self.last_token.copy_(torch.where(running, token, self.last_token))
-        self.done |= (token == self.eos_id) | (self.num_new >= self.limit)
+        self.done |= (token[:, None] == self.ends).any(-1) | (self.num_new >= self.limit)
 
     def capture(self) -> None:
         """Record one step as a CUDA graph; on a CPU the step runs as it is."""
@@ -140,9 +143,11 @@ class BulkGenerator:
         for row, line, count in zip(rows, tokens, counts, strict=True):
             request = self.row_request[row]
             assert request is not None
-            ended = bool(line[count - 1] == self.eos_id)
+            last = int(line[count - 1])
+            ended = last in self.eos_ids
             kept = line[: count - 1] if ended else line[:count]
-            answers.append(Answer(request.index, request.temperature, kept.copy(), ended))
+            end_id = last if ended else None
+            answers.append(Answer(request.index, request.temperature, kept.copy(), ended, end_id))
             self.row_request[row] = None
         return answers
 

@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssd_lab.kernels.rope import inverse_frequencies
 from ssd_lab.training.config import ModelConfig
 
 
 def rope_tables(config: ModelConfig, device: torch.device | str) -> tuple[Tensor, Tensor]:
     """Cosines and sines, each [max_positions, head_dim], in transformers' half-split layout."""
-    exponents = torch.arange(0, config.head_dim, 2, device=device, dtype=torch.float32) / config.head_dim
-    angles = torch.arange(config.max_positions, device=device)[:, None] * config.rope_theta ** -exponents[None, :]
+    frequencies = inverse_frequencies(config.head_dim, config.rope_theta, config.rope_scaling).to(device)
+    angles = torch.arange(config.max_positions, device=device)[:, None] * frequencies
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos(), angles.sin()
 
@@ -53,14 +54,14 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, 
 
 
 class Linear(nn.Linear):
-    """A bias-free linear map whose weight follows the dtype of its input: float32 masters, bfloat16 products."""
+    """A linear map whose weight follows the dtype of its input: float32 masters, bfloat16 products."""
 
-    def __init__(self, num_inputs: int, num_outputs: int) -> None:
-        super().__init__(num_inputs, num_outputs, bias=False)
+    def __init__(self, num_inputs: int, num_outputs: int, *, bias: bool = False) -> None:
+        super().__init__(num_inputs, num_outputs, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [..., num_inputs] to [..., num_outputs]."""
-        return F.linear(x, self.weight.to(x.dtype))
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
 class Attention(nn.Module):
@@ -71,16 +72,21 @@ class Attention(nn.Module):
         self.config = config
         width = config.num_heads * config.head_dim
         kv_width = config.num_kv_heads * config.head_dim
-        self.q_proj = Linear(config.hidden_size, width)
-        self.k_proj = Linear(config.hidden_size, kv_width)
-        self.v_proj = Linear(config.hidden_size, kv_width)
-        self.o_proj = Linear(width, config.hidden_size)
+        self.q_proj = Linear(config.hidden_size, width, bias=config.attention_bias)
+        self.k_proj = Linear(config.hidden_size, kv_width, bias=config.attention_bias)
+        self.v_proj = Linear(config.hidden_size, kv_width, bias=config.attention_bias)
+        self.o_proj = Linear(width, config.hidden_size, bias=config.attention_bias)
+        if config.qk_norm:
+            self.q_norm = RmsNorm(config.head_dim, config.norm_epsilon)
+            self.k_norm = RmsNorm(config.head_dim, config.norm_epsilon)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated query [tokens, heads, head_dim] and key, and value, of x [tokens, hidden]."""
         query = self.q_proj(x).unflatten(-1, (-1, self.config.head_dim))
         key = self.k_proj(x).unflatten(-1, (-1, self.config.head_dim))
         value = self.v_proj(x).unflatten(-1, (-1, self.config.head_dim))
+        if self.config.qk_norm:
+            query, key = self.q_norm(query), self.k_norm(key)
         return rotate(query, cos, sin), rotate(key, cos, sin), value
 
 
@@ -135,7 +141,7 @@ class Body(nn.Module):
 
 
 class Llama(nn.Module):
-    """A Llama whose state dict is that of transformers' `LlamaForCausalLM` with tied embeddings."""
+    """A Llama (or Qwen3) whose state dict is that of transformers' `...ForCausalLM`."""
 
     cos: Tensor
     sin: Tensor
@@ -144,6 +150,8 @@ class Llama(nn.Module):
         super().__init__()
         self.config = config
         self.model = Body(config)
+        if not config.tie_embeddings:
+            self.lm_head = Linear(config.hidden_size, config.vocab_size)
         self.register_buffer("cos", torch.empty(0), persistent=False)
         self.register_buffer("sin", torch.empty(0), persistent=False)
         self.reset_rope("cpu")
@@ -162,30 +170,46 @@ class Llama(nn.Module):
                 nn.init.normal_(parameter, std=0.02 * scale, generator=generator)
 
     def hidden(
-        self, tokens: Tensor, positions: Tensor, starts: Tensor, max_length: int, keep_kv: list | None = None
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        starts: Tensor,
+        max_length: int,
+        keep_kv: list | None = None,
+        features: dict[int, Tensor] | None = None,
     ) -> Tensor:
         """Final hidden states [tokens, hidden] of packed tokens [tokens] at positions [tokens].
 
-        Each layer's (key, value), [tokens, kv_heads, head_dim], is appended to `keep_kv` where one is given.
+        Each layer's (key, value), [tokens, kv_heads, head_dim], is appended to `keep_kv` where one is given. `features`
+        is filled as by `models.decoder.Decoder`: key i, the residual stream at the input of layer i [tokens, hidden].
         """
         x = self.model.embed_tokens(tokens)
         x = x if self.compute_dtype is None else x.to(self.compute_dtype)
         cos, sin = self.cos[positions], self.sin[positions]
-        for layer in self.model.layers:
+        for index, layer in enumerate(self.model.layers):
+            if features is not None and index in features:
+                features[index] = x
             query, key, value = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
             if keep_kv is not None:
                 keep_kv.append((key, value))
             attended = packed_attention(query, key, value, starts, max_length)
             x = x + layer.self_attn.o_proj(attended.flatten(1))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
+        if features is not None and len(self.model.layers) in features:
+            features[len(self.model.layers)] = x
         return self.model.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [tokens, vocab] of hidden states [tokens, hidden]."""
-        return F.linear(hidden, self.model.embed_tokens.weight.to(hidden.dtype))
+        return F.linear(hidden, self.output_weight.to(hidden.dtype))
+
+    @property
+    def output_weight(self) -> Tensor:
+        """What makes logits [vocab, hidden] of hidden states: the embedding table where that is shared."""
+        return self.model.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
 
 
-def save_hf(model: Llama, folder: Path, *, bos_id: int, eos_id: int) -> None:
+def save_hf(model: Llama, folder: Path, *, bos_id: int | None, eos_id: int | list[int]) -> None:
     """Write config.json, generation_config.json and model.safetensors (bfloat16)."""
     from safetensors.torch import save_file
 

@@ -6,9 +6,10 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.model import Llama
@@ -52,17 +53,31 @@ class Muon:
 
 
 class Optimiser:
-    """Both update rules and the schedule of one model."""
+    """Both update rules and the schedule of one model. matrices: those parameters that Muon updates."""
 
-    def __init__(self, model: Llama, config: TrainConfig) -> None:
+    def __init__(self, model: nn.Module, matrices: Sequence[Tensor], config: TrainConfig) -> None:
         self.config = config
-        body = [p for layer in model.model.layers for p in layer.parameters()]
-        matrices = [p for p in body if p.ndim == 2]
-        others = [p for p in model.parameters() if not any(p is m for m in matrices)]
+        others = [p for p in model.parameters() if p.requires_grad and not any(p is m for m in matrices)]
         self.muon = Muon(matrices, weight_decay=config.weight_decay)
         fused = others[0].is_cuda
         self.adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.95), eps=1e-10, weight_decay=0.0, fused=fused)
-        self.parameters = list(model.parameters())
+        self.parameters = [*matrices, *others]
+
+    @classmethod
+    def of_llama(cls, model: Llama, config: TrainConfig) -> Optimiser:
+        """Muon for the layers' matrices, AdamW for the embedding and the norms."""
+        body = [p for layer in model.model.layers for p in layer.parameters()]
+        return cls(model, [p for p in body if p.ndim == 2], config)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run needs to go on as if it had not stopped."""
+        return {"muon": self.muon.buffers, "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        for buffer, saved in zip(self.muon.buffers, state["muon"], strict=True):
+            buffer.copy_(saved)
+        self.adam.load_state_dict(state["adam"])
 
     def step(self, lr_factor: float) -> None:
         """Update with both learning rates scaled by `lr_factor`, and clear the gradients."""
@@ -104,6 +119,11 @@ class Schedule:
         if self.config.max_steps is not None:
             return self.step_number / self.config.max_steps
         return min(1.0, max(self.elapsed_s / self.config.budget_s, self.epochs / self.config.max_epochs))
+
+    def resume(self, step_number: int, elapsed_s: float) -> None:
+        """Go on where an earlier run was."""
+        self.step_number = step_number
+        self.started_s = time.monotonic() - elapsed_s
 
     def record(self) -> dict[str, float]:
         """Where the run stands, for a log."""

@@ -87,7 +87,7 @@ def train_target(
 ) -> Llama:
     """Train from scratch until the budget is spent; the loss curve goes to `log_path` as JSON lines."""
     model = new_model(geometry, seed=config.seed, device=device)
-    optimiser, schedule = Optimiser(model, config), Schedule(config, corpus_tokens=corpus.num_tokens)
+    optimiser, schedule = Optimiser.of_llama(model, config), Schedule(config, corpus_tokens=corpus.num_tokens)
     loss_of = maybe_compiled(next_token_loss, config=config, device=device)
     batches = prefetched(
         microbatches(
