@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ssd_lab.engine.rows import causal_step, table_tensor
+from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.models.assemble import assemble
 from ssd_lab.models.checkpoint import Checkpoint
@@ -73,7 +73,7 @@ def inflated(small: Checkpoint, plan: InflationPlan, dtype: torch.dtype = torch.
 def logits_of(model: LoadedModel, ids: list[int]) -> torch.Tensor:
     """Logits `[len(ids), vocab]` of a text, up to 256 tokens."""
     runner = StepRunner(model.decoder, PagedKVCache(model.config, 17, 16, model.dtype, "cpu"), CPU)
-    return runner.logits(causal_step(torch.tensor([ids]), [0], table_tensor([list(range(1, 17))], CPU), 16))[0]
+    return runner.logits(causal_step_at(torch.tensor([ids]), [0], [list(range(1, 17))], 16))[0]
 
 
 def difference(small: torch.Tensor, wide: torch.Tensor) -> float:

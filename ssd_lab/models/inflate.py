@@ -21,7 +21,7 @@ from ssd_lab.models.weights import Weights
 
 NOISE_STD: Final = 0.02  # about that of trained weights
 CONSTANT_GAIN: Final = 2.0**-10  # the final norm's weight for the constant: a tied head reads it for real tokens too
-UNUSED_TOKEN: Final = -(2.0**30)  # what the head makes of the constant for tokens that the small model does not have
+UNUSED_TOKEN: Final = -(2.0**40)  # what the head makes of the constant for tokens that the small model does not have
 _LAYER = re.compile(r"model\.layers\.(\d+)\.(.+)")
 
 

@@ -56,8 +56,8 @@ def write_inflated(
     """Write the model of `load_inflated` as safetensors with config and tokenizer, which transformers loads too.
 
     Shards hold at most `shard_bytes`, or one larger tensor; one tensor is in memory at a time, made on `device`. What
-    an earlier call wrote whole is kept. Raises ModelLoadError if the small model does not fit, ConfigError if the folder
-    holds something else or the disk is too small.
+    an earlier call wrote whole is kept. Raises ModelLoadError if the small model does not fit, ConfigError if the
+    folder holds something else or the disk is too small.
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype {dtype!r} is not written: {' and '.join(DTYPES)} are")
