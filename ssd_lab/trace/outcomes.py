@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ssd_lab.decoding.fan_out_fit import OutcomeSample
+from ssd_lab.decoding.fan_out_learner import ScheduleLearner
 from ssd_lab.trace.records import SequenceRound, Trace
 
 
@@ -22,21 +23,22 @@ def outcome_sample(record: SequenceRound) -> OutcomeSample:
     )
 
 
-def replayed_hits(trace: Trace, after_hit: tuple[int, ...], after_miss: tuple[int, ...]) -> tuple[int, int]:
-    """Hits and lookups if the recorded rounds had been prepared for by these fan-outs (k + 1 numbers each).
+def replayed_learner(trace: Trace, learner: ScheduleLearner) -> tuple[int, int]:
+    """Hits and lookups if this schedule had prepared for the recorded rounds, learning from them if it does.
 
     Exact where a hit and the fallback would have drafted the same tokens, as `jit` does; each sequence's first round
-    counts as a missed one, and its last prepares for nothing. Rounds without a rank or with fewer than k draft tokens
-    are left out.
+    counts as a missed one, and its last prepares for nothing. Rounds without a rank, or of another number of draft
+    tokens than the schedule's k, are left out.
     """
-    k, hits, lookups = len(after_hit) - 1, 0, 0
+    k, hits, lookups = len(learner.counts(True)) - 1, 0, 0
     began_with_hit: dict[int, bool] = {}
     last = {record.request_id: record for record in _drafted(trace)}
     for record in _drafted(trace):
         if record.recovery_rank is None or len(record.draft_tokens) != k or record is last[record.request_id]:
             continue
-        schedule = after_hit if began_with_hit.get(record.request_id, False) else after_miss
-        hit = record.recovery_rank < schedule[record.num_accepted]
+        began = began_with_hit.get(record.request_id, False)
+        hit = record.recovery_rank < learner.counts(began)[record.num_accepted]
+        learner.observe(began, record.num_accepted, record.recovery_rank, k)
         began_with_hit[record.request_id] = hit
         hits, lookups = hits + hit, lookups + 1
     return hits, lookups

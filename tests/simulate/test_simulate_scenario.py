@@ -149,7 +149,7 @@ def test_auto_is_within_three_percent_of_the_better_fallback_at_every_batch():
     """And the better one changes on the way, else this would show nothing."""
     better = []
     for batch in range(1, 33):
-        rounds = max(400, 6000 // batch)
+        rounds = max(250, 3000 // batch)
         speeds = {
             kind: simulate(
                 MODEL, crossing_machine(), scenario=Scenario("async_tree", 5, 3, kind, batch=batch, rounds=rounds)

@@ -12,7 +12,7 @@ from ssd_lab.decoding.fan_out import continuous_fan_out, predicted_hit_rate, wei
 from ssd_lab.errors import ConfigError
 from ssd_lab.strategies.fanout import Adaptive, Explicit, FanOut, Geometric, Law, Schedule, Uniform, geometric
 from ssd_lab.trace import RoundRecord, SequenceRound, Trace
-from ssd_lab.trace.outcomes import replayed_hits
+from ssd_lab.trace.outcomes import replayed_learner
 
 SCHEDULES: list[Schedule] = [
     Uniform(f=3),
@@ -103,8 +103,8 @@ def test_a_schedule_is_estimated_from_a_trace_apart_for_hits_and_misses():
 def test_estimated_schedules_hit_more_than_uniform_on_rounds_they_have_not_seen(budget: int):
     fitted, unseen = Geometric.from_trace(recorded(3000), budget), recorded(4000, seed=1)
     even = tuple(budget // 5 + (a < budget % 5) for a in range(5))
-    solved, lookups = replayed_hits(unseen, fitted.after_hit(4), fitted.after_miss(4))
-    uniform, same = replayed_hits(unseen, even, even)
+    solved, lookups = replayed_learner(unseen, fitted.learner(4))
+    uniform, same = replayed_learner(unseen, Explicit(hit=list(even)).learner(4))
     assert lookups == same == 3999
     assert solved >= uniform
 
@@ -113,7 +113,7 @@ def test_a_replayed_schedule_hits_as_recorded():
     """The recorded hits came from rank < 3: replaying f = 3 finds each of them."""
     trace = recorded(500)
     hits = sum(bool(r.sequences[0].cache_hit) for r in trace.rounds)
-    assert replayed_hits(trace, (3,) * 5, (3,) * 5) == (hits, 499)
+    assert replayed_learner(trace, Uniform(f=3).learner(4)) == (hits, 499)
 
 
 def test_what_is_predicted_is_what_happens():
