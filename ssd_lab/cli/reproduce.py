@@ -13,6 +13,8 @@ from ssd_lab.cli.output import console, print_json, show_progress, want_json
 NAME = "reproduce"
 HELP = "The figures of the Saguaro paper beside ours: rounds recorded here, and the virtual clock."
 
+_MARKS = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "cannot be told"}
+
 
 def command(
     out: Annotated[Path, typer.Option("--out", help="Folder for report.md, report.json, rounds and figures.")] = Path(
@@ -21,7 +23,9 @@ def command(
     section: Annotated[
         list[str] | None, typer.Option("--section", help="Only this one; repeatable. None: all of them.")
     ] = None,
-    prompts: Annotated[int, typer.Option("--prompts", min=2, help="Of each of three sets, at three temperatures.")] = 24,
+    prompts: Annotated[
+        int, typer.Option("--prompts", min=2, help="Of each of three sets, at three temperatures.")
+    ] = 24,
     max_tokens: options.MaxTokens = 96,
     k: Annotated[int, typer.Option("--k", min=1, max=32, help="Draft tokens a round.")] = 6,
     target: options.Target = None,
@@ -47,6 +51,8 @@ def command(
     for one in found:
         out_.print(f"[bold]{one.title}[/bold]")
         for claim in one.claims:
-            mark = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "cannot be told"}[claim.holds]
+            mark = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "cannot be told"}[
+                claim.holds
+            ]
             out_.print(f"  {mark}: {claim.text}" + (f" [dim]({claim.detail})[/dim]" if claim.detail else ""))
     out_.print(f"written: {out / 'report.md'}")

@@ -1,9 +1,9 @@
 """Which fallback answers a miss: a slow accurate one or a nearly free one, decided from what rounds gave and cost.
 
 Corollary 16 (arXiv 2603.03251) compares two engines that always take the same fallback and finds the batch size where
-they cross. Here each round decides for itself: with tokens per second rho of the run so far, a fallback is worth what it
-adds to this round, tokens(kind) * missed rows - rho * seconds(kind), the rule of average-reward decision problems; the
-crossing comes out of it, also where sequences, times or the number of missed rows change while running.
+they cross. Here each round decides for itself: with tokens per second rho of the run so far, a fallback is worth what
+it adds to this round, tokens(kind) * missed rows - rho * seconds(kind), the rule of average-reward decision problems.
+The crossing comes out of it, also where sequences, times or the number of missed rows change while running.
 """
 
 from __future__ import annotations
@@ -41,9 +41,7 @@ class FallbackChooser:
     choice stays until the other kind is better by `margin` of a round's tokens, apart for each number of missed rows.
     """
 
-    def __init__(
-        self, *, explore: int = 8, revisit: int = 64, margin: float = 0.02, forgetting: float = 0.99
-    ) -> None:
+    def __init__(self, *, explore: int = 4, revisit: int = 64, margin: float = 0.02, forgetting: float = 0.99) -> None:
         if explore < 1 or revisit < 2 or margin < 0 or not 0 < forgetting < 1:
             raise ValueError(
                 f"explore {explore} must be at least 1, revisit {revisit} at least 2, margin {margin} not negative and "

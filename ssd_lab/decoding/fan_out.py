@@ -81,9 +81,7 @@ def predicted_hit_rate(schedule: Sequence[int], acceptance: float, exponent: flo
     return sum(weight * law.hit_rate(f) for weight, f in zip(weights, schedule, strict=True))
 
 
-def weighted_hit_rate(
-    schedule: Sequence[int], weights: Sequence[float], hit_rates: Sequence[Sequence[float]]
-) -> float:
+def weighted_hit_rate(schedule: Sequence[int], weights: Sequence[float], hit_rates: Sequence[Sequence[float]]) -> float:
     """P(hit) of a schedule: sum over a of weights[a] * hit_rates[a][F_a]; beyond a row's end its last rate holds."""
     return sum(w * row[min(f, len(row) - 1)] for w, row, f in zip(weights, hit_rates, schedule, strict=True))
 

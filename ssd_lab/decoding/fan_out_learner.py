@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ssd_lab.decoding.fan_out import OutcomeLaw, allocate, weighted_hit_rate
 
@@ -31,7 +32,7 @@ class OutcomeStatistics:
             self._lengths[hit] = [prior_rounds * weight for weight in law.weights(k)]
             rates = law.hit_rates(k, widest)
             for all_accepted, row in ((False, rates[0]), (True, rates[k])):
-                steps = [high - low for low, high in zip(row, row[1:], strict=False)]
+                steps = [high - low for low, high in pairwise(row)]
                 self._ranks[hit, all_accepted] = [prior_rounds * step for step in [*steps, 1 - row[-1]]]
 
     def observe(self, hit: bool, num_accepted: int, recovery_rank: int | None) -> None:

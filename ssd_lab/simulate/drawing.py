@@ -13,9 +13,7 @@ from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.simulate.workload import ReplayRow, Strategy, Workload
 
 
-def draw_workload(
-    model: OutcomeModel, scenario: Scenario, profile: HardwareProfile, miss_cost: MissCost
-) -> Workload:
+def draw_workload(model: OutcomeModel, scenario: Scenario, profile: HardwareProfile, miss_cost: MissCost) -> Workload:
     """As many rounds as the scenario says, every slot always taken; the same seed gives the same rounds."""
     generator = random.Random(scenario.seed)
     if scenario.asynchronous:
@@ -73,7 +71,7 @@ def _chain_row(model: OutcomeModel, scenario: Scenario, generator: random.Random
 
 
 def _tree_row(model: OutcomeModel, scenario: Scenario, generator: random.Random, sequence: int) -> ReplayRow:
-    """A comb: where the draft's first choice is refused, one of its next likeliest may be accepted, and the path ends."""
+    """A comb: where the draft's first choice is refused, its next likeliest may be accepted and end the path."""
     widths = scenario.widths or (1,) * scenario.k
     accepted, _ = model.jit.draw(generator, scenario.k)
     beside = accepted < scenario.k and draw_rank(generator, model.jit.rejected) < widths[accepted] - 1

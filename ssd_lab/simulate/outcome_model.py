@@ -91,7 +91,7 @@ class OutcomeModel:
 
     @classmethod
     def from_trace(cls, trace: Trace, *, widest: int = 64) -> OutcomeModel:
-        """Fit a run with recorded recovery ranks; a kind of round that did not happen takes the numbers of a related one
+        """Fit a run with recorded recovery ranks; a kind of round that did not happen takes those of a related one
         (rounds after a fast fallback those of one that guesses nothing). Raises ConfigError without ranks.
         """
         groups: dict[str, list[OutcomeSample]] = {"hit": [], "jit": [], "fast": [], "lookup": []}

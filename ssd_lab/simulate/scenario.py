@@ -46,8 +46,8 @@ class Scenario:
     """What is drawn.
 
     k: draft tokens a round. fan_out: one number for each accepted length, a list of k + 1, or a schedule config.
-    fallback: jit, fast or auto. batch, rounds, seed: how much. mode: of eagle3. widths: of a verified tree, the nodes at
-    depth 1, 2, ...: each the next of the draft's likeliest tokens on the likeliest path (a comb); None: a chain.
+    fallback: jit, fast or auto. batch, rounds, seed: how much. mode: of eagle3. widths: of a verified tree, the nodes
+    at depth 1, 2, ...: each the next of the draft's likeliest tokens on the likeliest path (a comb); None: a chain.
     Raises ConfigError for a value outside its range.
     """
 

@@ -75,7 +75,9 @@ def simulate(
     hardware: a published profile's name, a saved profile's path, or a profile. strategy: replay the same accepted
     lengths as `autoregressive`, `sync`, `async` or `free` (drafting costs nothing); None: as recorded. hit_rate:
     draws the lookups of `async`, with `seed`, instead of taking the recorded ones; needed if there were none.
-    miss_cost: `paper` or `full`, see `clock.replay`. draft_gpus: instead of the profile's. Raises ConfigError for anything not allowed.
+    miss_cost: `paper` or `full`, see `clock.replay`. draft_gpus: instead of the profile's.
+
+    Raises ConfigError for anything not allowed.
     """
     if miss_cost not in get_args(MissCost):
         raise ConfigError(f"miss_cost is {miss_cost!r}; allowed: {', '.join(get_args(MissCost))}")

@@ -20,7 +20,7 @@ from ssd_lab.trace.outcomes import outcome_samples
 Counts = list[Annotated[int, Field(ge=0)]]
 WIDEST = 64  # candidates at one accepted length, beyond which a rank tells little
 
-# fitted to the bundled pair at temperature 1 (docs/strategies/fan-out.md says how); where nothing else is known
+# near what the bundled pair gave at temperatures 0.7 and 1 (docs/strategies/fan-out.md); where nothing else is known
 DEFAULT_LAW = OutcomeLaw(0.80, HitLaw(0.60, 0.60), HitLaw(0.60, 0.25))
 PRIOR_ROUNDS = 30.0
 
@@ -134,7 +134,7 @@ class Geometric(Schedule):
     """The best integers under one acceptance rate and a power law: the capped geometric series of Theorem 12.
 
     With acceptance and exponent alone it is the paper's law. `Geometric.from_trace` fits a law to each kind of round.
-    Nothing given: a law fitted to the bundled pair.
+    Nothing given: a law near the bundled pair's.
     """
 
     kind: Literal["geometric"] = "geometric"
@@ -187,7 +187,7 @@ class Geometric(Schedule):
 class Adaptive(Schedule):
     """Learns accepted lengths and ranks while it runs, apart for hit and miss rounds, and allots the budget anew.
 
-    Starts from `prior` (None: a law fitted to the bundled pair), which counts as much as `prior_rounds` rounds.
+    Starts from `prior` (None: a law near the bundled pair's), which counts as much as `prior_rounds` rounds.
     """
 
     kind: Literal["adaptive"] = "adaptive"

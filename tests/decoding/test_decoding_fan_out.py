@@ -34,9 +34,7 @@ LAW = OutcomeLaw(0.8, HitLaw(0.7, 0.6), HitLaw(0.9, 0.2))
 def compositions(parts: int, total: int) -> list[tuple[int, ...]]:
     """Every list of `parts` non-negative integers with this sum."""
     bars = itertools.combinations(range(total + parts - 1), parts - 1)
-    return [
-        tuple(b - a - 1 for a, b in zip((-1, *bar), (*bar, total + parts - 1), strict=True)) for bar in bars
-    ]
+    return [tuple(b - a - 1 for a, b in zip((-1, *bar), (*bar, total + parts - 1), strict=True)) for bar in bars]
 
 
 def test_weights_are_a_distribution():
@@ -71,9 +69,7 @@ def test_no_other_real_numbers_hit_more_often(acceptance: float, exponent: float
 
 
 @given(
-    st.lists(
-        st.tuples(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=1, max_size=6)), min_size=1, max_size=4
-    ),
+    st.lists(st.tuples(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=1, max_size=6)), min_size=1, max_size=4),
     st.booleans(),
     st.data(),
 )
@@ -111,9 +107,7 @@ def test_budgets_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("budget", [8, 16, 32, 64])
 @pytest.mark.parametrize(("acceptance", "exponent", "scale"), [(0.9, 0.5, 1.0), (0.6, 1.2, 0.7), (0.3, 0.3, 0.5)])
-def test_solved_is_never_below_uniform_at_equal_budget(
-    budget: int, acceptance: float, exponent: float, scale: float
-):
+def test_solved_is_never_below_uniform_at_equal_budget(budget: int, acceptance: float, exponent: float, scale: float):
     k = 6
     uniform = [budget // (k + 1) + (a < budget % (k + 1)) for a in range(k + 1)]
     law = OutcomeLaw(acceptance, HitLaw(exponent, scale))

@@ -64,7 +64,7 @@ def test_times_are_learned_as_a_base_and_a_slope():
 
 
 def speed(k: int | None, *, easy_share: float, step_s: float, rounds: int = 4000, seed: int = 0) -> float:
-    """Tokens per second of synchronous rounds; k None: dynamic. Easy rounds are confident and right, hard ones neither."""
+    """Tokens per second of synchronous rounds; k None: dynamic. Easy rounds are confident and right."""
     generator, longest, verify_s = random.Random(seed), 10, 1.0
     chooser = LookaheadChooser(longest, verify_s=verify_s, step_s=step_s, overlapped=False)
     tokens = seconds = 0.0

@@ -1,4 +1,4 @@
-"""The figures of the Saguaro paper (arXiv 2603.03251), from rounds recorded here and the virtual clock, beside its own."""
+"""The figures of the Saguaro paper (arXiv 2603.03251) beside ours: rounds recorded here, and the virtual clock."""
 
 from __future__ import annotations
 

@@ -46,8 +46,10 @@ def line_chart(
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
         f'<text x="{LEFT}" y="20" style="font-size: 13px">{html.escape(title)}</text>',
         f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 12}" text-anchor="middle">{html.escape(x_title)}</text>',
-        f'<text transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
-        f"{html.escape(y_title)}</text>",
+        (
+            f'<text transform="translate(16 {(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)" text-anchor="middle">'
+            f"{html.escape(y_title)}</text>"
+        ),
     ]
     for value in _ticks(ys, log_y):
         y = y_at(value)
@@ -68,9 +70,7 @@ def _drawn(line: Line, number: int, x_at: Callable[[float], float], y_at: Callab
     path = " ".join(f"{x_at(x):.1f},{y_at(y):.1f}" for x, y in line.points)
     parts = [f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"{dashes}/>']
     if line.marked:
-        parts += [
-            f'<circle cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="2.4" fill="{colour}"/>' for x, y in line.points
-        ]
+        parts += [f'<circle cx="{x_at(x):.1f}" cy="{y_at(y):.1f}" r="2.4" fill="{colour}"/>' for x, y in line.points]
     y, x = TOP + 8 + 16 * number, WIDTH - RIGHT + 12
     parts.append(f'<line x1="{x}" x2="{x + 18}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2"{dashes}/>')
     parts.append(f'<text x="{x + 24}" y="{y + 4}">{html.escape(line.name)}</text>')

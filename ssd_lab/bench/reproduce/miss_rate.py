@@ -58,15 +58,20 @@ def section(recordings: Recordings) -> Section:
                 "the paper's form, scale 1, fits as well",
                 all(e["unscaled"]["r_squared"] >= STRAIGHT for e in numbers) if numbers else None,
                 "it says that one candidate never hits, and here one candidate hits most of the time"
-                if numbers else "too few misses to fit",
+                if numbers
+                else "too few misses to fit",
             ),
-        ),  # fmt: skip
+        ),
         figures={
             "miss-rate.svg": line_chart(
-                lines, title="Miss rate against fan-out, with fitted power laws", x_title="candidates F",
-                y_title="miss rate", log_x=True, log_y=True,
+                lines,
+                title="Miss rate against fan-out, with fitted power laws",
+                x_title="candidates F",
+                y_title="miss rate",
+                log_x=True,
+                log_y=True,
             )
-        },  # fmt: skip
+        },
         numbers={"fits": numbers},
     )
 

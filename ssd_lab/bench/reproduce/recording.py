@@ -25,7 +25,7 @@ DATASETS = ("gsm8k", "humaneval", "ultrafeedback")
 TEMPERATURES = (0.0, 0.7, 1.0)
 UNIFORM = 3  # fan-out of the cache whose hits are noted in the rounds
 LONGEST_PROMPT = 1200  # characters; the bundled models were trained on short texts
-PLACES = 1500  # of the text for which both distributions are kept
+PLACES = 500  # of the text for which both distributions are kept
 
 Score = Callable[[list[int]], torch.Tensor]
 
@@ -82,8 +82,8 @@ def record(
 
 
 def with_ranks(trace: Trace, draft_score: Score) -> Trace:
-    """The trace with `recovery_rank` in every round whose recovery token entered the text, from one forward of the draft
-    over each text. draft_score: logits `[tokens, vocab]` after each token.
+    """The trace with `recovery_rank` in every round whose recovery token entered the text, from one forward of the
+    draft over each text. draft_score: logits `[tokens, vocab]` after each token.
     """
     ranks: dict[tuple[int, int], int] = {}
     by_request: dict[int, list[SequenceRound]] = {}

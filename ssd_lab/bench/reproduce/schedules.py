@@ -25,9 +25,7 @@ def section(recordings: Recordings) -> Section:
         fitted, tried = split(trace)
         curves: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
         for budget in BUDGETS:
-            rates = {
-                name: hit_rate(tried, schedule, k) for name, schedule in schedules(fitted, budget, k).items()
-            }
+            rates = {name: hit_rate(tried, schedule, k) for name, schedule in schedules(fitted, budget, k).items()}
             for name, rate in rates.items():
                 curves[name].append((budget, rate))
             rows.append((f"{temperature:g}", str(budget), *(percent(rates[name]) for name in NAMES)))
@@ -44,10 +42,10 @@ def section(recordings: Recordings) -> Section:
         title="Fan-out schedules at equal budget",
         paper="Hit rate uniform | geometric, read off a chart (70B/1B): T=0 .85|.86, T=0.3 .835|.85, T=0.7 .785|.81, "
         "T=1 .58|.635.",
-        ours=f"k = {k}. Half of the requests were used to fit, the other half to try: {lookups} lookups by temperature. "
-        "'paper's law': the allocation of Theorem 12 with acceptance and r of miss rate F^-r; 'geometric': the same with "
-        "a fitted scale, apart for refused and kept drafts and for hit and miss rounds; 'adaptive': starts without the "
-        "fitted half and learns while it is tried.",
+        ours=f"k = {k}. Half of the requests were used to fit, the other half to try: {lookups} lookups by T. "
+        "'paper's law': the allocation of Theorem 12 with acceptance and r of miss rate F^-r; 'geometric': the same "
+        "with a fitted scale, apart for refused and kept drafts and for hit and miss rounds; 'adaptive': starts "
+        "without the fitted half and learns while it is tried.",
         tables=(Table(("T", "budget", *NAMES), tuple(rows)),),
         claims=claims(numbers),
         figures=figures,
@@ -81,9 +79,7 @@ def claims(numbers: list[dict[str, Any]]) -> tuple[Claim, ...]:
     """Never below uniform; better by two points at T = 1."""
     made = []
     for name in ("geometric", "adaptive"):
-        gaps = {
-            (e["temperature"], e["budget"]): e["hit_rates"][name] - e["hit_rates"]["uniform"] for e in numbers
-        }
+        gaps = {(e["temperature"], e["budget"]): e["hit_rates"][name] - e["hit_rates"]["uniform"] for e in numbers}
         worst = min(gaps, key=gaps.__getitem__)
         made.append(
             Claim(

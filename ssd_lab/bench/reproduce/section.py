@@ -26,7 +26,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Section:
-    """paper: its figure or statement. ours: how ours was got. numbers: everything, ready for JSON. figures: SVG by name."""
+    """paper: its figure or statement. ours: how ours was got. numbers: all, ready for JSON. figures: SVG by name."""
 
     key: str
     title: str
