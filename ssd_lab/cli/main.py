@@ -50,11 +50,7 @@ def _root(
     pass
 
 
-<<<<<<< HEAD
-for module in (run, compare, check, peer, strategies, settings, demo, train):
-=======
-for module in (run, compare, check, peer, reproduce, strategies, models, settings, demo, train):
->>>>>>> 79c1f35 (ssd-lab reproduce: the paper's figures beside ours, one file a section)
+for module in (run, compare, check, peer, reproduce, strategies, settings, demo, train):
     app.command(name=module.NAME, help=module.HELP)(module.command)
 app.add_typer(models.app)
 app.add_typer(data.app)

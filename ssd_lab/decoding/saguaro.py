@@ -66,8 +66,8 @@ def expected_hit_and_acceptance(
     Args: target_probs, draft_probs `[places, vocab]`, after temperature and filters; fan_out `[places]` or one number.
 
     A draft token x is refused with probability max(q(x) - p(x), 0), and the recovery token then comes from the
-    residual, whatever x was. Candidates are the draft's F likeliest tokens (by its unmodified distribution) without x; x
-    has no residual, so leaving it out only makes room for the next likeliest.
+    residual, whatever x was. Candidates are the draft's F likeliest tokens (by its unmodified distribution) without
+    x; x has no residual, so leaving it out only makes room for the next likeliest.
     """
     places, vocab = draft_probs.shape
     p, q_plain = target_probs.double(), draft_probs.double()

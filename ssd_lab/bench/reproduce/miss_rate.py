@@ -17,7 +17,8 @@ STRAIGHT = 0.95  # R squared of a line that deserves the name
 
 def section(recordings: Recordings) -> Section:
     """Fits for rounds that began with a hit and with the fallback, at each temperature."""
-    rows, lines, numbers = [], [], []
+    rows, numbers = [], []
+    lines: list[Line] = []
     for temperature, trace in recordings.traces.items():
         samples = outcome_samples(trace)
         for name, hit in (("hit", True), ("miss", False)):

@@ -8,6 +8,7 @@ from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import Recordings, split
 from ssd_lab.bench.reproduce.section import Claim, Section, Table, even, percent
 from ssd_lab.decoding.fan_out_fit import acceptance_rate, fit_hit_law
+from ssd_lab.errors import ConfigError
 from ssd_lab.strategies.fanout import Adaptive, Explicit, Geometric, Schedule
 from ssd_lab.trace import Trace
 from ssd_lab.trace.outcomes import outcome_samples, replayed_learner
@@ -64,9 +65,17 @@ def schedules(fitted: Trace, budget: int, k: int) -> dict[str, Schedule]:
         "paper's law": uniform
         if paper is None or acceptance is None
         else Geometric(budget=budget, acceptance=acceptance, exponent=paper.law.exponent),
-        "geometric": Geometric.from_trace(fitted, budget),
+        "geometric": _fitted(fitted, budget),
         "adaptive": Adaptive(budget=budget),
     }
+
+
+def _fitted(trace: Trace, budget: int) -> Schedule:
+    """The fitted schedule; of a recording too short to be fitted, the one under the default law."""
+    try:
+        return Geometric.from_trace(trace, budget)
+    except ConfigError:
+        return Geometric(budget=budget)
 
 
 def hit_rate(trace: Trace, schedule: Schedule, k: int) -> float:

@@ -20,6 +20,8 @@ def section(recordings: Recordings) -> Section:
     """The recorded rounds on the published machine's clock."""
     k = recordings.k
     rows, numbers = [], []
+    curves: dict[str, list[tuple[float, float]]] = {name: [] for name in COLUMNS}
+    ordered: list[dict[str, float]] = []
     for temperature, trace in recordings.traces.items():
         contenders = schedules(split(trace)[0], UNIFORM * (k + 1), k)
         model = OutcomeModel.from_trace(with_hits(trace, (UNIFORM,) * (k + 1)))
@@ -27,13 +29,15 @@ def section(recordings: Recordings) -> Section:
             name: Scenario("async_tree", k, contenders[name], rounds=ROUNDS) for name in COLUMNS[1:]
         }
         speeds = {name: simulate(model, scenario=own).tokens_per_second for name, own in scenarios.items()}
+        ordered.append(speeds)
+        for name, speed in speeds.items():
+            curves[name].append((temperature, speed))
         published = PUBLISHED.get(temperature)
         rows.append((
             f"{temperature:g}", *(f"{speeds[name]:.0f}" for name in COLUMNS),
             "-" if published is None else " / ".join(map(str, published)),
         ))  # fmt: skip
         numbers.append({"temperature": temperature, "tokens_per_second": speeds, "published": published})
-    ordered = [entry["tokens_per_second"] for entry in numbers]
     return Section(
         key=KEY,
         title="Speed by temperature",
@@ -53,7 +57,7 @@ def section(recordings: Recordings) -> Section:
         ),
         figures={
             "temperature.svg": line_chart(
-                [Line(name, [(e["temperature"], e["tokens_per_second"][name]) for e in numbers]) for name in COLUMNS]
+                [Line(name, points) for name, points in curves.items()]
                 + [Line(f"{name} (paper)", [(t, own[i]) for t, own in PUBLISHED.items()], dashed=True, colour=i)
                    for i, name in enumerate(COLUMNS[:3])],
                 title="Simulated tokens/s by temperature", x_title="temperature", y_title="tokens/s",
