@@ -37,11 +37,11 @@ class MeasuredRound:
 class FallbackChooser:
     """Picks a fallback for each round with misses. Feed it every round; ask before a fallback starts.
 
-    Each kind is tried `explore` times first, then once in `revisit` rounds with misses, so that a change is noticed. A
+    Each kind is tried first until it has answered `explore` rows, then once in `revisit` rounds with misses, so that a change is noticed. A
     choice stays until the other kind is better by `margin` of a round's tokens, apart for each number of missed rows.
     """
 
-    def __init__(self, *, explore: int = 4, revisit: int = 64, margin: float = 0.02, forgetting: float = 0.99) -> None:
+    def __init__(self, *, explore: int = 24, revisit: int = 64, margin: float = 0.02, forgetting: float = 0.99) -> None:
         if explore < 1 or revisit < 2 or margin < 0 or not 0 < forgetting < 1:
             raise ValueError(
                 f"explore {explore} must be at least 1, revisit {revisit} at least 2, margin {margin} not negative and "
@@ -70,7 +70,7 @@ class FallbackChooser:
         self._seconds[kind].observe(measured.missed, measured.fallback_s)
         self._tokens[kind] = self._tokens[kind] * self._forgetting + measured.missed_tokens
         self._rows[kind] = self._rows[kind] * self._forgetting + measured.missed
-        self._tries[kind] += 1
+        self._tries[kind] += measured.missed
 
     def choose(self, batch: int, missed: int) -> FallbackKind:
         """The fallback for a round in which `missed` of `batch` rows missed."""

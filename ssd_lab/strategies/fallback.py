@@ -48,7 +48,7 @@ class Auto(_Fallback):
 
     kind: Literal["auto"] = "auto"
     source: FastSource = Field("stale", description="what fast guesses, as there")
-    explore: int = Field(4, ge=1, description="rounds with misses in which each is tried first")
+    explore: int = Field(24, ge=1, description="missed rows that each answers before one is chosen")
     revisit: int = Field(64, ge=2, description="the other one is tried again once in so many rounds with misses")
     margin: float = Field(0.02, ge=0, le=1, description="advantage that makes it switch, in shares of a round's tokens")
 
