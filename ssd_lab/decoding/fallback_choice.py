@@ -37,8 +37,9 @@ class MeasuredRound:
 class FallbackChooser:
     """Picks a fallback for each round with misses. Feed it every round; ask before a fallback starts.
 
-    Each kind is tried first until it has answered `explore` rows, then once in `revisit` rounds with misses, so that a change is noticed. A
-    choice stays until the other kind is better by `margin` of a round's tokens, apart for each number of missed rows.
+    Each kind is tried first until it has answered `explore` rows, then once in `revisit` rounds with misses, so that a
+    change is noticed. A choice stays until the other kind is better by `margin` of a round's tokens, apart for each
+    number of missed rows.
     """
 
     def __init__(self, *, explore: int = 24, revisit: int = 64, margin: float = 0.02, forgetting: float = 0.99) -> None:
@@ -54,7 +55,7 @@ class FallbackChooser:
         self._seconds = {kind: TimeFit(forgetting=forgetting) for kind in KINDS}
         self._tokens = dict.fromkeys(KINDS, 0.0)  # faded sums over missed rows
         self._rows = dict.fromkeys(KINDS, 0.0)
-        self._tries = dict.fromkeys(KINDS, 0)
+        self._answered = dict.fromkeys(KINDS, 0)
         self._gained = self._spent = 0.0  # faded tokens and seconds of all rounds
         self._asked = 0
         self._held: dict[int, FallbackKind] = {}
@@ -70,16 +71,16 @@ class FallbackChooser:
         self._seconds[kind].observe(measured.missed, measured.fallback_s)
         self._tokens[kind] = self._tokens[kind] * self._forgetting + measured.missed_tokens
         self._rows[kind] = self._rows[kind] * self._forgetting + measured.missed
-        self._tries[kind] += measured.missed
+        self._answered[kind] += measured.missed
 
     def choose(self, batch: int, missed: int) -> FallbackKind:
         """The fallback for a round in which `missed` of `batch` rows missed."""
         if not 0 < missed <= batch:
             raise ValueError(f"{missed} of {batch} rows missed: at least one must, and no more than all")
         self._asked += 1
-        untried = [kind for kind in KINDS if self._tries[kind] < self._explore]
+        untried = [kind for kind in KINDS if self._answered[kind] < self._explore]
         if untried:
-            return min(untried, key=lambda kind: self._tries[kind])
+            return min(untried, key=lambda kind: self._answered[kind])
         best = self._best(batch, missed)
         if self._asked % self._revisit == 0:
             return KINDS[1 - KINDS.index(best)]
