@@ -3,7 +3,9 @@
 from ssd_lab.callable_module import make_callable
 from ssd_lab.simulate.clock import SimulatedRound
 from ssd_lab.simulate.hardware import AffineTime, HardwareProfile, TableTime
+from ssd_lab.simulate.outcome_model import OutcomeModel, RoundModel
 from ssd_lab.simulate.published import PUBLISHED_70B, PUBLISHED_PROFILES, find_profile
+from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.simulate.simulation import Simulation, simulate
 from ssd_lab.simulate.workload import Rates
 
@@ -12,7 +14,10 @@ __all__ = [
     "PUBLISHED_PROFILES",
     "AffineTime",
     "HardwareProfile",
+    "OutcomeModel",
     "Rates",
+    "RoundModel",
+    "Scenario",
     "SimulatedRound",
     "Simulation",
     "TableTime",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ssd_lab.simulate.hardware import HardwareProfile
-from ssd_lab.simulate.workload import ReplayRow, Workload
+from ssd_lab.simulate.workload import ReplayRow, Strategy, Workload
 from ssd_lab.trace import Activity
 
 MissCost = Literal["paper", "full"]
@@ -18,7 +18,9 @@ CAUSES = ("verify", "draft", "wait for draft", "fallback", "link", "overhead")
 
 @dataclass(frozen=True)
 class SimulatedRound:
-    """One round on the virtual clock, in seconds. activities: spans on the lanes target, draft and link."""
+    """One round on the virtual clock, in seconds. activities: spans on the lanes target, draft and link. time_by_cause:
+    how its length came about.
+    """
 
     index: int
     start_s: float
@@ -27,21 +29,22 @@ class SimulatedRound:
     hits: int
     misses: int
     activities: tuple[Activity, ...]
+    time_by_cause: dict[str, float]
 
 
 class RoundBuilder:
     """Lays spans one after the other and adds up what each cause took."""
 
-    def __init__(self, start_s: float, causes: dict[str, float]) -> None:
+    def __init__(self, start_s: float) -> None:
         self.now_s = start_s
         self.activities: list[Activity] = []
-        self._causes = causes
+        self.causes: dict[str, float] = dict.fromkeys(CAUSES, 0.0)
 
     def add(self, cause: str, lane: str, duration_s: float) -> None:
         """A span on the critical path: the round is longer by it."""
         if duration_s > 0:
             self.activities.append(Activity(lane, cause, self.now_s, self.now_s + duration_s))
-            self._causes[cause] += duration_s
+            self.causes[cause] += duration_s
             self.now_s += duration_s
 
     def beside(self, name: str, lane: str, duration_s: float) -> None:
@@ -59,23 +62,44 @@ def replay(
     lets it wait for the next tree as well, max(verify, tree) + fallback; they differ only where the tree is slower than
     verification.
     """
-    causes: dict[str, float] = defaultdict(float)
+    causes = dict.fromkeys(CAUSES, 0.0)
     rounds: list[SimulatedRound] = []
     now_s = 0.0
     for index, rows in enumerate(workload.rounds):
-        builder = RoundBuilder(now_s, causes)
-        if workload.strategy == "async":
-            _async_round(builder, rows, profile, miss_cost)
-        elif workload.strategy == "sync":
-            _sync_round(builder, rows, profile)
-        else:
-            _verify_only_round(builder, rows, profile)
-        builder.add("overhead", "target", profile.overhead_s)
-        hits, misses = sum(row.hit is True for row in rows), sum(row.hit is False for row in rows)
-        emitted = sum(row.emitted for row in rows)
-        rounds.append(SimulatedRound(index, now_s, builder.now_s, emitted, hits, misses, tuple(builder.activities)))
-        now_s = builder.now_s
-    return rounds, {cause: causes[cause] for cause in CAUSES}
+        rounds.append(round_on_clock(index, now_s, rows, workload.strategy, profile, miss_cost))
+        now_s = rounds[-1].end_s
+        for cause, seconds in rounds[-1].time_by_cause.items():
+            causes[cause] += seconds
+    return rounds, causes
+
+
+def round_on_clock(
+    index: int,
+    start_s: float,
+    rows: Sequence[ReplayRow],
+    strategy: Strategy,
+    profile: HardwareProfile,
+    miss_cost: MissCost,
+) -> SimulatedRound:
+    """Time one round of any strategy that has draft tokens."""
+    builder = RoundBuilder(start_s)
+    if strategy == "async":
+        _async_round(builder, rows, profile, miss_cost)
+    elif strategy == "sync":
+        _sync_round(builder, rows, profile)
+    else:
+        _verify_only_round(builder, rows, profile)
+    builder.add("overhead", "target", profile.overhead_s)
+    return SimulatedRound(
+        index=index,
+        start_s=start_s,
+        end_s=builder.now_s,
+        emitted=sum(row.emitted for row in rows),
+        hits=sum(row.hit is True for row in rows),
+        misses=sum(row.hit is False for row in rows),
+        activities=tuple(builder.activities),
+        time_by_cause=builder.causes,
+    )
 
 
 def autoregressive_time_s(workload: Workload, step_s: Callable[[int], float]) -> float:
@@ -121,7 +145,8 @@ def _async_round(
 ) -> None:
     missed = [row for row in rows if row.hit is not True]
     verify_s = profile.verify_s.at(sum(row.verify_rows for row in rows))
-    tree_s = max((row.steps for row in rows), default=0) * profile.draft_tree_step_s.at(sum(r.branches for r in rows))
+    branches = -(-sum(row.branches for row in rows) // profile.draft_gpus)  # on the draft GPU that has most of them
+    tree_s = max((row.steps for row in rows), default=0) * profile.draft_tree_step_s.at(branches)
     builder.add("link", "link", profile.link_s)
     if missed:
         just_in_time = _chain_s([row for row in missed if row.fallback == "jit"], profile)
@@ -134,5 +159,6 @@ def _async_round(
 
 
 def _chain_s(rows: Sequence[ReplayRow], profile: HardwareProfile) -> float:
-    """The draft's chain for these rows: as many steps as the longest, each over all of them."""
-    return max(row.steps for row in rows) * profile.draft_step_s.at(len(rows)) if rows else 0.0
+    """The draft's chain for the rows that need one: as many steps as the longest, each over all of them."""
+    drafting = [row for row in rows if row.steps]
+    return max(row.steps for row in drafting) * profile.draft_step_s.at(len(drafting)) if drafting else 0.0

@@ -78,6 +78,10 @@ class HardwareProfile(_Frozen):
     autoregressive_step_s: TimeModel | None = Field(
         default=None, description="one autoregressive step, by sequences; absent: the target forward over as many rows"
     )
+    head_step_s: TimeModel | None = Field(
+        default=None, description="one step of an EAGLE head, by rows; absent: not known, the draft's are taken"
+    )
+    draft_gpus: int = Field(default=1, ge=1, description="devices among which the branches of a tree are divided")
     fast_fallback_s: Seconds = Field(
         default=0.0, description="what a `fast` fallback costs; `jit` costs k steps of the chain"
     )
@@ -87,6 +91,13 @@ class HardwareProfile(_Frozen):
     def autoregressive_s(self, sequences: int) -> float:
         """Seconds of one autoregressive step, overhead included."""
         return (self.autoregressive_step_s or self.verify_s).at(sequences) + self.overhead_s
+
+    def for_head(self) -> HardwareProfile:
+        """The same machine with an EAGLE head as the draft; without its times a caveat says so."""
+        if self.head_step_s is None:
+            caveat = "no times of an EAGLE head in this profile: those of the draft model were taken"
+            return self.model_copy(update={"caveats": (*self.caveats, caveat)})
+        return self.model_copy(update={"draft_step_s": self.head_step_s, "draft_tree_step_s": self.head_step_s})
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write as JSON."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, get_args
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate.clock import MissCost, SimulatedRound, autoregressive_time_s, replay
+from ssd_lab.simulate.drawing import draw_workload
 from ssd_lab.simulate.hardware import HardwareProfile
+from ssd_lab.simulate.outcome_model import OutcomeModel
 from ssd_lab.simulate.published import PUBLISHED_70B, find_profile
+from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.simulate.workload import Rates, Strategy, Workload, with_strategy, workload_of_trace
 from ssd_lab.trace import Trace
 
@@ -54,24 +57,39 @@ class Simulation:
 
 
 def simulate(
-    trace_or_rates: Trace | Rates,
+    trace_or_rates: Trace | Rates | OutcomeModel,
     hardware: str | PathLike[str] | HardwareProfile = PUBLISHED_70B.name,
     *,
+    scenario: Scenario | None = None,
     strategy: Strategy | None = None,
     hit_rate: float | None = None,
     miss_cost: MissCost = "paper",
     seed: int = 0,
+    draft_gpus: int | None = None,
 ) -> Simulation:
     """Time recorded or drawn rounds on a machine's virtual clock.
+
+    A trace is replayed as it was, or with a scenario fitted (acceptance by place, law of ranks, apart for hit and miss
+    rounds) and drawn anew for any strategy, schedule, fallback and batch; an `OutcomeModel` needs a scenario.
 
     hardware: a published profile's name, a saved profile's path, or a profile. strategy: replay the same accepted
     lengths as `autoregressive`, `sync`, `async` or `free` (drafting costs nothing); None: as recorded. hit_rate:
     draws the lookups of `async`, with `seed`, instead of taking the recorded ones; needed if there were none.
-    miss_cost: `paper` or `full`, see `clock.replay`. Raises ConfigError for anything not allowed.
+    miss_cost: `paper` or `full`, see `clock.replay`. draft_gpus: instead of the profile's.
+
+    Raises ConfigError for anything not allowed.
     """
     if miss_cost not in get_args(MissCost):
         raise ConfigError(f"miss_cost is {miss_cost!r}; allowed: {', '.join(get_args(MissCost))}")
     profile = find_profile(hardware)
+    if draft_gpus is not None:
+        if draft_gpus < 1:
+            raise ConfigError(f"draft_gpus is {draft_gpus}; it must be at least 1")
+        profile = profile.model_copy(update={"draft_gpus": draft_gpus})
+    if scenario is not None or isinstance(trace_or_rates, OutcomeModel):
+        if strategy is not None or hit_rate is not None:
+            raise ConfigError("strategy and hit_rate change recorded rounds; a scenario says itself what is drawn")
+        return _of_scenario(trace_or_rates, scenario, profile, miss_cost)
     if isinstance(trace_or_rates, Trace):
         workload = workload_of_trace(trace_or_rates)
     elif isinstance(trace_or_rates, Rates):
@@ -79,6 +97,21 @@ def simulate(
     else:
         raise ConfigError(f"simulate takes a Trace or Rates, not {type(trace_or_rates).__name__}; a run's is run.trace")
     return _simulate(with_strategy(workload, strategy, hit_rate, seed), profile, miss_cost)
+
+
+def _of_scenario(
+    given: Trace | Rates | OutcomeModel, scenario: Scenario | None, profile: HardwareProfile, miss_cost: MissCost
+) -> Simulation:
+    if scenario is None:
+        raise ConfigError("an OutcomeModel says how rounds end, not which: give scenario=Scenario(strategy=..., k=...)")
+    if isinstance(given, Rates):
+        raise ConfigError("Rates hold a run already: give an OutcomeModel or a Trace beside a scenario")
+    model = OutcomeModel.from_trace(given) if isinstance(given, Trace) else given
+    if scenario.strategy == "eagle3":
+        profile = profile.for_head()
+    simulation = _simulate(draw_workload(model, scenario, profile, miss_cost), profile, miss_cost)
+    caveats = (*simulation.caveats, f"rounds were drawn, not recorded; outcomes: {model.source}")
+    return replace(simulation, strategy=scenario.strategy, caveats=caveats)
 
 
 def _simulate(workload: Workload, profile: HardwareProfile, miss_cost: MissCost) -> Simulation:

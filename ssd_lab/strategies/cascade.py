@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from pydantic import Field, model_validator
 
 from ssd_lab.engine.composition import propose_some, replace_rows
@@ -67,7 +68,7 @@ class CascadeProposer(Proposer):
     def __init__(self, first: Proposer, second: Proposer, least: int) -> None:
         self._first, self._second, self._least = first, second, least
 
-    def prefill(self, chunk: PrefillChunk) -> None:
+    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
         """Both see the prompt."""
         self._first.prefill(chunk)
         self._second.prefill(chunk)

@@ -1,4 +1,8 @@
-"""Fan-out schedules: how many recovery tokens to prepare at each accepted length (arXiv 2603.03251)."""
+"""Fan-out schedules: how many recovery tokens to prepare at each accepted length (arXiv 2603.03251).
+
+Each gives k + 1 numbers for rounds that began with a hit and k + 1 for rounds that began with the fallback, with equal
+sums: the tree's shape stays, whatever happened. `ssd_lab.decoding.fan_out` has the theorem and the allocation.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw, allocate
+from ssd_lab.decoding.fan_out_fit import fit_outcome_law
+from ssd_lab.decoding.fan_out_learner import OutcomeStatistics, ScheduleLearner
+from ssd_lab.errors import ConfigError
+from ssd_lab.trace import Trace
+from ssd_lab.trace.outcomes import outcome_samples
+
 Counts = list[Annotated[int, Field(ge=0)]]
+WIDEST = 64  # candidates at one accepted length, beyond which a rank tells little
+
+# near what the bundled pair gave at temperatures 0.7 and 1 (docs/strategies/fan-out.md); where nothing else is known
+DEFAULT_LAW = OutcomeLaw(0.80, HitLaw(0.60, 0.60), HitLaw(0.60, 0.25))
+PRIOR_ROUNDS = 30.0
 
 
 class Schedule(BaseModel):
@@ -15,12 +31,27 @@ class Schedule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def after_hit(self, k: int) -> tuple[int, ...]:
-        """Fan-out at accepted length 0..k in a round that began with a hit."""
+        """Fan-out at accepted length 0..k in a round that began with a hit, before anything was learned."""
         raise NotImplementedError(f"{type(self).__name__} must say its fan-out")
 
     def after_miss(self, k: int) -> tuple[int, ...]:
         """Fan-out at accepted length 0..k in a round that began with the fallback."""
         return self.after_hit(k)
+
+    def laws(self) -> tuple[OutcomeLaw, OutcomeLaw]:
+        """What is believed of outcomes before the first, after a hit and after the fallback."""
+        return DEFAULT_LAW, DEFAULT_LAW
+
+    def learner(self, k: int) -> ScheduleLearner:
+        """The schedule of one run: asked before each round, told after it. This one stays as it is."""
+        return ScheduleLearner(self.after_hit(k), self.after_miss(k), self._statistics(k, forgetting=1.0))
+
+    def _statistics(self, k: int, *, forgetting: float, prior_rounds: float = PRIOR_ROUNDS) -> OutcomeStatistics:
+        after_hit, after_miss = self.laws()
+        widest = widest_fan_out(sum(self.after_hit(k)), k)
+        return OutcomeStatistics(
+            k, widest, after_hit=after_hit, after_miss=after_miss, prior_rounds=prior_rounds, forgetting=forgetting
+        )
 
 
 class Uniform(Schedule):
@@ -63,7 +94,152 @@ class Explicit(Schedule):
         return tuple(self.hit if self.miss is None else self.miss)
 
 
-FanOut = Annotated[Uniform | Explicit, Field(discriminator="kind")]
+class Law(BaseModel):
+    """Acceptance and power laws of one kind of round: miss rate = scale * F^-exponent for F candidates."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    acceptance: float = Field(DEFAULT_LAW.acceptance, ge=0, le=1, description="probability of each draft token")
+    exponent: float = Field(DEFAULT_LAW.rejected.exponent, gt=0, le=20, description="how fast misses fall with F")
+    scale: float = Field(1.0, ge=0, le=1, description="miss rate of one candidate after a rejection; 1 in the paper")
+    bonus_exponent: float | None = Field(
+        None, gt=0, le=20, description="the same where all k tokens were accepted; None: as after a rejection"
+    )
+    bonus_scale: float | None = Field(None, ge=0, le=1, description="the same where all k tokens were accepted")
+
+    def outcome_law(self) -> OutcomeLaw:
+        """As plain maths."""
+        bonus = None
+        if self.bonus_exponent is not None or self.bonus_scale is not None:
+            bonus = HitLaw(
+                self.exponent if self.bonus_exponent is None else self.bonus_exponent,
+                self.scale if self.bonus_scale is None else self.bonus_scale,
+            )
+        return OutcomeLaw(self.acceptance, HitLaw(self.exponent, self.scale), bonus)
+
+    @classmethod
+    def of(cls, law: OutcomeLaw) -> Law:
+        """From plain maths, rounded to what can be told."""
+        bonus = law.bonus
+        return cls(
+            acceptance=round(law.acceptance, 4),
+            exponent=max(round(law.rejected.exponent, 4), 1e-3),
+            scale=round(law.rejected.scale, 4),
+            bonus_exponent=None if bonus is None else max(round(bonus.exponent, 4), 1e-3),
+            bonus_scale=None if bonus is None else round(bonus.scale, 4),
+        )
+
+
+class Geometric(Schedule):
+    """The best integers under one acceptance rate and a power law: the capped geometric series of Theorem 12.
+
+    With acceptance and exponent alone it is the paper's law. `Geometric.from_trace` fits a law to each kind of round.
+    Nothing given: a law near the bundled pair's.
+    """
+
+    kind: Literal["geometric"] = "geometric"
+    budget: int = Field(ge=1, le=1024, description="branches in all; each costs k draft tokens a round")
+    acceptance: float | None = Field(None, ge=0, le=1, description="probability that a draft token is accepted")
+    exponent: float | None = Field(None, gt=0, le=20, description="r of the law: miss rate = F^-r")
+    hit: Law | None = Field(None, description="a fuller law for rounds that began with a hit, instead of the two above")
+    miss: Law | None = Field(None, description="a law of its own for rounds that began with the fallback")
+
+    @model_validator(mode="after")
+    def _one_law(self) -> Geometric:
+        if self.hit is not None and (self.acceptance is not None or self.exponent is not None):
+            raise ValueError("hit and acceptance or exponent both give the law of hit rounds: give one of them")
+        return self
+
+    @classmethod
+    def from_trace(cls, trace: Trace, budget: int) -> Geometric:
+        """The schedule for a trace whose rounds hold `recovery_rank`. Raises ConfigError if they tell too little."""
+        samples = outcome_samples(trace)
+        both = fit_outcome_law(samples)
+        if both is None:
+            raise ConfigError(
+                "the trace tells no fan-out: it needs rounds of async_tree with their recovery ranks, more of them or "
+                "less easy ones; record a longer run, or give acceptance and exponent"
+            )
+        hit = fit_outcome_law([s for s in samples if s.began_with_hit]) or both
+        miss = fit_outcome_law([s for s in samples if not s.began_with_hit]) or both
+        return cls(budget=budget, hit=Law.of(hit), miss=Law.of(miss))
+
+    def laws(self) -> tuple[OutcomeLaw, OutcomeLaw]:
+        """The laws that it was solved for."""
+        hit = self.hit.outcome_law() if self.hit is not None else self._plain_law()
+        return hit, hit if self.miss is None else self.miss.outcome_law()
+
+    def after_hit(self, k: int) -> tuple[int, ...]:
+        """The best schedule under the law of hit rounds."""
+        return solve(self.laws()[0], k, self.budget)
+
+    def after_miss(self, k: int) -> tuple[int, ...]:
+        """The best schedule under the law of miss rounds."""
+        return solve(self.laws()[1], k, self.budget)
+
+    def _plain_law(self) -> OutcomeLaw:
+        if self.acceptance is None and self.exponent is None:
+            return DEFAULT_LAW
+        acceptance = DEFAULT_LAW.acceptance if self.acceptance is None else self.acceptance
+        return OutcomeLaw(acceptance, HitLaw(self.exponent or DEFAULT_LAW.rejected.exponent))
+
+
+class Adaptive(Schedule):
+    """Learns accepted lengths and ranks while it runs, apart for hit and miss rounds, and allots the budget anew.
+
+    Starts from `prior` (None: a law near the bundled pair's), which counts as much as `prior_rounds` rounds.
+    """
+
+    kind: Literal["adaptive"] = "adaptive"
+    budget: int = Field(ge=1, le=1024, description="branches in all; each costs k draft tokens a round")
+    prior: Law | None = Field(None, description="what is believed before the first round")
+    prior_rounds: float = Field(PRIOR_ROUNDS, gt=0, description="how many rounds that belief is worth")
+    forgetting: float = Field(
+        0.999, gt=0.5, le=1, description="weight of the past for each round: 0.999 remembers about 1000 rounds"
+    )
+    every: int = Field(16, ge=1, description="observed rounds between two allocations; one takes milliseconds")
+
+    def laws(self) -> tuple[OutcomeLaw, OutcomeLaw]:
+        """The prior, for both kinds of round."""
+        law = DEFAULT_LAW if self.prior is None else self.prior.outcome_law()
+        return law, law
+
+    def after_hit(self, k: int) -> tuple[int, ...]:
+        """The best schedule under the prior."""
+        return solve(self.laws()[0], k, self.budget)
+
+    def learner(self, k: int) -> ScheduleLearner:
+        """Learns from each observed round."""
+        statistics = self._statistics(k, forgetting=self.forgetting, prior_rounds=self.prior_rounds)
+        return ScheduleLearner(self.after_hit(k), self.after_miss(k), statistics, resolve_every=self.every)
+
+
+FanOut = Annotated[Uniform | Explicit | Geometric | Adaptive, Field(discriminator="kind")]
+
+
+def geometric(*, k: int, budget: int, acceptance: float, exponent: float) -> list[int]:
+    """The k + 1 integers with sum `budget` that hit most often under w_a = acceptance^a (1 - acceptance), w_k =
+    acceptance^k and miss rate F^-exponent (arXiv 2603.03251, Theorem 12; F = 0 allowed, always a miss there).
+
+    Raises ConfigError for a value outside its range.
+    """
+    if k < 0 or budget < 0:
+        raise ConfigError(f"k is {k} and budget {budget}; neither may be negative")
+    try:
+        law = OutcomeLaw(acceptance, HitLaw(exponent))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return allocate(law.weights(k), law.hit_rates(k, budget), budget)
+
+
+def solve(law: OutcomeLaw, k: int, budget: int) -> tuple[int, ...]:
+    """The best integers with sum `budget` under a law."""
+    return tuple(allocate(law.weights(k), law.hit_rates(k, widest_fan_out(budget, k)), budget))
+
+
+def widest_fan_out(budget: int, k: int) -> int:
+    """Most candidates worth thinking of at one accepted length; at least what a uniform schedule would need."""
+    return max(min(budget, WIDEST), -(-budget // (k + 1)))
 
 
 def check_lengths(schedule: Schedule, k: int) -> None:

@@ -1,0 +1,117 @@
+"""Acceptance rate and power law from recorded outcomes (arXiv 2603.03251: miss rate = F^-r, fitted)."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw
+
+LEAST_MISSES = 5  # a miss rate told from fewer is mostly chance, and its logarithm even more so
+SMALLEST_EXPONENT = 1e-3  # flat or rising measured rates still need a law that falls
+
+
+@dataclass(frozen=True)
+class OutcomeSample:
+    """One verified round. rank: place of the recovery token among the draft's candidates at the accepted length, 0 for
+    the likeliest, the token drafted there left out (None: not known). began_with_hit: its draft tokens came from the
+    speculation cache.
+    """
+
+    num_accepted: int
+    num_drafted: int
+    rank: int | None
+    began_with_hit: bool
+
+    @property
+    def all_accepted(self) -> bool:
+        """No draft token was refused: the recovery token is the bonus token."""
+        return self.num_accepted == self.num_drafted
+
+
+@dataclass(frozen=True)
+class HitLawFit:
+    """A fitted law. fan_outs, miss_rates: the measured points; r_squared: of the straight line in log-log coordinates,
+    each point counted as the fit counts it.
+    """
+
+    law: HitLaw
+    r_squared: float
+    count: int
+    fan_outs: tuple[int, ...]
+    miss_rates: tuple[float, ...]
+
+
+def acceptance_rate(samples: Iterable[OutcomeSample]) -> float | None:
+    """Accepted over tested draft tokens (those after the first refused one were not tested); None without any."""
+    accepted = tested = 0
+    for sample in samples:
+        accepted += sample.num_accepted
+        tested += sample.num_accepted + (not sample.all_accepted)
+    return accepted / tested if tested else None
+
+
+def measured_hit_rates(ranks: Sequence[int], widest: int) -> list[float]:
+    """P(rank < F) for F = 0..widest: what F candidates would have hit. Raises ValueError without ranks."""
+    if not ranks:
+        raise ValueError("no ranks to measure: record rounds of a draft model first")
+    counts = Counter(min(rank, widest) for rank in ranks)
+    rates, below = [], 0
+    for fan_out in range(widest + 1):
+        rates.append(below / len(ranks))
+        below += counts[fan_out]
+    return rates
+
+
+def fit_hit_law(ranks: Sequence[int], *, widest: int = 64, scaled: bool = True) -> HitLawFit | None:
+    """Fit miss rate = scale * F^-r to recorded ranks by weighted least squares of log(miss rate) on log F.
+
+    A point weighs n m / (1 - m), the inverse variance of log m. scaled=False fixes scale = 1, the paper's form, whose
+    line starts at a miss rate of 1 for F = 1. None where fewer than two fan-outs missed often enough (5 times) to be
+    fitted.
+    """
+    total = len(ranks)
+    if not total:
+        return None
+    misses = [sum(rank >= fan_out for rank in ranks) for fan_out in range(1, widest + 1)]
+    points = [(f, m / total) for f, m in enumerate(misses, 1) if m >= LEAST_MISSES and m < total]
+    if len(points) < 2:
+        return None
+    x = [math.log(fan_out) for fan_out, _ in points]
+    y = [math.log(rate) for _, rate in points]
+    weights = [total * rate / (1 - rate) for _, rate in points]
+    mean_x, mean_y = _mean(x, weights), _mean(y, weights)
+    if scaled:
+        spread = sum(w * (a - mean_x) ** 2 for w, a in zip(weights, x, strict=True))
+        slope = sum(w * (a - mean_x) * (b - mean_y) for w, a, b in zip(weights, x, y, strict=True)) / spread
+        intercept = mean_y - slope * mean_x
+    else:
+        intercept = 0.0
+        slope = sum(w * a * b for w, a, b in zip(weights, x, y, strict=True)) / sum(
+            w * a * a for w, a in zip(weights, x, strict=True)
+        )
+    residual = sum(w * (b - intercept - slope * a) ** 2 for w, a, b in zip(weights, x, y, strict=True))
+    around_mean = sum(w * (b - mean_y) ** 2 for w, b in zip(weights, y, strict=True))
+    law = HitLaw(max(-slope, SMALLEST_EXPONENT), min(1.0, math.exp(intercept)))
+    r_squared = 1 - residual / around_mean if around_mean > 0 else 0.0
+    return HitLawFit(law, r_squared, total, tuple(f for f, _ in points), tuple(rate for _, rate in points))
+
+
+def fit_outcome_law(samples: Sequence[OutcomeSample], *, widest: int = 64) -> OutcomeLaw | None:
+    """Acceptance and both laws (after a rejection, after all were accepted); None if there are too few samples.
+
+    Where only one of the two can be fitted it stands for both.
+    """
+    acceptance = acceptance_rate(samples)
+    rejected = fit_hit_law([s.rank for s in samples if s.rank is not None and not s.all_accepted], widest=widest)
+    bonus = fit_hit_law([s.rank for s in samples if s.rank is not None and s.all_accepted], widest=widest)
+    either = rejected or bonus
+    if acceptance is None or either is None:
+        return None
+    return OutcomeLaw(acceptance, (rejected or either).law, None if bonus is None else bonus.law)
+
+
+def _mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    return sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
