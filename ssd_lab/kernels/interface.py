@@ -87,8 +87,9 @@ class Kernels(ABC, Generic[PlanT]):
 
     @abstractmethod
     def sample(self, probs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
-        """Tokens `[n]` (int64) by inverting the cumulative sum of `probs` `[n, vocab]` (need not sum to 1) at `uniforms`
-        `[n]` in (0, 1). A token of probability 0 is never drawn; a row that holds NaN gives some index.
+        """Tokens `[n]` (int64) by inverting the cumulative sum of `probs` `[n, vocab]` at `uniforms` `[n]` in (0, 1).
+
+        Probabilities need not sum to 1. A token of probability 0 is never drawn; a row that holds NaN gives some index.
         """
 
     @abstractmethod

@@ -11,8 +11,9 @@ import triton
 from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.kernels.triton_ops.attention import add_splits, attend_splits
+from ssd_lab.kernels.triton_ops.attention import attend_splits
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
+from ssd_lab.kernels.triton_ops.split_sums import add_splits
 
 LANES = 16  # rows of the product on the matrix units
 
@@ -22,10 +23,11 @@ class AttentionTuning:
     """Choices that change the speed and, the splits apart, no bit of the result.
 
     split, float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since its products do
-    not run on the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU; with fewer tiles
-    the splits are spread over as many. partials_mib: working memory at most; beyond it one program does all splits of
-    a tile. fused_splits: with at most so many splits the last program of a tile adds them, with more (0: always) a
-    second launch does. unroll: splits whose loads are under way at once while splits are added.
+    not run on the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU;
+    with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it one program
+    does all splits of a tile. fused_splits: with at most so many splits the last program of a tile adds them, with more
+    (0: always) a second launch does. unroll: splits whose loads are under way at once while splits are added, a power
+    of 2.
     """
 
     split: int = 128
@@ -42,6 +44,8 @@ class AttentionTuning:
         for split in (self.split, self.float32_split):
             if split < 16 or split & (split - 1):
                 raise ConfigError(f"a split is {split} keys: a power of 2 of at least 16 is allowed")
+        if self.unroll < 1 or self.unroll & (self.unroll - 1):
+            raise ConfigError(f"unroll is {self.unroll}: a power of 2 is allowed")
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ a process of its own with TRITON_INTERPRET=1. Without it and without a CUDA devi
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,16 +20,7 @@ from ssd_lab.kernels.interface import Kernels
 WHY_NOT = "no CUDA device; test_triton_in_interpreter.py runs this file in the interpreter"
 
 if INTERPRETED:
-    from triton.runtime import interpreter
-
-    _patch_tensors = interpreter._patch_lang_tensor
-
-    def _patch_tensors_for_numpy(tensor: Any, scope: Any) -> None:
-        """Triton 3.6 makes a loop's bounds of arrays of one element, which numpy 2.4 no longer takes for numbers."""
-        _patch_tensors(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-    interpreter._patch_lang_tensor = _patch_tensors_for_numpy
+    importlib.import_module("interpreted_triton")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,9 +17,7 @@ LAYOUTS = [HeadLayout(4, 4, 32), HeadLayout(8, 2, 64), HeadLayout(8, 1, 128), He
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [16, 576, 1000, 4096])
 @pytest.mark.parametrize("with_delta", [False, True])
-def test_add_rms_norm(
-    kernels: Kernels, device: torch.device, dtype: torch.dtype, size: int, with_delta: bool
-) -> None:
+def test_add_rms_norm(kernels: Kernels, device: torch.device, dtype: torch.dtype, size: int, with_delta: bool) -> None:
     hidden, delta = 3 * random((5, size), 0, dtype), random((5, size), 1, dtype) if with_delta else None
     norm = RmsNorm(random((size,), 2, dtype).to(device), 1e-5)
     total, normed = kernels.add_rms_norm(hidden.to(device), None if delta is None else delta.to(device), norm)

@@ -98,9 +98,7 @@ def test_accept_greedy(triton_kernels: Kernels, device: torch.device, k: int) ->
 
 @pytest.mark.parametrize("is_certain", [False, True])
 @pytest.mark.parametrize(("k", "vocab"), [(1, 40), (4, 3000), (3, 1024)])
-def test_accept_sampled(
-    kernels: Kernels, device: torch.device, k: int, vocab: int, is_certain: bool
-) -> None:
+def test_accept_sampled(kernels: Kernels, device: torch.device, k: int, vocab: int, is_certain: bool) -> None:
     """The plain version decides the same; where it draws another token, the two share an edge in float64."""
     batch, generator = 40, torch.Generator().manual_seed(k)
     target = torch.softmax(2 * random((batch, k + 1, vocab), 1), -1)

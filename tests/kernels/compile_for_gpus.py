@@ -1,0 +1,88 @@
+"""Compiles every Triton kernel for a GPU that need not be there, down to its machine code; a program, run by a test.
+
+The interpreter runs kernels as Python and takes much that the compiler does not. Launches are recorded on the CPU and
+compiled instead: python compile_for_gpus.py CAPABILITY, such as 90.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from triton.runtime.jit import JITFunction
+
+from ssd_lab.kernels.interface import HeadLayout
+from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.rope import RotaryTable
+from ssd_lab.kernels.step_input import StepInput
+from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning
+from ssd_lab.kernels.triton_ops.skinny_linear import LinearTuning, skinny_linear
+from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
+
+POINTERS = {
+    torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int32: "*i32",
+}  # fmt: skip
+
+
+class Compiling:
+    """Takes the place of a launch."""
+
+    def __init__(self, capability: int) -> None:
+        self._target = GPUTarget("cuda", capability, 32)
+        self.compiled: list[str] = []
+
+    def launch(self, kernel: JITFunction, *args: Any, grid: tuple[int, ...], warmup: bool, **named: Any) -> None:
+        bound = dict(zip(kernel.arg_names, args, strict=False))
+        bound |= {name: value for name, value in named.items() if name in kernel.arg_names}
+        options = {name: value for name, value in named.items() if name not in kernel.arg_names}
+        signature = {p.name: "constexpr" if p.is_constexpr else type_of(bound[p.name]) for p in kernel.params}
+        constants = {name: bound[name] for name, kind in signature.items() if kind == "constexpr"}
+        result = triton.compile(ASTSource(kernel, signature, constants), target=self._target, options=options)
+        assert result.asm["cubin"]
+        self.compiled.append(kernel.__name__)
+
+
+def type_of(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return POINTERS[value.dtype]
+    return "fp32" if isinstance(value, float) else "i32"
+
+
+def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
+    heads = HeadLayout(8, 2, 64)
+    norm, head_norm = RmsNorm(torch.ones(512, dtype=dtype), 1e-5), RmsNorm(torch.ones(64, dtype=dtype), 1e-5)
+    hidden, cache = torch.zeros(2, 512, dtype=dtype), torch.zeros(64, 4, 64, dtype=dtype)
+    table = RotaryTable(64, 1e4, None, 64, torch.device("cpu"))
+    row = torch.zeros(1, 2, dtype=torch.int64)
+    for ancestors in (None, torch.zeros(1, 2, 3, dtype=torch.int64)):
+        step = StepInput(row, row, row, torch.zeros(1, 40, dtype=torch.int64), row, 600, ancestors)
+        for tuning in (AttentionTuning(), AttentionTuning(programs=1), AttentionTuning(fused_splits=100)):
+            kernels = TritonKernels(tuning, pdl=pdl)
+            plan = kernels.plan(step, 16, heads, table, dtype)
+            kernels.attention(hidden.view(2, 8, 64), cache, plan)
+    kernels.rope_and_write(torch.zeros(2, 12 * 64, dtype=dtype), cache, plan)
+    kernels.rope_and_write(torch.zeros(2, 12 * 64, dtype=dtype), cache, plan, head_norm, head_norm)
+    kernels.add_rms_norm(hidden, hidden, norm)
+    kernels.add_rms_norm(hidden, None, norm)
+    kernels.gated_silu(hidden)
+    kernels.greedy_pick(hidden, True)
+    weight = torch.zeros(64, 512, dtype=dtype)
+    skinny_linear(hidden, weight, residual=hidden[:, :64], pdl=pdl)
+    skinny_linear(hidden, weight, gated=True, norm_scale=torch.ones(2), norm_weight=norm.weight, pdl=pdl)
+    skinny_linear(hidden, weight, gated=True, tuning=LinearTuning(split_k=2), pdl=pdl)
+    probs, drafts, uniforms = torch.zeros(2, 5, 3000), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 5)
+    kernels.sample(probs[:, 0], uniforms[:, 0])
+    kernels.accept_greedy(torch.zeros(2, 5, dtype=torch.int64), drafts, row[0])
+    for draft_probs in (None, probs[:, 1:]):
+        kernels.accept_sampled(probs, drafts, draft_probs, row[0], uniforms[:, 1:], uniforms)
+
+
+if __name__ == "__main__":
+    compiling = Compiling(int(sys.argv[1]))
+    JITFunction.run = lambda kernel, *args, **named: compiling.launch(kernel, *args, **named)  # type: ignore[method-assign]
+    launch_everything(torch.bfloat16, pdl=int(sys.argv[1]) >= 90)
+    sys.stdout.write(f"compiled {len(compiling.compiled)}: {' '.join(sorted(set(compiling.compiled)))}\n")

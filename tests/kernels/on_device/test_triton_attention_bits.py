@@ -1,0 +1,80 @@
+"""Attention bit for bit however a row is computed: the equalities that exact decoding rests on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from attention_tunings import FUSED, MANY_PROGRAMS, ONE_PROGRAM, SMALL, TUNINGS, attend
+from kernel_cases import BLOCK, AttentionCase, attention_case, same_bits
+
+from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("depth", [0, 3])
+def test_bits_do_not_depend_on_how_the_splits_are_shared_out(
+    device: torch.device, dtype: torch.dtype, depth: int
+) -> None:
+    """Nor on who adds them: the program that made them, a second launch, or the last program of a tile."""
+    case = attention_case(SMALL, dtype, [[250, 256, 257, 384, 385], [3, 130, 0, 128, 300]], depth=depth, seed=1)
+    expected = attend(TritonKernels(ONE_PROGRAM), case, device)
+    for tuning in TUNINGS[1:]:
+        assert same_bits(attend(TritonKernels(tuning), case, device), expected), tuning
+        assert same_bits(attend(TritonKernels(tuning), case, device, context=700), expected), tuning
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bits_of_a_row_do_not_depend_on_rows_or_sequences_beside_it(device: torch.device, dtype: torch.dtype) -> None:
+    prefixes = [[120 + row for row in range(9)], [250 + 3 * row for row in range(9)], [1] * 9]
+    case = attention_case(SMALL, dtype, prefixes, seed=2)
+    expected = attend(TritonKernels(MANY_PROGRAMS), case, device)
+    for sequences, rows in (
+        ([1], [0]),
+        ([0, 1], [8]),
+        ([1], [2, 5]),
+        ([2, 1, 0], [8, 7, 6]),
+        ([1], [0, 1, 2, 3, 4, 5]),
+    ):
+        picked = replace(
+            case,
+            queries=case.queries[sequences][:, rows],
+            tables=case.tables[sequences],
+            prefixes=case.prefixes[sequences][:, rows],
+        )
+        result = attend(TritonKernels(ONE_PROGRAM if len(rows) > 1 else MANY_PROGRAMS), picked, device)
+        assert same_bits(result, expected[sequences][:, rows]), (sequences, rows)
+
+
+def laid_out_as_chain(case: AttentionCase, row: int) -> AttentionCase:
+    """The row's keys, the prefix and then its ancestors, at consecutive positions of a cache of their own."""
+    assert case.ancestors is not None
+    own = [place for place in case.ancestors[0, row].tolist() if place >= 0]
+    places = torch.tensor([*range(int(case.prefixes[0, row])), *own])
+    slots = case.tables[0, places // BLOCK] * BLOCK + places % BLOCK
+    cache = torch.full((BLOCK + -(-len(places) // BLOCK) * BLOCK, *case.cache.shape[1:]), torch.nan)
+    cache = cache.to(case.cache.dtype)
+    cache[BLOCK : BLOCK + len(places)] = case.cache[slots]
+    return AttentionCase(
+        heads=case.heads,
+        queries=case.queries[:, row : row + 1],
+        cache=cache,
+        tables=torch.arange(1, cache.shape[0] // BLOCK)[None],
+        prefixes=torch.tensor([[len(places)]]),
+        ancestors=None,
+        context=len(places),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("prefix", [1, 120, 126, 128, 260])
+def test_a_row_of_a_tree_has_the_bits_of_the_chain_it_stands_for(
+    device: torch.device, dtype: torch.dtype, prefix: int
+) -> None:
+    """Its ancestors cross the end of a split (31, 32 and 127, 128, 129 keys), and rows of a tile differ in prefix."""
+    prefixes = [[prefix + offset for offset in (0, 1, 2, 3, 1)]]
+    case = attention_case(SMALL, dtype, prefixes, depth=5, seed=prefix)
+    chains = [attend(TritonKernels(MANY_PROGRAMS), laid_out_as_chain(case, row), device) for row in range(5)]
+    for tuning in (ONE_PROGRAM, FUSED):
+        assert same_bits(attend(TritonKernels(tuning), case, device), torch.cat(chains, 1)), tuning

@@ -1,0 +1,35 @@
+"""Every Triton kernel compiles to machine code for the least and the usual GPU; none is needed for that."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+@pytest.mark.parametrize("capability", [80, 90])
+def test_kernels_compile(capability: int, tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    program = Path(__file__).parent / "compile_for_gpus.py"
+    done = subprocess.run(
+        [sys.executable, str(program), str(capability)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    for name in (
+        "attend_splits",
+        "add_splits",
+        "_add_rms_norm",
+        "_rope_and_write",
+        "_gated_silu",
+        "_draw",
+        "_sums",
+        "_skinny_linear",
+    ):
+        assert name in done.stdout
