@@ -16,10 +16,11 @@ LEAST_CAPABILITY = (8, 0)
 PDL_CAPABILITY = (9, 0)
 
 
-def choose_kernels(device: torch.device | str, name: str = "auto", *, pdl: bool = False) -> Kernels[Any]:
+def choose_kernels(device: torch.device | str, name: str = "auto", *, pdl: bool | None = None) -> Kernels[Any]:
     """Kernels for a device: `auto` is triton on a CUDA device and torch elsewhere.
 
-    pdl: programmatic dependent launch, for Triton kernels on compute capability 9.0 and up. Raises ConfigError if the
+    pdl: programmatic dependent launch, for Triton kernels on compute capability 9.0 and up (None: wherever the device
+    has it). Raises ConfigError if the
     name is unknown, or if what it stands for is not installed, does not run on the device, or cannot be compiled.
     """
     device = torch.device(device)
@@ -32,15 +33,15 @@ def choose_kernels(device: torch.device | str, name: str = "auto", *, pdl: bool 
     raise ConfigError(f"kernels {name!r} are not known: auto, torch and triton are")
 
 
-def _triton_kernels(device: torch.device, pdl: bool) -> Kernels[Any]:
+def _triton_kernels(device: torch.device, pdl: bool | None) -> Kernels[Any]:
     if importlib.util.find_spec("triton") is None:
         raise ConfigError("the Triton kernels need the package triton: pip install triton, or choose kernels 'torch'")
     from ssd_lab.kernels.triton_ops.launching import is_interpreted
     from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
+    capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else (0, 0)
     if device.type == "cuda":
         least = PDL_CAPABILITY if pdl else LEAST_CAPABILITY
-        capability = torch.cuda.get_device_capability(device)
         if torch.version.hip is None and capability < least:
             raise ConfigError(
                 f"{torch.cuda.get_device_name(device)} has compute capability {capability[0]}.{capability[1]}; the "
@@ -52,6 +53,8 @@ def _triton_kernels(device: torch.device, pdl: bool) -> Kernels[Any]:
             f"the Triton kernels run on CUDA devices, not on {device.type!r}: choose kernels 'torch', or set "
             "TRITON_INTERPRET=1 before Python starts (very slow, for tests)"
         )
+    if pdl is None:
+        pdl = device.type == "cuda" and torch.version.hip is None and capability >= PDL_CAPABILITY
     kernels = TritonKernels(pdl=pdl)
     _compile_one(kernels, device)
     return kernels

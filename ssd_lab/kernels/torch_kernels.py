@@ -80,7 +80,8 @@ class TorchKernels(Kernels[TorchPlan]):
         tokens = likeliest(logits)
         if not want_probs:
             return tokens, None
-        return tokens, torch.softmax(logits, -1, dtype=torch.float32).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        likeliest_logits = logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+        return tokens, (likeliest_logits.float() - logits.float().logsumexp(-1)).exp()
 
     def sample(self, probs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
         """See `Kernels`."""

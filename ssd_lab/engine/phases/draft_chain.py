@@ -104,11 +104,6 @@ def choose(
     return Drafted(tokens, probs, probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if record else None)
 
 
-def token_probability(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Softmax probability `[...]` of `tokens` `[...]` under `logits` `[..., vocab]`."""
-    return (logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)).exp()
-
-
 def draft_chain(runner: StepRunner, rows: RowTensors, k: int, *, record: bool) -> Drafted:
     """Draft k tokens after the committed ones.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,6 @@ from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import target_distribution
 from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.host_copy import HostCopy
-from ssd_lab.engine.phases.draft_chain import token_probability
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.rows import RowTensors, causal_step
 from ssd_lab.engine.runner import StepRunner
@@ -150,6 +148,11 @@ class _Verify:
         features = dict.fromkeys(options.feature_layers, tokens)
         logits = self.runner.logits(step, features=features or None)
         probs = coins = recovery_coins = None
+        # by the likeliest token's probability the host learns whether the logits are numbers, and the trace the rest
+        choices, choice_probs = kernels.greedy_pick(logits.flatten(0, 1), True)
+        if choice_probs is None:
+            raise RuntimeError("the kernels gave no probabilities")
+        choices, choice_probs = choices.view(tokens.shape), choice_probs.view(tokens.shape)
         if sampled:
             probs = target_distribution(logits, rows.sampling)
             places = rows.lengths[:, None] + torch.arange(k + 1, device=tokens.device)
@@ -160,9 +163,8 @@ class _Verify:
                 probs, self.draft_tokens, self.draft_probs, rows.num_drafted, coins, recovery_coins
             )
         else:
-            choices, _ = kernels.greedy_pick(logits.flatten(0, 1), False)
-            outcome = kernels.accept_greedy(choices.view(tokens.shape), self.draft_tokens, rows.num_drafted)
-        finite = torch.isfinite(logits.sum(-1)).all(-1)
+            outcome = kernels.accept_greedy(choices, self.draft_tokens, rows.num_drafted)
+        finite = torch.isfinite(choice_probs).all(-1)
         draft_finite = torch.ones_like(finite)
         for numbers in (self.draft_probs, self.token_probs):
             if numbers is not None and k:
@@ -170,37 +172,30 @@ class _Verify:
         decided = [outcome.num_accepted, outcome.recovery_token, finite.long(), draft_finite.long()]
         outputs = [torch.cat([torch.stack(decided, 1), self.draft_tokens], 1), logits]
         if options.record:
-            outputs.append(self._numbers(logits, probs, outcome, coins, recovery_coins))
+            drafted, recovered = self._probabilities(logits, choices, choice_probs, probs, outcome)
+            parts = (
+                *(drafted, recovered, self.token_probs, coins),
+                None if recovery_coins is None else recovery_coins.gather(1, outcome.num_accepted[:, None]),
+            )
+            outputs.append(torch.cat([part.float() for part in parts if part is not None], 1))
         if options.feature_layers:
             outputs.append(torch.cat([features[layer] for layer in options.feature_layers], -1))
         return tuple(outputs)
 
-    def _numbers(
+    def _probabilities(
         self,
         logits: torch.Tensor,
+        choices: torch.Tensor,
+        choice_probs: torch.Tensor,
         probs: torch.Tensor | None,
         outcome: Outcome,
-        coins: torch.Tensor | None,
-        recovery_coins: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """The fields of `RoundProbabilities` side by side `[batch, n]`; under what was sampled from (greedy:
-        softmax).
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The target's probability of each draft token `[batch, k]` and of the recovery token `[batch, 1]`, under what
+        was sampled from (greedy: softmax).
         """
-        at = outcome.num_accepted[:, None]
-        recovery = outcome.recovery_token[:, None]
-        if probs is None:
-            drafted = token_probability(logits[:, :-1], self.draft_tokens)
-            reached = logits.gather(1, at.unsqueeze(-1).expand(-1, -1, logits.shape[-1])).squeeze(1)
-            recovered = token_probability(reached, recovery.squeeze(1))[:, None]
-        else:
-            drafted = probs[:, :-1].gather(-1, self.draft_tokens.unsqueeze(-1)).squeeze(-1)
-            every = torch.arange(len(at), device=at.device)[:, None]
-            recovered = probs[every, at, recovery]
-        parts: Sequence[torch.Tensor | None] = (
-            drafted,
-            recovered,
-            self.token_probs,
-            coins,
-            None if recovery_coins is None else recovery_coins.gather(1, at),
-        )
-        return torch.cat([part.float() for part in parts if part is not None], 1)
+        at, token = outcome.num_accepted[:, None], self.draft_tokens.unsqueeze(-1)
+        if probs is None:  # a softmax is known by one of its values
+            beside = logits[:, :-1].gather(-1, token) - logits[:, :-1].gather(-1, choices[:, :-1].unsqueeze(-1))
+            return beside.squeeze(-1).exp() * choice_probs[:, :-1], choice_probs.gather(1, at)
+        every = torch.arange(len(at), device=at.device)[:, None]
+        return probs[:, :-1].gather(-1, token).squeeze(-1), probs[every, at, outcome.recovery_token[:, None]]
