@@ -102,7 +102,7 @@ class Decoder:
         batch, rows = step.token_ids.shape
         count = batch * rows
         kernels = self.kernels
-        plan = kernels.plan(step, cache.block_size, self._heads, self._rope, self.dtype)
+        plan = self.plan(step, cache)
         hidden = F.embedding(step.token_ids.reshape(-1), self._embedding)
         delta: torch.Tensor | None = None  # what the layer before adds to the residual stream
         for index, (layer, layer_cache) in enumerate(zip(self._layers, cache.layers, strict=True)):
@@ -118,6 +118,10 @@ class Decoder:
         if features is not None and len(self._layers) in features:
             features[len(self._layers)] = hidden.view(batch, rows, -1).clone()
         return normed.view(batch, rows, -1)
+
+    def plan(self, step: StepInput, cache: PagedKVCache) -> Any:
+        """What the kernels of all layers share in a forward over this step."""
+        return self.kernels.plan(step, cache.block_size, self._heads, self._rope, self.dtype)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits `[n, vocab]`, float32, of normed hidden states `[n, hidden]`."""

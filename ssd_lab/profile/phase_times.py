@@ -13,7 +13,7 @@ from ssd_lab.engine.phases.draft_tree import draft_tree
 from ssd_lab.engine.phases.verify import VerifyOptions, launch_verify
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.rows import RowBatch, RowTensors
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
@@ -34,9 +34,15 @@ class Work:
 class PhaseTimer:
     """A model with a cache full of noise, on which phases are timed as an engine would run them.
 
-    largest: the most sequences and the longest context that will be asked for. scratch_positions: of one sequence's tree,
-    branches times k.
+    largest: the most sequences and the longest context that will be asked for. scratch_positions: of one sequence's
+    tree, branches times k.
     """
+
+    @staticmethod
+    def cache_bytes(model: LoadedModel, largest: Work, scratch_positions: int = 0) -> int:
+        """Memory of the cache that a timer for this work makes."""
+        per_sequence = -(-(largest.context + ROOM) // BLOCK_SIZE) + -(-scratch_positions // BLOCK_SIZE)
+        return largest.batch * per_sequence * PagedKVCache.bytes_per_block(model.config, BLOCK_SIZE, model.dtype)
 
     def __init__(self, model: LoadedModel, largest: Work, *, scratch_positions: int = 0, eager: bool = False) -> None:
         self.model = model
@@ -62,35 +68,47 @@ class PhaseTimer:
         executor.keep_in_place(self._placement.buffers())
         self.runner = StepRunner(model.decoder, cache, self.device, executor)
 
+    def __enter__(self) -> PhaseTimer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Free the cache and the graphs before the next timer takes theirs."""
+        del self.runner, self._placement
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def place(self, work: Work) -> RowTensors:
+        """The rows of this work on the device."""
+        return self._placement.place(self._rows(work))
+
     @torch.inference_mode()
-    def verify_s(self, work: Work, k: int, *, repeats: int = 20) -> float:
+    def verify_s(self, work: Work, k: int, *, record: bool = False, repeats: int = 20) -> float:
         """A verification of k draft tokens; k = 0 is an autoregressive step."""
         rows = self._placement.place(self._rows(work), num_drafted=[k] * work.batch)
         tokens = torch.randint(1, self._vocab, (work.batch, k), device=self.device)
-        proposal = Proposal(tokens, [k] * work.batch, None, ["draft"] * work.batch, [None] * work.batch)
-        options = VerifyOptions(record=False)
+        probs = torch.ones(work.batch, k, device=self.device) if record and k else None
+        proposal = Proposal(tokens, [k] * work.batch, None, ["draft"] * work.batch, [None] * work.batch, probs)
+        options = VerifyOptions(record=record)
         return seconds_per_call(
             lambda: launch_verify(self.runner, rows, proposal, options), self.device, repeats=repeats
         )
 
     @torch.inference_mode()
-    def chain_s(self, work: Work, k: int, *, repeats: int = 20) -> float:
+    def chain_s(self, work: Work, k: int, *, record: bool = False, repeats: int = 20) -> float:
         """A draft chain of k steps."""
-        rows = self._placement.place(self._rows(work))
-        return seconds_per_call(
-            lambda: draft_chain(self.runner, rows, k, record=False), self.device, repeats=repeats
-        )
+        rows = self.place(work)
+        return seconds_per_call(lambda: draft_chain(self.runner, rows, k, record=record), self.device, repeats=repeats)
 
     @torch.inference_mode()
-    def tree_s(self, work: Work, k: int, fan_out: tuple[int, ...], *, repeats: int = 20) -> float:
+    def tree_s(self, work: Work, k: int, fan_out: tuple[int, ...], *, record: bool = False, repeats: int = 20) -> float:
         """A draft tree: the extension over k tokens, then k steps over all branches."""
-        rows = self._placement.place(self._rows(work))
+        rows = self.place(work)
         count = len(rows)
         tokens = torch.randint(1, self._vocab, (count, k), device=self.device)
         prefixes = torch.tensor([branch_prefixes(fan_out)] * count, device=self.device)
         ranks = torch.tensor([branch_ranks(fan_out)] * count, device=self.device)
         return seconds_per_call(
-            lambda: draft_tree(self.runner, rows, tokens, prefixes, ranks, widest=max(fan_out), record=False),
+            lambda: draft_tree(self.runner, rows, tokens, prefixes, ranks, widest=max(fan_out), record=record),
             self.device,
             repeats=repeats,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -31,7 +32,7 @@ def seconds_per_call(work: Callable[[], object], device: torch.device, *, repeat
         work()
         event.record()
     torch.cuda.synchronize(device)
-    return statistics.median(one.elapsed_time(two) for one, two in zip(events, events[1:], strict=False)) / 1e3
+    return statistics.median(one.elapsed_time(two) for one, two in itertools.pairwise(events)) / 1e3
 
 
 @torch.inference_mode()

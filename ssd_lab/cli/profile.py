@@ -1,0 +1,102 @@
+"""`ssd-lab profile`: what this machine takes for each phase of a round, beside the time that its bytes need."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssd_lab.cli import options
+from ssd_lab.cli.output import console, print_json, show_progress, want_json
+from ssd_lab.errors import ConfigError
+
+NAME = "profile"
+HELP = "Measure this machine: bandwidth, phases of a round by rows and context, and a roofline table."
+
+
+def command(
+    target: options.Target = None,
+    draft: options.Draft = None,
+    geometry: Annotated[
+        str | None, typer.Option("--geometry", help="A published shape for the target, with inflated weights.")
+    ] = None,
+    draft_geometry: Annotated[
+        str | None, typer.Option("--draft-geometry", help="The same for the draft; None: the family's smallest.")
+    ] = None,
+    k: Annotated[int, typer.Option("--k", min=1, help="Draft tokens a round.")] = 7,
+    f: Annotated[int, typer.Option("--f", min=1, help="Fan-out at each accepted length.")] = 3,
+    batches: Annotated[list[int] | None, typer.Option("--batch", help="Repeatable.")] = None,
+    contexts: Annotated[
+        list[int] | None, typer.Option("--context", help="Tokens before the round; repeatable.")
+    ] = None,
+    rounds: Annotated[bool, typer.Option("--rounds/--no-rounds", help="Whole runs too, at the first batch.")] = True,
+    eager: Annotated[bool, typer.Option("--eager", help="Without CUDA graphs.")] = False,
+    name: Annotated[str, typer.Option("--name", help="Of the hardware profile.")] = "this-machine",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for measurement.json, hardware.json and report.md.")
+    ] = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    json_: options.Json = False,
+) -> None:
+    """Measure, show the table, and keep what the simulator takes (`--hardware hardware.json`)."""
+    want_json(json_)
+    sources = _sources(target, draft, geometry, draft_geometry)
+
+    import dataclasses
+
+    from ssd_lab.bench.environment import describe
+    from ssd_lab.build import resolve_device
+    from ssd_lab.models.loader import load_model
+    from ssd_lab.profile import measure, report
+    from ssd_lab.profile.rounds import measure_rounds
+
+    place = str(resolve_device(device))
+    progress = show_progress()
+    models = [load_model(source, dtype=dtype, device=place, progress=progress) for source in sources]
+    sizes = measure.Sizes(
+        k=k,
+        fan_out=(f,) * (k + 1),
+        batches=tuple(batches or (1, 4, 16)),
+        contexts=tuple(contexts or ((512, 8192) if place != "cpu" else (256,))),
+    )
+
+    def shown(point: object) -> None:
+        if progress:
+            console(stderr=True).print(str(point), markup=False, highlight=False)
+
+    measured = measure.measure_phases(models[0], models[1], sizes, eager=eager, on_point=shown)
+    if rounds:
+        measured = dataclasses.replace(measured, rounds=measure_rounds(models[0], models[1], sizes))
+    measured = dataclasses.replace(measured, surroundings=describe())
+    hardware = measure.hardware_profile(measured, name)
+    text = report.markdown(measured, command=shlex.join(["ssd-lab", *sys.argv[1:]]))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "measurement.json").write_text(json.dumps(measured.as_dict(), indent=1) + "\n", encoding="utf-8")
+        (out / "report.md").write_text(text, encoding="utf-8")
+        hardware.save(out / "hardware.json")
+    if json_:
+        print_json(measured.as_dict())
+    else:
+        console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _sources(target: str | None, draft: str | None, geometry: str | None, draft_geometry: str | None) -> list[str]:
+    """The target's and the draft's."""
+    from ssd_lab import demo
+
+    if geometry is not None:
+        if target is not None or draft is not None:
+            raise ConfigError("--geometry inflates the bundled pair: leave --target and --draft out")
+        smallest = "qwen3-0.6b" if geometry.startswith("qwen") else "llama-1b"
+        return [f"inflated:{geometry}:bundled-target", f"inflated:{draft_geometry or smallest}:bundled-draft"]
+    if draft_geometry is not None:
+        raise ConfigError("--draft-geometry goes with --geometry")
+    if target is not None and draft is None:
+        raise ConfigError("--target needs a --draft beside it: a profile holds the times of both")
+    return [target or str(demo.TARGET), draft or str(demo.DRAFT)]

@@ -1,0 +1,160 @@
+"""Measure a machine with a pair of models: bandwidth, phases by rows and context, rounds of whole runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.kernels.step_input import StepInput
+from ssd_lab.models.loader import LoadedModel
+from ssd_lab.profile import points
+from ssd_lab.profile.phase_times import PhaseTimer, Work
+from ssd_lab.profile.points import Measurement, Point
+from ssd_lab.profile.timing import read_bandwidth, seconds_per_call
+from ssd_lab.simulate import HardwareProfile, TableTime
+
+OnPoint = Callable[[Point], None]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What to measure. rows: row counts of verification at batch 1 and the first context."""
+
+    k: int = 7
+    fan_out: tuple[int, ...] = (3,) * 8
+    batches: tuple[int, ...] = (1, 4, 16)
+    contexts: tuple[int, ...] = (512, 8192)
+    rows: tuple[int, ...] = (1, 2, 4, 8, 16, 24, 32, 64)
+    repeats: int = 20
+
+    def __post_init__(self) -> None:
+        if len(self.fan_out) != self.k + 1:
+            raise ConfigError(f"the fan-out has {len(self.fan_out)} numbers; k = {self.k} needs {self.k + 1}")
+
+
+def measure_phases(
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    sizes: Sizes,
+    *,
+    eager: bool = False,
+    on_point: OnPoint = lambda point: None,
+) -> Measurement:
+    """Phases alone, one after the other. A size whose K/V does not fit into the free memory is left out."""
+    device = target.decoder.device
+    bandwidth = read_bandwidth(device)
+    measured: list[Point] = []
+
+    def add(point: Point) -> None:
+        measured.append(point)
+        on_point(point)
+
+    for context in sizes.contexts:
+        for batch in sizes.batches:
+            work = Work(batch, context)
+            if fits(target, work):
+                _measure_target(target, work, sizes, eager, add)
+            if draft is not None and fits(draft, work, sum(sizes.fan_out) * sizes.k):
+                _measure_draft(draft, work, sizes, eager, add)
+    models = {"target": str(target.source)} | ({} if draft is None else {"draft": str(draft.source)})
+    return Measurement(bandwidth, models, sizes.k, sizes.fan_out, measured)
+
+
+def fits(model: LoadedModel, work: Work, scratch_positions: int = 0) -> bool:
+    """Is there memory for the K/V of this work? On a CPU a quarter of what is free may be taken."""
+    device = model.decoder.device
+    if device.type != "cuda":
+        return work.batch * work.context <= 1 << 15
+    needed = PhaseTimer.cache_bytes(model, work, scratch_positions)
+    return needed < 0.9 * torch.cuda.mem_get_info(device)[0]
+
+
+def _measure_target(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, add: OnPoint) -> None:
+    with PhaseTimer(model, work, eager=eager) as timer:
+        moved = timer.weight_bytes + timer.kv_bytes(work)
+
+        def verified(k: int) -> Point:
+            seconds = timer.verify_s(work, k, repeats=sizes.repeats)
+            what = points.AUTOREGRESSIVE if k == 0 else points.VERIFY
+            return Point(what, "target", work.batch, work.context, work.batch * (k + 1), seconds, moved)
+
+        lengths = {1, sizes.k + 1}
+        if work.batch == 1 and work.context == sizes.contexts[0]:
+            lengths |= set(sizes.rows)
+        for rows in sorted(lengths):
+            add(verified(rows - 1))
+        seconds = _attention_s(timer, work, sizes.repeats)
+        add(Point(points.ATTENTION, "target", work.batch, work.context, work.batch, seconds, timer.kv_bytes(work)))
+
+
+def _measure_draft(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, add: OnPoint) -> None:
+    branches = sum(sizes.fan_out)
+    with PhaseTimer(model, work, scratch_positions=branches * sizes.k, eager=eager) as timer:
+        moved = timer.weight_bytes + timer.kv_bytes(work)
+        place = ("draft", work.batch, work.context)
+        chain_s = timer.chain_s(work, sizes.k, repeats=sizes.repeats)
+        add(Point(points.CHAIN_STEP, *place, work.batch, chain_s / sizes.k, moved))
+        # a tree is one forward over the k tokens under verification, and k over all branches
+        extension_s = timer.verify_s(work, sizes.k, repeats=sizes.repeats)
+        add(Point(points.EXTENSION, *place, work.batch * (sizes.k + 1), extension_s, moved))
+        tree_s = timer.tree_s(work, sizes.k, sizes.fan_out, repeats=sizes.repeats)
+        step_s = (tree_s - extension_s) / sizes.k
+        add(Point(points.TREE_STEP, *place, work.batch * branches, step_s, moved))
+
+
+@torch.inference_mode()
+def _attention_s(timer: PhaseTimer, work: Work, repeats: int) -> float:
+    """Attention of one row a sequence over all layers, its planning included, nothing else."""
+    model, runner = timer.model, timer.runner
+    kernels, config = model.decoder.kernels, model.config
+    rows = timer.place(work)
+    queries = torch.randn(len(rows), config.num_heads, config.head_dim, dtype=model.dtype, device=timer.device)
+
+    def attend(lengths: torch.Tensor, tables: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        ids = torch.zeros(len(lengths), 1, dtype=torch.int64, device=timer.device)
+        step = StepInput(ids, lengths[:, None] - 1, ids, tables, lengths[:, None], runner_bound)
+        plan = model.decoder.plan(step, runner.cache)
+        return tuple(kernels.attention(queries, layer, plan) for layer in runner.cache.layers)
+
+    runner_bound = runner.executor.context_bound(work.context)
+    return seconds_per_call(
+        lambda: runner.call("attention", runner_bound, attend, rows.lengths, rows.tables, queries),
+        timer.device,
+        repeats=repeats,
+    )
+
+
+def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
+    """What the simulator takes: times by rows at the first context. Raises ConfigError if there was no draft."""
+    chains = _by_rows(measurement, points.CHAIN_STEP, "draft")
+    trees = _by_rows(measurement, points.TREE_STEP, "draft")
+    verify = _by_rows(measurement, points.VERIFY, "target") | _by_rows(measurement, points.AUTOREGRESSIVE, "target")
+    if not chains or not trees or not verify:
+        raise ConfigError("a hardware profile needs the times of a target and of a draft: give --draft")
+    overheads = [point.overhead_s for point in measurement.rounds if point.overhead_s > 0]
+    return HardwareProfile(
+        name=name,
+        source=f"measured by ssd-lab profile: {measurement.models['target']} and {measurement.models['draft']}",
+        verify_s=_table(verify),
+        draft_step_s=_table(chains),
+        draft_tree_step_s=_table(trees),
+        autoregressive_step_s=_table(_by_rows(measurement, points.AUTOREGRESSIVE, "target")),
+        overhead_s=min(overheads, default=0.0),
+    )
+
+
+def _by_rows(measurement: Measurement, what: str, model: str) -> dict[int, float]:
+    context = min(point.context for point in measurement.points)
+    return {
+        point.rows: point.seconds
+        for point in measurement.points
+        if point.what == what and point.model == model and point.context == context
+    }
+
+
+def _table(seconds: dict[int, float]) -> TableTime:
+    ordered: Sequence[int] = sorted(seconds)
+    return TableTime(rows=tuple(ordered), seconds=tuple(seconds[rows] for rows in ordered))

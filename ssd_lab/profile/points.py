@@ -1,0 +1,82 @@
+"""What was measured: single points, each with the bytes it must move, so that a roofline can be drawn."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+AUTOREGRESSIVE, VERIFY, CHAIN_STEP, TREE_STEP, EXTENSION, ATTENTION = (
+    "autoregressive step",
+    "verify",
+    "draft chain step",
+    "draft tree step",
+    "draft tree extension",
+    "attention",
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One phase at one size. rows: of one forward, all sequences together. bytes: weights and K/V, each read once.
+
+    model: `target` or `draft`.
+    """
+
+    what: str
+    model: str
+    batch: int
+    context: int
+    rows: int
+    seconds: float
+    bytes: int
+
+    def share_of(self, bandwidth: float) -> float:
+        """Bytes per second over the bandwidth (bytes per second)."""
+        return self.bytes / self.seconds / bandwidth
+
+
+@dataclass(frozen=True)
+class RoundPoint:
+    """Rounds of a whole run: seconds of the median round, and of the phases alone that it cannot do without."""
+
+    strategy: str
+    batch: int
+    context: int
+    round_s: float
+    phases_s: float
+    tokens_per_second: float
+    tokens_per_round: float
+
+    @property
+    def overhead_s(self) -> float:
+        """What the round takes beyond its phases."""
+        return self.round_s - self.phases_s
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A profile run. bandwidth: bytes per second of a large sum, in the same run. models: role -> source."""
+
+    bandwidth: float
+    models: dict[str, str]
+    k: int
+    fan_out: tuple[int, ...]
+    points: list[Point]
+    rounds: list[RoundPoint] = field(default_factory=list)
+    surroundings: dict[str, Any] = field(default_factory=dict)
+
+    def find(self, what: str, model: str, *, batch: int, context: int, rows: int | None = None) -> Point | None:
+        """The point of that kind and size."""
+        return next(
+            (
+                point
+                for point in self.points
+                if (point.what, point.model, point.batch, point.context) == (what, model, batch, context)
+                and rows in (None, point.rows)
+            ),
+            None,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)

@@ -1,0 +1,106 @@
+"""A measurement in words: the roofline table, the rounds, and the ratios that say how near the floor a round is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ssd_lab.profile import points
+from ssd_lab.profile.points import Measurement, Point
+
+Cells = list[str]
+ROOFLINE_TITLES = ("what", "model", "batch", "context", "rows", "ms", "GB", "floor ms", "of bandwidth")
+ROUND_TITLES = ("strategy", "batch", "context", "round ms", "phases ms", "beyond them", "tokens/s", "tokens/round")
+RATIO_TITLES = ("figure", "measured")
+
+
+def roofline_rows(measurement: Measurement) -> list[Cells]:
+    """Every point, with the time that its bytes need at the bandwidth."""
+    return [
+        [
+            point.what,
+            point.model,
+            str(point.batch),
+            f"{point.context:,}",
+            str(point.rows),
+            f"{point.seconds * 1e3:.3f}",
+            f"{point.bytes / 1e9:.3f}",
+            f"{point.bytes / measurement.bandwidth * 1e3:.3f}",
+            f"{point.share_of(measurement.bandwidth):.1%}",
+        ]
+        for point in measurement.points
+    ]
+
+
+def round_rows(measurement: Measurement) -> list[Cells]:
+    """Every round of a whole run."""
+    return [
+        [
+            point.strategy,
+            str(point.batch),
+            f"{point.context:,}",
+            f"{point.round_s * 1e3:.3f}",
+            f"{point.phases_s * 1e3:.3f}",
+            f"{point.overhead_s * 1e3:+.3f} ms",
+            f"{point.tokens_per_second:,.1f}",
+            f"{point.tokens_per_round:.2f}",
+        ]
+        for point in measurement.rounds
+    ]
+
+
+def ratio_rows(measurement: Measurement) -> list[Cells]:
+    """What the roofline table comes to, at batch 1 and the first context."""
+    context, k = min(point.context for point in measurement.points), measurement.k
+    found: list[Cells] = [["read bandwidth", f"{measurement.bandwidth / 1e12:.3f} TB/s"]]
+    bandwidth = measurement.bandwidth
+    step = measurement.find(points.AUTOREGRESSIVE, "target", batch=1, context=context)
+    verify = measurement.find(points.VERIFY, "target", batch=1, context=context, rows=k + 1)
+    chain = measurement.find(points.CHAIN_STEP, "draft", batch=1, context=context)
+    tree = measurement.find(points.TREE_STEP, "draft", batch=1, context=context)
+    if step is not None:
+        found.append(
+            ["autoregressive step", f"{step.seconds * 1e3:.3f} ms, {step.share_of(bandwidth):.1%} of bandwidth"]
+        )
+    if step is not None and verify is not None:
+        found.append([f"verify, {k + 1} rows, over the step", f"{verify.seconds / step.seconds:.3f}"])
+    if chain is not None:
+        found.append(
+            ["draft chain step", f"{chain.seconds * 1e3:.3f} ms, {chain.share_of(bandwidth):.1%} of bandwidth"]
+        )
+    if chain is not None and tree is not None:
+        found.append([f"tree step, {tree.rows} branches, over the chain step", f"{tree.seconds / chain.seconds:.3f}"])
+    sync = next((r for r in measurement.rounds if r.strategy == "sync_chain" and r.batch == 1), None)
+    if sync is not None and verify is not None and chain is not None:
+        parts = verify.seconds + (k + 1) * chain.seconds
+        found.append(
+            [
+                f"synchronous round over verify + {k + 1} draft steps",
+                f"{sync.round_s * 1e3:.3f} ms, {sync.round_s / parts:.3f}",
+            ]
+        )
+    return found
+
+
+def markdown(measurement: Measurement, *, command: str) -> str:
+    """The whole report."""
+    models = ", ".join(f"{role} `{source}`" for role, source in measurement.models.items())
+    parts = [
+        f"`{command}`",
+        f"Models: {models}; k = {measurement.k}, fan-out {list(measurement.fan_out)}.",
+        _table(RATIO_TITLES, ratio_rows(measurement)),
+        "## Phases alone\n\n"
+        "Floor: weights and K/V, each read once, at the bandwidth measured in the same run.\n\n"
+        + _table(ROOFLINE_TITLES, roofline_rows(measurement)),
+    ]
+    if measurement.rounds:
+        parts.append(
+            "## Rounds of whole runs\n\n"
+            "Phases: those of the round alone, one after the other (asynchronous: the longer of verification and "
+            "tree), with the same recording.\n\n" + _table(ROUND_TITLES, round_rows(measurement))
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(titles: Sequence[str], rows: list[Cells]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
