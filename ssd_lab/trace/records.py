@@ -137,3 +137,23 @@ class Trace:
         from ssd_lab.trace.storage import save  # here, because storage needs the records above
 
         save(self, path)
+
+    def to_html(self, path: str | PathLike[str], *, title: str | None = None) -> None:
+        """Write the views of this trace as one HTML file that needs no network and no kernel.
+
+        OSError if the place cannot be written.
+        """
+        from ssd_lab.widgets.page import write_html  # here, because a trace is read without its views
+
+        write_html(self, path, title=title)
+
+    def _repr_html_(self) -> str:
+        from ssd_lab.widgets.static_html import summary_html
+        from ssd_lab.widgets.view_model import view_data
+
+        return summary_html(view_data(self))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from ssd_lab.widgets.display import cell_bundle
+
+        return cell_bundle({"run": self}, self._repr_html_())
