@@ -65,7 +65,7 @@ export function plural(count, one, many = `${one}s`) {
 
 // A labelled slider with its value beside it; `show` writes the value, `unit` is read out with it.
 export function slider(label, { min, max, step = 1, value, show = String, change }) {
-  const output = h("output", {}, show(value));
+  const output = h("span", { class: "ssd-value", "aria-hidden": "true" }, show(value)); // the input says it itself
   const input = h("input", {
     type: "range", min, max, step, "aria-label": label, "aria-valuetext": show(value),
     oninput: () => {

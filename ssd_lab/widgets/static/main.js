@@ -46,6 +46,7 @@ export function mount(root, { data, views = Object.keys(VIEWS), selection = {}, 
   }
 
   app.tell("data");
+  performance.mark("ssd-lab first view");
   return {
     app,
     select: (patch) => app.select(patch),

@@ -92,12 +92,15 @@ def hit_curve(steps: Iterable[Step], widest: int = 16) -> list[float]:
 def power_law(curve: Sequence[float]) -> tuple[float, float] | None:
     """Factor c and exponent r of miss rate = c F^-r, by least squares on the logarithms of the points that miss.
 
-    arXiv 2603.03251 states the law with c = 1, which would make every lookup at F = 1 a miss. None with fewer than two
-    points that miss.
+    A point counts by its misses, for the logarithm of a rate is as uncertain as they are few. arXiv 2603.03251 states
+    the law with c = 1, which would make every lookup at F = 1 a miss. None with fewer than two points that miss.
     """
-    points = [(math.log(width), math.log(1 - rate)) for width, rate in enumerate(curve, 1) if rate < 1]
+    points = [(math.log(width), math.log(1 - rate), 1 - rate) for width, rate in enumerate(curve, 1) if rate < 1]
     if len(points) < 2:
         return None
-    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum((x - mean_x) ** 2 for x, _ in points)
+    total = sum(weight for _, _, weight in points)
+    mean_x = sum(x * weight for x, _, weight in points) / total
+    mean_y = sum(y * weight for _, y, weight in points) / total
+    covariance = sum((x - mean_x) * (y - mean_y) * weight for x, y, weight in points)
+    slope = covariance / sum((x - mean_x) ** 2 * weight for x, _, weight in points)
     return math.exp(mean_y - slope * mean_x), -slope
