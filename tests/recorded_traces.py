@@ -104,7 +104,7 @@ def recorded_trace(
         records.append(RoundRecord(index, start_s, now_s, rows, activities))
     texts = {str(token): WORDS[token % len(WORDS)] for token in range(vocab_size)}
     made = [
-        RequestRecord(number, f"prompt {number} </script>", [1, 2 + number], context[2:], "", "length", 0.0, 0.01, now_s,
+        RequestRecord(number, f"prompt {number} </script>", context[:2], context[2:], "", "length", 0.0, 0.01, now_s,
                       params={"temperature": 1.0})
         for number, context in contexts.items()
     ]  # fmt: skip
@@ -160,7 +160,8 @@ def _play(
         tree=TreeRecord(tokens, parents, probs), coins=coins, recovery_coin=recovery_coin,
         recovery_rank=ranked.index(recovery), fan_out=list(fan_out),
         alternatives=[
-            _position(target, raw, used[i] if i < k else None, saguaro_c, shown) for i, (target, raw) in enumerate(places)
+            _position(target, raw, used[i] if i < k else None, saguaro_c, shown)
+            for i, (target, raw) in enumerate(places)
         ],
     )  # fmt: skip
     return row, caught

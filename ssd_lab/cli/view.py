@@ -16,7 +16,9 @@ HELP = "Make one HTML file of recorded rounds: step through trees, text, cache, 
 
 def command(
     traces: Annotated[list[Path], typer.Argument(help="Files that --trace wrote; several are shown side by side.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="The HTML file. None: beside the first trace.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The HTML file. None: beside the first trace.")
+    ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
     json_: options.Json = False,
 ) -> None:
@@ -38,7 +40,9 @@ def command(
     except OSError as error:
         raise ConfigError(f"cannot write {page}: {error}; name another file with --out") from error
     if json_:
-        print_json({"page": str(page), "bytes": page.stat().st_size, "rounds": {n: len(t.rounds) for n, t in named.items()}})
+        print_json(
+            {"page": str(page), "bytes": page.stat().st_size, "rounds": {n: len(t.rounds) for n, t in named.items()}}
+        )
     else:
         console().print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)", highlight=False)
     if open_:

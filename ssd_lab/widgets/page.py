@@ -5,14 +5,15 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ssd_lab.trace import Trace
+from ssd_lab.trace.token_texts import Decode
 from ssd_lab.widgets.bundle import page_script, style
 from ssd_lab.widgets.static_html import summary_html
 from ssd_lab.widgets.view_model import view_data
-from ssd_lab.trace.token_texts import Decode
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -25,7 +26,8 @@ content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inlin
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ margin: 0; background: light-dark(#fff, #14181d); color: light-dark(#1c2126, #e6edf3); font-family: system-ui, sans-serif; }}
+body {{ margin: 0; background: light-dark(#fff, #14181d); color: light-dark(#1c2126, #e6edf3); }}
+body {{ font-family: system-ui, sans-serif; }}
 main {{ max-width: 80rem; margin: 0 auto; padding: .8rem; box-sizing: border-box; }}
 h1 {{ font-size: 1.25rem; margin: .2rem 0 .6rem; overflow-wrap: anywhere; }}
 {style}
@@ -40,16 +42,15 @@ h1 {{ font-size: 1.25rem; margin: .2rem 0 .6rem; overflow-wrap: anywhere; }}
 <script type="application/json" id="data">{data}</script>
 <script type="module">
 {script}
-ssdLab.view = ssdLab.mount(document.getElementById("views"), {{ data: JSON.parse(document.getElementById("data").textContent) }});
+const data = JSON.parse(document.getElementById("data").textContent);
+ssdLab.view = ssdLab.mount(document.getElementById("views"), {{ data }});
 </script>
 </body>
 </html>
 """
 
 
-def html_page(
-    traces: Trace | Mapping[str, Trace], *, title: str | None = None, decode: Decode | None = None
-) -> str:
+def html_page(traces: Trace | Mapping[str, Trace], *, title: str | None = None, decode: Decode | None = None) -> str:
     """The page's text. traces: one, or several by the name each is shown with. decode: see `view_data`."""
     data = view_data(traces, decode=decode)
     names = " and ".join(run["name"] for run in data["runs"])
@@ -64,7 +65,7 @@ def html_page(
 
 def write_html(
     traces: Trace | Mapping[str, Trace],
-    path: str | Path,
+    path: str | PathLike[str],
     *,
     title: str | None = None,
     decode: Decode | None = None,

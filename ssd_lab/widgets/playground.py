@@ -48,7 +48,16 @@ class Playground(anywidget.AnyWidget):
         warm: bool = True,
         **fields: Any,
     ) -> None:
-        known = ssd_lab.strategies()
+        self.text = ""
+        self.error: str | None = None
+        self.trace: Trace | None = None
+        self._fields = {"draft_link": "thread", "progress": False, **fields}
+        self._models = (target, draft)
+        self._llm: tuple[Any, ssd_lab.LLM] | None = None
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._warming = False
+        known = ssd_lab.strategies()  # from here on it may be given up, and is closed then
         if strategy not in known:
             raise ConfigError(f"unknown strategy {strategy!r}; known are {', '.join(known)}")
         super().__init__(
@@ -61,15 +70,6 @@ class Playground(anywidget.AnyWidget):
                 "seed": seed,
             },
         )
-        self.text = ""
-        self.error: str | None = None
-        self.trace: Trace | None = None
-        self._fields = {"draft_link": "thread", "progress": False, **fields}
-        self._models = (target, draft)
-        self._llm: tuple[Any, ssd_lab.LLM] | None = None
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._warming = False
         self.on_msg(self._on_message)
         if warm:
             self._start(self._warm, strategy)
@@ -93,7 +93,13 @@ class Playground(anywidget.AnyWidget):
 
         Raises ConfigError while another one goes on.
         """
-        given = {"prompt": prompt, "strategy": strategy, "max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+        given = {
+            "prompt": prompt,
+            "strategy": strategy,
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "seed": seed,
+        }
         order = {name: self.defaults[name] if value is None else value for name, value in given.items()}
         if self.running and not self._warming:
             raise ConfigError("a run is going on: stop it first, or wait for its end")

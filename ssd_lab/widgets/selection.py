@@ -13,6 +13,7 @@ class Selection(traitlets.HasTraits):
 
     Places: `draft:i` the i-th draft token, `recovery` the target's own token, `branch:n:d` node d of prepared branch n,
     `node:i` a node of a verified tree; None: the round as a whole. Setting `value` moves every widget that shares it.
+    `chosen_ms` in it is when a page's user chose it.
     """
 
     value = traitlets.Dict()
@@ -23,4 +24,5 @@ class Selection(traitlets.HasTraits):
 
     def select(self, **fields: Any) -> None:
         """Change some fields; the place is forgotten unless given, for it belongs to one round."""
-        self.value = {**self.value, "place": None, **fields}
+        kept = {name: value for name, value in self.value.items() if name != "chosen_ms"}
+        self.value = {**kept, "place": None, **fields}

@@ -26,7 +26,9 @@ class Table:
         """Columns padded with spaces."""
         lines = [list(self.columns), *map(list, self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
-        shown = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+        shown = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        ]
         return "\n".join([self.caption, *shown])
 
     def to_html(self) -> str:
@@ -38,7 +40,8 @@ class Table:
         body = "".join(line("td", row) for row in self.rows)
         return (
             f'<table style="border-collapse:collapse;margin:.4em 0"><caption style="text-align:left">'
-            f"{html.escape(self.caption)}</caption><thead>{line('th', self.columns)}</thead><tbody>{body}</tbody></table>"
+            f"{html.escape(self.caption)}</caption>"
+            f"<thead>{line('th', self.columns)}</thead><tbody>{body}</tbody></table>"
         )
 
 

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import Trace
+from ssd_lab.trace.token_texts import Decode
 from ssd_lab.widgets.bundle import style, widget_module
 from ssd_lab.widgets.front_end import anywidget, traitlets
 from ssd_lab.widgets.selection import Selection
 from ssd_lab.widgets.static_html import Table, summary_table, tables
 from ssd_lab.widgets.view_model import view_data
-from ssd_lab.trace.token_texts import Decode
 
 ALL_VIEWS = ("stepper", "text", "cache", "acceptance", "timeline")
 

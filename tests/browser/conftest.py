@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the tests of this folder share modules
-from jupyter_server_of_tests import JupyterServer, jupyter_server  # noqa: E402
+from jupyter_server_of_tests import JupyterServer, jupyter_server
 
 FLAGS = [
     "--no-sandbox",
@@ -46,15 +46,24 @@ def open_page(browser: Any) -> Open:
     """
 
     @contextmanager
-    def opened(address: str, *, width: int = 1280, theme: str = "light", allowed: tuple[str, ...] = ()) -> Iterator[Any]:
+    def opened(
+        address: str, *, width: int = 1280, theme: str = "light", allowed: tuple[str, ...] = ()
+    ) -> Iterator[Any]:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
         context.set_default_timeout(60_000)  # machines that run these tests may be busy
         page = context.new_page()
         problems: list[str] = []
-        page.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None
+        )
         page.on("pageerror", lambda error: problems.append(str(error)))
         home = address.split("?")[0].rsplit("/", 1)[0]
-        page.on("request", lambda request: None if request.url.startswith((home, "data:", "blob:", *allowed)) else problems.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                None if request.url.startswith((home, "data:", "blob:", *allowed)) else problems.append(request.url)
+            ),
+        )
         page.goto(address)
         try:
             yield page
@@ -67,13 +76,14 @@ def open_page(browser: Any) -> Open:
 
 @pytest.fixture
 def keep_picture(request: pytest.FixtureRequest) -> Callable[[Any, str], None]:
-    """Leave a picture of a page where `--screenshots` says; without it, make none."""
+    """Leave a picture of a page or an element where `--screenshots` says; without it, make none."""
     folder = request.config.getoption("--screenshots")
 
-    def keep(page: Any, name: str) -> None:
+    def keep(shown: Any, name: str) -> None:
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
-            page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
+            whole = {"full_page": True} if hasattr(shown, "goto") else {}  # a page; else one element of it
+            shown.screenshot(path=str(Path(folder) / f"{name}.png"), **whole)
 
     return keep
 

@@ -18,9 +18,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # news would be fetched, cells out of sight would not be drawn, and questions at the end would wait for an answer
 SETTINGS = {
-    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "@jupyterlab/apputils-extension/notification": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+        "doNotDisturbMode": True,
+    },
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
 }
+EMPTY_CELL = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ class JupyterServer:
     def notebook(self, name: str, cells: Sequence[str]) -> str:
         """Write a notebook of code cells; returns the address of its page."""
         made = [
-            {"cell_type": "code", "id": f"cell{i}", "metadata": {}, "execution_count": None, "outputs": [], "source": source}
+            {**EMPTY_CELL, "id": f"cell{i}", "source": source}
             for i, source in enumerate(cells)
         ]  # fmt: skip
         kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -67,8 +72,9 @@ def jupyter_server(folder: Path) -> Iterator[JupyterServer]:
         "OMP_NUM_THREADS": "1",
     }
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0", f"--ServerApp.root_dir={work}", "--IdentityProvider.token=", "--expose-app-in-browser",
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={work}", "--IdentityProvider.token=",
+        "--expose-app-in-browser",
         "--LabApp.extension_manager=readonly",
     ]  # fmt: skip
     address = f"http://127.0.0.1:{port}"

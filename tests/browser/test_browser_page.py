@@ -94,10 +94,16 @@ def test_the_numbers_shown_are_those_of_the_trace(open_page, address: str, trace
             assert float(facts["target"]) == pytest.approx(target, abs=6e-4)
             assert float(facts["draft"]) == pytest.approx(draft, abs=6e-4)
             assert float(facts["chance"].split()[0]) == pytest.approx(100 * min(1, target / draft), abs=0.06)
-            coin, sign, chance = facts["coin"].split()
+            coin, sign, _ = facts["coin"].split()
             assert float(coin) == pytest.approx(record.coins[place], abs=6e-4)
             assert (sign == "<") == (record.coins[place] < min(1, target / draft))
-            kind = "accepted" if place < record.num_accepted else "rejected" if place == record.num_accepted else "not tested"
+            kind = (
+                "accepted"
+                if place < record.num_accepted
+                else "rejected"
+                if place == record.num_accepted
+                else "not tested"
+            )
             assert facts["verdict"].startswith(kind)
 
 
@@ -111,7 +117,14 @@ def test_a_rejected_token_shows_the_residual_before_and_after_saguaro_sampling(o
         page.locator(f'.ssd-tree [data-place="draft:{record.num_accepted}"]').first.click()
         table = page.locator("[data-table=alternatives]")
         titles = table.locator("thead th").all_inner_texts()
-        assert titles == ["token", "target p", "draft q before Saguaro", "draft q as used", "residual before", "residual as used"]
+        assert titles == [
+            "token",
+            "target p",
+            "draft q before Saguaro",
+            "draft q as used",
+            "residual before",
+            "residual as used",
+        ]
         order = sorted(range(len(place.tokens)), key=lambda i: -place.target_probs[i])[:12]
         for row, i in zip(table.locator("tbody tr").all(), order, strict=False):
             p, q, raw = place.target_probs[i], place.draft_probs[i], place.draft_raw_probs[i]
@@ -163,7 +176,9 @@ def test_the_cache_says_hit_or_how_far_a_miss_was(open_page, address: str, trace
                 assert verdict.startswith("Hit:") and page.locator("[data-table=cache] tr.hit").count() == 1
             else:
                 assert f"candidate {record.recovery_rank + 1}," in verdict
-                assert ("one more branch here would have caught it" if more == 1 else f"{more} more branches here") in verdict
+                assert (
+                    "one more branch here would have caught it" if more == 1 else f"{more} more branches here"
+                ) in verdict
 
 
 def test_counterfactual_sliders_score_as_the_python_twin_does(open_page, address: str, trace: Trace):
@@ -173,7 +188,12 @@ def test_counterfactual_sliders_score_as_the_python_twin_does(open_page, address
             scored = rescore(steps, fan_out)
             steps_of_page = "ssdLab.view.app.run.requests.flatMap((request) => request.steps)"
             there = page.evaluate(f"ssdLab.formulas.rescore({steps_of_page}, {fan_out})")
-            assert there == {"rounds": scored.rounds, "accepted": scored.accepted, "lookups": scored.lookups, "hits": scored.hits}
+            assert there == {
+                "rounds": scored.rounds,
+                "accepted": scored.accepted,
+                "lookups": scored.lookups,
+                "hits": scored.hits,
+            }
         page.locator("summary", has_text="What if").click()
         page.get_by_label("fan-out F").fill("6")
         rate = rescore(steps, [6] * 5).hit_rate

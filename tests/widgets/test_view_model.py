@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -26,7 +27,15 @@ def test_every_number_of_a_step_is_that_of_the_trace():
         records = [s for r in TRACE.rounds for s in r.sequences if s.request_id == request]
         assert len(own) == len(records)
         for step, record in zip(own, records, strict=True):
-            for name in ("position", "draft_tokens", "num_accepted", "recovery_token", "origin", "cache_hit", "fan_out"):
+            for name in (
+                "position",
+                "draft_tokens",
+                "num_accepted",
+                "recovery_token",
+                "origin",
+                "cache_hit",
+                "fan_out",
+            ):
                 assert step[name] == getattr(record, name)
             for name in ("draft_probs", "target_probs", "coins"):
                 assert step[name] == pytest.approx(getattr(record, name), rel=1e-5)
@@ -36,7 +45,7 @@ def test_every_number_of_a_step_is_that_of_the_trace():
 def test_the_branch_that_is_marked_is_the_one_that_the_next_round_uses():
     hits = 0
     for own in steps_of(TRACE).values():
-        for step, after in zip(own, own[1:], strict=False):
+        for step, after in itertools.pairwise(own):
             assert step["next_hit"] == after["cache_hit"] == (step["branch"] is not None)
             if step["branch"] is not None:
                 start, end, parent = step["tree"]["branches"][step["branch"]]
@@ -184,7 +193,9 @@ def test_what_is_cut_is_said():
 
 def test_the_document_is_json():
     data = view_data({"one": TRACE, "two": recorded_trace(rounds=2, saguaro_c=0.5)})
-    assert json.loads(json.dumps(data, allow_nan=False))["runs"][1]["requests"][0]["steps"][0]["alternatives"][0]["draft_raw_probs"]
+    assert json.loads(json.dumps(data, allow_nan=False))["runs"][1]["requests"][0]["steps"][0]["alternatives"][0][
+        "draft_raw_probs"
+    ]
 
 
 def test_nothing_to_show_is_an_error():

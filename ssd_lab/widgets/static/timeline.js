@@ -53,12 +53,12 @@ export function timelineView(app) {
   // Seconds shown, and where each run begins: around the selected round, at the same share of all runs.
   function view() {
     const all = app.data.runs.map((run) => run.clocks.find((one) => one.name === clock) ?? { rounds: [], spans: [] });
-    const longest = Math.max(1e-9, ...all.map((one) => one.rounds.at(-1)?.[1] ?? 0));
-    const seconds = longest / ZOOMS[zoom];
-    const round = roundOf();
-    const bounds = round === undefined ? [0, 0] : all[app.selected.run].rounds[round] ?? [0, 0];
-    const offset = (bounds[0] + bounds[1]) / 2 - seconds / 2;
-    return { all, seconds, starts: all.map((one) => Math.max(0, Math.min(offset, (one.rounds.at(-1)?.[1] ?? 0) - seconds))) };
+    const begins = all.map((one) => Math.min(one.rounds[0]?.[0] ?? 0, one.spans[0]?.[2] ?? Infinity));
+    const lasts = all.map((one, i) => (one.rounds.at(-1)?.[1] ?? begins[i]) - begins[i]);
+    const seconds = Math.max(1e-9, ...lasts) / ZOOMS[zoom];
+    const bounds = all[app.selected.run].rounds[roundOf()] ?? [0, 0];
+    const offset = (bounds[0] + bounds[1]) / 2 - begins[app.selected.run] - seconds / 2;
+    return { all, seconds, starts: begins.map((begin, i) => begin + Math.max(0, Math.min(offset, lasts[i] - seconds))) };
   }
 
   const roundOf = () => indexOfRound(app.run, app.step?.round);

@@ -19,6 +19,7 @@ function views(model, el) {
   const links = linksOfPage();
   const link = model.get("link");
   let quiet = false;
+  let latest = 0; // when what is shown was chosen: the kernel's echo of an older choice comes late and is left out
   const view = mount(el, {
     data: model.get("data"),
     views: model.get("views"),
@@ -26,12 +27,16 @@ function views(model, el) {
     selection: model.get("selection"),
     onSelect(selected) {
       if (quiet) return;
-      links.dispatchEvent(new CustomEvent(link, { detail: { selected, from: model } }));
-      model.set("selection", selected);
+      latest = performance.timeOrigin + performance.now();
+      const stamped = { ...selected, chosen_ms: latest };
+      links.dispatchEvent(new CustomEvent(link, { detail: { selected: stamped, from: model } }));
+      model.set("selection", stamped);
       model.save_changes();
     },
   });
   const follow = (selected) => {
+    if (selected.chosen_ms < latest) return;
+    latest = selected.chosen_ms ?? latest;
     quiet = true; // what came from elsewhere is not sent back
     view.select(selected);
     quiet = false;

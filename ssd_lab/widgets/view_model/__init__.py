@@ -1,4 +1,4 @@
-"""What the views show, as plain data: pure functions from traces to JSON, the same for notebooks, files and the site."""
+"""What views show, as plain data: pure functions from traces to JSON, the same for notebooks, files and the site."""
 
 from ssd_lab.widgets.view_model.document import view_data
 

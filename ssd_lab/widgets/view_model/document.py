@@ -7,13 +7,13 @@ from typing import Any
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import RequestRecord, Trace
+from ssd_lab.trace.token_texts import Decode, token_texts
 from ssd_lab.widgets.view_model.acceptance import acceptance_view
 from ssd_lab.widgets.view_model.lanes import clocks
 from ssd_lab.widgets.view_model.numbers import short
 from ssd_lab.widgets.view_model.presets import presets
 from ssd_lab.widgets.view_model.rescoring import hit_curve, power_law
 from ssd_lab.widgets.view_model.steps import Step, steps_of, text_tokens
-from ssd_lab.trace.token_texts import Decode, token_texts
 
 FORMAT = 1
 

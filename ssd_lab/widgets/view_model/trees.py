@@ -61,6 +61,4 @@ def _chain_length(record: SequenceRound, tree: TreeRecord) -> int:
 
 def _starts(tree: TreeRecord, chain: int) -> list[int]:
     """First nodes of the branches. A branch may begin right behind the chain's last node, which looks like its next."""
-    return [
-        node for node, parent in enumerate(tree.parents) if node >= chain and (parent != node - 1 or node == chain)
-    ]
+    return [node for node, parent in enumerate(tree.parents) if node >= chain and (parent != node - 1 or node == chain)]
