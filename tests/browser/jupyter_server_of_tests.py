@@ -73,8 +73,8 @@ def jupyter_server(folder: Path) -> Iterator[JupyterServer]:
     }
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={work}", "--IdentityProvider.token=",
-        "--expose-app-in-browser",
+        f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
+        f"--ServerApp.root_dir={work}", "--IdentityProvider.token=", "--expose-app-in-browser",
         "--LabApp.extension_manager=readonly",
     ]  # fmt: skip
     address = f"http://127.0.0.1:{port}"

@@ -46,7 +46,7 @@ def run_all(page: Any) -> None:
 def run_cell(page: Any, number: int) -> str:
     """Run one cell again and return the text of its output."""
     page.evaluate(
-        "async (number) => { const shown = window.jupyterapp.shell.currentWidget; shown.content.activeCellIndex = number;"
+        "async (number) => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = number;"
         " await window.jupyterapp.commands.execute('notebook:run-cell'); }",
         number,
     )
