@@ -57,7 +57,8 @@ class SequenceRound:
     probability; recovery_coin: the one that drew the recovery token (both None at temperature 0). fan_out: the schedule
     of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's candidates after
     the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if and only if it is
-    below fan_out[num_accepted]. alternatives: the likeliest tokens at each verified place, one more than draft tokens.
+    below fan_out[num_accepted]; a token beyond the candidates that were ranked has their number, which is
+    meta["ranked_candidates"]. alternatives: the likeliest tokens at each verified place, one more than draft tokens.
     """
 
     request_id: int

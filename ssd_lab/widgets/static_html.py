@@ -135,6 +135,8 @@ def cache_table(run: Data, step: Step, number: int) -> Table:
     word = "hit" if step["branch"] is not None else "miss"
     if word == "miss" and step["missed_by"]:
         word = f"miss, the recovery token was candidate {step['recovery_rank'] + 1}"
+        if step.get("beyond_ranked"):
+            word = f"miss, the recovery token was not among the first {step['recovery_rank']} candidates"
     return Table(f"Round {number + 1}: {word}", ("accepted", "recovery token", "draft"), rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 
@@ -78,6 +79,15 @@ def test_a_miss_says_how_many_more_branches_would_have_caught_it():
         assert (step["missed_by"] == 0) == (step["branch"] is not None)
         if step["missed_by"]:
             assert step["recovery_rank"] == step["fan_out"][step["num_accepted"]] + step["missed_by"] - 1
+
+
+def test_a_rank_beyond_those_kept_is_said_to_be_so():
+    cut = [dataclasses.replace(s, recovery_rank=min(s.recovery_rank, 3)) for r in TRACE.rounds for s in r.sequences]
+    rounds = [RoundRecord(i, i, i + 1.0, [record]) for i, record in enumerate(cut)]
+    steps = all_steps(Trace({"ranked_candidates": 3}, rounds=rounds))
+    assert {step.get("beyond_ranked", False) for step in steps if step["recovery_rank"] == 3} == {True}
+    assert not any(step.get("beyond_ranked") for step in steps if step["recovery_rank"] < 3)
+    assert not any(step.get("beyond_ranked") for step in all_steps(TRACE))
 
 
 def test_the_text_is_made_of_the_tokens_that_were_emitted():

@@ -91,6 +91,7 @@ export function cacheView(app) {
     const at = `${step.num_accepted} accepted, then ${token(app.run, step.recovery_token)}`;
     if (step.branch !== null) return `Hit: the outcome (${at}) was prepared.`;
     if (!step.missed_by) return `Miss: the outcome (${at}) was not prepared.`;
+    if (step.beyond_ranked) return `Miss: the outcome (${at}) was ${missNote(step)}.`;
     const near = step.missed_by === 1 ? "Near miss: one more branch here would have caught it." : `${plural(step.missed_by, "more branch", "more branches")} here would have caught it.`;
     return `Miss: the outcome (${at}) was ${missNote(step)}, ${step.prepared} prepared. ${near}`;
   }

@@ -68,7 +68,7 @@ function recoveryDetails(run, request, step) {
       ["drawn from", bonus ? "the target's distribution after the last draft token" : request.temperature > 0
         ? "the residual, max(p − q, 0) over its sum" : "the target's likeliest token", "source"],
       step.recovery_coin !== undefined ? ["coin drawn", decimal(step.recovery_coin, 3), "coin"] : null,
-      step.recovery_rank !== undefined ? ["rank among the draft's candidates", step.recovery_rank + 1, "rank"] : null,
+      step.recovery_rank !== undefined ? ["rank among the draft's candidates", step.beyond_ranked ? `beyond ${step.recovery_rank}` : step.recovery_rank + 1, "rank"] : null,
       prepared ? ["in the cache", step.branch === null ? missNote(step) : "yes: a hit", "cached"] : null,
     ]),
     alternatives(run, step, step.num_accepted, { residual: !bonus && request.temperature > 0, chosen: step.recovery_token }),

@@ -176,6 +176,7 @@ function outcome(run, step) {
 
 export function missNote(step) {
   if (step.missed_by === null || step.missed_by === undefined) return "not prepared";
+  if (step.beyond_ranked) return `not prepared, nor among the draft's first ${step.recovery_rank} candidates`;
   return `not prepared: candidate ${step.recovery_rank + 1}, ${plural(step.missed_by, "more branch", "more branches")} needed`;
 }
 

@@ -18,19 +18,20 @@ def steps_of(trace: Trace) -> dict[int, list[Step]]:
     Fields as in `SequenceRound`, and: `round`, its index; `next_hit`, whether this round's outcome was found in the
     cache (None: no later lookup); `branch`, the tree's branch that was prepared for it; `prepared`, how many recovery
     tokens were prepared at the real accepted length; `missed_by`, how many more it would have taken (0: it was there,
-    None: not recorded); `lane_rows`, how many sequences the round had.
+    None: not recorded); `beyond_ranked`, set where the rank is that or worse.
     """
     steps: dict[int, list[Step]] = {}
+    ranked = trace.meta.get("ranked_candidates")
     for round_record in trace.rounds:
         for record in round_record.sequences:
             own = steps.setdefault(record.request_id, [])
             if own:
                 own[-1]["next_hit"] = record.cache_hit
-            own.append(_step(round_record, record))
+            own.append(_step(round_record, record, ranked))
     return steps
 
 
-def _step(round_record: RoundRecord, record: SequenceRound) -> Step:
+def _step(round_record: RoundRecord, record: SequenceRound, ranked: int | None) -> Step:
     tree = tree_view(record)
     step: Step = {
         "round": round_record.index,
@@ -54,6 +55,7 @@ def _step(round_record: RoundRecord, record: SequenceRound) -> Step:
         "coins": None if record.coins is None else shorts(record.coins),
         "recovery_coin": None if record.recovery_coin is None else short(record.recovery_coin),
         "recovery_rank": record.recovery_rank,
+        "beyond_ranked": record.recovery_rank is not None and record.recovery_rank == ranked or None,
         "fan_out": record.fan_out,
         "alternatives": None if record.alternatives is None else [_place(place) for place in record.alternatives],
     }
