@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -84,6 +85,21 @@ def keep_picture(request: pytest.FixtureRequest) -> Callable[[Any, str], None]:
             Path(folder).mkdir(parents=True, exist_ok=True)
             whole = {"full_page": True} if hasattr(shown, "goto") else {}  # a page; else one element of it
             shown.screenshot(path=str(Path(folder) / f"{name}.png"), **whole)
+
+    return keep
+
+
+@pytest.fixture
+def keep_figure(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
+    """Print a measured figure (`pytest -rP` shows it), and add it to figures.jsonl beside the pictures."""
+    folder = request.config.getoption("--screenshots")
+
+    def keep(name: str, value: float) -> None:
+        print(f"{name}: {value:.1f}")  # noqa: T201
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            with (Path(folder) / "figures.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"figure": name, "value": round(value, 1)}) + "\n")
 
     return keep
 

@@ -130,7 +130,7 @@ def test_the_speed_explorer_shows_the_simulators_answer_beside_the_formula(open_
         row.get_by_text(f"{simulated['async']:.2f}×").last.wait_for()
 
 
-def test_the_playground_streams_stops_and_says_what_is_wrong(open_notebook, record_property, keep_picture):
+def test_the_playground_streams_stops_and_says_what_is_wrong(open_notebook, keep_figure, keep_picture):
     source = "from ssd_lab.widgets import *\nplayground = Playground(threads=1, max_tokens=64)\nplayground"
     with open_notebook("playground", [source, "playground.wait(60); print('warm')", "print(playground.text)"]) as page:
         run_all(page)
@@ -140,7 +140,7 @@ def test_the_playground_streams_stops_and_says_what_is_wrong(open_notebook, reco
         root.locator("[data-do=run]").click()
         text = root.locator("[data-playground=text]")
         root.locator("[data-first-ms]").wait_for()
-        record_property("first_text_ms", float(text.get_attribute("data-first-ms")))
+        keep_figure("playground: first text after the click, ms", float(text.get_attribute("data-first-ms")))
         root.locator("[data-playground=status]", has_text="done:").wait_for()
         rounds = int(re.search(r"in (\d+) rounds", root.locator("[data-playground=status]").inner_text())[1])
         root.locator(".ssd-where", has_text=f"of {rounds}").wait_for()

@@ -38,10 +38,6 @@ export function timelineView(app) {
     const span = event.target.closest("[data-round]");
     if (span) chooseRound(Number(span.dataset.run), Number(span.dataset.round));
   });
-  lanes.addEventListener("keydown", (event) => {
-    const span = event.target.closest("[data-round]");
-    if (span && event.key === "Enter") chooseRound(Number(span.dataset.run), Number(span.dataset.round));
-  });
 
   function chooseRound(run, round) {
     const requests = app.data.runs[run].requests;

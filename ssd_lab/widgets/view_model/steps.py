@@ -55,7 +55,7 @@ def _step(round_record: RoundRecord, record: SequenceRound, ranked: int | None) 
         "coins": None if record.coins is None else shorts(record.coins),
         "recovery_coin": None if record.recovery_coin is None else short(record.recovery_coin),
         "recovery_rank": record.recovery_rank,
-        "beyond_ranked": record.recovery_rank is not None and record.recovery_rank == ranked or None,
+        "beyond_ranked": True if ranked is not None and record.recovery_rank == ranked else None,
         "fan_out": record.fan_out,
         "alternatives": None if record.alternatives is None else [_place(place) for place in record.alternatives],
     }
