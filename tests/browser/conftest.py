@@ -48,9 +48,9 @@ def open_page(browser: Any) -> Open:
 
     @contextmanager
     def opened(
-        address: str, *, width: int = 1280, theme: str = "light", allowed: tuple[str, ...] = ()
+        address: str, *, width: int = 1280, height: int = 900, theme: str = "light", allowed: tuple[str, ...] = ()
     ) -> Iterator[Any]:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme)
+        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
         context.set_default_timeout(60_000)  # machines that run these tests may be busy
         page = context.new_page()
         problems: list[str] = []

@@ -104,7 +104,9 @@ def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(
 ):
     jupyter.theme(theme)
     # the system prefers the other theme: JupyterLab's own must win
-    with open_notebook(f"value-{width}-{theme}", [LOAD, "trace"], width=width, theme=THEMES[theme == "light"]) as page:
+    with open_notebook(
+        f"value-{width}-{theme}", [LOAD, "trace"], width=width, height=2400, theme=THEMES[theme == "light"]
+    ) as page:
         run_all(page)
         root = cell(page, 1).locator(".ssd-lab").first
         root.locator("section.ssd-timeline").wait_for()
@@ -132,7 +134,8 @@ def test_the_speed_explorer_shows_the_simulators_answer_beside_the_formula(open_
 
 def test_the_playground_streams_stops_and_says_what_is_wrong(open_notebook, keep_figure, keep_picture):
     source = "from ssd_lab.widgets import *\nplayground = Playground(threads=1, max_tokens=64)\nplayground"
-    with open_notebook("playground", [source, "playground.wait(60); print('warm')", "print(playground.text)"]) as page:
+    cells = [source, "playground.wait(60); print('warm')", "print(playground.text)"]
+    with open_notebook("playground", cells, height=2600) as page:  # what is outside the window is not in pictures
         run_all(page)
         root = cell(page, 0).locator(".ssd-lab").first
         root.locator("[data-do=run]").wait_for()
@@ -143,7 +146,7 @@ def test_the_playground_streams_stops_and_says_what_is_wrong(open_notebook, keep
         keep_figure("playground: first text after the click, ms", float(text.get_attribute("data-first-ms")))
         root.locator("[data-playground=status]", has_text="done:").wait_for()
         rounds = int(re.search(r"in (\d+) rounds", root.locator("[data-playground=status]").inner_text())[1])
-        root.locator(".ssd-where", has_text=f"of {rounds}").wait_for()
+        root.locator(".ssd-where", has_text=f"round {rounds} of {rounds}").wait_for()
         assert text.inner_text().strip() == run_cell(page, 2).strip() != ""
         keep_picture(root, "playground")
 

@@ -87,7 +87,7 @@ export function cacheView(app) {
   }
 
   function verdict(step) {
-    if (!step.tree || step.tree.verified) return "No cache was prepared in this round.";
+    if (!step.tree || step.tree.verified) return "No prepared outcomes were recorded for this round.";
     const at = `${step.num_accepted} accepted, then ${token(app.run, step.recovery_token)}`;
     if (step.branch !== null) return `Hit: the outcome (${at}) was prepared.`;
     if (!step.missed_by) return `Miss: the outcome (${at}) was not prepared.`;

@@ -41,6 +41,7 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
     busy(true, "starting …");
     text.textContent = "";
     text.removeAttribute("data-first-ms");
+    text.dataset.fresh = "";
   }
 
   function choose() {
@@ -75,12 +76,19 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
       }
       if (message.running !== undefined) busy(message.running, message.status ?? "");
       if (message.data) {
+        let follow;
         if (views === null) {
           const holder = h("div", {});
           stage.append(holder);
           views = mount(holder, { data: message.data });
-        } else views.replaceData(message.data);
-        if (message.running) views.select({ step: Number.MAX_SAFE_INTEGER });
+          follow = true;
+        } else {
+          // whoever looks back at an earlier round is left there
+          follow = text.dataset.fresh !== undefined || views.app.selected.step >= views.app.steps.length - 1;
+          views.replaceData(message.data);
+        }
+        delete text.dataset.fresh;
+        if (follow) views.select({ step: Number.MAX_SAFE_INTEGER });
       }
     },
     destroy() {
