@@ -11,7 +11,7 @@ import pytest
 from browser_pages import THEMES, WIDTHS, no_sideways_scrolling
 from recorded_traces import recorded_trace
 
-from ssd_lab.trace import Trace
+from ssd_lab.trace import RoundRecord, SequenceRound, Trace, TreeRecord
 from ssd_lab.widgets.page import write_html
 from ssd_lab.widgets.view_model.rescoring import rescore
 from ssd_lab.widgets.view_model.speed import DEFAULTS, closed_form_speeds
@@ -229,6 +229,22 @@ def test_two_runs_side_by_side(open_page, address: str):
         assert page.locator("section.ssd-stepper").nth(1).locator(".ssd-node.candidate").count() > 0
         page.get_by_label("Run", exact=True).select_option(label="plain")
         assert where(page) == "round 1 of 30"
+
+
+def test_a_tree_that_was_verified_shows_its_path_and_what_hung_off_it(open_page, tmp_path: Path):
+    # 10 -> (11 -> 13, 12); 20 beside 10: the path 10, 12 was kept
+    tree = TreeRecord([10, 20, 11, 12, 13], [-1, -1, 0, 0, 2], [0.5, 0.3, 0.4, 0.2, 0.1], [0.6, 0.1, 0.2, 0.7, None])
+    row = SequenceRound(0, 4, [10, 12], [0.5, 0.2], [0.6, 0.7], 2, 99, 0.9, 3, "draft", tree=tree)
+    path = write_html(Trace({"exact": True}, rounds=[RoundRecord(0, 0.0, 1.0, [row])]), tmp_path / "tree.html")
+    with open_page(path.as_uri()) as page:
+        levels = page.locator(".ssd-level")
+        trunk = [level.locator(".ssd-trunk").inner_text().split("\n") for level in levels.all()]
+        assert [words[1] for words in trunk[1:]] == ["#10", "#12"]
+        beside = [level.locator(".ssd-branches .ssd-token").all_inner_texts() for level in levels.all()]
+        assert beside == [["#20"], ["#11", "#13"], ["#99"]]
+        levels.nth(1).get_by_text("#11").click()
+        facts = page.locator("[data-fact]").all_inner_texts()
+        assert facts == ["0.200", "0.400"]
 
 
 def test_text_of_a_prompt_is_never_markup(open_page, address: str):
