@@ -20,6 +20,7 @@ from ssd_lab.progress import progress_bar
 from ssd_lab.results import Comparison, Output, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.trace import Totals, Trace, compute_metrics
+from ssd_lab.trace.token_texts import KEY, token_texts
 
 Prompt = str | Sequence[int] | Sequence[dict[str, str]]
 OnStep = Callable[[int, Totals], bool | None]
@@ -144,7 +145,7 @@ class LLM:
         except BaseException:
             self._engine.cancel_all()
             raise
-        trace = self._engine.take_trace()
+        trace = self.take_trace()
         outputs = [_output(sequence) for sequence in sequences.values()]
         failed = next((sequence.error for sequence in sequences.values() if sequence.error is not None), None)
         if failed is not None:
@@ -186,7 +187,21 @@ class LLM:
 
     def take_trace(self) -> Trace:
         """What was recorded since the last `run`, `generate` or `take_trace` (for `stream`)."""
-        return self._engine.take_trace()
+        return self._with_token_texts(self._engine.take_trace())
+
+    def trace_so_far(self) -> Trace:
+        """What `take_trace` would return now, while recording goes on: for watching a `stream`, between its chunks.
+
+        A request is listed when it ends, and a round's draft tree comes with the round after it.
+        """
+        return self._with_token_texts(self._engine.recorder.trace())
+
+    def _with_token_texts(self, trace: Trace) -> Trace:
+        tokenizer = self.target.tokenizer
+        if tokenizer is not None and trace.rounds:
+            texts = token_texts(trace, lambda ids: tokenizer.decode(ids, skip_special_tokens=False))
+            trace.meta = {**trace.meta, KEY: texts}
+        return trace
 
     def _run_to_end(self, sequences: dict[int, EngineSequence], on_step: OnStep | None) -> None:
         total = sum(sequence.params.max_tokens for sequence in sequences.values())

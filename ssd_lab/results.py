@@ -77,6 +77,11 @@ class RunResult:
     def _repr_html_(self) -> str:
         return html_table([self._row()], RUN_COLUMNS, lead=self._first_text(), notes=self._notes())
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from ssd_lab.widgets.display import cell_bundle  # here, because a result is made without its views
+
+        return cell_bundle({self.strategy_name: self.trace}, self._repr_html_())
+
     def _row(self) -> Row:
         return _metrics_row(self.strategy_name, self)
 
@@ -143,6 +148,11 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         return html_table(self.rows(), COMPARISON_COLUMNS, notes=self._notes())
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from ssd_lab.widgets.display import cell_bundle
+
+        return cell_bundle({name: run.trace for name, run in self.runs.items()}, self._repr_html_())
 
     def _notes(self) -> list[str]:
         own = [f"{name}: {note}" for name, run in self.runs.items() for note in run._notes()]

@@ -12,6 +12,11 @@ import torch
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options must be known before the folders below are read."""
+    parser.addoption("--screenshots", default=None, help="folder in which the browser tests leave pictures")
+
+
 @dataclass(frozen=True)
 class TinyPair:
     """Folders of a target and of a draft that is the target with noise, so that many of its guesses are right."""

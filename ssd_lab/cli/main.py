@@ -22,6 +22,7 @@ from ssd_lab.cli import (
     settings,
     strategies,
     train,
+    view,
 )
 from ssd_lab.cli.output import INTERRUPTED, report_error
 from ssd_lab.errors import SsdLabError
@@ -64,7 +65,7 @@ def _root(
     pass
 
 
-for module in (run, compare, check, peer, profile, reproduce, strategies, settings, demo):
+for module in (run, compare, view, check, peer, profile, reproduce, strategies, settings, demo):
     app.command(name=module.NAME, help=module.HELP)(module.command)
 app.add_typer(models.app)
 app.add_typer(data.app)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ssd_lab.profile import points
-from ssd_lab.profile.points import Measurement, Point
+from ssd_lab.profile.points import Measurement
 
 Cells = list[str]
 ROOFLINE_TITLES = ("what", "model", "batch", "context", "rows", "ms", "GB", "floor ms", "of bandwidth")

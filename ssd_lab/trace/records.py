@@ -57,7 +57,8 @@ class SequenceRound:
     probability; recovery_coin: the one that drew the recovery token (both None at temperature 0). fan_out: the schedule
     of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's candidates after
     the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if and only if it is
-    below fan_out[num_accepted]. alternatives: the likeliest tokens at each verified place, one more than draft tokens.
+    below fan_out[num_accepted]; a token beyond the candidates that were ranked has their number, which is
+    meta["ranked_candidates"]. alternatives: the likeliest tokens at each verified place, one more than draft tokens.
     """
 
     request_id: int
@@ -137,3 +138,23 @@ class Trace:
         from ssd_lab.trace.storage import save  # here, because storage needs the records above
 
         save(self, path)
+
+    def to_html(self, path: str | PathLike[str], *, title: str | None = None) -> None:
+        """Write the views of this trace as one HTML file that needs no network and no kernel.
+
+        OSError if the place cannot be written.
+        """
+        from ssd_lab.widgets.page import write_html  # here, because a trace is read without its views
+
+        write_html(self, path, title=title)
+
+    def _repr_html_(self) -> str:
+        from ssd_lab.widgets.static_html import summary_html
+        from ssd_lab.widgets.view_model import view_data
+
+        return summary_html(view_data(self))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        from ssd_lab.widgets.display import cell_bundle
+
+        return cell_bundle({"run": self}, self._repr_html_())

@@ -10,6 +10,8 @@ stores `totals.as_dict()` under `trace.meta["totals"]`. Other keys of `meta` tha
     degraded            str, why the draft was given up during the run
     device, dtype       str
     peak_memory_bytes   int
+    ranked_candidates   int, the largest recovery_rank, which stands for itself and all beyond it
+    token_texts         dict, the text of each token id (as text) that the rounds mention
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from ssd_lab.engine.rows import RowTensors, causal_step, slots_of
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.kernels.step_input import StepInput
 
-
 RECORDED_CANDIDATES = 64  # a trace tells the rank of every recovery token among so many
 
 

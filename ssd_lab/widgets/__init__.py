@@ -1,0 +1,42 @@
+"""Views of traces: step through rounds in a notebook, or in one file without a kernel.
+
+Nothing here knows the engine. A widget needs `pip install "ssd_lab[notebook]"`; files and tables need nothing more.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "AcceptanceView": "views", "CacheView": "views", "Explorer": "views", "TextView": "views", "Timeline": "views",
+    "TreeStepper": "views", "explore": "views",
+    "Playground": "playground", "Selection": "selection", "SpeedExplorer": "speed_explorer",
+    "html_page": "page", "write_html": "page",
+}  # fmt: skip
+
+__all__ = [
+    "AcceptanceView",
+    "CacheView",
+    "Explorer",
+    "Playground",
+    "Selection",
+    "SpeedExplorer",
+    "TextView",
+    "Timeline",
+    "TreeStepper",
+    "explore",
+    "html_page",
+    "write_html",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load on first use: a file of a trace is made without the packages that widgets need."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ssd_lab.widgets' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    return getattr(importlib.import_module(f"ssd_lab.widgets.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

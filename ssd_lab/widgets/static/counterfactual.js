@@ -1,0 +1,98 @@
+// Sliders that score the recorded rounds again with another lookahead, schedule, temperature or Saguaro factor.
+
+import { decimal, h, percent, replace, slider } from "./dom.js";
+import { expectUnder, geometric, rescore } from "./rescore.js";
+
+export function counterfactual(app) {
+  const chosen = { lookahead: 1, kind: "uniform", width: 3, budget: 12, saguaro: 1, temperature: 0 };
+  const result = h("div", { "data-cache": "counterfactual", "aria-live": "polite" });
+  const change = (name) => (value) => {
+    chosen[name] = value;
+    score();
+  };
+  const lookahead = slider("lookahead k", { min: 1, max: 1, value: 1, change: change("lookahead") });
+  const width = slider("fan-out F", { min: 1, max: 16, value: 3, change: change("width") });
+  const budget = slider("budget B, branches", { min: 1, max: 128, value: 12, change: change("budget") });
+  const saguaro = slider("Saguaro factor C", { min: 0, max: 1, step: 0.05, value: 1, show: (v) => v.toFixed(2), change: change("saguaro") });
+  const temperature = slider("temperature", { min: 0.1, max: 2, step: 0.1, value: 1, show: (v) => v.toFixed(1), change: change("temperature") });
+  const kind = h("select", { "aria-label": "schedule", onchange: () => { chosen.kind = kind.value; score(); } },
+    h("option", { value: "uniform" }, "uniform"), h("option", { value: "geometric" }, "geometric"));
+  const help = h("p", { class: "ssd-help" });
+  const controls = h("div", { class: "ssd-sliders" });
+  const element = h("details", { class: "ssd-whatif" }, h("summary", {}, "What if? The recorded rounds under other settings"), controls, result, help);
+  let shown = null;
+  let steps = [];
+  let recorded = null;
+
+  function setUp() {
+    const run = app.run;
+    steps = run.requests.flatMap((request) => request.steps);
+    const most = Math.max(1, ...steps.map((step) => step.draft_tokens.length));
+    const sampled = run.requests.some((request) => request.temperature > 0);
+    const distributions = steps.some((step) => step.alternatives);
+    const schedule = steps.find((step) => step.fan_out)?.fan_out;
+    recorded = {
+      temperature: sampled ? Math.max(...run.requests.map((request) => request.temperature)) : 0,
+      saguaro: run.strategy.saguaro_c ?? 1,
+    };
+    Object.assign(chosen, {
+      lookahead: most, width: schedule ? Math.max(1, Math.round(schedule.reduce((a, b) => a + b, 0) / schedule.length)) : 3,
+      budget: schedule ? schedule.reduce((a, b) => a + b, 0) : 3 * (most + 1), ...recorded,
+    });
+    lookahead.limits(1, most);
+    lookahead.set(most);
+    width.set(chosen.width);
+    budget.set(chosen.budget);
+    saguaro.set(chosen.saguaro);
+    temperature.set(chosen.temperature);
+    kind.value = chosen.kind;
+    replace(controls, lookahead.element, h("label", { class: "ssd-slider" }, h("span", {}, "schedule"), kind), width.element, budget.element,
+      sampled && distributions ? [saguaro.element, temperature.element] : null);
+    const ranked = steps.some((step) => step.recovery_rank !== undefined);
+    help.textContent = ranked
+      ? "Each recorded round is scored by itself; rounds that would have followed a changed one were never run."
+        + (sampled && distributions ? " C and temperature use the recorded distributions of the likeliest tokens: expected values." : "")
+      : "These rounds do not hold the rank of their recovery tokens, so hits under other schedules are not known.";
+  }
+
+  function score() {
+    const fit = app.run.cache.power_law;
+    const rate = app.run.acceptance.rate ?? 0.5;
+    const fanOut = chosen.kind === "uniform"
+      ? Array(chosen.lookahead + 1).fill(chosen.width)
+      : geometric(chosen.lookahead, chosen.budget, rate, fit ? Math.max(0.1, fit[1]) : 1);
+    width.element.hidden = chosen.kind !== "uniform";
+    budget.element.hidden = chosen.kind === "uniform";
+    const changed = chosen.saguaro !== recorded.saguaro || chosen.temperature !== recorded.temperature;
+    const now = changed
+      ? expectUnder(steps, fanOut, { saguaro: chosen.saguaro, power: recorded.temperature / chosen.temperature })
+      : rescore(steps, fanOut);
+    const then = {
+      rounds: steps.length, accepted: steps.reduce((sum, step) => sum + step.num_accepted, 0),
+      lookups: app.run.cache.lookups, hits: app.run.cache.hits,
+    };
+    const lookups = changed ? now.known : now.lookups;
+    replace(result, h("table", { class: "ssd-table", "data-table": "counterfactual" },
+      h("thead", {}, h("tr", {}, ["", "hit rate", "tokens per round", "branches"].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {},
+        row("recorded", then.lookups ? then.hits / then.lookups : null, then.accepted / then.rounds + 1, null),
+        row(changed ? "expected" : "what if", lookups ? now.hits / lookups : null, now.rounds ? now.accepted / now.rounds + 1 : null, fanOut))));
+  }
+
+  function row(name, hitRate, tokens, fanOut) {
+    const branches = fanOut ? `${fanOut.reduce((a, b) => a + b, 0)}: ${fanOut.join(" ")}` : "–";
+    return h("tr", { "data-row": name }, h("th", { scope: "row" }, name), h("td", {}, percent(hitRate, 1)), h("td", {}, decimal(tokens)), h("td", {}, branches));
+  }
+
+  return {
+    element,
+    render(reason) {
+      const now = app.selected.run;
+      if (reason !== "data" && shown === now) return;
+      shown = now;
+      if (!app.run.requests.length) return;
+      setUp();
+      score();
+    },
+  };
+}

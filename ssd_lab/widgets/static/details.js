@@ -1,0 +1,141 @@
+// What is known of the place that is hovered, focused or chosen: probabilities, the coin, the alternatives.
+
+import { decimal, h, percent, prob, replace, section, token } from "./dom.js";
+import { acceptChance, isBonus, recoveryWord, verdict } from "./state.js";
+import { missNote } from "./tree.js";
+
+export function detailsView(app) {
+  const body = h("div", { class: "ssd-details-body", "aria-live": "polite" });
+  const element = section("details", "At this place", null, body);
+  return {
+    element,
+    render() {
+      const step = app.step;
+      const place = app.hovered ?? app.selected.place;
+      if (!step) replace(body);
+      else if (!place) replace(body, h("p", { class: "ssd-help" }, "Point at a token of the tree or the text, or choose one, to see its numbers here."));
+      else replace(body, details(app.run, app.request, step, place));
+    },
+  };
+}
+
+function details(run, request, step, place) {
+  const [kind, first, second] = place.split(":");
+  if (kind === "draft" && step.draft_tokens[first] !== undefined) return draftDetails(run, request, step, Number(first));
+  if (kind === "recovery") return recoveryDetails(run, request, step);
+  if (kind === "branch" && step.tree?.branches[first]) return branchDetails(run, step, Number(first), Number(second));
+  if (kind === "node" && step.tree) return nodeDetails(run, step, Number(first));
+  return h("p", { class: "ssd-help" }, "This round has no such place.");
+}
+
+function facts(title, rows) {
+  return [
+    h("h4", {}, title),
+    h("dl", { class: "ssd-facts" }, rows.filter(Boolean).map(([name, value, key]) =>
+      [h("dt", {}, name), h("dd", key ? { "data-fact": key } : {}, value)])),
+  ];
+}
+
+function draftDetails(run, request, step, place) {
+  const [target, draft] = [step.target_probs[place], step.draft_probs[place]];
+  const kind = verdict(step, place);
+  const sampled = request.temperature > 0;
+  const coin = step.coins?.[place];
+  const title = `Draft token ${place + 1}: ${token(run, step.draft_tokens[place])}`;
+  const verdicts = {
+    accepted: sampled ? "accepted" : "accepted: it is the target's likeliest token",
+    rejected: sampled ? "rejected" : "rejected: the target's likeliest token is another",
+    untested: "not tested: a token before it was rejected",
+  };
+  return [
+    facts(title, [
+      ["target probability p", prob(target), "target"],
+      ["draft probability q", prob(draft), "draft"],
+      sampled ? ["chance of being kept, min(1, p/q)", percent(acceptChance(target, draft), 1), "chance"] : null,
+      sampled && coin !== undefined ? ["coin drawn", `${decimal(coin, 3)} ${coin < acceptChance(target, draft) ? "<" : "≥"} ${decimal(acceptChance(target, draft), 3)}`, "coin"] : null,
+      ["verdict", verdicts[kind], "verdict"],
+    ]),
+    alternatives(run, step, place, { residual: sampled && kind === "rejected", chosen: step.draft_tokens[place] }),
+  ];
+}
+
+function recoveryDetails(run, request, step) {
+  const bonus = isBonus(step);
+  const prepared = step.tree && !step.tree.verified;
+  return [
+    facts(`${recoveryWord(step)}: ${token(run, step.recovery_token)}`, [
+      ["target probability", prob(step.recovery_prob), "target"],
+      ["drawn from", bonus ? "the target's distribution after the last draft token" : request.temperature > 0
+        ? "the residual, max(p − q, 0) over its sum" : "the target's likeliest token", "source"],
+      step.recovery_coin !== undefined ? ["coin drawn", decimal(step.recovery_coin, 3), "coin"] : null,
+      step.recovery_rank !== undefined ? ["rank among the draft's candidates", step.beyond_ranked ? `beyond ${step.recovery_rank}` : step.recovery_rank + 1, "rank"] : null,
+      prepared ? ["in the cache", step.branch === null ? missNote(step) : "yes: a hit", "cached"] : null,
+    ]),
+    alternatives(run, step, step.num_accepted, { residual: !bonus && request.temperature > 0, chosen: step.recovery_token }),
+  ];
+}
+
+function branchDetails(run, step, number, depth) {
+  const { tokens, draft_probs: probs, branches } = step.tree;
+  const [start, end, parent] = branches[number];
+  const own = branches.filter(([, , other]) => other === parent);
+  const rank = own.findIndex(([other]) => other === start) + 1;
+  const text = tokens.slice(start, end).map((id) => token(run, id));
+  const sum = tokens.slice(start, start + depth + 1).reduce((product, _, i) => product * probs[start + i], 1);
+  return [
+    facts(depth ? `Prepared token ${depth}: ${text[depth]}` : `Candidate ${rank}: ${text[0]}`, [
+      ["prepared for", `${parent + 1} accepted, then ${text[0]}`, "outcome"],
+      ["draft probability", prob(probs[start + depth]), "draft"],
+      depth ? ["probability of the branch so far", prob(sum), "branch"] : null,
+      ["this round", number === step.branch ? "★ what happened: the next lookup hits" : "another outcome happened", "caught"],
+      ["continuation", text.slice(1).join(" ") || "none", "continuation"],
+    ]),
+    depth ? null : h("table", { class: "ssd-table" }, h("caption", {}, `candidates at ${parent + 1} accepted`),
+      h("thead", {}, h("tr", {}, ["rank", "token", "draft probability"].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, own.slice(0, 8).map(([node], i) => h("tr", node === start ? { class: "current" } : {},
+        h("td", {}, i + 1), h("td", {}, token(run, tokens[node])), h("td", {}, bar(probs[node])))))),
+    alternatives(run, step, parent + 1, { residual: false, chosen: tokens[start] }),
+  ];
+}
+
+function nodeDetails(run, step, node) {
+  const { tokens, draft_probs: draft, target_probs: target } = step.tree;
+  return facts(`Tree token: ${token(run, tokens[node])}`, [
+    ["target probability p", prob(target?.[node]), "target"],
+    ["draft probability q", prob(draft[node]), "draft"],
+  ]);
+}
+
+// The likeliest tokens at a verified place, with the residual before and after Saguaro sampling where one was drawn from.
+function alternatives(run, step, place, { residual, chosen }) {
+  const at = step.alternatives?.[place];
+  if (!at) return h("p", { class: "ssd-help" }, "The alternatives at this place were not recorded.");
+  const draft = at.draft_probs;
+  const raw = at.draft_raw_probs;
+  const columns = [["target p", at.target_probs]];
+  if (raw && draft) columns.push(["draft q before Saguaro", raw], ["draft q as used", draft]);
+  else if (draft) columns.push(["draft q", draft]);
+  if (residual && draft) {
+    const left = (probs) => at.target_probs.map((p, i) => Math.max(0, p - probs[i]));
+    if (raw) columns.push(["residual before", left(raw)], ["residual as used", left(draft)]);
+    else columns.push(["residual max(p − q, 0)", left(draft)]);
+  }
+  const order = at.tokens.map((_, i) => i).sort((a, b) => at.target_probs[b] - at.target_probs[a]).slice(0, 12);
+  const outside = (values) => Math.max(0, 1 - values.reduce((sum, value) => sum + value, 0));
+  return h(
+    "div", { class: "ssd-scroll", tabindex: 0, role: "region", "aria-label": "Alternatives at this place" },
+    h("table", { class: "ssd-table", "data-table": "alternatives" },
+      h("caption", {}, "likeliest tokens at this place"),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "token"), columns.map(([name]) => h("th", { scope: "col" }, name)))),
+      h("tbody", {},
+        order.map((i) => h("tr", at.tokens[i] === chosen ? { class: "current" } : {},
+          h("td", {}, at.tokens[i] === chosen ? "▸ " : "", token(run, at.tokens[i])),
+          columns.map(([, values]) => h("td", {}, bar(values[i]))))),
+        h("tr", {}, h("td", {}, "others"), columns.map(([name, values]) =>
+          h("td", {}, name.startsWith("residual") ? "–" : prob(outside(values))))))),
+  );
+}
+
+function bar(value) {
+  return h("span", { class: "ssd-cellbar", style: `--width:${Math.min(100, 100 * value).toFixed(1)}%` }, prob(value));
+}

@@ -1,0 +1,110 @@
+// Puts views on a page: `mount` draws into an element and answers with what its caller may do later.
+
+import { acceptanceView } from "./acceptance.js";
+import { cacheView } from "./cache.js";
+import { detailsView } from "./details.js";
+import { h, replace } from "./dom.js";
+import { createApp, stepAt } from "./state.js";
+import { textView } from "./text.js";
+import { followTheme } from "./theme.js";
+import { timelineView } from "./timeline.js";
+import { transport } from "./transport.js";
+import { treeView } from "./tree.js";
+
+const VIEWS = {
+  stepper: (app) => [treeView(app), detailsView(app), otherTree(app)],
+  text: (app) => [textView(app)],
+  cache: (app) => [cacheView(app)],
+  acceptance: (app) => [acceptanceView(app)],
+  timeline: (app) => [timelineView(app)],
+};
+
+export function mount(root, { data, views = Object.keys(VIEWS), selection = {}, summary = "", onSelect = () => {} }) {
+  const app = createApp(data, selection);
+  const bar = transport(app);
+  const parts = views.flatMap((name) => VIEWS[name](app));
+  root.classList.add("ssd-lab");
+  // JupyterLab's own shortcuts must not take the arrow keys
+  root.dataset.lmSuppressShortcuts = "true";
+  const unfollow = followTheme(root);
+  const notes = h("div", { class: "ssd-notes" });
+  const head = h("div", { class: "ssd-scroll ssd-summary" });
+  head.innerHTML = summary; // made by Python, where everything in it was escaped
+  replace(root, head, notes, bar.element, h("div", { class: `ssd-grid ssd-views-${views.length}` }, parts.map((part) => part.element)));
+  root.addEventListener("keydown", bar.keys);
+  const off = app.on((reason) => {
+    if (reason === "data") tellNotes();
+    for (const part of [bar, ...parts]) part.render(reason);
+    if (reason === "selection") onSelect(app.selected);
+  });
+
+  function tellNotes() {
+    replace(notes, app.data.runs.flatMap((run) => [
+      run.exact ? null : h("p", { class: "ssd-warning" }, `⚠ ${run.name}: not exact: ${run.lossy_reason ?? "the trace does not say that it is"}`),
+      run.left_out ? h("p", { class: "ssd-help" }, `${run.name}: ${run.left_out} later rounds are not shown here`) : null,
+    ]));
+  }
+
+  app.tell("data");
+  performance.mark("ssd-lab first view");
+  return {
+    app,
+    select: (patch) => app.select(patch),
+    replaceData: (fresh) => app.replace(fresh),
+    destroy() {
+      off();
+      unfollow();
+      root.removeEventListener("keydown", bar.keys);
+      for (const part of [bar, ...parts]) part.destroy?.();
+      root.replaceChildren();
+    },
+  };
+}
+
+// The tree of another run at the same place of the same prompt, beside the selected one.
+function otherTree(app) {
+  let other = null;
+  const find = () => {
+    const run = app.data.runs[other];
+    const number = app.run.requests.indexOf(app.request);
+    const request = run.requests[number] ?? run.requests[0];
+    const step = request ? stepAt(request, app.step?.position ?? 0) : 0;
+    return { run, step: request?.steps[step], selection: (place) => ({ run: other, request: request.id, step, place }) };
+  };
+  const element = h("div", { class: "ssd-other" });
+  let view = null;
+
+  function choose() {
+    const others = app.data.runs.map((run, index) => [run, index]).filter(([, index]) => index !== app.selected.run);
+    if (!others.length) {
+      replace(element);
+      return;
+    }
+    const select = h("select", { "aria-label": "Compare with", onchange: () => { other = select.value === "" ? null : Number(select.value); show(); } },
+      h("option", { value: "" }, "nothing"), others.map(([run, index]) => h("option", { value: index }, run.name)));
+    select.value = other ?? "";
+    replace(element, h("label", { class: "ssd-slider" }, h("span", {}, "side by side with"), select));
+    view = null;
+    if (other !== null) {
+      view = treeView(app, { title: `Draft tree: ${app.data.runs[other].name}`, follow: find });
+      element.append(view.element);
+    }
+  }
+
+  function show() {
+    if (other === app.selected.run) other = null;
+    choose();
+    view?.render("data");
+  }
+
+  let shown = null;
+  return {
+    element,
+    render(reason) {
+      if (reason === "hover") return;
+      if (reason === "data" || shown !== app.selected.run) show();
+      else view?.render(reason);
+      shown = app.selected.run;
+    },
+  };
+}

@@ -1,0 +1,100 @@
+// Choose a strategy, its knobs and a prompt, and watch it run: the views fill as rounds arrive.
+
+import { h, replace, section } from "./dom.js";
+import { schemaForm } from "./form.js";
+import { mount } from "./main.js";
+import { followTheme } from "./theme.js";
+
+// strategies: {name: JSON schema}; run(order) and stop() tell the kernel. Returns what the kernel's messages call.
+export function mountPlayground(root, { strategies, defaults, run, stop }) {
+  root.classList.add("ssd-lab");
+  root.dataset.lmSuppressShortcuts = "true";
+  const unfollow = followTheme(root);
+  let form = null;
+  let views = null;
+  let started = 0;
+  const knobs = h("div", {});
+  const names = Object.keys(strategies);
+  const strategy = h("select", { "aria-label": "strategy", name: "strategy", onchange: () => choose() }, names.map((name) => h("option", { value: name }, name)));
+  strategy.value = defaults.strategy;
+  const prompt = h("textarea", { "aria-label": "prompt", name: "prompt", rows: 2 });
+  prompt.value = defaults.prompt;
+  const number = (name, label, value, limits) => h("label", {}, h("span", {}, label), h("input", { type: "number", name, "aria-label": label, value, ...limits }));
+  const tokens = number("max_tokens", "tokens at most", defaults.max_tokens, { min: 1, max: 4096, step: 1 });
+  const temperature = number("temperature", "temperature", defaults.temperature, { min: 0, max: 10, step: 0.1 });
+  const seed = number("seed", "seed", defaults.seed, { step: 1 });
+  const go = h("button", { type: "button", class: "ssd-primary", "data-do": "run", onclick: () => order() }, "Run");
+  const halt = h("button", { type: "button", "data-do": "stop", disabled: true, onclick: () => stop() }, "Stop");
+  const status = h("span", { role: "status", "aria-live": "polite", class: "ssd-where", "data-playground": "status" });
+  const error = h("p", { role: "alert", class: "ssd-warning", hidden: true });
+  const text = h("div", { class: "ssd-stream", "aria-label": "Generated text", "data-playground": "text" });
+  const stage = h("div", {});
+
+  const read = (field) => { const input = field.querySelector("input"); return input.value === "" ? null : Number(input.value); };
+  function order() {
+    error.hidden = true;
+    started = performance.now();
+    run({
+      strategy: strategy.value, fields: form.values(), prompt: prompt.value,
+      max_tokens: read(tokens), temperature: read(temperature), seed: read(seed),
+    });
+    busy(true, "starting …");
+    text.textContent = "";
+    text.removeAttribute("data-first-ms");
+    text.dataset.fresh = "";
+  }
+
+  function choose() {
+    form = schemaForm(strategies[strategy.value]);
+    const { title, description } = strategies[strategy.value];
+    replace(knobs, description ? h("p", { class: "ssd-help" }, description) : title ?? "", form.element);
+  }
+
+  function busy(now, words) {
+    go.disabled = now;
+    halt.disabled = !now;
+    status.textContent = words;
+  }
+
+  replace(root, section("playground", "Playground", null,
+    h("div", { class: "ssd-form" }, h("label", {}, h("span", {}, "strategy"), strategy)), knobs,
+    h("div", { class: "ssd-form" }, tokens, temperature, seed),
+    h("label", { class: "ssd-wide" }, h("span", {}, "prompt"), prompt),
+    h("div", { class: "ssd-buttons" }, go, halt, status), error, text), stage);
+  choose();
+
+  return {
+    // {text, status, running, error, data}: whatever of it is new
+    show(message) {
+      if (message.text !== undefined) {
+        text.textContent = message.text;
+        if (message.text && !text.dataset.firstMs) text.dataset.firstMs = (performance.now() - started).toFixed(0);
+      }
+      if (message.error) {
+        error.textContent = message.error;
+        error.hidden = false;
+      }
+      if (message.running !== undefined) busy(message.running, message.status ?? "");
+      if (message.data) {
+        let follow;
+        if (views === null) {
+          const holder = h("div", {});
+          stage.append(holder);
+          views = mount(holder, { data: message.data });
+          follow = true;
+        } else {
+          // whoever looks back at an earlier round is left there
+          follow = text.dataset.fresh !== undefined || views.app.selected.step >= views.app.steps.length - 1;
+          views.replaceData(message.data);
+        }
+        delete text.dataset.fresh;
+        if (follow) views.select({ step: Number.MAX_SAFE_INTEGER });
+      }
+    },
+    destroy() {
+      unfollow();
+      views?.destroy();
+      root.replaceChildren();
+    },
+  };
+}

@@ -1,0 +1,222 @@
+// The stepper's tree: the trunk is what was verified, token under token; right of it, what was prepared for the case
+// that exactly so many of them are accepted.
+
+import { h, percent, plural, prob, replace, roving, section, token } from "./dom.js";
+import { ORIGINS, acceptChance, isBonus, recoveryWord, verdict } from "./state.js";
+
+const FEW = 4; // branches shown at each accepted length until more are asked for
+const SIGNS = { accepted: "✓", rejected: "✗", untested: "·" };
+
+export function treeView(app, { title = "Draft tree", follow = null } = {}) {
+  const open = new Set(); // accepted lengths whose branches are all shown
+  const tree = h("div", { class: "ssd-tree", role: "tree", "aria-label": "Draft tree of this round" });
+  const lead = h("p", { class: "ssd-lead" });
+  const element = section("stepper", title, null, lead, tree);
+  roving(tree, "[role=treeitem]");
+  const shown = () => (follow === null ? { run: app.run, step: app.step } : follow());
+
+  tree.addEventListener("click", (event) => {
+    const item = event.target.closest("[data-place], [data-more]");
+    if (!item) return;
+    if (item.dataset.more !== undefined) {
+      const level = Number(item.dataset.more);
+      if (!open.delete(level)) open.add(level);
+      render("data");
+    } else if (follow === null) app.select({ step: app.selected.step, place: item.dataset.place });
+    else app.select(follow().selection(item.dataset.place));
+  });
+  for (const [type, out] of [["pointerover", false], ["focusin", false], ["pointerleave", true]]) {
+    tree.addEventListener(type, (event) => {
+      if (follow !== null) return;
+      const item = out ? null : event.target.closest("[data-place]");
+      if (out || item) app.hover(item ? item.dataset.place : null);
+    });
+  }
+
+  function render(reason) {
+    if (reason === "hover") return;
+    const { run, step } = shown();
+    const focused = tree.contains(document.activeElement) ? document.activeElement.dataset.place : null;
+    if (!step) {
+      lead.textContent = "No rounds were recorded.";
+      replace(tree);
+      return;
+    }
+    replace(lead, ...headline(run, step));
+    replace(tree, step.tree?.verified ? verifiedLevels(run, step) : levels(run, step));
+    const selected = follow === null ? app.selected.place : null;
+    const items = [...tree.querySelectorAll("[data-place]")];
+    for (const item of items) item.tabIndex = -1;
+    const current = items.find((item) => item.dataset.place === selected);
+    if (current) current.setAttribute("aria-selected", "true");
+    const stop = items.find((item) => item.dataset.place === focused) ?? current ?? items[0];
+    if (stop) stop.tabIndex = 0;
+    if (focused && stop) stop.focus();
+  }
+
+  function levels(run, step) {
+    const count = step.draft_tokens.length;
+    const branches = step.tree?.branches ?? [];
+    const longest = Math.max(count, ...branches.map(([, , parent]) => parent + 1));
+    return Array.from({ length: longest + 1 }, (_, accepted) => {
+      const own = branches.map((branch, number) => [branch, number]).filter(([[, , parent]]) => parent === accepted - 1);
+      return level(accepted, trunkItem(run, step, accepted), [
+        accepted === step.num_accepted ? outcome(run, step) : null,
+        branchItems(run, step, accepted, own),
+      ]);
+    });
+  }
+
+  function branchItems(run, step, accepted, own) {
+    if (!own.length) return null;
+    const kept = open.has(accepted) ? own : own.filter(([, number], rank) => rank < FEW || number === step.branch);
+    return [
+      kept.map(([branch, number]) => branchItem(run, step, branch, number, own)),
+      own.length > FEW
+        ? h("button", { type: "button", class: "ssd-more", "data-more": accepted, "aria-expanded": String(open.has(accepted)) },
+            open.has(accepted) ? "fewer" : `+ ${own.length - kept.length} more`)
+        : null,
+    ];
+  }
+
+  // A tree that was verified as a whole: the path that was kept is the trunk, the other nodes hang off it.
+  function verifiedLevels(run, step) {
+    const { tokens, branches } = step.tree;
+    const parents = tokens.map((_, node) => node - 1);
+    for (const [start, , parent] of branches) parents[start] = parent;
+    const children = new Map();
+    parents.forEach((parent, node) => children.set(parent, [...(children.get(parent) ?? []), node]));
+    const path = [-1];
+    for (const kept of step.draft_tokens.slice(0, step.num_accepted)) {
+      const next = (children.get(path.at(-1)) ?? []).find((node) => tokens[node] === kept);
+      if (next === undefined) break;
+      path.push(next);
+    }
+    const under = (node, depth) => [
+      nodeItem(run, step, node, depth),
+      (children.get(node) ?? []).map((child) => under(child, depth + 1)),
+    ];
+    return path.map((node, accepted) =>
+      level(accepted, accepted === 0 ? trunkItem(run, step, 0) : nodeItem(run, step, node, 0, true), [
+        accepted === path.length - 1 ? outcome(run, step) : null,
+        (children.get(node) ?? []).filter((child) => child !== path[accepted + 1]).map((child) => under(child, 0)),
+      ]));
+  }
+
+  return { element, render };
+}
+
+function headline(run, step) {
+  const drafted = step.draft_tokens.length;
+  const next = step.next_hit === null ? "" : step.next_hit
+    ? "; this outcome was prepared: the next lookup hits"
+    : "; this outcome was not prepared: the next lookup misses";
+  return [
+    h("strong", {}, drafted ? `${step.num_accepted} of ${drafted} accepted` : "one token of the target"),
+    `, then the ${recoveryWord(step)} `,
+    h("code", {}, token(run, step.recovery_token)),
+    `. Draft tokens: ${ORIGINS[step.origin] ?? step.origin}${next}.`,
+  ];
+}
+
+function level(accepted, trunk, branches) {
+  return h(
+    "div", { class: "ssd-level", role: "none" },
+    h("div", { class: "ssd-trunk", role: "none" }, trunk),
+    h("div", { class: "ssd-branches", role: "none", "data-accepted": accepted }, branches),
+  );
+}
+
+function trunkItem(run, step, accepted) {
+  if (accepted === 0) {
+    return h("div", { class: "ssd-root", role: "none" }, "⋯ text so far");
+  }
+  const place = accepted - 1;
+  const drafted = step.draft_tokens[place];
+  if (drafted === undefined) {
+    // near the end of a text fewer tokens are verified than were drafted
+    return h("div", { class: "ssd-node untested", role: "none" }, token(run, step.tree.tokens[place]), h("small", {}, "not verified"));
+  }
+  const kind = verdict(step, place);
+  const [target, draft] = [step.target_probs[place], step.draft_probs[place]];
+  return h(
+    "button", {
+      type: "button", class: `ssd-node ${kind}`, role: "treeitem", "aria-level": accepted, "data-place": `draft:${place}`,
+      "aria-label": `draft token ${accepted}, ${token(run, drafted)}, ${kind}; target ${prob(target)}, draft ${prob(draft)}, chance ${percent(acceptChance(target, draft))}`,
+    },
+    h("span", { class: "ssd-sign", "aria-hidden": "true" }, SIGNS[kind]),
+    h("span", { class: "ssd-token" }, token(run, drafted)),
+    h("small", {}, kind === "untested" ? "not tested" : kind),
+    bars(target, draft),
+  );
+}
+
+function bars(target, draft) {
+  const bar = (name, value) => h("span", { class: `ssd-bar ${name}`, title: `${name} ${prob(value)}` },
+    h("span", { style: `width:${Math.max(1, 100 * (value ?? 0)).toFixed(1)}%` }));
+  return h("span", { class: "ssd-bars", "aria-hidden": "true" }, bar("target", target), bar("draft", draft));
+}
+
+function outcome(run, step) {
+  const bonus = isBonus(step);
+  const caught = step.branch !== null;
+  const prepared = step.tree && !step.tree.verified;
+  const note = caught ? "prepared" : prepared ? missNote(step) : "";
+  return h(
+    "button", {
+      type: "button", class: `ssd-node ${bonus ? "bonus" : "recovery"}`, role: "treeitem", "aria-level": step.num_accepted + 1,
+      "data-place": "recovery",
+      "aria-label": `${recoveryWord(step)} ${token(run, step.recovery_token)}, target ${prob(step.recovery_prob)}${note ? `, ${note}` : ""}`,
+    },
+    h("span", { class: "ssd-sign", "aria-hidden": "true" }, bonus ? "✚" : "◆"),
+    h("span", { class: "ssd-token" }, token(run, step.recovery_token)),
+    h("small", {}, recoveryWord(step), note ? ` · ${note}` : ""),
+  );
+}
+
+export function missNote(step) {
+  if (step.missed_by === null || step.missed_by === undefined) return "not prepared";
+  if (step.beyond_ranked) return `not prepared, nor among the draft's first ${step.recovery_rank} candidates`;
+  return `not prepared: candidate ${step.recovery_rank + 1}, ${plural(step.missed_by, "more branch", "more branches")} needed`;
+}
+
+function branchItem(run, step, [start, end], number, own) {
+  const { tokens, draft_probs: probs } = step.tree;
+  const caught = number === step.branch;
+  const rank = own.findIndex(([, other]) => other === number) + 1;
+  const candidate = token(run, tokens[start]);
+  const rest = Array.from({ length: end - start - 1 }, (_, i) => start + 1 + i);
+  return h(
+    "div", { class: `ssd-branch${caught ? " caught" : ""}`, role: "none" },
+    h(
+      "button", {
+        type: "button", class: "ssd-node candidate", role: "treeitem", "data-place": `branch:${number}:0`,
+        "aria-level": rank, style: `--shade:${probs[start].toFixed(3)}`,
+        "aria-label": `candidate ${rank}, ${candidate}, draft ${prob(probs[start])}${caught ? ", hit" : ""}`,
+      },
+      h("span", { class: "ssd-sign", "aria-hidden": "true" }, caught ? "★" : rank),
+      h("span", { class: "ssd-token" }, candidate),
+      h("small", {}, caught ? `hit · ${prob(probs[start])}` : prob(probs[start])),
+    ),
+    h("span", { class: "ssd-rest", role: "none" }, rest.map((node, depth) =>
+      h("button", {
+        type: "button", class: "ssd-next", role: "treeitem", "data-place": `branch:${number}:${depth + 1}`,
+        style: `--shade:${probs[node].toFixed(3)}`,
+        "aria-label": `prepared token ${depth + 1}, ${token(run, tokens[node])}, draft ${prob(probs[node])}`,
+      }, token(run, tokens[node])))),
+  );
+}
+
+function nodeItem(run, step, node, depth, kept = false) {
+  const { tokens, draft_probs: draft, target_probs: target } = step.tree;
+  return h(
+    "button", {
+      type: "button", class: `ssd-node ${kept ? "accepted" : "candidate"}`, role: "treeitem", "data-place": `node:${node}`,
+      style: `--shade:${draft[node].toFixed(3)};margin-left:${depth}em`, "aria-level": depth + 1,
+      "aria-label": `${kept ? "accepted" : "tree"} token ${token(run, tokens[node])}, target ${prob(target[node])}, draft ${prob(draft[node])}`,
+    },
+    h("span", { class: "ssd-sign", "aria-hidden": "true" }, kept ? SIGNS.accepted : "·"),
+    h("span", { class: "ssd-token" }, token(run, tokens[node])),
+    h("small", {}, `draft ${prob(draft[node])}`),
+  );
+}

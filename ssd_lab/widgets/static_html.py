@@ -1,0 +1,173 @@
+"""The views without a front end: tables in plain text and HTML, from the same data as the drawn ones."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ssd_lab.widgets.view_model.steps import Step
+
+Data = dict[str, Any]
+FEW = 12
+_CELL = "border-bottom:1px solid #8884;padding:.15em .6em .15em 0;text-align:left;vertical-align:top"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A caption, column titles and rows of text."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def to_text(self) -> str:
+        """Columns padded with spaces."""
+        lines = [list(self.columns), *map(list, self.rows)]
+        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
+        shown = [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        ]
+        return "\n".join([self.caption, *shown])
+
+    def to_html(self) -> str:
+        """A table without scripts or classes, everything escaped."""
+
+        def line(tag: str, cells: Sequence[str]) -> str:
+            return "<tr>" + "".join(f'<{tag} style="{_CELL}">{html.escape(cell)}</{tag}>' for cell in cells) + "</tr>"
+
+        body = "".join(line("td", row) for row in self.rows)
+        return (
+            f'<table style="border-collapse:collapse;margin:.4em 0"><caption style="text-align:left">'
+            f"{html.escape(self.caption)}</caption>"
+            f"<thead>{line('th', self.columns)}</thead><tbody>{body}</tbody></table>"
+        )
+
+
+def summary_table(data: Data) -> Table:
+    """One line a run."""
+    rows = []
+    for run in data["runs"]:
+        steps = [step for request in run["requests"] for step in request["steps"]]
+        tokens = sum(step["num_emitted"] for step in steps)
+        cache = run["cache"]
+        rows.append(
+            [
+                run["name"] if run["exact"] else f"{run['name']} (not exact)",
+                str(len(run["requests"])),
+                str(len(steps)),
+                str(tokens),
+                f"{(sum(s['num_accepted'] for s in steps) + len(steps)) / len(steps):.2f}" if steps else "-",
+                "-" if run["acceptance"]["rate"] is None else f"{run['acceptance']['rate']:.0%}",
+                f"{cache['hits'] / cache['lookups']:.0%}" if cache["lookups"] else "-",
+            ]
+        )
+    columns = ("run", "requests", "rounds", "tokens", "tokens/round", "acceptance", "cache hits")
+    return Table("What was recorded", columns, rows)
+
+
+def summary_html(data: Data) -> str:
+    """`summary_table` for the head of a page, in a box that scrolls by itself where it is too wide."""
+    return f'<div style="overflow-x:auto">{summary_table(data).to_html()}</div>'
+
+
+def tables(data: Data, views: Sequence[str], selection: Data) -> list[Table]:
+    """The tables of these views for the selected round."""
+    run = data["runs"][min(selection.get("run") or 0, len(data["runs"]) - 1)]
+    requests = run["requests"]
+    request = next((r for r in requests if r["id"] == selection.get("request")), requests[0] if requests else None)
+    if request is None or not request["steps"]:
+        return [summary_table(data)]
+    number = min(selection.get("step") or 0, len(request["steps"]) - 1)
+    step = request["steps"][number]
+    made = {
+        "stepper": lambda: step_table(run, step, number),
+        "text": lambda: text_table(run, request),
+        "cache": lambda: cache_table(run, step, number),
+        "acceptance": lambda: acceptance_table(run),
+        "timeline": lambda: timeline_table(run),
+    }
+    return [made[view]() for view in views]
+
+
+def step_table(run: Data, step: Step, number: int) -> Table:
+    """The round's draft tokens and the recovery token, with their probabilities."""
+    accepted = step["num_accepted"]
+    rows = [
+        [
+            str(place + 1),
+            token(run, drafted),
+            f"{step['target_probs'][place]:.3f}",
+            f"{step['draft_probs'][place]:.3f}",
+            "accepted" if place < accepted else "rejected" if place == accepted else "not tested",
+        ]
+        for place, drafted in enumerate(step["draft_tokens"])
+    ]
+    last = "bonus" if accepted == len(step["draft_tokens"]) else "recovery"
+    rows.append([str(accepted + 1), token(run, step["recovery_token"]), f"{step['recovery_prob']:.3f}", "-", last])
+    return Table(f"Round {number + 1} ({step['origin']})", ("place", "token", "target", "draft", "verdict"), rows)
+
+
+def text_table(run: Data, request: Data) -> Table:
+    """Round by round, what entered the text."""
+    rows = []
+    for number, step in enumerate(request["steps"]):
+        own = [token(run, token_id) for token_id, of, _ in request["tokens"] if of == number]
+        rows.append([str(number + 1), step["origin"], str(step["num_accepted"]), " ".join(own)])
+    return Table(f"Request {request['id']}", ("round", "origin", "accepted", "tokens"), rows)
+
+
+def cache_table(run: Data, step: Step, number: int) -> Table:
+    """What was prepared at the real accepted length, the row that was hit marked."""
+    tree = step["tree"]
+    if tree is None or tree["verified"]:
+        return Table(f"Round {number + 1}: no cache was prepared", ("accepted", "recovery token", "draft"), [])
+    rows = [
+        [
+            str(parent + 1),
+            ("★ " if branch == step["branch"] else "") + token(run, tree["tokens"][start]),
+            f"{tree['draft_probs'][start]:.3f}",
+        ]
+        for branch, (start, _, parent) in enumerate(tree["branches"])
+        if parent == step["num_accepted"] - 1
+    ]
+    word = "hit" if step["branch"] is not None else "miss"
+    if word == "miss" and step["missed_by"]:
+        word = f"miss, the recovery token was candidate {step['recovery_rank'] + 1}"
+        if step.get("beyond_ranked"):
+            word = f"miss, the recovery token was not among the first {step['recovery_rank']} candidates"
+    return Table(f"Round {number + 1}: {word}", ("accepted", "recovery token", "draft"), rows)
+
+
+def acceptance_table(run: Data) -> Table:
+    """Observed beside expected acceptance by position."""
+    rows = [
+        [
+            str(place + 1),
+            str(row["tested"]),
+            str(row["accepted"]),
+            f"{row['observed']:.1%}",
+            "-" if row["expected"] is None else f"{row['expected']:.1%}",
+        ]
+        for place, row in enumerate(run["acceptance"]["by_position"])
+    ]
+    return Table("Acceptance by position", ("position", "tested", "kept", "observed", "expected"), rows)
+
+
+def timeline_table(run: Data) -> Table:
+    """The first rounds' spans, in milliseconds."""
+    clock = run["clocks"][0]
+    rows = [
+        [str(of), lane, kind, f"{start * 1e3:.3f}", f"{end * 1e3:.3f}"]
+        for lane, kind, start, end, of in clock["spans"][:FEW]
+    ]
+    return Table(f"First spans, {clock['note']}", ("round", "lane", "kind", "from ms", "to ms"), rows)
+
+
+def token(run: Data, token_id: int) -> str:
+    """A token's text with its spaces and line breaks visible, or its number."""
+    text = run["texts"].get(str(token_id))
+    if text is None:
+        return f"#{token_id}"
+    return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") or "∅"

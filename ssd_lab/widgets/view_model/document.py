@@ -1,0 +1,83 @@
+"""All that the views of one or several runs need, as one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.trace import RequestRecord, Trace
+from ssd_lab.trace.token_texts import Decode, token_texts
+from ssd_lab.widgets.view_model.acceptance import acceptance_view
+from ssd_lab.widgets.view_model.lanes import clocks
+from ssd_lab.widgets.view_model.numbers import short
+from ssd_lab.widgets.view_model.presets import presets
+from ssd_lab.widgets.view_model.rescoring import hit_curve, power_law
+from ssd_lab.widgets.view_model.steps import Step, steps_of, text_tokens
+
+FORMAT = 1
+
+
+def view_data(
+    traces: Trace | Mapping[str, Trace], *, decode: Decode | None = None, max_rounds: int | None = None
+) -> dict[str, Any]:
+    """JSON for the front end: `{"format": 1, "runs": [...]}`, a run for each trace.
+
+    decode: token ids to text, for traces that do not hold their tokens' texts. max_rounds: show only so many rounds of
+    each trace (the run says so in `left_out`). Raises ConfigError if there is no trace.
+    """
+    named = {_strategy_name(traces): traces} if isinstance(traces, Trace) else dict(traces)
+    if not named:
+        raise ConfigError("no trace to show: give one, or a dictionary of them by name")
+    return {"format": FORMAT, "runs": [run_view(name, trace, decode, max_rounds) for name, trace in named.items()]}
+
+
+def run_view(name: str, trace: Trace, decode: Decode | None = None, max_rounds: int | None = None) -> dict[str, Any]:
+    """One run: its requests with their steps, the tokens' texts, clocks, acceptance and cache."""
+    left_out = 0 if max_rounds is None else max(0, len(trace.rounds) - max_rounds)
+    if left_out:
+        trace = Trace(trace.meta, trace.requests, trace.rounds[:max_rounds], trace.prefills)
+    steps = steps_of(trace)
+    records = {request.request_id: request for request in trace.requests}
+    requests = [request_view(number, records.get(number), own) for number, own in steps.items()]
+    sampled = {request["id"]: request["temperature"] > 0 for request in requests}
+    every_step = [step for own in steps.values() for step in own]
+    curve = hit_curve(every_step)
+    law = power_law(curve)
+    return {
+        "name": name,
+        "strategy": trace.meta.get("strategy") or {},
+        "exact": trace.meta.get("exact") is True,
+        "lossy_reason": trace.meta.get("lossy_reason"),
+        "first_round": trace.rounds[0].index if trace.rounds else 0,
+        "left_out": left_out,
+        "texts": token_texts(trace, decode),
+        "requests": requests,
+        "presets": presets(steps),
+        "clocks": clocks(trace),
+        "acceptance": acceptance_view(steps, sampled=sampled),
+        "cache": {
+            "lookups": sum(step["cache_hit"] is not None for step in every_step),
+            "hits": sum(step["cache_hit"] is True for step in every_step),
+            "curve": [short(rate) for rate in curve],
+            "power_law": None if law is None else [short(law[0]), short(law[1])],
+        },
+    }
+
+
+def request_view(number: int, record: RequestRecord | None, steps: list[Step]) -> dict[str, Any]:
+    """A request and its steps; `record` is None while it runs."""
+    params = record.params if record is not None else {}
+    return {
+        "id": number,
+        "prompt": record.prompt if record is not None else None,
+        "finish_reason": record.finish_reason if record is not None else None,
+        "temperature": float(params.get("temperature") or 0.0),
+        "tokens": text_tokens(steps),
+        "steps": steps,
+    }
+
+
+def _strategy_name(trace: Trace) -> str:
+    strategy = trace.meta.get("strategy")
+    return str(strategy.get("name", "run")) if isinstance(strategy, dict) else "run"

@@ -1,0 +1,75 @@
+"""The timeline: spans on the lanes target, draft and link, on the clock of the run or of a simulated machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.simulate import PUBLISHED_70B, simulate
+from ssd_lab.trace import Activity, RoundRecord, Trace
+from ssd_lab.widgets.view_model.numbers import seconds
+
+Span = tuple[str, str, float, float, int]
+
+
+def clocks(trace: Trace) -> list[dict[str, Any]]:
+    """The measured clock, and the simulated one of the published profile where the rounds can be replayed.
+
+    A clock has `name`, `note`, `rounds` (`[start_s, end_s, stalled_by]`, the requests whose miss or wait held the round
+    up) and `spans` (`[lane, kind, start_s, end_s, round]`, -1 for a prefill).
+    """
+    return [measured_clock(trace), *simulated_clock(trace)]
+
+
+def measured_clock(trace: Trace) -> dict[str, Any]:
+    """What happened when, in seconds of the run's clock."""
+    spans = [_span(activity, -1) for activity in trace.prefills]
+    for record in trace.rounds:
+        spans += [_span(activity, record.index) for activity in record.activities]
+    return {
+        "name": "measured",
+        "note": f"measured on {trace.meta.get('device', 'an unknown device')}",
+        "rounds": [[seconds(r.start_s), seconds(r.end_s), stalled_by(r)] for r in trace.rounds],
+        "spans": spans,
+    }
+
+
+def simulated_clock(trace: Trace) -> list[dict[str, Any]]:
+    """The same rounds on the virtual clock of the published profile; empty where they cannot be replayed."""
+    try:
+        simulation = simulate(trace, PUBLISHED_70B)
+    except ConfigError:
+        return []
+    if len(simulation.rounds) != len(trace.rounds):
+        return []  # the simulator leaves out rounds without drafts or sequences, and the numbers would not agree
+    rounds = list(zip(simulation.rounds, trace.rounds, strict=True))
+    return [
+        {
+            "name": "simulated",
+            "note": f"simulated on {simulation.hardware}, not a measurement",
+            "rounds": [[seconds(s.start_s), seconds(s.end_s), stalled_by(r)] for s, r in rounds],
+            "spans": [_span(activity, r.index) for s, r in rounds for activity in s.activities],
+        }
+    ]
+
+
+def stalled_by(record: RoundRecord) -> list[int]:
+    """Requests that missed while others of the batch hit: the whole batch waits for their fallback."""
+    missed = [s.request_id for s in record.sequences if s.cache_hit is False]
+    return missed if len(missed) < len(record.sequences) else []
+
+
+def span_kind(name: str) -> str:
+    """What a span means to a reader: verify, tree, draft, fallback, wait, prefill, link, or other."""
+    if name.startswith("wait"):
+        return "wait"
+    return {"jit": "fallback", "fast": "fallback"}.get(name, name if name in _KINDS else "other")
+
+
+_KINDS = ("verify", "tree", "draft", "fallback", "prefill", "link", "overhead")
+
+
+def _span(activity: Activity, round_index: int) -> Span:
+    # what is recorded as the link's waiting is the target's: the link itself is never busy
+    lane = "target" if activity.name.startswith("wait for draft") else activity.lane
+    return (lane, span_kind(activity.name), seconds(activity.start_s), seconds(activity.end_s), round_index)

@@ -1,0 +1,137 @@
+"""Widgets over recorded rounds. Each stands alone; those that share a `Selection` move together."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.trace import Trace
+from ssd_lab.trace.token_texts import Decode
+from ssd_lab.widgets.bundle import style, widget_module
+from ssd_lab.widgets.front_end import anywidget, traitlets
+from ssd_lab.widgets.selection import Selection
+from ssd_lab.widgets.static_html import Table, summary_table, tables
+from ssd_lab.widgets.view_model import view_data
+
+ALL_VIEWS = ("stepper", "text", "cache", "acceptance", "timeline")
+
+
+class TraceWidget(anywidget.AnyWidget):
+    """Base of the views: traits `data` (what is shown), `views` (which), `selection` (see `Selection`).
+
+    traces: a Trace, anything with a `trace` (a RunResult), a Comparison, or a dictionary of them by name. selection:
+    share one among widgets to link them. decode: token ids to text, for traces that do not hold their tokens' texts.
+    max_rounds: show only so many rounds of each. Raises ConfigError for anything else.
+    """
+
+    _esm = widget_module()
+    _css = style()
+    shown: ClassVar[tuple[str, ...]] = ALL_VIEWS
+
+    kind = traitlets.Unicode("views").tag(sync=True)
+    views = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    data = traitlets.Dict().tag(sync=True)
+    selection = traitlets.Dict().tag(sync=True)
+    link = traitlets.Unicode().tag(sync=True)
+    summary = traitlets.Unicode(help="HTML above the views, such as a result's table").tag(sync=True)
+
+    def __init__(
+        self,
+        traces: Any,
+        *,
+        selection: Selection | None = None,
+        decode: Decode | None = None,
+        max_rounds: int | None = None,
+        **traits: Any,
+    ) -> None:
+        self.linked = selection or Selection()
+        super().__init__(
+            data=view_data(traces_of(traces), decode=decode, max_rounds=max_rounds),
+            views=list(self.shown),
+            selection=self.linked.value,
+            link=self.linked.name,
+            **traits,
+        )
+        traitlets.link((self, "selection"), (self.linked, "value"))
+
+    def select(self, **fields: Any) -> None:
+        """Go to a round (`step`), request, run or place, as `Selection.select`."""
+        self.linked.select(**fields)
+
+    def tables(self) -> list[Table]:
+        """What is shown of the selected round, as tables."""
+        return tables(self.data, self.views, self.selection)
+
+    def __repr__(self) -> str:
+        return "\n\n".join(table.to_text() for table in [summary_table(self.data), *self.tables()])
+
+    def _repr_html_(self) -> str:
+        return "".join(table.to_html() for table in [summary_table(self.data), *self.tables()])
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        """The widget, and for viewers without a front end the same as tables."""
+        bundle = super()._repr_mimebundle_(**options)
+        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
+        return {**data, "text/plain": repr(self), "text/html": self._repr_html_()}, metadata
+
+
+class TreeStepper(TraceWidget):
+    """The round's tree: what was verified, what was kept, what was prepared; buttons, slider, arrow keys and play."""
+
+    shown = ("stepper",)
+
+
+class TextView(TraceWidget):
+    """The generated text, each token marked by where it came from."""
+
+    shown = ("text",)
+
+
+class AcceptanceView(TraceWidget):
+    """Acceptance by position, by prompt and over time, observed beside expected."""
+
+    shown = ("acceptance",)
+
+
+class CacheView(TraceWidget):
+    """The cache of a round, hits and misses, hit rate against fan-out, and the rounds under other settings."""
+
+    shown = ("cache",)
+
+
+class Timeline(TraceWidget):
+    """What target, draft and link did when, measured or on a simulated machine, all runs on one scale."""
+
+    shown = ("timeline",)
+
+
+class Explorer(TraceWidget):
+    """Every view at once, linked."""
+
+    shown = ALL_VIEWS
+
+
+def explore(traces: Any, **options: Any) -> Explorer:
+    """All views of a trace, a result, a comparison or several of them by name, linked; options as `TraceWidget`."""
+    return Explorer(traces, **options)
+
+
+def traces_of(source: Any) -> Mapping[str, Trace]:
+    """Traces by name from whatever holds them; raises ConfigError if that is nothing of ours."""
+    if isinstance(source, Trace):
+        strategy = source.meta.get("strategy")
+        return {str(strategy.get("name", "run")) if isinstance(strategy, dict) else "run": source}
+    if isinstance(source, Mapping):
+        named = {str(name): trace for name, held in source.items() for trace in traces_of(held).values()}
+        if named:
+            return named
+    elif isinstance(getattr(source, "trace", None), Trace):
+        return traces_of(source.trace)
+    elif isinstance(getattr(source, "runs", None), Mapping):
+        return traces_of(source.runs)
+    raise ConfigError(
+        f"nothing to show in {type(source).__name__} {html.escape(repr(source))[:60]}: give a Trace, a RunResult, a "
+        "Comparison, or a dictionary of them by name"
+    )

@@ -1,0 +1,167 @@
+"""The widgets in JupyterLab 4 with a kernel: drawn, stepped, linked, run, stopped; the kernel knows the selection."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+import pytest
+from browser_pages import THEMES, WIDTHS
+from recorded_traces import recorded_trace
+
+from ssd_lab.widgets.speed_explorer import simulated_speeds
+from ssd_lab.widgets.view_model.speed import DEFAULTS, closed_form_speeds
+
+pytestmark = pytest.mark.browser
+
+TRACE = recorded_trace(rounds=20, seed=3)
+LOAD = """
+from ssd_lab.trace import load_trace
+from ssd_lab.widgets import *
+trace = load_trace('trace.jsonl')
+shared = Selection()
+""".strip()
+
+
+@pytest.fixture
+def open_notebook(jupyter, open_page):
+    """`open_notebook(name, cells)`: a page on which all cells have run."""
+    TRACE.save(jupyter.folder / "trace.jsonl")
+
+    def opened(name: str, cells: list[str], **options: Any) -> Any:
+        return open_page(
+            jupyter.notebook(name, cells), allowed=(jupyter.address, jupyter.address.replace("http", "ws")), **options
+        )
+
+    return opened
+
+
+def run_all(page: Any) -> None:
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
+    page.wait_for_function("window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'")
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+
+def run_cell(page: Any, number: int) -> str:
+    """Run one cell again and return the text of its output."""
+    page.evaluate(
+        "async (number) => { window.jupyterapp.shell.currentWidget.content.activeCellIndex = number;"
+        " await window.jupyterapp.commands.execute('notebook:run-cell'); }",
+        number,
+    )
+    return cell(page, number).locator(".jp-OutputArea-output").first.inner_text()
+
+
+def cell(page: Any, number: int) -> Any:
+    return page.locator(".jp-Notebook .jp-Cell").nth(number)
+
+
+def where(scope: Any) -> str:
+    return scope.locator(".ssd-where").first.inner_text()
+
+
+def test_linked_widgets_move_together_and_the_kernel_knows(open_notebook):
+    cells = [
+        LOAD,
+        "TreeStepper(trace, selection=shared)",
+        "TextView(trace, selection=shared)",
+        "CacheView(trace, selection=shared)",
+        "AcceptanceView(trace, selection=shared)",
+        "Timeline(trace, selection=shared)",
+        "print(shared.value)",
+        "shared.select(step=11)\nprint(shared.value)",
+    ]
+    with open_notebook("linked", cells) as page:
+        run_all(page)
+        stepper, text, cache = cell(page, 1), cell(page, 2), cell(page, 3)
+        for number, name in enumerate(("stepper", "text", "cache", "acceptance", "timeline"), 1):
+            cell(page, number).locator(f"section.ssd-{name}").wait_for()
+        cell(page, 1).get_by_text("round 12 of 20").wait_for()
+        stepper.locator("[data-do=first]").click()
+        assert where(text) == "round 1 of 20"
+        stepper.locator("[data-do=next]").focus()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowRight")
+        assert where(stepper) == where(cache) == "round 3 of 20"
+        text.locator(".ssd-word[data-step='5']").first.click()
+        assert where(stepper) == "round 6 of 20"
+        time.sleep(0.5)  # on its way to the kernel
+        assert "'step': 5" in run_cell(page, 6)
+        run_cell(page, 7)
+        stepper.get_by_text("round 12 of 20").wait_for()
+        own = [r.sequences[0] for r in TRACE.rounds][11]
+        lead = stepper.locator(".ssd-lead").inner_text()
+        assert f"{own.num_accepted} of 4 accepted" in lead
+        shown = cell(page, 3).locator("[data-cache=verdict]").inner_text()
+        assert shown.startswith("Hit" if own.recovery_rank < own.fan_out[own.num_accepted] else "Miss")
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(
+    jupyter, open_notebook, keep_picture, width: int, theme: str
+):
+    jupyter.theme(theme)
+    # the system prefers the other theme: JupyterLab's own must win
+    with open_notebook(
+        f"value-{width}-{theme}", [LOAD, "trace"], width=width, height=2400, theme=THEMES[theme == "light"]
+    ) as page:
+        run_all(page)
+        root = cell(page, 1).locator(".ssd-lab").first
+        root.locator("section.ssd-timeline").wait_for()
+        assert root.get_attribute("data-theme") == theme
+        assert root.locator("section").count() == 6
+        assert root.locator(".ssd-summary table").is_visible()
+        assert root.evaluate("(root) => root.scrollWidth <= root.clientWidth")
+        root.locator(".ssd-preset").first.click()
+        keep_picture(page, f"jupyter-{width}-{theme}")
+
+
+def test_the_speed_explorer_shows_the_simulators_answer_beside_the_formula(open_notebook):
+    with open_notebook("speed", ["from ssd_lab.widgets import *\nSpeedExplorer()"]) as page:
+        run_all(page)
+        explorer = cell(page, 0).locator(".ssd-lab").first
+        explorer.locator("[data-table=speed]").wait_for()
+        settings = {**DEFAULTS, "k": 2, "batch": 4}
+        explorer.get_by_label("lookahead k, tokens").fill("2")
+        explorer.get_by_label("batch, sequences").fill("4")
+        formula, simulated = closed_form_speeds(settings), simulated_speeds(settings)
+        row = explorer.locator("tr[data-row=asynchronous]")
+        assert row.locator("[data-speed=formula]").inner_text() == f"{formula['async']:.2f}×"
+        row.get_by_text(f"{simulated['async']:.2f}×").last.wait_for()
+
+
+def test_the_playground_streams_stops_and_says_what_is_wrong(open_notebook, keep_figure, keep_picture):
+    source = "from ssd_lab.widgets import *\nplayground = Playground(threads=1, max_tokens=64)\nplayground"
+    cells = [source, "playground.wait(60); print('warm')", "print(playground.text)"]
+    with open_notebook("playground", cells, height=2600) as page:  # what is outside the window is not in pictures
+        run_all(page)
+        root = cell(page, 0).locator(".ssd-lab").first
+        root.locator("[data-do=run]").wait_for()
+        page.locator(".jp-OutputArea-output", has_text="warm").wait_for()
+        root.locator("[data-do=run]").click()
+        text = root.locator("[data-playground=text]")
+        root.locator("[data-first-ms]").wait_for()
+        keep_figure("playground: first text after the click, ms", float(text.get_attribute("data-first-ms")))
+        root.locator("[data-playground=status]", has_text="done:").wait_for()
+        rounds = int(re.search(r"in (\d+) rounds", root.locator("[data-playground=status]").inner_text())[1])
+        root.locator(".ssd-where", has_text=f"round {rounds} of {rounds}").wait_for()
+        assert text.inner_text().strip() == run_cell(page, 2).strip() != ""
+        keep_picture(root, "playground")
+
+        root.get_by_label("tokens at most").fill("2000")
+        root.get_by_label("prompt").fill("Count from one to one thousand.")
+        root.locator("[data-do=run]").click()
+        page.wait_for_function("document.querySelector('[data-playground=text]').textContent.length > 20")
+        root.locator("[data-do=stop]").click()
+        root.locator("[data-playground=status]", has_text=re.compile("stopped|done")).wait_for()
+
+        root.get_by_label("k", exact=True).fill("0")
+        root.locator("[data-do=run]").click()
+        root.locator("[role=alert]", has_text="greater than or equal to 1").wait_for()
+        root.get_by_label("k", exact=True).fill("2")
+        root.get_by_label("tokens at most").fill("16")
+        root.get_by_label("strategy", exact=True).select_option("sync_chain")
+        root.locator("[data-do=run]").click()
+        root.locator("[data-playground=status]", has_text="done: 16 tokens").wait_for()

@@ -1,0 +1,198 @@
+"""Widgets without a browser: traits, links, what is shown where nothing can draw, and what is refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from recorded_traces import recorded_trace
+
+import ssd_lab
+from ssd_lab.errors import ConfigError
+from ssd_lab.results import Comparison, RunResult
+from ssd_lab.trace import Trace, compute_metrics
+from ssd_lab.widgets import (
+    AcceptanceView,
+    CacheView,
+    Playground,
+    Selection,
+    SpeedExplorer,
+    TextView,
+    Timeline,
+    TreeStepper,
+    explore,
+)
+from ssd_lab.widgets.view_model.speed import closed_form_speeds
+
+TRACE = recorded_trace(rounds=10, seed=3)
+VIEWS = (TreeStepper, TextView, CacheView, AcceptanceView, Timeline)
+
+
+def result(trace: Trace) -> RunResult:
+    return RunResult([], compute_metrics(trace), trace, trace.meta["strategy"])
+
+
+def test_widgets_that_share_a_selection_move_together():
+    shared = Selection()
+    widgets = [view(TRACE, selection=shared) for view in VIEWS]
+    alone = TreeStepper(TRACE)
+    widgets[0].select(step=4, place="recovery")
+    assert all(widget.selection["step"] == 4 for widget in widgets) and alone.selection["step"] == 0
+    widgets[3].selection = {**shared.value, "step": 6}  # as a page does
+    assert shared.value["step"] == widgets[0].selection["step"] == 6
+
+
+def test_a_place_belongs_to_its_round():
+    shared = Selection()
+    shared.select(step=2, place="draft:1")
+    shared.select(step=3)
+    assert shared.value["place"] is None
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_each_view_is_a_table_where_nothing_can_draw(view: type):
+    widget = view(TRACE)
+    widget.select(step=3)
+    bundle, _ = widget._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/html"].count("<table") == 2 and "tokens/round" in bundle["text/plain"]
+
+
+def test_the_table_of_a_round_has_its_numbers():
+    widget = TreeStepper(TRACE)
+    widget.select(step=3)
+    record = TRACE.rounds[3].sequences[0]
+    rows = widget.tables()[0].rows
+    assert [row[2] for row in rows[:-1]] == [f"{prob:.3f}" for prob in record.target_probs]
+    assert [row[4] for row in rows].index("rejected" if record.num_accepted < 4 else "bonus") == record.num_accepted
+
+
+def test_texts_are_escaped_in_tables():
+    html = TextView(TRACE)._repr_html_()
+    assert "<b>" not in html and "&lt;b&gt;" in html
+
+
+def test_explore_takes_whatever_holds_traces():
+    comparison = Comparison({"one": result(TRACE), "two": result(TRACE)})
+    assert [run["name"] for run in explore(comparison).data["runs"]] == ["one", "two"]
+    assert [run["name"] for run in explore(result(TRACE)).data["runs"]] == ["async_tree"]
+    assert [run["name"] for run in explore({"mine": TRACE}).data["runs"]] == ["mine"]
+    with pytest.raises(ConfigError, match="nothing to show in int"):
+        explore(3)
+
+
+def test_results_keep_their_tables_and_add_views_only_in_a_notebook():
+    held = result(TRACE)
+    assert "<table" in held._repr_html_() and held._repr_mimebundle_() == {}
+    assert "<table" in TRACE._repr_html_() and TRACE._repr_mimebundle_() == {}
+
+
+def test_in_a_notebook_a_result_draws_itself(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ssd_lab.widgets.display._in_notebook", lambda: True)
+    assert list(result(TRACE)._repr_mimebundle_()) == ["application/vnd.jupyter.widget-view+json"]
+    assert result(Trace({"strategy": {}}))._repr_mimebundle_() == {}  # no rounds: the table says it all
+
+
+def test_the_speed_explorer_answers_a_change_with_a_new_simulation():
+    explorer = SpeedExplorer(k=2)
+    before = dict(explorer.simulated)
+    explorer.settings = {**explorer.settings, "acceptance": 0.2}
+    assert explorer.simulated["sync"] < before["sync"]
+    for name, speed in closed_form_speeds(explorer.settings).items():
+        assert explorer.simulated[name] == pytest.approx(speed, rel=0.05)
+    with pytest.raises(ConfigError, match="unknown settings"):
+        SpeedExplorer(speed=1)
+
+
+@pytest.fixture
+def playground(tiny_pair):
+    made = Playground(
+        target=tiny_pair.target, draft=tiny_pair.draft, dtype="float32", threads=1, max_tokens=24, warm=False
+    )
+    made.sent = []
+    made.send = lambda message, *_: made.sent.append(message)
+    yield made
+    made.close()
+
+
+def test_the_playground_streams_text_and_then_has_the_whole_trace(playground):
+    playground.run("Hello", fields={"k": 2, "f": 2})
+    playground.wait(60)
+    assert playground.error is None
+    assert playground.sent[-1]["running"] is False and "done: 24 tokens" in playground.sent[-1]["status"]
+    texts = [message["text"] for message in playground.sent if "text" in message]
+    assert texts[-1] == playground.text and all(playground.text.startswith(text) for text in texts)
+    assert len(playground.trace.requests[0].token_ids) == 24
+    data = next(message["data"] for message in reversed(playground.sent) if "data" in message)
+    assert len(data["runs"][0]["requests"][0]["steps"]) == len(playground.trace.rounds)
+
+
+def test_the_playgrounds_text_is_what_the_public_interface_gives(playground, tiny_pair):
+    playground.run("Hello", strategy="sync_chain", fields={"k": 2})
+    playground.wait(60)
+    models = {"target": tiny_pair.target, "draft": tiny_pair.draft, "dtype": "float32", "threads": 1}
+    run = ssd_lab.run("Hello", strategy="sync_chain", k=2, max_tokens=24, progress=False, **models)
+    assert playground.text == run.outputs[0].text
+
+
+def test_stopping_keeps_what_was_written(playground):
+    playground.run("Hello", max_tokens=400, fields={"k": 2, "f": 1})
+    while not any("text" in message for message in playground.sent):
+        assert playground.running
+    playground.stop()
+    playground.wait(60)
+    assert playground.trace.requests[0].finish_reason == "cancelled" and len(playground.trace.rounds) > 0
+    assert playground.sent[-1]["status"].startswith("stopped")
+
+
+def test_what_is_wrong_is_said_in_words_and_the_next_run_works(playground):
+    for order, words in (
+        ({"fields": {"k": 0}}, "greater than or equal to 1"),
+        ({"fields": {"color": 1}}, "unknown field"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"prompt": " "}, "the prompt is empty"),
+    ):
+        playground.run(**{"prompt": "Hello", **order})
+        playground.wait(60)
+        assert words in playground.error and playground.sent[-1]["error"] == playground.error
+    playground.run("Hello", fields={"k": 2, "f": 1})
+    playground.wait(60)
+    assert playground.error is None
+
+
+def test_one_run_at_a_time(playground):
+    playground.run("Hello", max_tokens=300, fields={"k": 2, "f": 1})
+    with pytest.raises(ConfigError, match="a run is going on"):
+        playground.run("Hello")
+    playground.stop()
+
+
+def test_the_playgrounds_controls_come_from_the_schemas(playground):
+    assert playground.strategies["async_tree"]["properties"]["k"]["maximum"] == 32
+    assert set(playground.strategies) == set(ssd_lab.strategies())
+    with pytest.raises(ConfigError, match="unknown strategy"):
+        Playground(strategy="nonesuch")
+
+
+def test_views_need_no_torch_and_no_engine():
+    code = (
+        "import sys, ssd_lab.widgets, ssd_lab.widgets.page, ssd_lab.widgets.views;"
+        "sys.exit('torch' in sys.modules or any(m.startswith('ssd_lab.engine') for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_file_is_made_without_the_notebook_packages(tmp_path):
+    TRACE.save(tmp_path / "a.jsonl")
+    code = (
+        "import sys; sys.modules.update(anywidget=None, traitlets=None, ipywidgets=None);"
+        "from ssd_lab.trace import load_trace;"
+        f"load_trace({str(tmp_path / 'a.jsonl')!r}).to_html({str(tmp_path / 'a.html')!r});"
+        "from ssd_lab.errors import ConfigError\n"
+        "try:\n import ssd_lab.widgets; ssd_lab.widgets.explore\n"
+        "except ConfigError as error: sys.exit('ssd_lab[notebook]' not in str(error))\n"
+        "sys.exit(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert (tmp_path / "a.html").stat().st_size > 10_000
