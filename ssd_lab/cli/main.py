@@ -8,7 +8,21 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab import __version__
-from ssd_lab.cli import bench, check, compare, data, demo, models, peer, reproduce, run, settings, strategies, train
+from ssd_lab.cli import (
+    bench,
+    check,
+    compare,
+    data,
+    demo,
+    models,
+    notebooks,
+    peer,
+    reproduce,
+    run,
+    settings,
+    strategies,
+    train,
+)
 from ssd_lab.cli.output import INTERRUPTED, report_error
 from ssd_lab.errors import SsdLabError
 
@@ -50,7 +64,7 @@ def _root(
     pass
 
 
-for module in (run, compare, check, peer, reproduce, strategies, settings, demo):
+for module in (run, compare, check, peer, reproduce, strategies, settings, demo, notebooks):
     app.command(name=module.NAME, help=module.HELP)(module.command)
 app.add_typer(models.app)
 app.add_typer(data.app)
