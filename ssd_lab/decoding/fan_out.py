@@ -87,7 +87,7 @@ def weighted_hit_rate(schedule: Sequence[int], weights: Sequence[float], hit_rat
 
 
 def allocate(weights: Sequence[float], hit_rates: Sequence[Sequence[float]], budget: int) -> list[int]:
-    """The integers F_a with sum `budget` with the largest sum of `weights[a] * hit_rates[a][F_a]`. Exact for any rates.
+    """The integers F_a of sum `budget` with the largest sum of `weights[a] * hit_rates[a][F_a]`. Exact for any rates.
 
     Args: weights, one for each accepted length; `hit_rates[a][F]`, P(hit) with F = 0, 1, .. candidates, a row's end
     being the most candidates allowed there.
