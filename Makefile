@@ -1,7 +1,7 @@
 # make demo    a virtual environment in .venv, then text from async tree speculation and a comparison
 # make test    the same environment, then the whole test suite
 # make lint    ruff and mypy
-# make docs    the documentation as web pages in site/
+# make docs    the documentation as web pages in site/, notebooks executed (EXECUTE_NOTEBOOKS=false: not executed)
 # make clean   remove everything that make made
 #
 # PYTHON=python3.12     the Python to build the environment with (3.11 or newer; default: the first one found)
@@ -38,7 +38,7 @@ format: $(STAMP)
 	$(BIN)/python -m ruff format .
 
 docs: $(VENV)/.installed-docs
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build dist site .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -15,6 +15,7 @@ from ssd_lab.cli import (
     data,
     demo,
     models,
+    notebooks,
     peer,
     profile,
     reproduce,
@@ -65,7 +66,7 @@ def _root(
     pass
 
 
-for module in (run, compare, view, check, peer, profile, reproduce, strategies, settings, demo):
+for module in (run, compare, view, check, peer, profile, reproduce, strategies, settings, demo, notebooks):
     app.command(name=module.NAME, help=module.HELP)(module.command)
 app.add_typer(models.app)
 app.add_typer(data.app)

@@ -52,7 +52,8 @@ def command(
         f"{written.shards} files" + (f", {written.resumed} of them there already" if written.resumed else ""),
         "small weights are copied bit for bit, or times a power of two"
         if written.exact
-        else "small weights are copied bit for bit, but for norms or queries that are rounded once (docs/full-size.md)",
+        else "small weights are copied bit for bit, but for norms or queries that are rounded once "
+        "(docs/guides/full-size.md)",
         *(f"note: {note}" for note in written.notes),
     ]
     console().print(Text("\n".join(lines)), soft_wrap=True)

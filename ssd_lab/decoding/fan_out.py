@@ -82,15 +82,15 @@ def predicted_hit_rate(schedule: Sequence[int], acceptance: float, exponent: flo
 
 
 def weighted_hit_rate(schedule: Sequence[int], weights: Sequence[float], hit_rates: Sequence[Sequence[float]]) -> float:
-    """P(hit) of a schedule: sum over a of weights[a] * hit_rates[a][F_a]; beyond a row's end its last rate holds."""
+    """P(hit) of a schedule: sum over a of `weights[a] * hit_rates[a][F_a]`; beyond a row's end its last rate holds."""
     return sum(w * row[min(f, len(row) - 1)] for w, row, f in zip(weights, hit_rates, schedule, strict=True))
 
 
 def allocate(weights: Sequence[float], hit_rates: Sequence[Sequence[float]], budget: int) -> list[int]:
-    """The integers F_a with sum `budget` that maximise sum_a weights[a] * hit_rates[a][F_a]. Exact for any rates.
+    """The integers F_a of sum `budget` with the largest sum of `weights[a] * hit_rates[a][F_a]`. Exact for any rates.
 
-    Args: weights, one for each accepted length; hit_rates[a][F], P(hit) with F = 0, 1, .. candidates, a row's end being
-    the most candidates allowed there.
+    Args: weights, one for each accepted length; `hit_rates[a][F]`, P(hit) with F = 0, 1, .. candidates, a row's end
+    being the most candidates allowed there.
 
     Where every row is concave, each branch goes where it gains most at that moment. That is optimal: were another
     allocation better, one of its branches would stand at a gain that greedy passed over for a larger or equal one, and

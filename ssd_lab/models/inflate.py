@@ -2,7 +2,7 @@
 
 The rule for every weight that the small model does not determine: noise, unless only zero keeps the function. What an
 idle unit or head contributes is 0 because *its own input* is: it reads nothing but the padding of the residual stream,
-so whatever it writes with may be noise. docs/full-size.md has the construction and why it is exact.
+so whatever it writes with may be noise. docs/guides/full-size.md has the construction and why it is exact.
 """
 
 from __future__ import annotations

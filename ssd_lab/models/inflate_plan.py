@@ -1,6 +1,6 @@
 """Where each part of a small model goes in a wide one, and which numbers make up for the padding.
 
-docs/full-size.md derives the formulas.
+docs/guides/full-size.md derives the formulas.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+// Tells the frame with the recorded run how high it is and which colours the page has.

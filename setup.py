@@ -1,0 +1,23 @@
+"""One build step that pyproject.toml cannot say: the wheel takes the tutorials from notebooks/, their only place."""
+
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+
+class BuildWithNotebooks(build_py):
+    """Puts notebooks/*.ipynb into ssd_lab/notebooks/files; an editable install reads them where they are."""
+
+    def run(self) -> None:
+        """Build as usual, then copy."""
+        super().run()
+        if self.editable_mode:
+            return
+        folder = Path(self.build_lib, "ssd_lab", "notebooks", "files")
+        self.mkpath(str(folder))
+        for notebook in sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb")):
+            self.copy_file(str(notebook), str(folder / notebook.name))
+
+
+setup(cmdclass={"build_py": BuildWithNotebooks})

@@ -1,0 +1,64 @@
+"""`ssd-lab notebooks`: the tutorials in a folder of the reader's, opened in JupyterLab."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ssd_lab.cli import options
+from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.errors import ConfigError
+
+NAME = "notebooks"
+HELP = "Copy the tutorials to a folder of yours and open them in JupyterLab."
+_SAID = {
+    "copied": "copied",
+    "same": "there already",
+    "kept": "kept yours, which differs (--overwrite takes the new one and keeps yours beside it)",
+    "replaced": "replaced",
+}
+
+
+def command(
+    to: Annotated[Path, typer.Option("--to", help="Folder to copy to.")] = Path("ssd_lab_notebooks"),
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open JupyterLab there.")] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace notebooks that differ; yours are renamed, not lost.")
+    ] = False,
+    json_: options.Json = False,
+) -> None:
+    """Copy, say what was done, open."""
+    want_json(json_)
+    from ssd_lab.notebooks import copy_notebooks
+
+    opens = open_ and not json_
+    if opens and importlib.util.find_spec("jupyterlab") is None:
+        raise ConfigError("JupyterLab is not installed: pip install 'ssd_lab[notebook]', or give --no-open")
+    copied = copy_notebooks(to, overwrite=overwrite)
+    if json_:
+        print_json([{"path": str(c.path), "action": c.action, "backup": c.backup and str(c.backup)} for c in copied])
+        return
+    out = console()
+    for each in copied:
+        beside = f", yours is now {each.backup.name}" if each.backup else ""
+        out.print(f"{each.path}: {_SAID[each.action]}{beside}", markup=False, highlight=False)
+    if opens:
+        out.print("Ctrl-C here ends JupyterLab.", markup=False)
+        first = copied[0].path
+        lab = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={first.parent}", first.name]
+        raise typer.Exit(_run_to_end(lab))
+
+
+def _run_to_end(command_line: list[str]) -> int:
+    """The program's exit code; Ctrl-C is its own to answer (JupyterLab asks whether it shall end)."""
+    process = subprocess.Popen(command_line)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            continue

@@ -1,0 +1,78 @@
+"""Plots of the tutorials: labelled axes, colours that colour-blind readers tell apart, and a second cue beside each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, 2008
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+PATTERNS = ("", "/", ".", "x", "-", "+")
+HEIGHT = 380
+
+Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
+def lines(series: Series, *, x: str, y: str, title: str, log_x: bool = False, log_y: bool = False) -> Figure:
+    """One line a series, `name: (x values, y values)`; x, y: what the axes mean, with the unit."""
+    from plotly import graph_objects
+
+    drawn = [
+        graph_objects.Scatter(
+            x=list(xs),
+            y=list(ys),
+            name=name,
+            mode="lines+markers" if len(xs) <= 40 else "lines",
+            line={"color": COLOURS[index % 6], "dash": DASHES[index % 6], "width": 2},
+            marker={"symbol": SYMBOLS[index % 6], "size": 8},
+        )
+        for index, (name, (xs, ys)) in enumerate(series.items())
+    ]
+    figure = graph_objects.Figure(drawn, _layout(x, y, title, len(series)))
+    figure.update_xaxes(type="log" if log_x else None)
+    figure.update_yaxes(type="log" if log_y else None)
+    return figure
+
+
+def bars(
+    series: Mapping[str, Sequence[float]],
+    categories: Sequence[str],
+    *,
+    x: str,
+    y: str,
+    title: str,
+    stacked: bool = False,
+) -> Figure:
+    """Bars side by side (or stacked), `name: one value a category`; x, y: what the axes mean, with the unit."""
+    from plotly import graph_objects
+
+    drawn = [
+        graph_objects.Bar(
+            x=list(categories),
+            y=list(values),
+            name=name,
+            marker={"color": COLOURS[index % 6], "pattern": {"shape": PATTERNS[index % 6], "solidity": 0.25}},
+        )
+        for index, (name, values) in enumerate(series.items())
+    ]
+    figure = graph_objects.Figure(drawn, _layout(x, y, title, len(series)))
+    figure.update_layout(barmode="stack" if stacked else "group")
+    figure.update_xaxes(type="category")
+    return figure
+
+
+def _layout(x: str, y: str, title: str, num_series: int) -> dict[str, Any]:
+    return {
+        "title": {"text": title, "font": {"size": 15}, "x": 0.01, "xanchor": "left"},
+        "xaxis": {"title": {"text": x}},
+        "yaxis": {"title": {"text": y}, "rangemode": "tozero"},
+        "height": HEIGHT,
+        "margin": {"l": 60, "r": 15, "t": 50, "b": 55},
+        "showlegend": num_series > 1,
+        "legend": {"orientation": "h", "y": -0.25, "yanchor": "top"},
+        "template": "plotly_white",
+    }

@@ -1,0 +1,56 @@
+"""Notebooks as files: clean in git, short cells, a question first, exercises last."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+import pytest
+
+from ssd_lab.notebooks import notebook_paths
+from ssd_lab.notebooks.exercises import EXERCISES
+
+PATHS = notebook_paths()
+
+
+def cells(path: Path, kind: str) -> list[str]:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_is_clean_of_results(path: Path):
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_opens_with_its_question_and_asks_for_predictions(path: Path):
+    prose = cells(path, "markdown")
+    assert re.match(rf"# {int(path.stem[:2])}\. ", prose[0])
+    assert re.search(r"\*\*The question: .+\?\*\*", prose[0], re.DOTALL)
+    whole = "\n".join(prose)
+    assert "**Predict" in whole and "surprise you" in whole and "## Exercises" in whole
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_cells_are_short(path: Path):
+    lengths = [len([line for line in code.splitlines() if line.strip()]) for code in cells(path, "code")]
+    assert statistics.median(lengths) <= 5
+    assert max(lengths) <= 30
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_asks_every_exercise_of_its_own_and_no_other(path: Path):
+    asked = re.findall(r'check\("(\d\d-\d)"', "\n".join(cells(path, "code")))
+    assert asked == [name for name in EXERCISES if name.startswith(path.stem[:2])]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_links_between_notebooks_lead_to_notebooks(path: Path):
+    names = {other.name for other in PATHS}
+    linked = re.findall(r"\]\((?!https://)([^)]+)\)", "\n".join(cells(path, "markdown")))
+    assert set(linked) <= names
