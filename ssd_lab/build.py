@@ -45,7 +45,8 @@ def share_threads(
     """CPU threads for the target and for a draft that works beside it; None leaves the number alone."""
     if device.type != "cpu":
         return config.threads, None
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = min(allowed, torch.get_num_threads())  # which knows OMP_NUM_THREADS, and what the caller set
     draft = max(1, cores // 4) if strategy.overlaps else None
     target = config.threads or max(1, cores - (draft or 0))
     return target, draft

@@ -68,6 +68,9 @@ class EngineConfig(BaseModel):
         True, description="choose row padding so that greedy text does not depend on batch or strategy, bit for bit"
     )
     record: bool = Field(True, description="keep a trace of every round")
+    record_details: int = Field(
+        0, ge=0, le=64, description="keep so many likeliest tokens of either model at every place, for the views"
+    )
     kernels: Literal["auto", "torch", "triton", "flashinfer"] = Field(
         "auto", description="auto takes triton on a GPU and torch on a CPU; flashinfer replaces attention only"
     )

@@ -8,8 +8,9 @@ from typing import Any
 
 from ssd_lab.api import LLM
 from ssd_lab.bench.contenders import Contender, TransformersPair, ours, speedup, take_turns
+from ssd_lab.build import resolve_device
 from ssd_lab.config import SamplingParams
-from ssd_lab.models.loader import resolve_dtype
+from ssd_lab.models.loader import load_model, resolve_dtype
 
 
 @dataclass(frozen=True)
@@ -54,26 +55,37 @@ def compare_with_transformers(
     max_tokens: int = 64,
     repeats: int = 5,
     dtype: str = "auto",
+    device: str = "auto",
     threads: int | None = None,
     progress: bool = True,
 ) -> PeerReport:
     """Batch 1, temperature 0, every request `max_tokens` long. Contenders take turns, so that drift hits all alike.
 
+    target, draft: as transformers loads them too; each program loads them once.
     threads: CPU threads of each; None gives ours what its engine chose, and the others all.
     """
-    resolved = resolve_dtype(dtype, "cpu")
+    place = str(resolve_device(device))
+    resolved = resolve_dtype(dtype, place)
     name = str(resolved).removeprefix("torch.")
     own: dict[str, Any] = {"dtype": name, "max_batch": 1, "progress": False, "record": False, "threads": threads}
     own["prefix_reuse"] = False  # the others compute a prompt each time that they are given it
+    own["device"] = place
+    own_target, own_draft = (
+        load_model(source, dtype=name, device=place, progress=progress) for source in (target, draft)
+    )
+    tokenizer = own_target.tokenizer
+    if tokenizer is not None:  # no longer than needed: a full-size model's own context would take all memory
+        longest = max(len(tokenizer.encode(prompt)) for prompt in prompts)
+        own["max_model_len"] = min(own_target.config.max_positions, longest + max_tokens + 64)
     knobs: dict[str, dict[str, Any]] = {"autoregressive": {}, "sync_chain": {"k": k}, "async_tree": {"k": k, "f": f}}
     with ExitStack() as stack:
         llms = {
-            strategy: stack.enter_context(LLM(target, draft, strategy, **fields, **own))
+            strategy: stack.enter_context(LLM(own_target, own_draft, strategy, **fields, **own))
             for strategy, fields in knobs.items()
         }
         encoded = [llms["autoregressive"].encode(prompt) for prompt in prompts]
         most_threads = max(llm.threads for llm in llms.values())
-        peer = TransformersPair(target, draft, dtype=resolved, device="cpu", threads=threads or most_threads)
+        peer = TransformersPair(target, draft, dtype=resolved, device=place, threads=threads or most_threads)
         contenders = [
             peer.generate("transformers generate"),
             peer.assisted("transformers assisted (its defaults)"),

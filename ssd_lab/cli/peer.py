@@ -24,6 +24,7 @@ def command(
     f: Annotated[int, typer.Option("--f", min=1, help="Fan-out of async_tree.")] = 3,
     max_tokens: options.MaxTokens = 64,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Times that each contender runs all prompts.")] = 5,
+    device: options.Device = "auto",
     dtype: options.Dtype = "auto",
     json_: options.Json = False,
 ) -> None:
@@ -43,6 +44,7 @@ def command(
         max_tokens=max_tokens,
         repeats=repeats,
         dtype=dtype,
+        device=device,
         progress=show_progress(),
     )
     if json_:

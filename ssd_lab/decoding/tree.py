@@ -51,7 +51,7 @@ def async_tree_parents(k: int, fan_out: Sequence[int]) -> list[int]:
 
 
 def recovery_candidates(logits: torch.Tensor, draft_tokens: torch.Tensor, count: int) -> torch.Tensor:
-    """The `count` recovery tokens `[batch, k + 1, count]` worth preparing after each prefix, the draft's likeliest first.
+    """The `count` recovery tokens `[batch, k + 1, count]` worth preparing after each prefix, the likeliest first.
 
     The token already drafted there is no candidate, since it would have been accepted (arXiv 2603.03251).
 

@@ -79,7 +79,11 @@ class Engine:
             bucket=runner.executor.bucket,
         )
         runner.executor.keep_in_place(self._placement.buffers())
-        self._options = VerifyOptions(record=config.record, feature_layers=proposer.feature_layers)
+        self._options = VerifyOptions(
+            record=config.record,
+            details=config.record_details if config.record else 0,
+            feature_layers=proposer.feature_layers,
+        )
         self._scheduler = Scheduler(
             blocks,
             max_batch=config.max_batch,

@@ -1,4 +1,4 @@
-"""A draft tree kept for the trace: copied to the host beside the run, made into records only when they are asked for."""
+"""A draft tree kept for the trace: copied to the host beside the run, made into records when they are asked for."""
 
 from __future__ import annotations
 
@@ -48,6 +48,11 @@ class RecordedTree:
             parents = async_tree_parents(len(chain[row]), self.schedules[row])
             records[request_id] = TreeRecord(tokens, parents, probs)
         return records
+
+    @property
+    def num_candidates(self) -> int:
+        """How many candidates at each accepted length were ranked."""
+        return self.copy.arrays()[6].shape[-1]
 
     def rank_of(self, request_id: int, num_accepted: int, recovery_token: int) -> int | None:
         """Rank of the recovery token among the candidates at this accepted length, or their number if it is none of

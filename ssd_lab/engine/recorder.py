@@ -10,12 +10,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ssd_lab.engine.phases.verify import Verified
+from ssd_lab.engine.phases.verify import Alternatives, Verified
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.stopwatch import DeviceSpan, Span
-from ssd_lab.trace.records import Activity, RequestRecord, RoundRecord, SequenceRound, Trace
+from ssd_lab.trace.records import Activity, Position, RequestRecord, RoundRecord, SequenceRound, Trace
 from ssd_lab.trace.totals import Totals
 
 
@@ -130,6 +130,9 @@ class Recorder:
     def trace(self) -> Trace:
         """All that was recorded so far."""
         meta = {**self._meta, "totals": self._totals.as_dict()}
+        ranked = next((kept.tree.num_candidates for kept in self._rounds if kept.tree is not None), None)
+        if ranked is not None:
+            meta["ranked_candidates"] = ranked
         rounds = [self._round_record(index, kept) for index, kept in enumerate(self._rounds)]
         return Trace(meta, sorted(self._requests, key=lambda r: r.request_id), rounds, list(self._prefills))
 
@@ -176,4 +179,20 @@ class Recorder:
             recovery_coin=None if numbers.recovery_coins is None else float(numbers.recovery_coins[row]),
             recovery_rank=rank,
             fan_out=None if schedule is None else list(schedule),
+            alternatives=None if verified.alternatives is None else _positions(verified.alternatives, row, drafted),
         )
+
+
+def _positions(alternatives: Alternatives, row: int, drafted: int) -> list[Position]:
+    """A row's alternatives at each place of its own draft and after it, every token once."""
+    places = []
+    for place in range(drafted + 1):
+        numbers = (
+            array[row, place].tolist() for array in (alternatives.tokens, alternatives.target, alternatives.draft)
+        )
+        known = {token: (target, draft) for token, target, draft in zip(*numbers, strict=True)}
+        draft_probs = [draft for _, draft in known.values()]
+        without = place == drafted or draft_probs[0] < 0
+        target_probs = [target for target, _ in known.values()]
+        places.append(Position(list(known), target_probs, None if without else draft_probs))
+    return places

@@ -70,8 +70,8 @@ class Resources:
         can_fork_off = os.name == "posix" and source is not None
         if link == "stream" or (link == "process" and not can_fork_off):
             raise ConfigError(
-                f"draft_link={link!r} was given: 'stream' needs a CUDA device, and 'process' a POSIX system and a draft "
-                "that can be loaded by name; take 'thread' or 'auto'"
+                f"draft_link={link!r} was given: 'stream' needs a CUDA device, and 'process' a POSIX system and a "
+                "draft that can be loaded by name; take 'thread' or 'auto'"
             )
         if link == "thread" or not can_fork_off:
             return ThreadLink(setup.make_worker, threads=setup.threads, start_timeout_s=self.config.timeout_s)

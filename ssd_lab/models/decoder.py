@@ -100,7 +100,6 @@ class Decoder:
         `[batch, rows, hidden]`; the number after the last layer's means the final norm's input.
         """
         batch, rows = step.token_ids.shape
-        count = batch * rows
         kernels = self.kernels
         plan = self.plan(step, cache)
         hidden = F.embedding(step.token_ids.reshape(-1), self._embedding)

@@ -1,7 +1,8 @@
-"""Phases as graphs, with a backend that replays on the CPU what CUDA graphs would: same text, few captures, no leaks."""
+"""Phases as graphs, with a backend that replays on the CPU what CUDA graphs would: same text, few captures, no leak."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -108,7 +109,7 @@ def test_the_records_of_a_run_ahead_are_those_of_an_eager_one(tiny_pair: Any, ba
         own = [s for r in graphed.trace.rounds for s in r.sequences if s.request_id == request.request_id]
         text = [t for s in own for t in [*s.draft_tokens[: s.num_accepted], s.recovery_token][: s.num_emitted]]
         assert text == request.token_ids
-        assert all(one.position + one.num_emitted == two.position for one, two in zip(own, own[1:], strict=False))
+        assert all(one.position + one.num_emitted == two.position for one, two in itertools.pairwise(own))
     starts = [r.start_s for r in graphed.trace.rounds]
     assert starts == sorted(starts) and all(r.start_s <= r.end_s for r in graphed.trace.rounds)
 
@@ -161,3 +162,22 @@ def test_buckets_hold_what_they_are_for() -> None:
     assert [batch_bucket(n) for n in (1, 2, 3, 5, 8, 9, 17, 64)] == [1, 2, 4, 8, 8, 16, 24, 64]
     assert [context_bucket(n) for n in (1, 512, 513, 5000)] == [512, 512, 1024, 8192]
     assert graphs.SMALLEST_CONTEXT == 512
+
+
+def test_details_are_the_likeliest_tokens_of_both_models(tiny_pair: Any) -> None:
+    """With every token of the vocabulary kept, the numbers sum to one and are those that decided."""
+    _, result = texts(tiny_pair, "async_tree", 0.8, record_details=64)
+    for record in (s for r in result.trace.rounds for s in r.sequences):
+        assert record.alternatives is not None and len(record.alternatives) == len(record.draft_tokens) + 1
+        for place, (token, p, q) in enumerate(
+            zip(record.draft_tokens, record.target_probs, record.draft_probs, strict=True)
+        ):
+            shown = record.alternatives[place]
+            assert len(set(shown.tokens)) == len(shown.tokens) and sum(shown.target_probs) <= 1 + 1e-4
+            assert shown.draft_probs is not None and sum(shown.draft_probs) <= 1 + 1e-4
+            if token in shown.tokens:
+                index = shown.tokens.index(token)
+                assert shown.target_probs[index] == pytest.approx(p, abs=1e-6)
+                assert shown.draft_probs[index] == pytest.approx(q, abs=1e-6)
+        assert record.alternatives[-1].draft_probs is None
+    assert result.trace.meta["ranked_candidates"] == 64

@@ -19,17 +19,20 @@ from ssd_lab.engine.runner import StepRunner
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """record: keep probabilities for the trace. feature_layers: keep the residual stream at these layers' inputs."""
+    """record: keep probabilities for the trace. details: of so many likeliest tokens of either model too, at every
+    place. feature_layers: keep the residual stream at these layers' inputs.
+    """
 
     record: bool = True
+    details: int = 0
     feature_layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class RoundProbabilities:
     """What a trace keeps of a round, float32: the target's probability of each draft token `[batch, k]` and of the
-    recovery token `[batch]`, the draft's of its own tokens `[batch, k]` (None: certain guesses), and the uniform numbers
-    that decided `[batch, k]`, `[batch]` (None at temperature 0).
+    recovery token `[batch]`, the draft's of its own tokens `[batch, k]` (None: certain guesses), and the uniform
+    numbers that decided `[batch, k]`, `[batch]` (None at temperature 0).
     """
 
     target: np.ndarray
@@ -37,6 +40,17 @@ class RoundProbabilities:
     draft: np.ndarray | None
     coins: np.ndarray | None
     recovery_coins: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """The likeliest tokens at each verified place `[batch, k + 1, n]` (with repeats), the target's probability of each,
+    and the draft's (-1 where no draft token was drawn from a distribution).
+    """
+
+    tokens: np.ndarray
+    target: np.ndarray
+    draft: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,7 @@ class Verified:
     finite: list[bool]
     draft_finite: list[bool]
     probabilities: RoundProbabilities | None
+    alternatives: Alternatives | None = None
 
 
 class Verification:
@@ -66,7 +81,7 @@ class Verification:
         outcome, self.logits, *rest = outputs
         self.proposal = proposal
         self.features = rest.pop() if options.feature_layers else None
-        self._sampled, self._record = sampled, options.record
+        self._sampled, self._record, self._details = sampled, options.record, options.details
         self._copy = HostCopy(outcome, *rest)
 
     def wait(self) -> None:
@@ -94,6 +109,7 @@ class Verification:
             ints[:batch, 4:].tolist(),
             *(num_accepted, recovery, [bool(f) for f in finite], [bool(f) for f in draft_finite]),
             probabilities,
+            Alternatives(*(array[:batch] for array in floats[-3:])) if self._details else None,
         )
 
 
@@ -178,9 +194,22 @@ class _Verify:
                 None if recovery_coins is None else recovery_coins.gather(1, outcome.num_accepted[:, None]),
             )
             outputs.append(torch.cat([part.float() for part in parts if part is not None], 1))
+        if options.details:
+            outputs += self._likeliest(torch.softmax(logits, -1) if probs is None else probs, options.details)
         if options.feature_layers:
             outputs.append(torch.cat([features[layer] for layer in options.feature_layers], -1))
         return tuple(outputs)
+
+    def _likeliest(self, probs: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The fields of `Alternatives`."""
+        tokens = probs.topk(min(count, probs.shape[-1]), -1).indices
+        if self.draft_probs is None or not self.draft_probs.shape[1]:
+            given = probs.gather(-1, tokens)
+            return tokens, given, torch.full_like(given, -1.0)
+        own = self.draft_probs.topk(tokens.shape[-1], -1).indices
+        tokens = torch.cat([tokens, torch.cat([own, tokens[:, -1:]], 1)], -1)
+        drawn = self.draft_probs.gather(-1, tokens[:, :-1])
+        return tokens, probs.gather(-1, tokens), torch.cat([drawn, torch.full_like(drawn[:, :1], -1.0)], 1)
 
     def _probabilities(
         self,
