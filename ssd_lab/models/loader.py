@@ -96,7 +96,8 @@ def load_inflated(
 
     geometry: a name of `models/geometry.py`. source: `bundled-target`, `bundled-draft`, a folder, a .gguf file or a hub
     id; its tokenizer is kept. seed: of the noise in weights that the small model does not determine. bitwise, pack,
-    kernels: see `assemble`. Raises ModelLoadError if the small model does not fit; docs/guides/full-size.md says what is exact.
+    kernels: see `assemble`. Raises ModelLoadError if the small model does not fit; docs/guides/full-size.md says what
+    is exact.
     """
     shape = find_geometry(geometry) if isinstance(geometry, str) else geometry
     small = open_checkpoint(small_source(source))
