@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.kernels.interface import Kernels
+from ssd_lab.kernels.interface import Attention, Kernels
 from ssd_lab.kernels.torch_kernels import TorchKernels
 
 KernelName = Literal["auto", "torch", "triton", "flashinfer"]
@@ -17,11 +17,12 @@ PDL_CAPABILITY = (9, 0)
 
 
 def choose_kernels(device: torch.device | str, name: str = "auto", *, pdl: bool | None = None) -> Kernels[Any]:
-    """Kernels for a device: `auto` is triton on a CUDA device and torch elsewhere.
+    """Kernels for a device: `auto` is triton on a CUDA device and torch elsewhere, `flashinfer` is triton with another
+    attention.
 
     pdl: programmatic dependent launch, for Triton kernels on compute capability 9.0 and up (None: wherever the device
-    has it). Raises ConfigError if the
-    name is unknown, or if what it stands for is not installed, does not run on the device, or cannot be compiled.
+    has it). Raises ConfigError if the name is unknown, or if what it stands for is not installed, does not run on the
+    device, or cannot be compiled.
     """
     device = torch.device(device)
     if name == "auto":
@@ -30,10 +31,21 @@ def choose_kernels(device: torch.device | str, name: str = "auto", *, pdl: bool 
         return TorchKernels()
     if name == "triton":
         return _triton_kernels(device, pdl)
-    raise ConfigError(f"kernels {name!r} are not known: auto, torch and triton are")
+    if name == "flashinfer":
+        return _triton_kernels(device, pdl, _flashinfer_attention(device))
+    raise ConfigError(f"kernels {name!r} are not known: auto, torch, triton and flashinfer are")
 
 
-def _triton_kernels(device: torch.device, pdl: bool | None) -> Kernels[Any]:
+def _flashinfer_attention(device: torch.device) -> Attention:
+    if device.type != "cuda":
+        raise ConfigError(f"kernels 'flashinfer' run on CUDA devices, not on {device.type!r}: choose kernels 'torch'")
+    from ssd_lab.kernels.flashinfer_attention import FlashInferAttention
+    from ssd_lab.settings import settings
+
+    return FlashInferAttention(device, settings().cuda_arch)
+
+
+def _triton_kernels(device: torch.device, pdl: bool | None, attention: Attention | None = None) -> Kernels[Any]:
     if importlib.util.find_spec("triton") is None:
         raise ConfigError("the Triton kernels need the package triton: pip install triton, or choose kernels 'torch'")
     from ssd_lab.kernels.triton_ops.launching import is_interpreted
@@ -55,7 +67,7 @@ def _triton_kernels(device: torch.device, pdl: bool | None) -> Kernels[Any]:
         )
     if pdl is None:
         pdl = device.type == "cuda" and torch.version.hip is None and capability >= PDL_CAPABILITY
-    kernels = TritonKernels(pdl=pdl)
+    kernels = TritonKernels(pdl=pdl, attention=attention)
     _compile_one(kernels, device)
     return kernels
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.kernels.interface import HeadLayout
+from ssd_lab.kernels.interface import Attention, HeadLayout
 from ssd_lab.kernels.step_input import StepInput
 
 WORKSPACE_BYTES = 128 << 20  # as FlashInfer recommends
@@ -38,18 +38,21 @@ def row_slots(step: StepInput, block_size: int) -> tuple[torch.Tensor, torch.Ten
 
 @dataclass(frozen=True)
 class FlashInferPlan:
-    """wrapper: planned for this forward. is_empty `[n, 1]`: rows that see nothing, computed over the dump's first slot."""
+    """wrapper: planned for this forward. is_empty `[n, 1]`: rows that see nothing; they read the dump."""
 
     wrapper: Any
     is_empty: torch.Tensor
 
 
-class FlashInferAttention:
+class FlashInferAttention(Attention):
     """Plans and runs one forward after another on one device.
 
     Raises ConfigError if FlashInfer is not installed or cannot be loaded. cuda_arch: architecture to build its kernels
     for (9.0, say) where the one of the device is not wanted; it has to be known before FlashInfer is first imported.
     """
+
+    name = "flashinfer"
+    captures = False
 
     def __init__(self, device: torch.device, cuda_arch: str | None = None) -> None:
         if cuda_arch is not None:
@@ -67,7 +70,7 @@ class FlashInferAttention:
     def plan(self, step: StepInput, block_size: int, heads: HeadLayout, dtype: torch.dtype) -> FlashInferPlan:
         """Tell FlashInfer which slots each row sees; reads the lengths on the host."""
         if step.prefix_lengths.is_cuda and torch.cuda.is_current_stream_capturing():
-            raise ConfigError("kernels 'flashinfer' cannot be captured in a CUDA graph: run eagerly, or choose 'triton'")
+            raise ConfigError("kernels 'flashinfer' cannot be captured in a CUDA graph: set eager, or take 'triton'")
         slots, lengths = row_slots(step, block_size)
         is_empty = lengths == 0
         if bool(is_empty.any()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -30,15 +30,32 @@ class HeadLayout:
         return self.num_heads // self.num_kv_heads
 
 
+class Attention(ABC):
+    """Attention alone, where a backend may exchange it: a plan for each forward, then one call a layer."""
+
+    name: str
+    captures: bool
+
+    @abstractmethod
+    def plan(self, step: StepInput, block_size: int, heads: HeadLayout, dtype: torch.dtype) -> Any:
+        """What all layers of one forward share."""
+
+    @abstractmethod
+    def attend(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: Any) -> torch.Tensor:
+        """See `Kernels.attention`."""
+
+
 class Kernels(ABC, Generic[PlanT]):
     """What the decoder and the phases compute besides matrix products with weights.
 
     Every operation works row by row: a row's bits depend on nothing but that row, as far as the device's products
-    allow. All of them may be captured in a CUDA graph: none waits for the device or allocates by what it finds there.
+    allow. Where `captures`, all may be captured in a CUDA graph: none waits for the device or allocates by what it
+    finds there.
     A layer's cache is `[slots, 2 * kv_heads, head_dim]` (K heads, then V heads); slot = block * block_size + offset.
     """
 
-    name: ClassVar[str]
+    name: str
+    captures: bool = True  # False: the plan asks the device, so no forward can be captured in a CUDA graph
 
     @abstractmethod
     def plan(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -31,7 +30,7 @@ class TorchPlan:
 class TorchKernels(Kernels[TorchPlan]):
     """Every operation as torch has it; on any device."""
 
-    name: ClassVar[str] = "torch"
+    name = "torch"
 
     def plan(
         self, step: StepInput, block_size: int, heads: HeadLayout, rotary: RotaryTable, dtype: torch.dtype

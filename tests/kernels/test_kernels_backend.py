@@ -24,7 +24,7 @@ def test_the_cpu_gets_torch(name: str) -> None:
 
 
 def test_an_unknown_name_is_refused() -> None:
-    with pytest.raises(ConfigError, match="'cutlass' are not known: auto, torch"):
+    with pytest.raises(ConfigError, match="'cutlass' are not known: auto, torch, triton"):
         choose_kernels("cpu", "cutlass")
 
 

@@ -9,7 +9,7 @@ import torch
 import triton
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.kernels.interface import HeadLayout
+from ssd_lab.kernels.interface import Attention, HeadLayout
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention import attend_splits
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
@@ -190,3 +190,21 @@ def split_attention(
             **pdl_options(pdl),
         )
     return out
+
+
+class SplitAttention(Attention):
+    """`plan_split_attention` and `split_attention` with their tuning."""
+
+    name = "triton"
+    captures = True
+
+    def __init__(self, tuning: AttentionTuning, *, pdl: bool = False) -> None:
+        self._tuning, self._pdl = tuning, pdl
+
+    def plan(self, step: StepInput, block_size: int, heads: HeadLayout, dtype: torch.dtype) -> SplitAttentionPlan:
+        """See `Attention`."""
+        return plan_split_attention(step, block_size, heads, dtype, self._tuning)
+
+    def attend(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: SplitAttentionPlan) -> torch.Tensor:
+        """See `Attention`."""
+        return split_attention(queries, layer_cache, plan, pdl=self._pdl)

@@ -102,6 +102,7 @@ def accept_greedy(
 ) -> Outcome:
     """See `decoding.acceptance.accept_greedy`; one launch."""
     target_tokens, draft_tokens = target_tokens.contiguous(), draft_tokens.contiguous()
+    num_drafted = num_drafted.contiguous()
     batch, k = draft_tokens.shape
     accepted = torch.empty(batch, dtype=torch.int64, device=target_tokens.device)
     recovery = torch.empty_like(accepted)

@@ -187,7 +187,7 @@ def accept_sampled(
     verification = _Verification(
         draft_tokens.contiguous(),
         None if draft_probs is None else draft_probs.contiguous(),
-        num_drafted,
+        num_drafted.contiguous(),
         accept_uniforms.contiguous(),
     )
     batch = draft_tokens.shape[0]

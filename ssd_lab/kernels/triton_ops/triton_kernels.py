@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import torch
 
 from ssd_lab.decoding.acceptance import Outcome
-from ssd_lab.kernels.interface import HeadLayout, Kernels
+from ssd_lab.kernels.interface import Attention, HeadLayout, Kernels
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops import activation, greedy, rope, sampled
-from ssd_lab.kernels.triton_ops.attention_plan import (
-    AttentionTuning,
-    SplitAttentionPlan,
-    plan_split_attention,
-    split_attention,
-)
+from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning, SplitAttention
 from ssd_lab.kernels.triton_ops.norm import add_rms_norm
 
 
 @dataclass(frozen=True)
 class TritonPlan:
-    """positions, write_slots `[n]`."""
+    """attention: that of the attention in use. positions, write_slots `[n]`."""
 
-    attention: SplitAttentionPlan
+    attention: Any
     heads: HeadLayout
     rotary: RotaryTable
     positions: torch.Tensor
@@ -37,21 +32,22 @@ class TritonKernels(Kernels[TritonPlan]):
     """Every operation as a Triton kernel.
 
     tuning: how attention is cut. pdl: programmatic dependent launch (compute capability 9.0 and up): a kernel's launch
-    overlaps the end of the one before it.
+    overlaps the end of the one before it. attention: another in place of Triton's.
     """
 
-    name: ClassVar[str] = "triton"
-
-    def __init__(self, tuning: AttentionTuning | None = None, *, pdl: bool = False) -> None:
-        self._tuning = tuning or AttentionTuning()
+    def __init__(
+        self, tuning: AttentionTuning | None = None, *, pdl: bool = False, attention: Attention | None = None
+    ) -> None:
+        self._attention = attention or SplitAttention(tuning or AttentionTuning(), pdl=pdl)
         self._pdl = pdl
+        self.name, self.captures = self._attention.name, self._attention.captures
 
     def plan(
         self, step: StepInput, block_size: int, heads: HeadLayout, rotary: RotaryTable, dtype: torch.dtype
     ) -> TritonPlan:
         """See `Kernels`."""
         return TritonPlan(
-            attention=plan_split_attention(step, block_size, heads, dtype, self._tuning),
+            attention=self._attention.plan(step, block_size, heads, dtype),
             heads=heads,
             rotary=rotary,
             positions=step.positions.reshape(-1).contiguous(),  # a flat view may still have gaps
@@ -88,7 +84,7 @@ class TritonKernels(Kernels[TritonPlan]):
 
     def attention(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: TritonPlan) -> torch.Tensor:
         """See `Kernels`."""
-        return split_attention(queries, layer_cache, plan.attention, pdl=self._pdl)
+        return self._attention.attend(queries, layer_cache, plan.attention)
 
     def gated_silu(self, gate_up: torch.Tensor) -> torch.Tensor:
         """See `Kernels`."""

@@ -13,6 +13,7 @@ from kernel_cases import (
     AttentionCase,
     attention_case,
     attention_in_float64,
+    rotary_table,
     same_bits,
     within_budget,
 )
@@ -70,6 +71,17 @@ def test_a_row_that_sees_nothing_gives_zeros(device: torch.device) -> None:
             result = attend(TritonKernels(tuning), case, device).cpu()
             assert torch.equal(result[0, 0], torch.zeros(128)) and torch.equal(result[1], torch.zeros(4, 128))
             budgeted(result, case)
+
+
+def test_layers_share_a_plan(device: torch.device) -> None:
+    """What one layer leaves in the working memory does not reach the next."""
+    case = attention_case(SMALL, torch.float32, [[300, 40, 257], [2, 129, 130]], depth=2, seed=8).to(device)
+    caches = [case.cache, case.cache.flip(0).nan_to_num(), case.cache]
+    for tuning in TUNINGS:
+        kernels = TritonKernels(tuning)
+        plan = kernels.plan(case.step(), BLOCK, SMALL, rotary_table(32, device), torch.float32)
+        first, other, again = [kernels.attention(case.flat_queries(), cache, plan) for cache in caches]
+        assert same_bits(first, again) and not torch.equal(first, other)
 
 
 def test_slices_of_longer_runs_are_read_where_they_are(device: torch.device) -> None:
