@@ -26,6 +26,7 @@ def test_add_rms_norm(kernels: Kernels, device: torch.device, dtype: torch.dtype
     wide = total.double().cpu()  # the norm is that of the rounded sum
     expected = wide / (wide.square().mean(-1, keepdim=True) + 1e-5).sqrt() * norm.weight.double().cpu()
     within_budget(normed, expected, expected.to(dtype))
+    assert same_bits(kernels.add_rms_norm(total, None, norm)[1], normed)
     if dtype != torch.bfloat16 or device.type == "cuda":  # the interpreter does not round bfloat16
         assert same_bits(total.cpu(), summed)
 

@@ -73,6 +73,23 @@ def test_draws_at_the_edges_have_a_positive_probability(kernels: Kernels, device
         assert tokens[0] == 3500 and tokens[2] == 6999
 
 
+def test_a_number_at_the_end_of_a_share_belongs_to_the_next_token(kernels: Kernels, device: torch.device) -> None:
+    """Shares whose sums float32 holds exactly."""
+    probs = torch.tensor([[0.0, 0.25, 0.25, 0.0, 0.5]] * 4, device=device)
+    tokens = kernels.sample(probs, torch.tensor([0.125, 0.25, 0.4375, 0.5], device=device))
+    assert tokens.tolist() == [1, 2, 2, 4]
+
+
+def test_a_draft_token_is_rejected_at_exactly_its_chance(kernels: Kernels, device: torch.device) -> None:
+    """p / q = 1/2: kept below, rejected from 1/2 on."""
+    target = torch.tensor([[[0.5, 0.5], [1.0, 0.0]]] * 2, device=device)
+    token, one = torch.zeros(2, 1, dtype=torch.int64, device=device), torch.ones(2, dtype=torch.int64, device=device)
+    accept, recovery = torch.tensor([[0.4375], [0.5]], device=device), torch.full((2, 2), 0.5, device=device)
+    for draft in (None, torch.tensor([[[1.0, 0.0]]] * 2, device=device)):
+        outcome = kernels.accept_sampled(target, token, draft, one, accept, recovery)
+        assert outcome.num_accepted.tolist() == [1, 0] and outcome.recovery_token.tolist() == [0, 1]
+
+
 def test_draws_of_a_row_do_not_depend_on_the_rows_beside_it(triton_kernels: Kernels, device: torch.device) -> None:
     probs = torch.softmax(random((40, 3000), 1), -1).to(device)
     uniforms = torch.rand(40, generator=torch.Generator().manual_seed(0)).to(device)
