@@ -45,7 +45,10 @@ def test_what_is_no_number_gives_a_token_of_the_vocabulary(kernels: Kernels, dev
     bad = torch.stack([torch.full((5000,), torch.nan), torch.full((5000,), -torch.inf), random((5000,), 0)])
     bad[2, 17] = torch.nan
     uniforms = torch.tensor([0.1, 0.5, 1 - 2.0**-24], device=device)
-    for tokens in (kernels.greedy_pick(bad.to(device), False)[0], kernels.sample(bad.to(device), uniforms)):
+    bad_and_infinite = torch.cat([bad, bad[2:].nan_to_num(torch.inf)]).to(device)
+    picked, probs = kernels.greedy_pick(bad_and_infinite, True)
+    assert probs is not None and probs.isnan().all()
+    for tokens in (picked, kernels.sample(bad.to(device), uniforms)):
         assert ((tokens >= 0) & (tokens < 5000)).all()
 
 
