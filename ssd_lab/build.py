@@ -66,7 +66,7 @@ def build_engine(
     cache = PagedKVCache(target.config, num_blocks, config.block_size, target.dtype, device)
     longest_table = blocks.blocks_for(max_model_len + strategy.lookahead)
     resources = Resources(config, device, target.config.vocab_size, num_blocks, draft, draft_threads, longest_table)
-    executor = make_executor(device, eager=config.eager)
+    executor = make_executor(device, eager=config.eager or not target.decoder.kernels.captures)
     return Engine(
         StepRunner(target.decoder, cache, device, executor),
         strategy.build(resources),

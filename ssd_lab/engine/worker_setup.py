@@ -39,7 +39,7 @@ class WorkerSetup:
         if isinstance(model, str):
             model = load_model(model, dtype=self.dtype, device=self.device)
         device = torch.device(self.device)
-        executor = make_executor(device, eager=self.eager)
+        executor = make_executor(device, eager=self.eager or not model.decoder.kernels.captures)
         per_row = -(-self.plan.scratch_positions // self.block_size)
         rows = executor.bucket(self.max_batch)
         scratch = [

@@ -49,7 +49,7 @@ class PhaseTimer:
         self.device = model.decoder.device
         self._per_sequence = -(-(largest.context + ROOM) // BLOCK_SIZE)
         per_row = -(-scratch_positions // BLOCK_SIZE)
-        executor = make_executor(self.device, eager=eager)
+        executor = make_executor(self.device, eager=eager or not model.decoder.kernels.captures)
         rows = executor.bucket(largest.batch)
         main = 1 + rows * self._per_sequence
         cache = PagedKVCache(model.config, main + rows * per_row, BLOCK_SIZE, model.dtype, self.device)
