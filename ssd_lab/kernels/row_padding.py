@@ -77,11 +77,8 @@ def probe_row_padding(linear: Linear) -> RowPadding:
         count = largest or LARGEST
         expected = torch.cat([linear.product(inputs[start : start + count]) for start in range(0, LARGEST, count)])
         for candidate in CANDIDATES:
-            if all(
-                _agrees(linear, inputs, expected, rows, candidate)
-                for rows in ROW_COUNTS
-                if rows <= count and candidate.padded(rows) <= count
-            ):
+            tried = [rows for rows in ROW_COUNTS if candidate.padded(rows) <= count]
+            if tried and all(_agrees(linear, inputs, expected, rows, candidate) for rows in tried):
                 return RowPadding(candidate.minimum, candidate.multiple, True, largest)
     return RowPadding()
 
