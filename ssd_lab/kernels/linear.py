@@ -13,7 +13,7 @@ from ssd_lab.kernels.row_padding import LARGEST, RowPadding
 
 
 class FewRowsProduct(Protocol):
-    """A kernel for products of 1 to `LARGEST` rows with one weight. A row's bits do not depend on the rows beside it."""
+    """A kernel for products of 1 to `LARGEST` rows with one weight; a row's bits do not depend on the others."""
 
     def __call__(self, rows: torch.Tensor) -> Product:
         """Rows `[n, in]` -> `[n, out]` (+ bias); its sums may be left in pieces."""

@@ -44,7 +44,7 @@ def _prefetch_lines(
 @triton.jit
 def _tile(
     source, first, start, last, IN: tl.constexpr, BLOCK: tl.constexpr, BLOCK_K: tl.constexpr, EVEN_K: tl.constexpr,
-    TMA: tl.constexpr, POLICY: tl.constexpr,
+    TMA: tl.constexpr,
 ):  # fmt: skip
     """Lines `first + 0 .. BLOCK - 1` of a matrix `[last + 1, IN]`, inputs `start + 0 .. BLOCK_K - 1`, zeros beyond IN.
 
@@ -56,10 +56,8 @@ def _tile(
         lines = tl.minimum(first + tl.arange(0, BLOCK), last).to(tl.int64)
         columns = start + tl.arange(0, BLOCK_K)
         pointers = source + lines[:, None] * IN + columns[None, :]
-        if EVEN_K:
-            tile = tl.load(pointers, eviction_policy=POLICY)
-        else:
-            tile = tl.load(pointers, mask=(columns < IN)[None, :], other=0.0, eviction_policy=POLICY)
+        inside = (columns < IN)[None, :]
+        tile = tl.load(pointers) if EVEN_K else tl.load(pointers, mask=inside, other=0.0)
     return tile
 
 
@@ -91,7 +89,6 @@ def few_rows_product(
     GATED: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     TMA: tl.constexpr,
-    EVICT_FIRST: tl.constexpr,
     PREFETCH: tl.constexpr,
     PREFETCH_PIECE: tl.constexpr,
     LAUNCH_EARLY: tl.constexpr,
@@ -104,8 +101,7 @@ def few_rows_product(
     descriptors with TMA. SPLIT_K > 1: out is float32 `[SPLIT_K, rows, OUT]`.
     """
     COLUMNS: tl.constexpr = OUT // 2 if GATED else OUT
-    EVEN_K: tl.constexpr = IN % (BLOCK_K * SPLIT_K) == 0
-    POLICY: tl.constexpr = "evict_first" if EVICT_FIRST else ""
+    EVEN_K: tl.constexpr = STEPS * BLOCK_K * SPLIT_K == IN
     first = tl.program_id(0) * BLOCK_OUT
     split = tl.program_id(1)
     first_in = split * (STEPS * BLOCK_K)
@@ -123,11 +119,11 @@ def few_rows_product(
     total_up = tl.zeros([BLOCK_OUT, ROWS], tl.float32)
     for step in tl.range(0, STEPS, num_stages=STAGES):
         start = first_in + step * BLOCK_K
-        weights = _tile(weight_source, first, start, OUT - 1, IN, BLOCK_OUT, BLOCK_K, EVEN_K, TMA, POLICY)
-        rows = _tile(rows_source, 0, start, num_rows - 1, IN, ROWS, BLOCK_K, EVEN_K, TMA, "evict_last")
+        weights = _tile(weight_source, first, start, OUT - 1, IN, BLOCK_OUT, BLOCK_K, EVEN_K, TMA)
+        rows = _tile(rows_source, 0, start, num_rows - 1, IN, ROWS, BLOCK_K, EVEN_K, TMA)
         total = _add_product(total, weights, rows, INTERPRETED)
         if GATED:
-            up = _tile(weight_source, COLUMNS + first, start, OUT - 1, IN, BLOCK_OUT, BLOCK_K, EVEN_K, TMA, POLICY)
+            up = _tile(weight_source, COLUMNS + first, start, OUT - 1, IN, BLOCK_OUT, BLOCK_K, EVEN_K, TMA)
             total_up = _add_product(total_up, up, rows, INTERPRETED)
 
     columns = first + tl.arange(0, BLOCK_OUT)
@@ -160,7 +156,7 @@ def uses_tma(weight: torch.Tensor, tuning: LinearTuning) -> bool:
     return tuning.tma and aligned and able
 
 
-def launch(
+def run_product(
     rows: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor | None,
@@ -171,21 +167,23 @@ def launch(
     pdl: bool = False,
     only_compile: bool = False,
 ) -> None:
-    """Rows `[n, in]` times `weight` `[out, in]` into `out`, contiguous: `[n, out]` in any dtype (rounded to the weight's
-    first), `[split_k, n, out]` in float32 for split_k > 1, or `[n, out / 2]` if gated.
+    """Rows `[n, in]` times `weight` `[out, in]` into `out`; all are contiguous.
+
+    out: `[n, out]` in any dtype (rounded to the weight's first), `[split_k, n, out]` in float32 for split_k > 1, or
+    `[n, out / 2]` if gated. only_compile: leave out the launch.
     """
     count, in_features = rows.shape
     out_features = weight.shape[0]
     columns, tiles = (out_features // 2, 2) if gated else (out_features, 1)
     padded = padded_rows(count)
+    block_k, steps, stages = tuning.pipeline(in_features, padded, tiles)
     tma = uses_tma(weight, tuning)
     sources: tuple[Any, Any] = (rows, weight)
     if tma:
         sources = (
-            TensorDescriptor.from_tensor(rows, [padded, tuning.block_k]),
-            TensorDescriptor.from_tensor(weight, [tuning.block_out, tuning.block_k]),
+            TensorDescriptor.from_tensor(rows, [padded, block_k]),
+            TensorDescriptor.from_tensor(weight, [tuning.block_out, block_k]),
         )
-    steps = tuning.steps(in_features)
     grid = (triton.cdiv(columns, tuning.block_out), tuning.split_k)
     arguments = (*sources, weight, weight if bias is None else bias, out, count)
     options = {
@@ -193,15 +191,14 @@ def launch(
         "IN": in_features,
         "ROWS": padded,
         "BLOCK_OUT": tuning.block_out,
-        "BLOCK_K": tuning.block_k,
+        "BLOCK_K": block_k,
         "SPLIT_K": tuning.split_k,
         "STEPS": steps,
-        "STAGES": tuning.num_stages(in_features, padded, tiles),
+        "STAGES": stages,
         "GATED": gated,
         "HAS_BIAS": bias is not None,
         "TMA": tma,
-        "EVICT_FIRST": tuning.evict_first,
-        "PREFETCH": _prefetched(weight, tuning, steps) if pdl and not is_interpreted() else 0,
+        "PREFETCH": _prefetched(weight, tuning) if pdl and not is_interpreted() else 0,
         "PREFETCH_PIECE": PREFETCH_PIECE,
         "LAUNCH_EARLY": tuning.launch_early,
         "INTERPRETED": is_interpreted(),
@@ -214,10 +211,10 @@ def launch(
         few_rows_product[grid](*arguments, **options)
 
 
-def _prefetched(weight: torch.Tensor, tuning: LinearTuning, steps: int) -> int:
+def _prefetched(weight: torch.Tensor, tuning: LinearTuning) -> int:
     """Bytes of a line to ask for: a power of two of pieces, no more than the program reads; 0 if lines are odd."""
     line_bytes = weight.shape[1] * weight.element_size()
-    read = min(tuning.prefetch_bytes, steps * tuning.block_k * weight.element_size(), line_bytes)
+    read = min(tuning.prefetch_bytes, tuning.split_inputs(weight.shape[1]) * weight.element_size(), line_bytes)
     if line_bytes % 16 or weight.data_ptr() % 16 or read < PREFETCH_PIECE:
         return 0
     return PREFETCH_PIECE * (1 << ((read // PREFETCH_PIECE).bit_length() - 1))
@@ -255,5 +252,5 @@ class TritonFewRows:
         return self._into(rows, out)
 
     def _into(self, rows: torch.Tensor, out: torch.Tensor, *, gated: bool = False) -> torch.Tensor:
-        launch(rows.contiguous(), self._weight, self._bias, out, self.tuning, gated=gated, pdl=self._pdl)
+        run_product(rows.contiguous(), self._weight, self._bias, out, self.tuning, gated=gated, pdl=self._pdl)
         return out

@@ -23,7 +23,8 @@ from types import MappingProxyType
 
 ROW_BUCKETS = (16, 32, 64, 128)  # rows are padded to one of these: they are the columns of the tile
 ELEMENT_BYTES = 2
-MOST_STAGES = 12
+FEWEST_STAGES, MOST_STAGES = 3, 12
+SHORTEST_STEP = 64  # inputs: 128 bytes of a line
 FEWEST_STEPS = 4  # of a split: fewer and programs are all beginning and end
 RESIDENT = 256  # programs that a device holds at once, two a processor
 
@@ -35,9 +36,8 @@ class LinearTuning:
 
     split_k: programs that share a sum; more than 1 leaves `Partials`. shared_kib: what the tiles under way of one
     program may take. tma: tiles are fetched by the copy engine of compute capability 9.0, if the weight's lines are
-    multiples of 16 bytes. evict_first: weights make room in the caches first (only without tma). prefetch_bytes: of each
-    line, before waiting for the kernel before (programmatic dependent launch). launch_early: let the next kernel start
-    as soon as all programs run, not when they have waited.
+    multiples of 16 bytes. With programmatic dependent launch: prefetch_bytes: asked for of each line before waiting for
+    the kernel before; launch_early: let the next kernel start as soon as all programs run, not when they have waited.
     """
 
     block_out: int = 64
@@ -46,26 +46,34 @@ class LinearTuning:
     shared_kib: int = 100
     num_warps: int = 4
     tma: bool = True
-    evict_first: bool = True
     prefetch_bytes: int = 1024
     launch_early: bool = True
 
     def __post_init__(self) -> None:
-        if self.block_out % (16 * self.num_warps) or self.block_out < 64 or self.block_k % 64:
+        if self.block_out % (16 * self.num_warps) or self.block_out < 64 or self.block_k not in (64, 128, 256):
             raise ValueError(
                 f"block_out {self.block_out} must be at least 64 and a multiple of 16 * num_warps "
-                f"({16 * self.num_warps}), block_k {self.block_k} a multiple of 64"
+                f"({16 * self.num_warps}), block_k {self.block_k} 64, 128 or 256"
             )
 
-    def steps(self, in_features: int) -> int:
-        """Tiles that one program goes through."""
-        return -(-in_features // (self.block_k * self.split_k))
+    def split_inputs(self, in_features: int) -> int:
+        """Inputs that one split sums: whole tiles; the last split may have fewer and adds zeros."""
+        return -(-in_features // (self.block_k * self.split_k)) * self.block_k
 
-    def num_stages(self, in_features: int, padded_rows: int, tiles: int = 1) -> int:
-        """Steps under way; tiles: weight tiles of a step (two where gate and up are computed together)."""
-        stage_bytes = (tiles * self.block_out + padded_rows) * self.block_k * ELEMENT_BYTES
-        fitting = self.shared_kib * 1024 // stage_bytes
-        return max(2, min(fitting, MOST_STAGES, self.steps(in_features)))
+    def pipeline(self, in_features: int, padded_rows: int, tiles: int = 1) -> tuple[int, int, int]:
+        """Inputs of a step, steps, and steps under way; tiles: weight tiles of a step (two for gate and up together).
+
+        Many rows take room too: their steps are made shorter where fewer than `FEWEST_STAGES` would fit. That changes
+        no bits: sums are one chain within a split.
+        """
+        block_k = self.block_k
+        while self._fitting(block_k, padded_rows, tiles) < FEWEST_STAGES and block_k > SHORTEST_STEP:
+            block_k //= 2
+        steps = self.split_inputs(in_features) // block_k
+        return block_k, steps, max(2, min(self._fitting(block_k, padded_rows, tiles), MOST_STAGES, steps))
+
+    def _fitting(self, block_k: int, padded_rows: int, tiles: int) -> int:
+        return self.shared_kib * 1024 // ((tiles * self.block_out + padded_rows) * block_k * ELEMENT_BYTES)
 
 
 def tuning_for(out_features: int, in_features: int) -> LinearTuning:
