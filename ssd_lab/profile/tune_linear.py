@@ -50,6 +50,8 @@ def candidates(case: ProductCase) -> list[LinearTuning]:
     tiles = 2 if case.mode == "gated" else 1
     ranked: list[tuple[float, int, LinearTuning]] = []
     for block_out, num_warps in ((64, 4), (128, 4), (128, 8)):
+        if tiles * block_out > 32 * num_warps:
+            continue  # two tiles of sums would not fit the registers at 128 rows
         for split in (1,) if case.mode != "plain" else (1, 2, 3, 4, 6, 8):
             programs = -(-case.out_features // (tiles * block_out)) * split
             if case.in_features < split * 256 or (split > 1 and programs > 400):
@@ -113,28 +115,33 @@ class Search:
             return False
         return True
 
+    def forget_waiting(self) -> None:
+        """Leave out what has not begun to compile."""
+        self._built = {build: future for build, future in self._built.items() if not future.cancel()}
+
     def left_s(self) -> float:
         """Seconds of the budget."""
         return self._end - time.monotonic()
 
 
 def first_pass(search: Search, cases: list[ProductCase], most: int) -> dict[str, list[tuple[float, LinearTuning]]]:
-    """Times of candidates at one row, the fastest first; the first 60 % of the time at most."""
+    """Times of candidates at one row, the fastest first; three fifths of the time, shared among the cases."""
     lists = {case.name: candidates(case)[:most] for case in cases}
-    for turn in range(most):
-        search.ahead([Build(case, lists[case.name][turn], 1) for case in cases if turn < len(lists[case.name])])
-    stop_at = search.left_s() * 0.4
+    builds = [Build(case, tuning, 1) for case in cases for tuning in lists[case.name]]
+    search.ahead(builds)
+    search.ready(builds[0])  # processes take a while to start: no case should pay for it alone
+    kept_s = 0.4 * search.left_s()
     timed: dict[str, list[tuple[float, LinearTuning]]] = {case.name: [] for case in cases}
-    share = (search.left_s() - stop_at) / len(cases)
     for number, case in enumerate(cases):
-        end_at = search.left_s() - share if number < len(cases) - 1 else stop_at
+        end_s = search.left_s() - (search.left_s() - kept_s) / (len(cases) - number)
         with case.weights() as weights:
             for tuning in lists[case.name]:
-                if search.left_s() < end_at:
+                if search.left_s() < end_s:
                     break
                 if search.ready(Build(case, tuning, 1)):
                     with suppress(OutOfResources):  # of shared memory or registers: not for this device
                         timed[case.name].append((product_us(case, weights, tuning, 1), tuning))
+    search.forget_waiting()
     return {name: sorted(times, key=lambda pair: pair[0]) for name, times in timed.items()}
 
 
