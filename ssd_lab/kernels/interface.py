@@ -9,7 +9,9 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from ssd_lab.decoding.acceptance import Outcome
+from ssd_lab.kernels.linear import FewRowsProduct
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
 
@@ -46,7 +48,7 @@ class Attention(ABC):
 
 
 class Kernels(ABC, Generic[PlanT]):
-    """What the decoder and the phases compute besides matrix products with weights.
+    """What the decoder and the phases compute besides matrix products with weights, which are `Linear`'s.
 
     Every operation works row by row: a row's bits depend on nothing but that row, as far as the device's products
     allow. Where `captures`, all may be captured in a CUDA graph: none waits for the device or allocates by what it
@@ -64,15 +66,19 @@ class Kernels(ABC, Generic[PlanT]):
         """What all layers of one forward share, made once from its StepInput (within the captured region)."""
 
     @abstractmethod
+    def few_rows(self, weight: torch.Tensor, bias: torch.Tensor | None) -> FewRowsProduct | None:
+        """The kernel for products of few rows with `weight` `[out, in]`; None if the library is to do them."""
+
+    @abstractmethod
     def add_rms_norm(
-        self, hidden: torch.Tensor, delta: torch.Tensor | None, norm: RmsNorm
+        self, hidden: torch.Tensor, delta: Product | None, norm: RmsNorm
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """`hidden + delta` `[n, size]`, rounded to their dtype, and its norm; without delta the sum is `hidden`."""
 
     @abstractmethod
     def rope_and_write(
         self,
-        qkv: torch.Tensor,
+        qkv: Product,
         layer_cache: torch.Tensor,
         plan: PlanT,
         query_norm: RmsNorm | None = None,
@@ -92,7 +98,7 @@ class Kernels(ABC, Generic[PlanT]):
         """
 
     @abstractmethod
-    def gated_silu(self, gate_up: torch.Tensor) -> torch.Tensor:
+    def gated_silu(self, gate_up: Product) -> torch.Tensor:
         """silu(gate) * up of `[n, 2 * size]` (gate, then up); `[n, size]`."""
 
     @abstractmethod

@@ -1,11 +1,28 @@
-"""Matrix products with weights: the library's GEMM, with weights packed once for the CPU."""
+"""Matrix products with weights: the library's GEMM, packed once for the CPU, or a kernel made for few rows."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 
-from ssd_lab.kernels.row_padding import RowPadding
+from ssd_lab.kernels.product import Product, whole
+from ssd_lab.kernels.row_padding import LARGEST, RowPadding
+
+
+class FewRowsProduct(Protocol):
+    """A kernel for products of 1 to `LARGEST` rows with one weight; a row's bits do not depend on the others."""
+
+    def __call__(self, rows: torch.Tensor) -> Product:
+        """Rows `[n, in]` -> `[n, out]` (+ bias); its sums may be left in pieces."""
+
+    def gated(self, rows: torch.Tensor) -> torch.Tensor | None:
+        """silu(gate) * up `[n, out / 2]` of the product, with the bits of `Kernels.gated_silu`; None if it does not."""
+
+    def wide(self, rows: torch.Tensor) -> torch.Tensor:
+        """The product, rounded to its dtype, as float32."""
 
 
 class Linear:
@@ -15,14 +32,25 @@ class Linear:
     1.95 ms against 2.9 unpacked, 8 rows 2.15 against 4.65), and a row's result has the same bits whatever the number of
     rows (one row alone may differ in fp32: `row_padding.py`). The packed weight replaces the plain one.
     In float32 the packed product rounds a little more than the plain one (`pack=False`).
+
+    few_rows: computes every product instead of the library, more than `LARGEST` rows in pieces: were some left to the
+    library, K/V of a prompt would have other bits than those of the same tokens decoded.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None = None, *, pack: bool = True) -> None:
+    def __init__(
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None = None,
+        *,
+        pack: bool = True,
+        few_rows: FewRowsProduct | None = None,
+    ) -> None:
         self.out_features, self.in_features = weight.shape
         self.dtype, self.device = weight.dtype, weight.device
         self.padding = RowPadding()
         self._bias = bias
-        packed = _pack(weight) if pack else None
+        self._few_rows = few_rows
+        packed = _pack(weight) if pack and few_rows is None else None
         self._is_packed = packed is not None
         self._weight = weight if packed is None else packed
 
@@ -39,11 +67,34 @@ class Linear:
         missing = self.padding.padded(count) - count
         return self.product(rows) if missing == 0 else self.product(F.pad(rows, (0, 0, 0, missing)))[:count]
 
+    def unsummed(self, rows: torch.Tensor) -> Product:
+        """The same product, for an operation of `Kernels` that can add its pieces."""
+        return self(rows) if (few_rows := self._kernel_for(rows)) is None else few_rows(rows)
+
+    def gated(self, rows: torch.Tensor, gated_silu: Callable[[Product], torch.Tensor]) -> torch.Tensor:
+        """silu(gate) * up `[n, out / 2]` of the product; gated_silu makes it where the product's kernel does not."""
+        few_rows = self._kernel_for(rows)
+        gated = None if few_rows is None else few_rows.gated(rows)
+        return gated_silu(self.unsummed(rows)) if gated is None else gated
+
+    def wide(self, rows: torch.Tensor) -> torch.Tensor:
+        """The same product as float32."""
+        return self(rows).float() if (few_rows := self._kernel_for(rows)) is None else few_rows.wide(rows)
+
     def product(self, rows: torch.Tensor) -> torch.Tensor:
-        """Rows `[n, in]` -> `[n, out]` as the library does it."""
+        """Rows `[n, in]` -> `[n, out]` as the library or the kernel for few rows does it."""
+        if self._few_rows is not None:
+            pieces = [whole(self._few_rows(rows[i : i + LARGEST])) for i in range(0, rows.shape[0], LARGEST)]
+            return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         if self._is_packed:
             return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")
         return F.linear(rows, self._weight, self._bias)
+
+    def _kernel_for(self, rows: torch.Tensor) -> FewRowsProduct | None:
+        """The kernel, if it takes these rows at once and as they are."""
+        count = rows.shape[0]
+        most = min(self.padding.largest or LARGEST, LARGEST)
+        return self._few_rows if 0 < count <= most and self.padding.padded(count) == count else None
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor | None:

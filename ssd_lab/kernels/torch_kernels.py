@@ -12,6 +12,7 @@ from ssd_lab.kernels.activation import gated_silu
 from ssd_lab.kernels.attention import AttentionPlan, paged_attention, plan_attention, write_kv
 from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.product import Product, whole
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
 
@@ -40,16 +41,19 @@ class TorchKernels(Kernels[TorchPlan]):
         cos, sin = rotary.at(positions, dtype)
         return TorchPlan(plan_attention(step, block_size, heads.group, dtype), heads, rotary, cos, sin)
 
+    def few_rows(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
+        """See `Kernels`: products are the library's."""
+
     def add_rms_norm(
-        self, hidden: torch.Tensor, delta: torch.Tensor | None, norm: RmsNorm
+        self, hidden: torch.Tensor, delta: Product | None, norm: RmsNorm
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Kernels`."""
-        total = hidden if delta is None else hidden + delta
+        total = hidden if delta is None else hidden + whole(delta)
         return total, norm(total)
 
     def rope_and_write(
         self,
-        qkv: torch.Tensor,
+        qkv: Product,
         layer_cache: torch.Tensor,
         plan: TorchPlan,
         query_norm: RmsNorm | None = None,
@@ -58,7 +62,7 @@ class TorchKernels(Kernels[TorchPlan]):
         """See `Kernels`."""
         num_heads, num_kv_heads = plan.heads.num_heads, plan.heads.num_kv_heads
         rotated = num_heads + num_kv_heads
-        heads = qkv.view(qkv.shape[0], -1, plan.heads.head_dim)
+        heads = whole(qkv).unflatten(-1, (-1, plan.heads.head_dim))
         if query_norm is not None and key_norm is not None:
             q, k, v = heads.split([num_heads, num_kv_heads, num_kv_heads], 1)
             heads = torch.cat([query_norm(q), key_norm(k), v], 1)
@@ -70,9 +74,9 @@ class TorchKernels(Kernels[TorchPlan]):
         """See `Kernels`."""
         return paged_attention(queries, layer_cache, plan.attention)
 
-    def gated_silu(self, gate_up: torch.Tensor) -> torch.Tensor:
+    def gated_silu(self, gate_up: Product) -> torch.Tensor:
         """See `Kernels`."""
-        return gated_silu(gate_up)
+        return gated_silu(whole(gate_up))
 
     def greedy_pick(self, logits: torch.Tensor, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See `Kernels`."""

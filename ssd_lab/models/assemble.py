@@ -35,11 +35,16 @@ def assemble(
     kernels: see `choose_kernels`.
     """
     reader = TensorReader(weights, dtype, device, source)
+    chosen = choose_kernels(device, kernels)
+
+    def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+        return Linear(weight, bias, pack=pack, few_rows=chosen.few_rows(weight, bias))
+
     hidden, vocab = config.hidden_size, config.vocab_size
     embedding = reader.take("model.embed_tokens.weight", vocab, hidden)
     layers = []
     for index in range(config.num_layers):
-        layers.append(_layer(reader, config, f"model.layers.{index}.", pack))
+        layers.append(_layer(reader, config, f"model.layers.{index}.", linear))
         on_layer()
     head = embedding if config.tie_embeddings else reader.take("lm_head.weight", vocab, hidden)
     decoder = Decoder(
@@ -47,9 +52,9 @@ def assemble(
         embedding,
         layers,
         RmsNorm(reader.take("model.norm.weight", hidden), config.rms_eps),
-        Linear(head, pack=pack),
+        linear(head),
         RowPadding(),
-        choose_kernels(device, kernels),
+        chosen,
     )
     reader.check_all_used(IGNORED if config.tie_embeddings else IGNORED[:1])
     if bitwise:
@@ -57,7 +62,7 @@ def assemble(
     return decoder
 
 
-def _layer(reader: TensorReader, config: ModelConfig, prefix: str, pack: bool) -> LayerWeights:
+def _layer(reader: TensorReader, config: ModelConfig, prefix: str, linear: Callable[..., Linear]) -> LayerWeights:
     hidden, size = config.hidden_size, config.head_dim
     queries, keys = config.num_heads * size, config.num_kv_heads * size
     qkv = [f"{prefix}self_attn.{name}_proj" for name in "qkv"]
@@ -73,11 +78,11 @@ def _layer(reader: TensorReader, config: ModelConfig, prefix: str, pack: bool) -
     shapes: list[tuple[int, ...]] = [(queries, hidden), (keys, hidden), (keys, hidden)]
     return LayerWeights(
         input_norm=norm("input_layernorm", hidden),
-        qkv=Linear(reader.take_joined([f"{name}.weight" for name in qkv], shapes), bias, pack=pack),
-        output=Linear(reader.take(f"{prefix}self_attn.o_proj.weight", hidden, queries), output_bias, pack=pack),
+        qkv=linear(reader.take_joined([f"{name}.weight" for name in qkv], shapes), bias),
+        output=linear(reader.take(f"{prefix}self_attn.o_proj.weight", hidden, queries), output_bias),
         mlp_norm=norm("post_attention_layernorm", hidden),
-        gate_up=Linear(reader.take_joined(gate_up, [(config.mlp_size, hidden)] * 2), pack=pack),
-        down=Linear(reader.take(f"{prefix}mlp.down_proj.weight", hidden, config.mlp_size), pack=pack),
+        gate_up=linear(reader.take_joined(gate_up, [(config.mlp_size, hidden)] * 2)),
+        down=linear(reader.take(f"{prefix}mlp.down_proj.weight", hidden, config.mlp_size)),
         query_norm=norm("self_attn.q_norm", size) if config.qk_norm else None,
         key_norm=norm("self_attn.k_norm", size) if config.qk_norm else None,
     )

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.step_input import StepInput
@@ -103,16 +104,16 @@ class Decoder:
         kernels = self.kernels
         plan = self.plan(step, cache)
         hidden = F.embedding(step.token_ids.reshape(-1), self._embedding)
-        delta: torch.Tensor | None = None  # what the layer before adds to the residual stream
+        delta: Product | None = None  # what the layer before adds to the residual stream
         for index, (layer, layer_cache) in enumerate(zip(self._layers, cache.layers, strict=True)):
             hidden, normed = kernels.add_rms_norm(hidden, delta, layer.input_norm)
             if features is not None and index in features:
                 features[index] = hidden.view(batch, rows, -1).clone()
-            heads = layer.qkv(normed)
+            heads = layer.qkv.unsummed(normed)
             queries = kernels.rope_and_write(heads, layer_cache, plan, layer.query_norm, layer.key_norm)
-            attended = layer.output(kernels.attention(queries, layer_cache, plan))
+            attended = layer.output.unsummed(kernels.attention(queries, layer_cache, plan))
             hidden, normed = kernels.add_rms_norm(hidden, attended, layer.mlp_norm)
-            delta = layer.down(kernels.gated_silu(layer.gate_up(normed)))
+            delta = layer.down.unsummed(layer.gate_up.gated(normed, kernels.gated_silu))
         hidden, normed = kernels.add_rms_norm(hidden, delta, self._final_norm)
         if features is not None and len(self._layers) in features:
             features[len(self._layers)] = hidden.view(batch, rows, -1).clone()
@@ -124,4 +125,4 @@ class Decoder:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits `[n, vocab]`, float32, of normed hidden states `[n, hidden]`."""
-        return self._head(hidden).float()
+        return self._head.wide(hidden)

@@ -9,7 +9,17 @@ import triton.language as tl
 
 
 @triton.jit
-def start_after_previous(PDL: tl.constexpr):
+def launch_next(PDL: tl.constexpr):
+    """With programmatic dependent launch: let the next kernel begin once all programs of this one have come here.
+
+    It waits for this kernel's end before it reads or writes, so this may well stand before `wait_for_previous`.
+    """
+    if PDL:
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+@triton.jit
+def wait_for_previous(PDL: tl.constexpr):
     """With programmatic dependent launch a kernel begins before the one ahead of it ends: wait for its results here.
 
     Before this only weights may be read, and nothing written: even older kernels may still run. Every program passes
@@ -17,7 +27,13 @@ def start_after_previous(PDL: tl.constexpr):
     """
     if PDL:
         tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
+
+
+@triton.jit
+def start_after_previous(PDL: tl.constexpr):
+    """`wait_for_previous`, then `launch_next`."""
+    wait_for_previous(PDL)
+    launch_next(PDL)
 
 
 @triton.jit

@@ -6,12 +6,14 @@ import torch
 import triton
 import triton.language as tl
 
-from ssd_lab.kernels.triton_ops.launching import pdl_options, start_after_previous
+from ssd_lab.kernels.product import Product
+from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_for_previous
+from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 
 ELEMENTS_PER_WARP = 512
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["piece"])
 def _add_rms_norm(
     hidden_ptr,
     delta_ptr,
@@ -20,20 +22,23 @@ def _add_rms_norm(
     normed_ptr,
     size,
     eps,
+    piece,
     HAS_DELTA: tl.constexpr,
+    SPLITS: tl.constexpr,
     BLOCK: tl.constexpr,
     PDL: tl.constexpr,
 ):
+    launch_next(PDL)
     row = tl.program_id(0).to(tl.int64)
     columns = tl.arange(0, BLOCK)
     inside = columns < size
     weight = tl.load(weight_ptr + columns, mask=inside, other=0.0).to(tl.float32)
-    start_after_previous(PDL)
+    wait_for_previous(PDL)
     offsets = row * size + columns
     values = tl.load(hidden_ptr + offsets, mask=inside, other=0.0)
     if HAS_DELTA:
-        delta = tl.load(delta_ptr + offsets, mask=inside, other=0.0)
-        values = (values.to(tl.float32) + delta.to(tl.float32)).to(sum_ptr.dtype.element_ty)
+        delta = load_product(delta_ptr + offsets, inside, piece, SPLITS, sum_ptr.dtype.element_ty)
+        values = (values.to(tl.float32) + delta).to(sum_ptr.dtype.element_ty)
         tl.store(sum_ptr + offsets, values, mask=inside)
     wide = values.to(tl.float32)
     mean_square = tl.sum(wide * wide, 0) / size
@@ -42,24 +47,26 @@ def _add_rms_norm(
 
 
 def add_rms_norm(
-    hidden: torch.Tensor, delta: torch.Tensor | None, weight: torch.Tensor, eps: float, *, pdl: bool = False
+    hidden: torch.Tensor, delta: Product | None, weight: torch.Tensor, eps: float, *, pdl: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See `Kernels.add_rms_norm`. One program a row: its sum of squares is cut by the row's size alone."""
     hidden = hidden.contiguous()
-    delta = None if delta is None else delta.contiguous()
+    added, splits, _ = pieces_of(hidden if delta is None else delta)
     rows, size = hidden.shape
     total = hidden if delta is None else torch.empty_like(hidden)
     normed = torch.empty_like(hidden)
     block = triton.next_power_of_2(size)
     _add_rms_norm[(rows,)](
         hidden,
-        hidden if delta is None else delta,
+        added,
         weight,
         total,
         normed,
         size,
         eps,
+        hidden.numel(),
         HAS_DELTA=delta is not None,
+        SPLITS=splits,
         BLOCK=block,
         num_warps=min(16, max(1, block // ELEMENTS_PER_WARP)),
         **pdl_options(pdl),

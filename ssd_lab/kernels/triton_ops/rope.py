@@ -12,12 +12,14 @@ import triton.language as tl
 
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.norm import RmsNorm
-from ssd_lab.kernels.triton_ops.launching import pdl_options, start_after_previous
+from ssd_lab.kernels.product import Product
+from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_for_previous
+from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 
 HEADS_PER_PROGRAM = 4
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["piece"])
 def _rope_and_write(
     qkv_ptr,
     cos_ptr,
@@ -31,28 +33,31 @@ def _rope_and_write(
     num_positions,
     query_eps,
     key_eps,
+    piece,
     NUM_HEADS: tl.constexpr,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
     HEADS_PER_PROGRAM: tl.constexpr,
     HAS_NORMS: tl.constexpr,
+    SPLITS: tl.constexpr,
     PDL: tl.constexpr,
 ):
+    launch_next(PDL)
     row = tl.program_id(0).to(tl.int64)
     heads = tl.program_id(1) * HEADS_PER_PROGRAM + tl.arange(0, HEADS_PER_PROGRAM)
     dims = tl.arange(0, BLOCK_DIM)
     partners = tl.where(dims < HEAD_DIM // 2, dims + HEAD_DIM // 2, dims - HEAD_DIM // 2)
     in_head = dims < HEAD_DIM
     inside = (heads < NUM_HEADS + 2 * NUM_KV_HEADS)[:, None] & in_head[None, :]
-    start_after_previous(PDL)
+    wait_for_previous(PDL)
     position = tl.load(position_ptr + row).to(tl.int64)
     position = tl.maximum(tl.minimum(position, num_positions - 1), 0)
     cos = tl.load(cos_ptr + position * HEAD_DIM + dims, mask=in_head, other=0.0)
     sin = tl.load(sin_ptr + position * HEAD_DIM + dims, mask=in_head, other=0.0)
     lines = qkv_ptr + row * (NUM_HEADS + 2 * NUM_KV_HEADS) * HEAD_DIM + heads[:, None] * HEAD_DIM
-    values = tl.load(lines + dims[None, :], mask=inside, other=0.0).to(tl.float32)
-    swapped = tl.load(lines + partners[None, :], mask=inside, other=0.0).to(tl.float32)
+    values = load_product(lines + dims[None, :], inside, piece, SPLITS, query_ptr.dtype.element_ty)
+    swapped = load_product(lines + partners[None, :], inside, piece, SPLITS, query_ptr.dtype.element_ty)
     is_query = heads < NUM_HEADS
     is_rotated = heads < NUM_HEADS + NUM_KV_HEADS
     rotating, rotating_swapped = values, swapped
@@ -76,7 +81,7 @@ def _rope_and_write(
 
 
 def rope_and_write(
-    qkv: torch.Tensor,
+    qkv: Product,
     cos: torch.Tensor,
     sin: torch.Tensor,
     positions: torch.Tensor,
@@ -93,30 +98,32 @@ def rope_and_write(
     cos, sin `[positions, head_dim]`, float32: `RotaryTable`'s; a position outside takes the nearest. positions,
     write_slots `[n]`, int32 or int64, contiguous.
     """
-    qkv = qkv.contiguous()
-    rows = qkv.shape[0]
-    queries = qkv.new_empty(rows, heads.num_heads, heads.head_dim)
+    pieces, splits, dtype = pieces_of(qkv)
+    rows = pieces.shape[-2]
+    queries = torch.empty(rows, heads.num_heads, heads.head_dim, dtype=dtype, device=pieces.device)
     has_norms = query_norm is not None and key_norm is not None
     total = heads.num_heads + 2 * heads.num_kv_heads
     _rope_and_write[(rows, triton.cdiv(total, HEADS_PER_PROGRAM))](
-        qkv,
+        pieces,
         cos,
         sin,
         positions,
         write_slots,
         layer_cache,
         queries,
-        query_norm.weight if query_norm is not None else qkv,
-        key_norm.weight if key_norm is not None else qkv,
+        query_norm.weight if query_norm is not None else pieces,
+        key_norm.weight if key_norm is not None else pieces,
         cos.shape[0],
         query_norm.eps if query_norm is not None else 0.0,
         key_norm.eps if key_norm is not None else 0.0,
+        rows * total * heads.head_dim,
         NUM_HEADS=heads.num_heads,
         NUM_KV_HEADS=heads.num_kv_heads,
         HEAD_DIM=heads.head_dim,
         BLOCK_DIM=triton.next_power_of_2(heads.head_dim),
         HEADS_PER_PROGRAM=HEADS_PER_PROGRAM,
         HAS_NORMS=has_norms,
+        SPLITS=splits,
         num_warps=4,
         **pdl_options(pdl),
     )

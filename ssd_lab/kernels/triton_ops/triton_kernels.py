@@ -10,10 +10,13 @@ import torch
 from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.kernels.interface import Attention, HeadLayout, Kernels
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops import activation, greedy, rope, sampled
 from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning, SplitAttention
+from ssd_lab.kernels.triton_ops.linear import TritonFewRows
+from ssd_lab.kernels.triton_ops.linear_tuning import TuningChoice, measured_tuning
 from ssd_lab.kernels.triton_ops.norm import add_rms_norm
 
 
@@ -31,14 +34,21 @@ class TritonPlan:
 class TritonKernels(Kernels[TritonPlan]):
     """Every operation as a Triton kernel.
 
-    tuning: how attention is cut. pdl: programmatic dependent launch (compute capability 9.0 and up): a kernel's launch
+    tuning: how attention is cut. linear_tuning: how products of few rows are cut, by `[out, in]`; None for a shape
+    leaves it to the library. pdl: programmatic dependent launch (compute capability 9.0 and up): a kernel's launch
     overlaps the end of the one before it. attention: another in place of Triton's.
     """
 
     def __init__(
-        self, tuning: AttentionTuning | None = None, *, pdl: bool = False, attention: Attention | None = None
+        self,
+        tuning: AttentionTuning | None = None,
+        *,
+        linear_tuning: TuningChoice = measured_tuning,
+        pdl: bool = False,
+        attention: Attention | None = None,
     ) -> None:
         self._attention = attention or SplitAttention(tuning or AttentionTuning(), pdl=pdl)
+        self._linear_tuning = linear_tuning
         self._pdl = pdl
         self.name, self.captures = self._attention.name, self._attention.captures
 
@@ -54,15 +64,22 @@ class TritonKernels(Kernels[TritonPlan]):
             write_slots=step.write_slots.reshape(-1).contiguous(),
         )
 
+    def few_rows(self, weight: torch.Tensor, bias: torch.Tensor | None) -> TritonFewRows | None:
+        """See `Kernels`. Only for dtypes of 2 bytes: tensor cores have no float32."""
+        tuning = self._linear_tuning(*weight.shape)
+        if tuning is None or weight.dtype not in (torch.bfloat16, torch.float16):
+            return None
+        return TritonFewRows(weight.contiguous(), bias, tuning, pdl=self._pdl)
+
     def add_rms_norm(
-        self, hidden: torch.Tensor, delta: torch.Tensor | None, norm: RmsNorm
+        self, hidden: torch.Tensor, delta: Product | None, norm: RmsNorm
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Kernels`."""
         return add_rms_norm(hidden, delta, norm.weight, norm.eps, pdl=self._pdl)
 
     def rope_and_write(
         self,
-        qkv: torch.Tensor,
+        qkv: Product,
         layer_cache: torch.Tensor,
         plan: TritonPlan,
         query_norm: RmsNorm | None = None,
@@ -86,7 +103,7 @@ class TritonKernels(Kernels[TritonPlan]):
         """See `Kernels`."""
         return self._attention.attend(queries, layer_cache, plan.attention)
 
-    def gated_silu(self, gate_up: torch.Tensor) -> torch.Tensor:
+    def gated_silu(self, gate_up: Product) -> torch.Tensor:
         """See `Kernels`."""
         return activation.gated_silu(gate_up, pdl=self._pdl)
 

@@ -1,0 +1,96 @@
+"""How a product of few rows with a weight is cut: by the weight's shape alone, never by the number of rows.
+
+What limits such a product is the memory. To keep an H100 busy, bandwidth times latency has to be under way: 3.1 TB/s
+times some 0.8 us is 2.5 MB, 19 KB for each of 132 processors; twice to four times that keeps it busy while pieces come
+out of order. Hence three rules:
+
+* Programs keep `shared_kib` of weights under way. About 100 leaves room for two programs on a processor, 200 for one.
+* All programs are resident at once wherever the shape allows it (at most 264 of two a processor, 132 of one), each with
+  the same work. They then share the memory evenly and end together, also if some processors hold two and some one.
+* Weights do not depend on the kernel before. With programmatic dependent launch a program asks for its first weights
+  (`prefetch_bytes` of each of its lines) into the second cache before it waits, so a norm's 2 us are not lost.
+
+Expected (not measured) on an H100 at one row, from bytes over 95 % of 3.11 TB/s plus 1.5 us of start and end, in us:
+Llama 8B qkv 18.5, output 12.9, gate_up 81, down 41.2, head 357; 1B qkv 5.8, output 4.3, gate_up 24.2, down 12.9, head
+179. With programmatic dependent launch about 1 us less each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+ROW_BUCKETS = (16, 32, 64, 128)  # rows are padded to one of these: they are the columns of the tile
+ELEMENT_BYTES = 2
+FEWEST_STAGES, MOST_STAGES = 3, 12
+SHORTEST_STEP = 64  # inputs: 128 bytes of a line
+FEWEST_STEPS = 4  # of a split: fewer and programs are all beginning and end
+RESIDENT = 256  # programs that a device holds at once, two a processor
+
+
+@dataclass(frozen=True)
+class LinearTuning:
+    """A tile is block_out outputs by block_k inputs. Bits depend on split_k alone (and on the kind of product
+    instruction that num_warps and block_out allow), so nothing here may follow from the number of rows.
+
+    split_k: programs that share a sum; more than 1 leaves `Partials`. shared_kib: what the tiles under way of one
+    program may take. tma: tiles are fetched by the copy engine of compute capability 9.0, if the weight's lines are
+    multiples of 16 bytes. With programmatic dependent launch: prefetch_bytes: asked for of each line before waiting for
+    the kernel before; launch_early: let the next kernel start as soon as all programs run, not when they have waited.
+    """
+
+    block_out: int = 64
+    block_k: int = 128
+    split_k: int = 1
+    shared_kib: int = 100
+    num_warps: int = 4
+    tma: bool = True
+    prefetch_bytes: int = 1024
+    launch_early: bool = True
+
+    def __post_init__(self) -> None:
+        if self.block_out % (16 * self.num_warps) or self.block_out < 64 or self.block_k not in (64, 128, 256):
+            raise ValueError(
+                f"block_out {self.block_out} must be at least 64 and a multiple of 16 * num_warps "
+                f"({16 * self.num_warps}), block_k {self.block_k} 64, 128 or 256"
+            )
+
+    def split_inputs(self, in_features: int) -> int:
+        """Inputs that one split sums: whole tiles; the last split may have fewer and adds zeros."""
+        return -(-in_features // (self.block_k * self.split_k)) * self.block_k
+
+    def pipeline(self, in_features: int, padded_rows: int, tiles: int = 1) -> tuple[int, int, int]:
+        """Inputs of a step, steps, and steps under way; tiles: weight tiles of a step (two for gate and up together).
+
+        Many rows take room too: their steps are made shorter where fewer than `FEWEST_STAGES` would fit. That changes
+        no bits: sums are one chain within a split.
+        """
+        block_k = self.block_k
+        while self._fitting(block_k, padded_rows, tiles) < FEWEST_STAGES and block_k > SHORTEST_STEP:
+            block_k //= 2
+        steps = self.split_inputs(in_features) // block_k
+        return block_k, steps, max(2, min(self._fitting(block_k, padded_rows, tiles), MOST_STAGES, steps))
+
+    def _fitting(self, block_k: int, padded_rows: int, tiles: int) -> int:
+        return self.shared_kib * 1024 // ((tiles * self.block_out + padded_rows) * block_k * ELEMENT_BYTES)
+
+
+def tuning_for(out_features: int, in_features: int) -> LinearTuning:
+    """What should do well for a weight `[out, in]`, by the rules above."""
+    tiles = -(-out_features // 64)
+    split = 1
+    while tiles * split * 2 <= RESIDENT and in_features // (split * 2) >= FEWEST_STEPS * 128:
+        split *= 2
+    return LinearTuning(split_k=split)
+
+
+# `[out, in]` whose kernel was measured to be faster than the library's on an H100, from `ssd_lab.profile.tune_linear`.
+MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType({})
+
+TuningChoice = Callable[[int, int], LinearTuning | None]
+
+
+def measured_tuning(out_features: int, in_features: int) -> LinearTuning | None:
+    """The tuning of a shape that was measured to be faster than the library; None: leave it to the library."""
+    return MEASURED.get((out_features, in_features))

@@ -1,0 +1,151 @@
+"""Times and errors of single products on a GPU, over copies of a weight that no cache holds."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from ssd_lab.kernels.product import Partials
+from ssd_lab.kernels.triton_ops.activation import gated_silu
+from ssd_lab.kernels.triton_ops.linear import run_product
+from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
+from ssd_lab.kernels.triton_ops.norm import add_rms_norm
+
+ROTATED_BYTES = 1 << 28  # more than five times the second cache of an H100
+FEWEST_CALLS = 24  # of one graph
+LEAST_BYTES = 1 << 30  # read by one graph
+REPEATS = 7
+
+
+@dataclass(frozen=True)
+class ProductCase:
+    """A weight `[out, in]` and what is made of its product: silu(gate) * up if gated, float32 if wide."""
+
+    name: str
+    out_features: int
+    in_features: int
+    mode: Literal["plain", "gated", "wide"] = "plain"
+
+    @contextmanager
+    def weights(self) -> Iterator[list[torch.Tensor]]:
+        """Copies to rotate among, freed afterwards."""
+        copies = max(2, -(-ROTATED_BYTES // (self.out_features * self.in_features * 2)))
+        generator = torch.Generator("cuda").manual_seed(0)
+        shape = (self.out_features, self.in_features)
+        made = [torch.empty(shape, dtype=torch.bfloat16, device="cuda") for _ in range(copies)]
+        for weight in made:
+            weight.normal_(0, self.in_features**-0.5, generator=generator)
+        yield made
+        made.clear()
+        torch.cuda.empty_cache()
+
+    def output(self, rows: int, splits: int, device: str) -> torch.Tensor:
+        """What the kernel writes to."""
+        if splits > 1:
+            return torch.empty(splits, rows, self.out_features, dtype=torch.float32, device=device)
+        columns = self.out_features // 2 if self.mode == "gated" else self.out_features
+        dtype = torch.float32 if self.mode == "wide" else torch.bfloat16
+        return torch.empty(rows, columns, dtype=dtype, device=device)
+
+
+def product_us(
+    case: ProductCase,
+    weights: list[torch.Tensor],
+    tuning: LinearTuning,
+    rows: int,
+    *,
+    behind_norm: bool = False,
+    pdl: bool = False,
+) -> float:
+    """Microseconds of one product, with the norm that makes its input if behind_norm."""
+    out = case.output(rows, tuning.split_k, "cuda")
+
+    def product(inputs: torch.Tensor, weight: torch.Tensor) -> None:
+        run_product(inputs, weight, None, out, tuning, gated=case.mode == "gated", pdl=pdl)
+
+    return _microseconds(case, weights, rows, product, behind_norm=behind_norm, pdl=pdl)
+
+
+def library_us(case: ProductCase, weights: list[torch.Tensor], rows: int, *, behind_norm: bool = False) -> float:
+    """The same by the library, with the operations that the kernel does besides."""
+
+    def product(inputs: torch.Tensor, weight: torch.Tensor) -> None:
+        result = F.linear(inputs, weight)
+        if case.mode == "gated":
+            gated_silu(result)
+        elif case.mode == "wide":
+            result.float()
+
+    return _microseconds(case, weights, rows, product, behind_norm=behind_norm, pdl=False)
+
+
+def _microseconds(
+    case: ProductCase,
+    weights: list[torch.Tensor],
+    rows: int,
+    product: Callable[[torch.Tensor, torch.Tensor], None],
+    *,
+    behind_norm: bool,
+    pdl: bool,
+) -> float:
+    """One call of many that follow each other in a CUDA graph, over all copies in turn; the median of some replays."""
+    inputs = torch.randn(rows, case.in_features, dtype=torch.bfloat16, device="cuda")
+    norm_weight = torch.ones(case.in_features, dtype=torch.bfloat16, device="cuda")
+
+    def call(weight: torch.Tensor) -> None:
+        product(add_rms_norm(inputs, None, norm_weight, 1e-5, pdl=pdl)[1] if behind_norm else inputs, weight)
+
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        call(weights[0])
+    stream.synchronize()
+    calls = max(FEWEST_CALLS, LEAST_BYTES // (case.out_features * case.in_features * 2))
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        for index in range(calls):
+            call(weights[index % len(weights)])
+    graph.replay()
+    times = []
+    for _ in range(REPEATS):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(start.elapsed_time(end) * 1e3 / calls)
+    return statistics.median(times)
+
+
+def worst_error(
+    case: ProductCase, weight: torch.Tensor, tuning: LinearTuning, row_counts: tuple[int, ...]
+) -> tuple[float, bool]:
+    """The error against float64 over the library's own (1 is as good); and are a row's bits always the same?"""
+    most = max(row_counts)
+    generator = torch.Generator("cuda").manual_seed(1)
+    inputs = torch.randn(most, case.in_features, dtype=torch.bfloat16, device="cuda", generator=generator)
+    together = _product(case, inputs, weight, tuning)
+    invariant = True
+    for count in row_counts:
+        for first in {0, most - count, (most - count) // 2}:
+            alone = _product(case, inputs[first : first + count], weight, tuning)
+            invariant &= torch.equal(alone, together[first : first + count])
+    plain = F.linear(inputs, weight)
+    exact = torch.cat([inputs.double() @ part.double().T for part in weight.split(8192)], 1)
+    if case.mode == "gated":
+        gate, up = exact.chunk(2, -1)
+        exact, plain = F.silu(gate) * up, gated_silu(plain)
+    ratio = (together.double() - exact).norm() / (plain.double() - exact).norm()
+    return float(ratio), invariant
+
+
+def _product(case: ProductCase, inputs: torch.Tensor, weight: torch.Tensor, tuning: LinearTuning) -> torch.Tensor:
+    """The result `[n, columns]`."""
+    out = case.output(inputs.shape[0], tuning.split_k, "cuda")
+    run_product(inputs.contiguous(), weight, None, out, tuning, gated=case.mode == "gated")
+    return Partials(out, weight.dtype).total() if tuning.split_k > 1 else out

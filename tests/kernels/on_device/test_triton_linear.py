@@ -1,0 +1,212 @@
+"""Products of few rows: against float64, bit for bit whatever the number of rows, and their pieces in all readers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from kernel_cases import BLOCK, INTERPRETED, error, random, rotary_table, same_bits, within_budget
+
+from ssd_lab.kernels.backend import choose_kernels
+from ssd_lab.kernels.interface import HeadLayout, Kernels
+from ssd_lab.kernels.linear import Linear
+from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.product import Partials, Product, whole
+from ssd_lab.kernels.row_padding import RowPadding, make_row_invariant
+from ssd_lab.kernels.step_input import StepInput
+from ssd_lab.kernels.triton_ops.linear import TritonFewRows
+from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, tuning_for
+from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
+
+SHAPES = [(72, 100), (66, 520)]  # 100: lines that the copy engine cannot fetch
+if not INTERPRETED:  # which takes a second for each of these
+    SHAPES += [(130, 1000), (512, 1152), (1152, 512), (256, 560), (4096, 256), (192, 64)]
+PIPELINES = [LinearTuning(tma=False), LinearTuning(tma=True), LinearTuning(block_out=128, block_k=256, num_warps=8)]
+ROW_COUNTS = (1, 5, 17, 100) if INTERPRETED else (1, 2, 5, 16, 17, 64, 100, 128)
+DTYPES = [torch.float16, torch.bfloat16]
+
+
+def exact_numbers(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Small whole numbers: their products and sums are exact in float32 in any order."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(-3, 4, shape, generator=generator).to(torch.float16)
+
+
+def weight_of(out_features: int, in_features: int, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
+    return (random((out_features, in_features), seed) / in_features**0.5).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("tuning", PIPELINES)
+@pytest.mark.parametrize("split_k", [1, 3])
+def test_products_are_those_of_float64(
+    device: torch.device, dtype: torch.dtype, shape: tuple[int, int], tuning: LinearTuning, split_k: int
+) -> None:
+    weight, bias = weight_of(*shape, dtype), random((shape[0],), 1, dtype)
+    kernel = TritonFewRows(weight.to(device), bias.to(device), replace(tuning, split_k=split_k))
+    for count in (1, 21):
+        rows = random((count, shape[1]), 2, dtype)
+        expected = rows.double() @ weight.double().T + bias.double()
+        plain = torch.nn.functional.linear(rows, weight, bias)
+        within_budget(whole(kernel(rows.to(device))), expected, plain)
+        wide = kernel.wide(rows.to(device))
+        assert wide.dtype == torch.float32
+        assert torch.equal(wide, whole(kernel(rows.to(device))).float())
+
+
+@pytest.mark.parametrize("split_k", [1, 2, 4])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_sums_lose_nothing(device: torch.device, shape: tuple[int, int], split_k: int) -> None:
+    weight, rows = exact_numbers(shape, 0), exact_numbers((7, shape[1]), 1)
+    expected = (rows.double() @ weight.double().T).to(torch.float16)
+    product = TritonFewRows(weight.to(device), None, LinearTuning(split_k=split_k))(rows.to(device))
+    assert torch.equal(whole(product).cpu(), expected)
+    assert isinstance(product, Partials) == (split_k > 1)
+
+
+@pytest.mark.parametrize("tuning", [*PIPELINES, LinearTuning(split_k=2), LinearTuning(block_k=64, split_k=4)])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bits_of_a_row_do_not_depend_on_the_rows_beside_it(
+    device: torch.device, tuning: LinearTuning, shape: tuple[int, int]
+) -> None:
+    if INTERPRETED:  # numpy's products do depend on it; numbers whose sums are exact still find a row that goes astray
+        weight, rows = exact_numbers(shape, 0), exact_numbers((128, shape[1]), 1)
+    else:
+        weight, rows = weight_of(*shape, torch.bfloat16), random((128, shape[1]), 1, torch.bfloat16)
+    kernel, rows = TritonFewRows(weight.to(device), None, tuning), rows.to(device)
+    together = whole(kernel(rows))
+    for count in ROW_COUNTS:
+        for first in sorted({3 if count < 125 else 0, 128 - count}):
+            assert same_bits(whole(kernel(rows[first : first + count])), together[first : first + count])
+
+
+@pytest.mark.parametrize("tuning", [LinearTuning(split_k=2), LinearTuning()])
+def test_the_probe_finds_the_kernel_invariant(device: torch.device, tuning: LinearTuning) -> None:
+    weight = exact_numbers((64, 128), 0) if INTERPRETED else weight_of(1024, 2048, torch.bfloat16)
+    linear = Linear(weight.to(device), few_rows=TritonFewRows(weight.to(device), None, tuning))
+    if INTERPRETED:  # the probe's own numbers are not exact: only that it runs through the kernel
+        linear.product(torch.zeros(2, 128, dtype=torch.float16))
+    else:
+        assert make_row_invariant([linear]) == RowPadding(1, 1, True, None)
+
+
+def test_more_rows_than_the_kernel_takes_are_computed_in_pieces(device: torch.device) -> None:
+    weight, rows = exact_numbers((96, 64), 0).to(device), exact_numbers((300, 64), 1).to(device)
+    linear = Linear(weight, few_rows=TritonFewRows(weight, None, LinearTuning(split_k=1)))
+    expected = (rows.double() @ weight.double().T).to(torch.float16)
+    assert torch.equal(linear(rows), expected)
+    assert torch.equal(whole(linear.unsummed(rows)), expected)
+    assert torch.equal(linear.wide(rows), expected.float())
+    assert torch.equal(linear.product(rows), expected)
+
+
+@pytest.mark.parametrize("padding", [RowPadding(24, 1, True), RowPadding(1, 1, True, 8)])
+def test_padding_comes_before_the_kernel(device: torch.device, padding: RowPadding) -> None:
+    weight, rows = exact_numbers((96, 64), 0).to(device), exact_numbers((17, 64), 1).to(device)
+    linear = Linear(weight, few_rows=TritonFewRows(weight, None, LinearTuning(split_k=2)))
+    linear.padding = padding
+    product = linear.unsummed(rows)
+    assert isinstance(product, torch.Tensor)
+    assert torch.equal(product, (rows.double() @ weight.double().T).to(torch.float16))
+
+
+@pytest.mark.parametrize("tuning", PIPELINES)
+@pytest.mark.parametrize("size", [64, 560])
+def test_gate_and_up_together_are_the_activation_of_the_product(
+    device: torch.device, triton_kernels: Kernels, tuning: LinearTuning, size: int
+) -> None:
+    weight, rows = exact_numbers((2 * size, 100), 0) / 8, exact_numbers((19, 100), 1) / 8
+    bias = exact_numbers((2 * size,), 2)
+    linear = Linear(weight.to(device), few_rows=TritonFewRows(weight.to(device), bias.to(device), tuning))
+    fused = linear.gated(rows.to(device), triton_kernels.gated_silu)
+    assert same_bits(fused, triton_kernels.gated_silu(linear(rows.to(device))))
+    gate, up = (rows.double() @ weight.double().T + bias.double()).chunk(2, -1)
+    assert error(fused, gate * gate.sigmoid() * up) < 1e-3
+
+
+def test_a_cut_gate_product_is_activated_by_its_reader(device: torch.device, triton_kernels: Kernels) -> None:
+    weight, rows = exact_numbers((128, 256), 0).to(device), (exact_numbers((3, 256), 1) / 16).to(device)
+    kernel = TritonFewRows(weight, None, LinearTuning(split_k=2))
+    assert kernel.gated(rows) is None
+    gated = Linear(weight, few_rows=kernel).gated(rows, triton_kernels.gated_silu)
+    assert same_bits(gated, triton_kernels.gated_silu(whole(kernel(rows))))
+
+
+def pieces(shape: tuple[int, int], splits: int, device: torch.device, dtype: torch.dtype) -> Partials:
+    return Partials(random((splits, *shape), 7).to(device), dtype)
+
+
+# the interpreter cuts bfloat16 off where torch rounds it
+CONSUMED = [torch.float16, torch.float32] if INTERPRETED else [torch.float16, torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", CONSUMED)
+@pytest.mark.parametrize("splits", [2, 3, 8])
+def test_readers_of_pieces_read_their_rounded_sum(
+    device: torch.device, kernels: Kernels, dtype: torch.dtype, splits: int
+) -> None:
+    norm = RmsNorm(random((200,), 2, dtype).to(device), 1e-5)
+    hidden, delta = random((5, 200), 0, dtype).to(device), pieces((5, 200), splits, device, dtype)
+    for ours, expected in zip(
+        kernels.add_rms_norm(hidden, delta, norm), kernels.add_rms_norm(hidden, delta.total(), norm), strict=True
+    ):
+        assert same_bits(ours, expected)
+    gate_up = pieces((5, 2 * 1100), splits, device, dtype)
+    assert same_bits(kernels.gated_silu(gate_up), kernels.gated_silu(gate_up.total()))
+
+
+@pytest.mark.parametrize("dtype", CONSUMED)
+@pytest.mark.parametrize("with_norms", [False, True])
+def test_rotation_of_pieces_is_that_of_their_rounded_sum(
+    device: torch.device, kernels: Kernels, dtype: torch.dtype, with_norms: bool
+) -> None:
+    layout, table = HeadLayout(4, 2, 80), rotary_table(80, device)
+    positions, slots = torch.arange(5, device=device) * 20, torch.arange(5, device=device) + BLOCK
+    ones = torch.ones(1, 5, dtype=torch.int64, device=device)
+    step = StepInput(ones, positions[None], slots[None], ones[:, :1], ones, 1)
+    norms = [RmsNorm((1 + 0.1 * random((80,), seed)).to(dtype).to(device), 1e-6) for seed in (1, 2)]
+    qkv = pieces((5, 8 * 80), 4, device, dtype)
+
+    def rotated(product: Product) -> list[torch.Tensor]:
+        cache = torch.zeros(4 * BLOCK, 4, 80, dtype=dtype, device=device)
+        plan = kernels.plan(step, BLOCK, layout, table, dtype)
+        return [kernels.rope_and_write(product, cache, plan, *(norms if with_norms else [])), cache]
+
+    for ours, expected in zip(rotated(qkv), rotated(qkv.total()), strict=True):
+        assert same_bits(ours, expected)
+
+
+def test_the_library_does_what_has_no_tuning_or_no_tensor_cores(device: torch.device) -> None:
+    weight = torch.zeros(64, 64, device=device)
+    tuned = TritonKernels(linear_tuning=tuning_for)
+    assert choose_kernels(device, "torch").few_rows(weight.half(), None) is None
+    assert TritonKernels(linear_tuning=lambda out_features, in_features: None).few_rows(weight.half(), None) is None
+    assert tuned.few_rows(weight, None) is None
+    assert tuned.few_rows(weight.half(), None) is not None
+
+
+LLAMA_SHAPES = [(6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (128256, 4096)]
+LLAMA_SHAPES += [(3072, 2048), (2048, 2048), (16384, 2048), (2048, 8192), (128256, 2048), (128256, 8192), (1, 1)]
+
+
+@pytest.mark.parametrize("shape", LLAMA_SHAPES)
+def test_tunings_fit_the_device_for_every_number_of_rows(shape: tuple[int, int]) -> None:
+    tuning = tuning_for(*shape)
+    assert -(-shape[0] // tuning.block_out) * tuning.split_k <= 256 or tuning.split_k == 1
+    for each in (tuning, LinearTuning(block_k=256, shared_kib=200), LinearTuning(block_out=128, num_warps=8)):
+        spans = set()
+        for rows in (16, 32, 64, 128):
+            for tiles in (1, 2):
+                block_k, steps, stages = each.pipeline(shape[1], rows, tiles)
+                assert stages >= 2 and stages * (tiles * each.block_out + rows) * block_k * 2 <= 220 * 1024
+                assert steps * block_k * each.split_k >= shape[1]
+                spans.add(steps * block_k)
+        assert len(spans) == 1  # where splits are cut does not depend on the rows
+
+
+@pytest.mark.parametrize("wrong", [{"block_out": 32}, {"block_out": 64, "num_warps": 8}, {"block_k": 96}])
+def test_tiles_that_no_product_instruction_takes_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be at least 64"):
+        LinearTuning(**wrong)
