@@ -14,12 +14,16 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from triton.runtime.jit import JITFunction
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.product import Partials
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning
+from ssd_lab.kernels.triton_ops.linear import TritonFewRows
+from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning as FewRowsTuning
 from ssd_lab.kernels.triton_ops.skinny_linear import LinearTuning, skinny_linear
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
@@ -49,6 +53,8 @@ class Compiling:
 def type_of(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return POINTERS[value.dtype]
+    if isinstance(value, TensorDescriptor):
+        return f"tensordesc<{POINTERS[value.base.dtype][1:]}{value.block_shape}>"
     return "fp32" if isinstance(value, float) else "i32"
 
 
@@ -74,6 +80,16 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     skinny_linear(hidden, weight, residual=hidden[:, :64], pdl=pdl)
     skinny_linear(hidden, weight, gated=True, norm_scale=torch.ones(2), norm_weight=norm.weight, pdl=pdl)
     skinny_linear(hidden, weight, gated=True, tuning=LinearTuning(split_k=2), pdl=pdl)
+    sums = Partials(torch.zeros(3, 2, 768), dtype)
+    kernels.rope_and_write(sums, cache, plan)
+    kernels.gated_silu(sums)
+    kernels.add_rms_norm(hidden, Partials(torch.zeros(3, 2, 512), dtype), norm)
+    for few_rows_tuning in (FewRowsTuning(tma=pdl), FewRowsTuning(tma=False), FewRowsTuning(tma=pdl, split_k=2)):
+        few_rows = TritonFewRows(weight, weight[:, 0], few_rows_tuning, pdl=pdl)
+        few_rows(hidden)
+        few_rows(torch.zeros(100, 512, dtype=dtype))
+        few_rows.gated(hidden)
+        few_rows.wide(hidden)
     probs, drafts, uniforms = torch.zeros(2, 5, 3000), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 5)
     kernels.sample(probs[:, 0], uniforms[:, 0])
     kernels.accept_greedy(torch.zeros(2, 5, dtype=torch.int64), drafts, row[0])
