@@ -279,14 +279,14 @@ class Engine:
         self._go_on_without_draft(
             DraftWorkerError("the draft's probabilities hold NaN or infinity: check its weights and dtype")
         )
-        empty = Proposal.empty(len(flight.sequences), self._runner.device)
+        empty = Proposal.empty(len(flight.sequences))
         again = self._verify(flight.sequences, flight.rows, empty, flight.start_s)
         return again, again.verification.collect()
 
     def _propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         proposal = self._guard_proposer(lambda: self._proposer.propose(sequences, rows))
-        if isinstance(self._proposer, NoProposer):
-            return Proposal.empty(len(sequences), self._runner.device)
+        if isinstance(self._proposer, NoProposer):  # perhaps only since a moment ago
+            return self._proposer.propose(sequences, rows)
         if not isinstance(proposal, Proposal):
             raise ProposerError(f"the strategy's proposer returned {type(proposal).__name__}; return a Proposal")
         problem = proposal.problem(len(sequences), self._limits.lookahead, self._limits.vocab_size)

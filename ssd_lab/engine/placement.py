@@ -39,31 +39,36 @@ class Placement:
         self._sampling_floats = _Buffer((3, rows), torch.float32, device)
         self._known: list[list[int]] = [[] for _ in range(rows)]
         self._settings: list[SamplingRow] = []
+        self._all_greedy, self._any_filter = True, False
+        self._parts: dict[int, tuple[torch.Tensor, ...]] = {}
 
     def place(self, rows: RowBatch, *, num_drafted: Sequence[int] = ()) -> RowTensors:
         """The rows on the device."""
         count, bucket = len(rows), self._bucket(len(rows))
         ints = self._ints.host
-        ints[:, count:bucket] = 0
-        ints[0, :count], ints[1, :count], ints[2, :count] = rows.lengths, rows.previous_tokens, rows.last_tokens
-        ints[3, :count] = [len(table) * self._block_size for table in rows.block_tables]
-        ints[4, :count] = num_drafted if len(num_drafted) else 0
+        starts = [len(table) * self._block_size for table in rows.block_tables]
+        drafted = num_drafted if len(num_drafted) else [0] * count
+        ints[:, :count] = (rows.lengths, rows.previous_tokens, rows.last_tokens, starts, drafted)
+        if bucket > count:
+            ints[:, count:bucket] = 0
         self._ints.send()
         self._place_tables(rows.block_tables, bucket)
         self._place_sampling(rows.sampling, bucket)
-        lengths, previous, last, tree_starts, drafted = self._ints.device[:, :bucket].unbind()
-        top_k, seeds = self._sampling_ints.device[:, :bucket].unbind()
-        temperature, top_p, min_p = self._sampling_floats.device[:, :bucket].unbind()
-        sampling = SamplingBatch(
-            *(temperature, top_k, top_p, min_p, seeds),
-            all_greedy=rows.all_greedy,
-            any_filter=any(k > 0 or p < 1.0 or m > 0.0 for _, k, p, m, _ in rows.sampling),
-        )
-        tables = self._tables.device[:bucket]
-        longest_table = max(len(table) for table in rows.block_tables)
-        return RowTensors(
-            lengths, previous, last, tree_starts, drafted, tables, sampling, max(rows.lengths), longest_table
-        )
+        lengths, previous, last, tree_starts, num, tables, temperature, top_p, min_p, top_k, seeds = self._views(bucket)
+        sampling = SamplingBatch(temperature, top_k, top_p, min_p, seeds, self._all_greedy, self._any_filter)
+        longest_table = max(starts) // self._block_size
+        return RowTensors(lengths, previous, last, tree_starts, num, tables, sampling, max(rows.lengths), longest_table)
+
+    def _views(self, bucket: int) -> tuple[torch.Tensor, ...]:
+        """The buffers' parts for so many rows, made once."""
+        if bucket not in self._parts:
+            self._parts[bucket] = (
+                *self._ints.device[:, :bucket].unbind(),
+                self._tables.device[:bucket],
+                *self._sampling_floats.device[:, :bucket].unbind(),
+                *self._sampling_ints.device[:, :bucket].unbind(),
+            )
+        return self._parts[bucket]
 
     def buffers(self) -> list[torch.Tensor]:
         """Every buffer that `place` hands out, for an executor that reads them in place."""
@@ -92,10 +97,11 @@ class Placement:
         if padded == self._settings:
             return
         self._settings = padded
-        temperature, top_k, top_p, min_p, seeds = zip(*padded, strict=True)
-        ints, floats = self._sampling_ints.host, self._sampling_floats.host
-        ints[0, :bucket], ints[1, :bucket] = top_k, seeds
-        floats[0, :bucket], floats[1, :bucket], floats[2, :bucket] = temperature, top_p, min_p
+        self._all_greedy = all(temperature == 0 for temperature, *_ in settings)
+        self._any_filter = any(k > 0 or p < 1.0 or m > 0.0 for _, k, p, m, _ in settings)
+        temperatures, top_k, top_p, min_p, seeds = zip(*padded, strict=True)
+        self._sampling_ints.host[:, :bucket] = (top_k, seeds)
+        self._sampling_floats.host[:, :bucket] = (temperatures, top_p, min_p)
         self._sampling_ints.send()
         self._sampling_floats.send()
 

@@ -49,6 +49,12 @@ class Proposer(ABC):
 class NoProposer(Proposer):
     """Proposes nothing: autoregressive decoding."""
 
+    def __init__(self) -> None:
+        self._empty: dict[int, Proposal] = {}
+
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """An empty proposal."""
-        return Proposal.empty(len(sequences))
+        batch = len(sequences)
+        if batch not in self._empty:
+            self._empty[batch] = Proposal.empty(batch)
+        return self._empty[batch]

@@ -24,7 +24,6 @@ from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning
 from ssd_lab.kernels.triton_ops.linear import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning as FewRowsTuning
-from ssd_lab.kernels.triton_ops.skinny_linear import LinearTuning, skinny_linear
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
 POINTERS = {
@@ -77,9 +76,6 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     kernels.gated_silu(hidden)
     kernels.greedy_pick(hidden, True)
     weight = torch.zeros(64, 512, dtype=dtype)
-    skinny_linear(hidden, weight, residual=hidden[:, :64], pdl=pdl)
-    skinny_linear(hidden, weight, gated=True, norm_scale=torch.ones(2), norm_weight=norm.weight, pdl=pdl)
-    skinny_linear(hidden, weight, gated=True, tuning=LinearTuning(split_k=2), pdl=pdl)
     sums = Partials(torch.zeros(3, 2, 768), dtype)
     kernels.rope_and_write(sums, cache, plan)
     kernels.gated_silu(sums)

@@ -30,16 +30,40 @@ class VerifyOptions:
 
 @dataclass(frozen=True)
 class RoundProbabilities:
-    """What a trace keeps of a round, float32: the target's probability of each draft token `[batch, k]` and of the
-    recovery token `[batch]`, the draft's of its own tokens `[batch, k]` (None: certain guesses), and the uniform
-    numbers that decided `[batch, k]`, `[batch]` (None at temperature 0).
+    """What a trace keeps of a round, float32, side by side in `numbers` `[batch, n]`.
+
+    sampled: was anything drawn? drafted: did the draft tell its probabilities?
     """
 
-    target: np.ndarray
-    recovery: np.ndarray
-    draft: np.ndarray | None
-    coins: np.ndarray | None
-    recovery_coins: np.ndarray | None
+    numbers: np.ndarray
+    k: int
+    sampled: bool
+    drafted: bool
+
+    @property
+    def target(self) -> np.ndarray:
+        """The target's probability of each draft token `[batch, k]`."""
+        return self.numbers[:, : self.k]
+
+    @property
+    def recovery(self) -> np.ndarray:
+        """The target's probability of the recovery token `[batch]`."""
+        return self.numbers[:, self.k]
+
+    @property
+    def draft(self) -> np.ndarray | None:
+        """The draft's probability of its own tokens `[batch, k]`; None: certain guesses."""
+        return self.numbers[:, self.k + 1 : 2 * self.k + 1] if self.drafted else None
+
+    @property
+    def coins(self) -> np.ndarray | None:
+        """The uniform number that each draft token was tested with `[batch, k]`; None at temperature 0."""
+        return self.numbers[:, -self.k - 1 : -1] if self.sampled else None
+
+    @property
+    def recovery_coins(self) -> np.ndarray | None:
+        """The uniform number that drew the recovery token `[batch]`; None at temperature 0."""
+        return self.numbers[:, -1] if self.sampled else None
 
 
 @dataclass(frozen=True)
@@ -95,15 +119,8 @@ class Verification:
         num_accepted, recovery, finite, draft_finite = ints[:batch, :4].T.tolist()
         probabilities = None
         if self._record:
-            numbers = floats[0][:batch]
-            widths = [k, 1, k if self.proposal.token_probs is not None else 0, *([k, 1] if self._sampled else [0, 0])]
-            target, recovered, draft, coins, recovery_coins = np.split(numbers, np.cumsum(widths)[:-1], axis=1)
             probabilities = RoundProbabilities(
-                target,
-                recovered[:, 0],
-                draft if self.proposal.token_probs is not None else None,
-                coins if self._sampled else None,
-                recovery_coins[:, 0] if self._sampled else None,
+                floats[0][:batch], k, self._sampled, self.proposal.token_probs is not None
             )
         return Verified(
             ints[:batch, 4:].tolist(),

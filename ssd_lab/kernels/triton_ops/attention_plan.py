@@ -34,7 +34,7 @@ class AttentionTuning:
     float32_split: int = 32
     programs: int = 4 * 132
     partials_mib: int = 256
-    fused_splits: int = 0
+    fused_splits: int = 16
     unroll: int = 8
     num_warps: int = 4
     num_stages: int = 2
