@@ -13,7 +13,7 @@ from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 BLOCK = 1024
 
 
-@triton.jit(do_not_specialize=["piece"])
+@triton.jit
 def _gated_silu(
     gate_up_ptr, out_ptr, size, piece, SPLITS: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr
 ):  # fmt: skip

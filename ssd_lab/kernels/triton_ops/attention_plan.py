@@ -25,8 +25,9 @@ class AttentionTuning:
     split, float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since its products do
     not run on the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU;
     with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it one program
-    does all splits of a tile. fused_splits: with at most so many splits the last program of a tile adds them, with more
-    (0: always) a second launch does. unroll: splits whose loads are under way at once while splits are added, a power
+    does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last program of a tile
+    adds them, else (0: always) a second launch does. tree_tile_rows: rows of a tile where some keys are each row's own,
+    which are read row by row. unroll: splits whose loads are under way at once while splits are added, a power
     of 2.
     """
 
@@ -35,6 +36,7 @@ class AttentionTuning:
     programs: int = 4 * 132
     partials_mib: int = 256
     fused_splits: int = 16
+    tree_tile_rows: int = 2
     unroll: int = 8
     num_warps: int = 4
     num_stages: int = 2
@@ -82,6 +84,8 @@ def plan_split_attention(
     batch, rows = step.prefix_lengths.shape
     device = step.prefix_lengths.device
     tile_rows = max(1, LANES // heads.group)
+    if step.ancestors is not None:
+        tile_rows = min(tile_rows, tuning.tree_tile_rows)
     tiles = batch * -(-rows // tile_rows) * heads.num_kv_heads
     split = tuning.float32_split if dtype == torch.float32 else tuning.split
     max_splits = max(1, -(-step.context_length // split))
@@ -94,7 +98,7 @@ def plan_split_attention(
         references = torch.empty(num_partials, dtype=torch.float32, device=device)
         totals = torch.empty_like(references)
         summed = torch.empty(num_partials * heads.head_dim, dtype=torch.float32, device=device)
-        if max_splits <= tuning.fused_splits:
+        if max_splits <= tuning.fused_splits and rows <= tile_rows:
             counters = torch.zeros(tiles, dtype=torch.int32, device=device)
     return SplitAttentionPlan(
         heads=heads,

@@ -10,10 +10,10 @@ from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_for_previous
 from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 
-ELEMENTS_PER_WARP = 512
+ELEMENTS_PER_WARP = 256
 
 
-@triton.jit(do_not_specialize=["piece"])
+@triton.jit
 def _add_rms_norm(
     hidden_ptr,
     delta_ptr,

@@ -19,7 +19,7 @@ from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 HEADS_PER_PROGRAM = 4
 
 
-@triton.jit(do_not_specialize=["piece"])
+@triton.jit
 def _rope_and_write(
     qkv_ptr,
     cos_ptr,
