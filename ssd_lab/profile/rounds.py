@@ -43,7 +43,6 @@ def measure_rounds(
                 "device": device,
                 "max_batch": batch,
                 "max_model_len": max_model_len,
-                "progress": False,
             }
             prompts = (demo.canned_prompts() * batch)[: max(2, batch)]
             with LLM(target, draft, strategy, progress=False, **options, **fields) as llm:

@@ -25,17 +25,17 @@ class AttentionTuning:
     split, float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since its products do
     not run on the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU;
     with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it one program
-    does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last program of a tile
-    adds them, else (0: always) a second launch does. tree_tile_rows: rows of a tile where some keys are each row's own,
-    which are read row by row. unroll: splits whose loads are under way at once while splits are added, a power
-    of 2.
+    does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last
+    program of a tile adds them, else a second launch does (with programmatic dependent launch never slower on an H100,
+    so that is the default). tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by
+    row. unroll: splits whose loads are under way at once while splits are added, a power of 2.
     """
 
     split: int = 128
     float32_split: int = 32
     programs: int = 4 * 132
     partials_mib: int = 256
-    fused_splits: int = 16
+    fused_splits: int = 0
     tree_tile_rows: int = 2
     unroll: int = 8
     num_warps: int = 4
