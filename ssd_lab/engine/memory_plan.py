@@ -27,6 +27,7 @@ class MemoryRequest:
     draft: None if there is none, or it has a device of its own. lookahead: positions beyond max_model_len that a round
     may write. num_blocks: KV blocks asked for; None takes those of max_batch sequences of full length, or what fits.
     graph_bytes: kept for captured graphs. padded_batch: rows that steps really compute for max_batch (0: as many).
+    is_graphed: graph_bytes is the default reserve (`with_graph_reserve`).
     """
 
     free_bytes: int
@@ -39,6 +40,7 @@ class MemoryRequest:
     num_blocks: int | None = None
     graph_bytes: int = 0
     padded_batch: int = 0
+    is_graphed: bool = False
 
     @property
     def models(self) -> dict[str, ModelDemand]:
@@ -161,7 +163,8 @@ def with_graph_reserve(request: MemoryRequest) -> MemoryRequest:
     need them.
     """
     workspace = sum(model.workspace_bytes + model.partial_bytes for model in request.models.values())
-    return replace(request, graph_bytes=int(GRAPH_WORKSPACES * workspace + GRAPH_SHARE * request.free_bytes))
+    reserve = int(GRAPH_WORKSPACES * workspace + GRAPH_SHARE * request.free_bytes)
+    return replace(request, graph_bytes=reserve, is_graphed=True)
 
 
 def _capped_length(request: MemoryRequest, short_tokens: int) -> int:
@@ -247,7 +250,10 @@ def _with_batch(request: MemoryRequest, max_batch: int) -> MemoryRequest:
     share = max_batch / request.max_batch
     draft = None if request.draft is None else request.draft.scaled(share)
     padded = round(request.padded_batch * share)
-    return replace(request, max_batch=max_batch, target=request.target.scaled(share), draft=draft, padded_batch=padded)
+    smaller = replace(
+        request, max_batch=max_batch, target=request.target.scaled(share), draft=draft, padded_batch=padded
+    )
+    return with_graph_reserve(smaller) if request.is_graphed else smaller
 
 
 def _with_dtype(request: MemoryRequest, dtype: torch.dtype) -> MemoryRequest:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.kv_cache import PagedKVCache
 
@@ -80,5 +81,5 @@ class ModelDemand:
         logit_rows = max(1, round(self.logit_rows * share))
         measured = None if self.measured_bytes is None else round(self.measured_bytes * share)
         kept = round(self.kept_distributions * share)
-        rows = max(logit_rows, round(self.rows * share))
+        rows = max(logit_rows, round(self.rows * share), min(self.rows, LARGEST))  # pieces of prompts do not shrink
         return replace(self, rows=rows, logit_rows=logit_rows, kept_distributions=kept, measured_bytes=measured)

@@ -35,10 +35,10 @@ def check_cuda_build(device: torch.device) -> None:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:  # no driver, no card, or a driver too old for this build
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"HIP {torch.version.hip}"
         raise ConfigError(
             f"device {str(device)!r} was asked for, and CUDA does not start ({reason}): torch {torch.__version__} was "
-            f"built for CUDA {torch.version.cuda or torch.version.hip}; update the driver, or install a torch built for "
-            "an older CUDA, or give device cpu"
+            f"built for {built_for}; update the driver, or install a torch built for an older one, or give device cpu"
         ) from error
     count = torch.cuda.device_count()
     if (device.index or 0) >= count:
