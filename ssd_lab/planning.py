@@ -66,6 +66,8 @@ def plan_loaded(
 ) -> MemoryPlan:
     """With the models in place: on a CUDA device the workspace is what the largest steps are seen to hold."""
     reader = reader or reader_of(device)
+    if not target.decoder.kernels.captures:
+        config = config.model_copy(update={"eager": True})
     plan = plan_before_loading(target, draft, strategy, config, device, reader)
     if device.type != "cuda":
         logger.debug("memory plan\n%s", plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.config import EngineConfig
+from ssd_lab.engine.dry_run import DryRun
 from ssd_lab.engine.graphs import batch_bucket
 from ssd_lab.engine.memory_plan import GRAPH_SHARE, GRAPH_WORKSPACES, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
 from ssd_lab.engine.step_sizes import StepSizes
@@ -170,6 +171,21 @@ class TestMeasured:
         assert {(2, 3, 512), (2, 3, 1024), (1, 128, 512), (1, 128, 602)} <= seen["target"]
         assert {rows for _, rows, _ in seen["draft"]} == {1, 2, 3, 9, 128}
         assert max(context for _, rows, context in seen["draft"] if rows == 9) >= 1024 + 9
+
+    def test_contexts_are_tried_by_powers_of_two_up_to_the_one_that_the_longest_is_planned_for(self) -> None:
+        dry_run = DryRun(StepSizes(4), batch=1, longest=3000, block_size=16, device=CPU)
+        assert dry_run.contexts == [512, 1024, 2048, 3000]
+        assert replace(dry_run, graphs=True).contexts == [512, 1024, 2048, 4096]
+        assert replace(dry_run, longest=300).contexts == [300]
+
+    def test_kernels_that_cannot_be_captured_need_no_memory_for_graphs(
+        self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("ssd_lab.planning.measured", lambda request, *rest: request)
+        chosen, reader = registry.config("sync_chain", {}), FakeReader(4 * GB)
+        assert plan_loaded(*bundled, chosen, self.config, CUDA, reader).parts["graphs"] > 0
+        monkeypatch.setattr(type(bundled[0].decoder.kernels), "captures", False)
+        assert plan_loaded(*bundled, chosen, self.config, CUDA, reader).parts["graphs"] == 0
 
     def test_a_step_that_does_not_fit_is_named(self, bundled: tuple[LoadedModel, LoadedModel]) -> None:
         class Full(FakeReader):
