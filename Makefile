@@ -1,5 +1,6 @@
 # make demo    a virtual environment in .venv, then text from async tree speculation and a comparison
 # make test    the same environment, then the whole test suite
+# make gpu-test  the tests that need a GPU, on a machine that has one
 # make lint    ruff and mypy
 # make docs    the documentation as web pages in site/, notebooks executed (EXECUTE_NOTEBOOKS=false: not executed)
 # make clean   remove everything that make made
@@ -17,7 +18,7 @@ TORCH_INDEX ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test gpu-test lint format docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -27,6 +28,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+gpu-test: $(STAMP)
+	PYTHON=$(BIN)/python scripts/gpu_tests.sh $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

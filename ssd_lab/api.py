@@ -13,10 +13,13 @@ from ssd_lab import demo
 from ssd_lab.build import build_engine, resolve_device
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.engine.sequence import Sequence as EngineSequence
-from ssd_lab.errors import ConfigError, PromptError, SsdLabError
+from ssd_lab.errors import CacheCapacityError, ConfigError, PromptError, SsdLabError
+from ssd_lab.kernels.cuda_check import check_cuda
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.progress import progress_bar
+from ssd_lab.out_of_memory import explain_out_of_memory
+from ssd_lab.planning import plan_before_loading, plan_loaded
+from ssd_lab.progress import notice, progress_bar
 from ssd_lab.results import Comparison, Output, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.trace import Totals, Trace, compute_metrics
@@ -40,7 +43,7 @@ class LLM:
 
     target, draft: a hub id, a folder, a .gguf file, or a loaded model; None takes the bundled pair. fields: the
     strategy's knobs and the fields of `EngineConfig`. chat: wrap text prompts in the target's chat template (None: if
-    it has one).
+    it has one). memory_plan: who gets how much of the device, as measured once the models were loaded.
     """
 
     def __init__(
@@ -59,25 +62,35 @@ class LLM:
         self.config = _engine_config(engine_fields)
         self._progress = progress
         self._seed = seed
-        device = str(resolve_device(self.config.device))
+        where = resolve_device(self.config.device)
+        check_cuda(where, self.config.kernels)
+        device = str(where)
         if target is None:
             target = str(demo.TARGET)
             draft = str(demo.DRAFT) if draft is None else draft
+        if self.strategy.needs_draft and draft is None:
+            raise ConfigError(
+                f"strategy {self.strategy.strategy_name!r} needs a draft model: "
+                "pass draft=<hub id, folder or .gguf file>"
+            )
+        if where.type == "cuda":  # before anything is put there
+            drafting = draft if self.strategy.needs_draft else None
+            first_plan = plan_before_loading(target, drafting, self.strategy, self.config, where)
+            notice(f"memory on {where}\n{first_plan}", enabled=progress)
         self.target = self._load(target, device)
         self.draft: LoadedModel | None = None
-        if self.strategy.needs_draft:
-            if draft is None:
-                raise ConfigError(
-                    f"strategy {self.strategy.strategy_name!r} needs a draft model: "
-                    "pass draft=<hub id, folder or .gguf file>"
-                )
+        if self.strategy.needs_draft and draft is not None:
             self.draft = self._load(draft, device)
             check_draft(self.target, self.draft)
         self._chat = (
             self.target.tokenizer is not None and self.target.tokenizer.has_chat_template if chat is None else chat
         )
+        self._device = where
+        self.memory_plan = plan_loaded(self.target, self.draft, self.strategy, self.config, where)
+        if where.type == "cuda":
+            notice(f"measured on {where}\n{self.memory_plan}", enabled=progress)
         self._threads_before = torch.get_num_threads()
-        self._engine = build_engine(self.target, self.draft, self.strategy, self.config)
+        self._engine = build_engine(self.target, self.draft, self.strategy, self.config, self.memory_plan)
         self.threads = torch.get_num_threads()
 
     def __enter__(self) -> LLM:
@@ -163,7 +176,7 @@ class LLM:
         shown = tokens = 0
         try:
             while sequence.end_s is None:
-                self._engine.step()
+                self._step()
                 ended = sequence.end_s is not None
                 certain = len(sequence.stop.text) if ended else sequence.stop.certain_length
                 if sequence.error is not None:
@@ -208,7 +221,7 @@ class LLM:
         done = steps = 0
         with progress_bar(total, self.strategy.strategy_name, "tok", enabled=self._progress) as bar:
             while self._engine.has_work:
-                self._engine.step()
+                self._step()
                 if self._progress:
                     # a request that ends early has no more tokens to wait for
                     now = sum(
@@ -220,6 +233,11 @@ class LLM:
                 steps += 1
                 if on_step is not None and on_step(steps, self._engine.recorder.totals) is False:
                     self._engine.cancel_all()
+
+    def _step(self) -> None:
+        change = "lower max_batch, or num_blocks so that more is left for steps"
+        with explain_out_of_memory("running a round", CacheCapacityError, device=self._device, change=change):
+            self._engine.step()
 
     def _load(self, model: LoadedModel | str, device: str) -> LoadedModel:
         if isinstance(model, LoadedModel):

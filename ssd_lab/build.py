@@ -13,15 +13,16 @@ from ssd_lab.config import EngineConfig
 from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.engine.engine import Engine, EngineLimits
 from ssd_lab.engine.graphs import make_executor
+from ssd_lab.engine.memory_plan import MemoryPlan
 from ssd_lab.engine.resources import Resources
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.errors import ConfigError
+from ssd_lab.kernels.cuda_check import check_cuda_build
 from ssd_lab.models.incremental import IncrementalDecoder
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
+from ssd_lab.planning import plan_loaded
 from ssd_lab.strategies.base import StrategyConfig
-
-CACHE_SHARE = 0.25  # of the memory that is free, for KV blocks, when num_blocks is not given
 
 
 def resolve_device(name: str) -> torch.device:
@@ -32,10 +33,8 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device {name!r} is not known: give auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"device {name!r} was asked for and {torch.cuda.device_count()} CUDA devices are here: give auto or cpu"
-        )
+    if device.type == "cuda":
+        check_cuda_build(device)
     return device
 
 
@@ -53,12 +52,18 @@ def share_threads(
 
 
 def build_engine(
-    target: LoadedModel, draft: LoadedModel | str | None, strategy: StrategyConfig, config: EngineConfig
+    target: LoadedModel,
+    draft: LoadedModel | str | None,
+    strategy: StrategyConfig,
+    config: EngineConfig,
+    plan: MemoryPlan | None = None,
 ) -> Engine:
-    """An engine for this target and strategy. The draft may be loaded, or a place to load it from."""
+    """An engine for this target and strategy. The draft may be loaded, or a place to load it from. plan: made here if
+    the caller has none.
+    """
     device = resolve_device(config.device)
-    max_model_len = min(config.max_model_len or target.config.max_positions, target.config.max_positions)
-    num_blocks = config.num_blocks or _fitting_blocks(target, strategy, config, max_model_len)
+    plan = plan or plan_loaded(target, draft, strategy, config, device)
+    max_model_len, num_blocks = plan.request.max_model_len, plan.num_blocks
     blocks = BlockManager(num_blocks, config.block_size, prefix_reuse=config.prefix_reuse)
     target_threads, draft_threads = share_threads(config, strategy, device)
     if target_threads is not None and device.type == "cpu":
@@ -75,27 +80,8 @@ def build_engine(
         EngineLimits(max_model_len, strategy.lookahead, target.config.vocab_size),
         eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
         make_decoder=lambda: IncrementalDecoder(target.tokenizer),
-        meta=_describe(target, draft, strategy, config, device, target_threads),
+        meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},
     )
-
-
-def _fitting_blocks(target: LoadedModel, strategy: StrategyConfig, config: EngineConfig, max_model_len: int) -> int:
-    """Blocks for max_batch sequences of full length, or as many as fit a share of the free memory."""
-    per_sequence = -(-(max_model_len + strategy.lookahead) // config.block_size)
-    wanted = config.max_batch * per_sequence + 1
-    block_bytes = PagedKVCache.bytes_per_block(target.config, config.block_size, target.dtype)
-    free_bytes = _free_memory_bytes(resolve_device(config.device))
-    fitting = wanted if free_bytes is None else int(free_bytes * CACHE_SHARE / block_bytes)
-    return max(2, min(wanted, fitting))
-
-
-def _free_memory_bytes(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None
 
 
 def _describe(

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from tqdm.auto import tqdm
+
+
+def notice(text: str, *, enabled: bool) -> None:
+    """Lines for a person who waits, on stderr, above the bars."""
+    if enabled:
+        tqdm.write(text, file=sys.stderr)
 
 
 def progress_bar(

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 import torch
 
 from ssd_lab.engine.execution import EagerExecutor, Executor, PhaseFunction, Tensors
+from ssd_lab.errors import CacheCapacityError
+from ssd_lab.out_of_memory import explain_out_of_memory
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +138,14 @@ class GraphExecutor(Executor):
             tensor if tensor.data_ptr() in self._persistent else tensor.clone(memory_format=torch.contiguous_format)
             for tensor in inputs
         )
-        self._backend.warm_up(lambda: function(*buffers))
-        replay, outputs = self._backend.capture(lambda: function(*buffers))
+        with explain_out_of_memory(
+            f"capturing {name} for {inputs[0].shape[0]} rows as graph number {len(self._calls) + 1}",
+            CacheCapacityError,
+            device=inputs[0].device,
+            change="lower max_batch, or num_blocks so that more is left for graphs, or give eager=True",
+        ):
+            self._backend.warm_up(lambda: function(*buffers))
+            replay, outputs = self._backend.capture(lambda: function(*buffers))
         took_s = time.perf_counter() - start_s
         self.capture_time_s += took_s
         logger.debug("captured %s for %s in %.2f s", name, [tuple(b.shape) for b in buffers], took_s)

@@ -11,73 +11,23 @@ from typing import Any
 
 import torch
 
+from ssd_lab.engine.model_demand import ModelDemand
 from ssd_lab.errors import CacheCapacityError, ConfigError
-from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.kv_cache import PagedKVCache
 
 USABLE_SHARE = 0.95  # of the free memory; allocators round up and libraries keep buffers of their own
-LOGIT_COPIES = (
-    4  # float32 rows over the vocabulary that sampling holds at once: logits, filtered, sorted, probabilities
-)
-FLOAT32_BYTES = 4
-
-
-@dataclass(frozen=True)
-class ModelDemand:
-    """A model on the device. rows: of its largest step. logit_rows: of these, how many get logits.
-
-    splits: parts into which attention cuts the keys (0: it keeps no partial results). scratch_positions: KV positions
-    of one sequence beyond its text, for the branches of a tree.
-    """
-
-    config: ModelConfig
-    dtype: torch.dtype
-    rows: int
-    logit_rows: int
-    splits: int = 0
-    scratch_positions: int = 0
-
-    @property
-    def weight_bytes(self) -> int:
-        """All weights."""
-        return self.config.num_parameters * self.dtype.itemsize
-
-    @property
-    def table_bytes(self) -> int:
-        """Cosines and sines of every position, float32."""
-        return self.config.max_positions * self.config.head_dim * 2 * FLOAT32_BYTES
-
-    @property
-    def workspace_bytes(self) -> int:
-        """Activations of the largest step: of one layer, and the logits with what sampling makes of them."""
-        config = self.config
-        heads = config.num_heads * config.head_dim
-        keys = config.num_kv_heads * config.head_dim
-        layer = 3 * config.hidden_size + 2 * heads + 2 * keys + 3 * config.mlp_size
-        logits = config.vocab_size * (LOGIT_COPIES * FLOAT32_BYTES + self.dtype.itemsize)
-        return self.rows * layer * self.dtype.itemsize + self.logit_rows * logits
-
-    @property
-    def partial_bytes(self) -> int:
-        """What attention keeps for each row, head and split: a weighted sum of values, its weight and its maximum."""
-        return self.rows * self.config.num_heads * self.splits * (self.config.head_dim + 2) * FLOAT32_BYTES
-
-    def block_bytes(self, block_size: int) -> int:
-        """One KV block in all layers."""
-        return PagedKVCache.bytes_per_block(self.config, block_size, self.dtype)
-
-    def scratch_bytes(self, block_size: int, max_batch: int) -> int:
-        """KV blocks of the branches of `max_batch` sequences."""
-        return max_batch * -(-self.scratch_positions // block_size) * self.block_bytes(block_size)
+GRAPH_WORKSPACES = 1.5  # kept for graphs: a pool as large as the workspace, and outputs of every captured size
+GRAPH_SHARE = 0.01  # of the free memory, for the graphs themselves
+SHORT_TOKENS = 1024  # what every sequence of a batch but one is promised where the full length was nobody's wish
 
 
 @dataclass(frozen=True)
 class MemoryRequest:
-    """What is to share `free_bytes` of one device.
+    """What is to share `free_bytes` of one device (0: unknown).
 
     draft: None if there is none, or it has a device of its own. lookahead: positions beyond max_model_len that a round
     may write. num_blocks: KV blocks asked for; None takes those of max_batch sequences of full length, or what fits.
-    graph_bytes: kept for captured graphs.
+    graph_bytes: kept for captured graphs. padded_batch: rows that steps really compute for max_batch (0: as many).
+    is_graphed: graph_bytes is the default reserve (`with_graph_reserve`).
     """
 
     free_bytes: int
@@ -89,6 +39,8 @@ class MemoryRequest:
     lookahead: int = 0
     num_blocks: int | None = None
     graph_bytes: int = 0
+    padded_batch: int = 0
+    is_graphed: bool = False
 
     @property
     def models(self) -> dict[str, ModelDemand]:
@@ -110,13 +62,15 @@ class MemoryRequest:
 class MemoryPlan:
     """Who gets how much. parts: name -> bytes, in the order in which they are handed out; the last are KV blocks.
 
-    num_blocks: KV blocks of the target; a draft on the same device mirrors them, which block_bytes counts in.
+    num_blocks: KV blocks of the target; a draft on the same device mirrors them, which block_bytes counts in. notes:
+    what was decided for the caller.
     """
 
     request: MemoryRequest
     parts: dict[str, int]
     num_blocks: int
     block_bytes: int
+    notes: tuple[str, ...] = ()
 
     @property
     def used_bytes(self) -> int:
@@ -135,14 +89,24 @@ class MemoryPlan:
             f"{self.full_sequences:.1f} sequences of {self.request.max_model_len:,}"
         }
         rows = [(name, size, remarks.get(name, "")) for name, size in self.parts.items() if size]
-        return [*rows, ("left free", self.request.free_bytes - self.used_bytes, f"of {_gb(self.request.free_bytes)}")]
+        if self.request.free_bytes:
+            left = self.request.free_bytes - self.used_bytes
+            rows.append(("left free", left, f"of {_gb(self.request.free_bytes)}"))
+        return rows
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<18} {size / 1e9:>9.3f} GB  {remark}".rstrip() for name, size, remark in self.rows())
+        lines = [f"{name:<18} {size / 1e9:>9.3f} GB  {remark}".rstrip() for name, size, remark in self.rows()]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def as_dict(self) -> dict[str, Any]:
         """For a trace or JSON."""
-        return {"parts": dict(self.parts), "num_blocks": self.num_blocks, "free_bytes": self.request.free_bytes}
+        return {
+            "parts": dict(self.parts),
+            "num_blocks": self.num_blocks,
+            "max_model_len": self.request.max_model_len,
+            "free_bytes": self.request.free_bytes,
+            "notes": list(self.notes),
+        }
 
 
 def plan_memory(request: MemoryRequest) -> MemoryPlan:
@@ -172,6 +136,47 @@ def plan_memory(request: MemoryRequest) -> MemoryPlan:
     )
 
 
+def plan_capped(request: MemoryRequest, *, short_tokens: int = SHORT_TOKENS) -> MemoryPlan:
+    """As `plan_memory`, where `max_model_len` is a model's own and may be cut: so that one sequence of full length fits
+    beside max_batch - 1 short ones. The plan's request holds the length, and a note says so.
+    """
+    length = _capped_length(request, short_tokens)
+    if length >= request.max_model_len:
+        return plan_memory(request)
+    capped = plan_memory(replace(request, max_model_len=length))
+    note = (
+        f"the model's {request.max_model_len:,} positions do not fit: max_model_len is {length:,}, so that one such "
+        "sequence and short ones do; give max_model_len to choose yourself"
+    )
+    return replace(capped, notes=(*capped.notes, note))
+
+
+def plan_unchecked(request: MemoryRequest, num_blocks: int) -> MemoryPlan:
+    """What so many blocks and the rest take, whether or not that fits."""
+    block_bytes = _block_bytes(request)
+    parts = _fixed_parts(request) | {"KV blocks": num_blocks * block_bytes}
+    return MemoryPlan(request, parts, num_blocks, block_bytes)
+
+
+def with_graph_reserve(request: MemoryRequest) -> MemoryRequest:
+    """The same with memory kept for captured graphs: a default by experience, since graphs are captured as rounds
+    need them.
+    """
+    workspace = sum(model.workspace_bytes + model.partial_bytes for model in request.models.values())
+    reserve = int(GRAPH_WORKSPACES * workspace + GRAPH_SHARE * request.free_bytes)
+    return replace(request, graph_bytes=reserve, is_graphed=True)
+
+
+def _capped_length(request: MemoryRequest, short_tokens: int) -> int:
+    """The longest sequence that fits beside max_batch - 1 short ones and the block of padding rows; shorter than short
+    ones it is not made.
+    """
+    fitting = _fitting_blocks(request)
+    short = -(-(short_tokens + request.lookahead) // request.block_size)
+    left = fitting - 1 - (request.max_batch - 1) * short
+    return min(request.max_model_len, max(short_tokens, left * request.block_size - request.lookahead))
+
+
 def _share_out(request: MemoryRequest) -> MemoryPlan | None:
     """The plan, or None if it does not fit."""
     fitting = _fitting_blocks(request)
@@ -193,7 +198,9 @@ def _fixed_parts(request: MemoryRequest) -> dict[str, int]:
     parts["position tables"] = sum(model.table_bytes for model in models)
     parts["workspace"] = sum(model.workspace_bytes for model in models)
     parts["attention parts"] = sum(model.partial_bytes for model in models)
-    parts["tree branches"] = sum(model.scratch_bytes(request.block_size, request.max_batch) for model in models)
+    parts["tree branches"] = sum(
+        model.scratch_bytes(request.block_size, request.padded_batch or request.max_batch) for model in models
+    )
     parts["graphs"] = request.graph_bytes
     return parts
 
@@ -239,15 +246,14 @@ def alternatives(request: MemoryRequest) -> list[tuple[str, Any]]:
 
 
 def _with_batch(request: MemoryRequest, max_batch: int) -> MemoryRequest:
-    """The same with fewer sequences at once; rows of a step shrink with them, logits too."""
-
-    def smaller(model: ModelDemand) -> ModelDemand:
-        share = max_batch / request.max_batch
-        logit_rows = max(1, round(model.logit_rows * share))
-        return replace(model, rows=max(logit_rows, round(model.rows * share)), logit_rows=logit_rows)
-
-    draft = None if request.draft is None else smaller(request.draft)
-    return replace(request, max_batch=max_batch, target=smaller(request.target), draft=draft)
+    """The same with fewer sequences at once."""
+    share = max_batch / request.max_batch
+    draft = None if request.draft is None else request.draft.scaled(share)
+    padded = round(request.padded_batch * share)
+    smaller = replace(
+        request, max_batch=max_batch, target=request.target.scaled(share), draft=draft, padded_batch=padded
+    )
+    return with_graph_reserve(smaller) if request.is_graphed else smaller
 
 
 def _with_dtype(request: MemoryRequest, dtype: torch.dtype) -> MemoryRequest:

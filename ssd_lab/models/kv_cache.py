@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ssd_lab.errors import CacheCapacityError
 from ssd_lab.models.config import ModelConfig
+from ssd_lab.out_of_memory import explain_out_of_memory
 
 
 class PagedKVCache:
@@ -16,7 +18,15 @@ class PagedKVCache:
         self.num_blocks = num_blocks
         self.block_size = block_size
         shape = (num_blocks * block_size, 2 * config.num_kv_heads, config.head_dim)
-        self.layers = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
+        wanted = num_blocks * self.bytes_per_block(config, block_size, dtype)
+        with explain_out_of_memory(
+            f"allocating {num_blocks:,} KV blocks",
+            CacheCapacityError,
+            device=device,
+            wanted_bytes=wanted,
+            change="lower num_blocks, max_batch or max_model_len",
+        ):
+            self.layers = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_layers)]
 
     @property
     def bytes(self) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ssd_lab.errors import ModelLoadError
+from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.assemble import assemble
 from ssd_lab.models.checkpoint import open_checkpoint
 from ssd_lab.models.config import ModelConfig
@@ -20,6 +20,7 @@ from ssd_lab.models.inflate_plan import plan_inflation
 from ssd_lab.models.inflate_source import inflated_source, small_source, split_inflated
 from ssd_lab.models.tokenizer import Tokenizer
 from ssd_lab.models.weights import MappingWeights, Weights
+from ssd_lab.out_of_memory import explain_out_of_memory
 from ssd_lab.progress import progress_bar
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -149,7 +150,15 @@ def _load(
     kernels: str,
     progress: bool,
 ) -> LoadedModel:
-    with progress_bar(config.num_layers, f"loading {Path(source).name}", "layer", enabled=progress) as bar:
+    name = Path(source).name
+    no_room = explain_out_of_memory(
+        f"loading the weights of {name}",
+        ConfigError,
+        device=device,
+        wanted_bytes=config.num_parameters * dtype.itemsize,
+        change="take a smaller model, dtype bfloat16, or another device",
+    )
+    with no_room, progress_bar(config.num_layers, f"loading {name}", "layer", enabled=progress) as bar:
         decoder = assemble(
             config,
             weights,

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from ssd_lab.engine.draft_worker import DraftPlan
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
+from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.fanout import FanOut, Schedule, Uniform, check_lengths
 from ssd_lab.strategies.registry import registry
@@ -56,6 +57,12 @@ class AsyncTree(StrategyConfig):
     def lookahead(self) -> int:
         """k draft tokens a round."""
         return self.k
+
+    @property
+    def step_sizes(self) -> StepSizes:
+        """The chain of a fallback, and the branches of the wider of the two schedules."""
+        branches = max(sum(self.schedule.after_hit(self.k)), sum(self.schedule.after_miss(self.k)))
+        return StepSizes(self.k, chain=self.k, branches=branches, depth=self.k)
 
     def build(self, resources: Resources) -> Proposer:
         """A draft worker of its own, on the link that the engine's config names."""

@@ -18,6 +18,7 @@ from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
 from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.sequence import Sequence
+from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.errors import ProposerError
 
 
@@ -35,6 +36,11 @@ class StrategyConfig(BaseModel, ABC):
     @abstractmethod
     def lookahead(self) -> int:
         """The most draft tokens a round may hold."""
+
+    @property
+    def step_sizes(self) -> StepSizes:
+        """How large the steps are, for the memory plan; by default those of a chain of `lookahead` tokens."""
+        return StepSizes(self.lookahead, chain=self.lookahead if self.needs_draft else 0)
 
     @abstractmethod
     def build(self, resources: Resources) -> Proposer:

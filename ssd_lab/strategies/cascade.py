@@ -18,6 +18,7 @@ from ssd_lab.engine.resources import Resources
 from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.scheduler import PrefillChunk
 from ssd_lab.engine.sequence import Sequence
+from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.nested import NestedStrategy
 
@@ -56,6 +57,11 @@ class Cascade(StrategyConfig):
     def lookahead(self) -> int:
         """The longer of the two."""
         return max(self.first.lookahead, self.second.lookahead)
+
+    @property
+    def step_sizes(self) -> StepSizes:
+        """The larger of each."""
+        return self.first.step_sizes.joined(self.second.step_sizes)
 
     def build(self, resources: Resources) -> Proposer:
         """Both proposers, one behind the other."""

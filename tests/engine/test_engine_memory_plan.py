@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ssd_lab import demo
-from ssd_lab.engine.memory_plan import USABLE_SHARE, MemoryRequest, ModelDemand, alternatives, plan_memory
+from ssd_lab.engine.memory_plan import USABLE_SHARE, MemoryRequest, alternatives, plan_memory
+from ssd_lab.engine.model_demand import ModelDemand
 from ssd_lab.errors import CacheCapacityError, ConfigError
 from ssd_lab.models.checkpoint import open_checkpoint
 from ssd_lab.models.geometry import find_geometry

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Every test that needs a GPU, on this machine:   scripts/gpu_tests.sh [arguments of pytest]
+# PYTHON=<path>   the interpreter (default: .venv/bin/python if there is one, else python3)
+# Unlike in the whole suite, where such tests are skipped with a reason, a missing GPU is an error here.
+set -eu
+cd "$(dirname "$0")/.."
+
+if [ -z "${PYTHON:-}" ]; then
+  PYTHON=python3
+  [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
+fi
+
+"$PYTHON" - <<'CHECK'
+import sys
+
+import torch
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.kernels.cuda_check import check_cuda
+
+try:
+    check_cuda(torch.device("cuda"))
+except ConfigError as error:
+    sys.exit(f"the GPU tests cannot run here: {error}")
+device = torch.cuda.get_device_properties(0)
+print(f"{device.name}, {device.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA {torch.version.cuda}")
+CHECK
+
+exec "$PYTHON" -m pytest -m gpu -ra "$@" tests

@@ -1,0 +1,43 @@
+"""The shape of a model by name, without its weights: what is known before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ssd_lab.models.checkpoint import from_hub, read_config
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.geometry import find_geometry
+from ssd_lab.models.gguf_file import GgufFile
+from ssd_lab.models.inflate_plan import plan_inflation
+from ssd_lab.models.inflate_source import small_source, split_inflated
+from ssd_lab.models.loader import LoadedModel, resolve_dtype
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes and the dtype in which a model runs."""
+
+    config: ModelConfig
+    dtype: torch.dtype
+
+
+def shape_of(model: LoadedModel | str | Path, *, dtype: str, device: torch.device) -> ModelShape:
+    """Of a loaded model, or of whatever `load_model` takes. Raises ModelLoadError as that does."""
+    if isinstance(model, LoadedModel):
+        return ModelShape(model.config, model.dtype)
+    return ModelShape(_config_of(model), resolve_dtype(dtype, device))
+
+
+def _config_of(source: str | Path) -> ModelConfig:
+    inflated = split_inflated(str(source))
+    if inflated is not None:
+        geometry, small = inflated
+        shape = find_geometry(geometry)
+        return plan_inflation(_config_of(small_source(small)), shape.config, shape.name).config
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return GgufFile(path).config
+    return read_config(path if path.is_dir() else from_hub(str(source)))

@@ -1,0 +1,236 @@
+"""Plans are made from names alone, then from a dry run; a device's memory is a number that a fake reader tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from ssd_lab import demo
+from ssd_lab.config import EngineConfig
+from ssd_lab.engine.dry_run import DryRun
+from ssd_lab.engine.graphs import batch_bucket
+from ssd_lab.engine.memory_plan import GRAPH_SHARE, GRAPH_WORKSPACES, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
+from ssd_lab.engine.step_sizes import StepSizes
+from ssd_lab.errors import CacheCapacityError, ConfigError
+from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.models.shape import shape_of
+from ssd_lab.planning import CACHE_SHARE, measured, plan_before_loading, plan_loaded
+from ssd_lab.strategies import StrategyConfig, registry
+
+GB = 10**9
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+TARGET, DRAFT = "inflated:llama-8b:bundled-target", "inflated:llama-1b:bundled-draft"
+
+
+@dataclass
+class FakeReader:
+    """So much is free, and every function holds so much."""
+
+    free: int | None
+    peak: int = 0
+    ran: list[Callable[[], Any]] = field(default_factory=list)
+
+    def free_bytes(self) -> int | None:
+        return self.free
+
+    def peak_of(self, function: Callable[[], Any]) -> int:
+        self.ran.append(function)
+        function()
+        return self.peak
+
+
+def plan(
+    free: int, target: Any = TARGET, draft: Any = DRAFT, strategy: str = "async_tree", **fields: Any
+) -> MemoryPlan:
+    knobs = fields.pop("knobs", {})
+    config = EngineConfig(**{"dtype": "bfloat16", **fields})
+    return plan_before_loading(target, draft, registry.config(strategy, knobs), config, CUDA, FakeReader(free))
+
+
+@pytest.fixture(scope="module")
+def bundled() -> tuple[LoadedModel, LoadedModel]:
+    return load_model(demo.TARGET, dtype="float32"), load_model(demo.DRAFT, dtype="float32")
+
+
+def test_full_size_models_are_planned_without_being_made() -> None:
+    found = plan(80 * GB, max_model_len=4096)
+    assert found.parts["target weights"] == 2 * 8_030_261_248
+    assert 2.4 * GB < found.parts["draft weights"] < 3 * GB
+    assert found.num_blocks == 16 * -(-(4096 + 6) // 16) + 1
+    assert found.used_bytes <= USABLE_SHARE * 80 * GB
+
+
+def test_what_does_not_fit_is_refused_before_loading_and_following_the_advice_helps() -> None:
+    with pytest.raises(ConfigError, match=r"target weights 16\.06 GB.*do not fit into 12\.00 GB"):
+        plan(12 * GB)
+    with pytest.raises(CacheCapacityError, match="this would fit: max_model_len=") as caught:
+        plan(40 * GB, max_model_len=131_072)
+    length = int(str(caught.value).split("max_model_len=")[1].split(",")[0])
+    assert plan(40 * GB, max_model_len=length).full_sequences >= 1
+
+
+def test_a_batch_that_is_advised_fits_with_the_reserve_for_its_own_graphs() -> None:
+    with pytest.raises(ConfigError, match="this would fit: max_batch=") as caught:
+        plan(24 * GB, max_model_len=2048)
+    advised = int(str(caught.value).split("max_batch=")[1].split(",")[0])
+    assert plan(24 * GB, max_model_len=2048, max_batch=advised).full_sequences >= 1
+    with pytest.raises((ConfigError, CacheCapacityError)):
+        plan(24 * GB, max_model_len=2048, max_batch=2 * advised)
+
+
+def test_the_sizes_of_attention_s_partial_results_are_those_of_its_kernels() -> None:
+    pytest.importorskip("triton")
+    from ssd_lab.engine.model_demand import LARGEST_PARTIALS_BYTES, SPLIT_TOKENS
+    from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning
+
+    assert (AttentionTuning().split, AttentionTuning().partials_mib << 20) == (SPLIT_TOKENS, LARGEST_PARTIALS_BYTES)
+
+
+@pytest.mark.parametrize("free", [30 * GB, 40 * GB])
+def test_a_length_that_nobody_chose_is_cut_with_a_note(free: int) -> None:
+    found = plan(free, strategy="sync_chain")
+    length = found.request.max_model_len
+    assert SHORT_TOKENS < length < 131_072
+    per_short = -(-(SHORT_TOKENS + 6) // 16)
+    assert found.num_blocks >= 1 + found.request.blocks_per_sequence + 15 * per_short
+    assert f"max_model_len is {length:,}" in str(found) and found.as_dict()["notes"]
+    with pytest.raises(CacheCapacityError):  # chosen, the same length as the model's is an error
+        plan(free, strategy="sync_chain", max_model_len=131_072)
+
+
+def test_a_length_that_fits_is_not_cut_and_blocks_that_were_asked_for_are_kept() -> None:
+    assert plan(80 * GB).request.max_model_len == 131_072 and not plan(80 * GB).notes
+    asked = plan(40 * GB, num_blocks=300)
+    assert (asked.num_blocks, asked.request.max_model_len, asked.notes) == (300, 131_072, ())
+
+
+def test_models_that_are_loaded_already_do_not_count_twice(bundled: tuple[LoadedModel, LoadedModel]) -> None:
+    target, draft = bundled
+    names = plan(8 * GB, str(demo.TARGET), str(demo.DRAFT), dtype="float32")
+    on_device = sum(names.parts[part] for part in ("target weights", "draft weights", "position tables"))
+    assert plan(8 * GB - on_device, target, draft).parts == names.parts
+
+
+@pytest.mark.parametrize("max_batch", [1, 3, 16, 20])
+def test_steps_are_planned_for_the_rows_that_graphs_compute(max_batch: int) -> None:
+    rows = batch_bucket(max_batch)
+    found = plan(80 * GB, max_batch=max_batch, max_model_len=2048, knobs={"k": 5, "f": 2}).request
+    assert (found.target.logit_rows, found.draft.logit_rows if found.draft else 0) == (rows * 6, rows * 12)
+    assert found.draft is not None and found.draft.kept_distributions == rows * 12 * 5
+    eager = plan(80 * GB, max_batch=max_batch, max_model_len=2048, eager=True).request
+    assert eager.target.logit_rows == max_batch * 7 and eager.graph_bytes == 0 < found.graph_bytes
+
+
+def test_strategies_say_how_large_their_steps_are() -> None:
+    def sizes(strategy: str | StrategyConfig, **knobs: Any) -> StepSizes:
+        return registry.config(strategy, knobs).step_sizes
+
+    assert sizes("autoregressive") == StepSizes(0)
+    assert sizes("prompt_lookup", k=7) == StepSizes(7)
+    assert sizes("sync_chain", k=4) == StepSizes(4, chain=4)
+    tree = sizes("async_tree", k=2, fan_out={"kind": "explicit", "hit": [5, 2, 1], "miss": [1, 1, 6]})
+    assert tree == StepSizes(2, chain=2, branches=8, depth=2)
+    assert (tree.verify_rows, tree.draft_rows, tree.scratch_positions, tree.kept_distributions) == (3, 8, 16, 16)
+    assert tree.joined(StepSizes(7, chain=1)) == StepSizes(7, chain=2, branches=8, depth=2)
+
+
+class TestMeasured:
+    """What a dry run saw takes the place of the formulas."""
+
+    config: ClassVar = EngineConfig(max_batch=2, max_model_len=600, kernels="torch")
+
+    def request(self, bundled: tuple[LoadedModel, LoadedModel], reader: FakeReader, strategy: str, **knobs: Any) -> Any:
+        chosen = registry.config(strategy, knobs)
+        before = plan_before_loading(*bundled, chosen, self.config, CUDA, reader).request
+        return before, measured(before, *bundled, chosen, self.config, CPU, reader)
+
+    def test_the_workspace_is_what_was_seen(self, bundled: tuple[LoadedModel, LoadedModel]) -> None:
+        before, after = self.request(bundled, FakeReader(4 * GB, peak=123_456_789), "async_tree", k=2, f=1)
+        assert before.target.workspace_bytes != 123_456_789 == after.target.workspace_bytes
+        assert after.draft.workspace_bytes == 123_456_789 and after.target.partial_bytes == 0
+        assert after.graph_bytes == int(GRAPH_WORKSPACES * 2 * 123_456_789 + GRAPH_SHARE * after.free_bytes)
+
+    def test_the_largest_steps_are_tried_at_every_context(
+        self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: dict[str, set[tuple[int, int, int]]] = {"target": set(), "draft": set()}
+        for role, model in zip(seen, bundled, strict=True):
+            plain = model.decoder.forward
+
+            def spy(step: Any, cache: Any, *, features: Any = None, role: str = role, plain: Any = plain) -> Any:
+                seen[role].add((*step.token_ids.shape, step.context_length))
+                return plain(step, cache, features=features)
+
+            monkeypatch.setattr(model.decoder, "forward", spy)
+        self.request(bundled, FakeReader(4 * GB), "async_tree", k=2, f=3)
+        # 602 positions: planned for as 512, then as 1024; prompts are computed as they are
+        assert {(2, 3, 512), (2, 3, 1024), (1, 128, 512), (1, 128, 602)} <= seen["target"]
+        assert {rows for _, rows, _ in seen["draft"]} == {1, 2, 3, 9, 128}
+        assert max(context for _, rows, context in seen["draft"] if rows == 9) >= 1024 + 9
+
+    def test_contexts_are_tried_by_powers_of_two_up_to_the_one_that_the_longest_is_planned_for(self) -> None:
+        dry_run = DryRun(StepSizes(4), batch=1, longest=3000, block_size=16, device=CPU)
+        assert dry_run.contexts == [512, 1024, 2048, 3000]
+        assert replace(dry_run, graphs=True).contexts == [512, 1024, 2048, 4096]
+        assert replace(dry_run, longest=300).contexts == [300]
+
+    def test_kernels_that_cannot_be_captured_need_no_memory_for_graphs(
+        self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("ssd_lab.planning.measured", lambda request, *rest: request)
+        chosen, reader = registry.config("sync_chain", {}), FakeReader(4 * GB)
+        assert plan_loaded(*bundled, chosen, self.config, CUDA, reader).parts["graphs"] > 0
+        monkeypatch.setattr(type(bundled[0].decoder.kernels), "captures", False)
+        assert plan_loaded(*bundled, chosen, self.config, CUDA, reader).parts["graphs"] == 0
+
+    def test_a_step_that_does_not_fit_is_named(self, bundled: tuple[LoadedModel, LoadedModel]) -> None:
+        class Full(FakeReader):
+            def peak_of(self, function: Callable[[], Any]) -> int:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+        with pytest.raises(ConfigError, match=r"trying the target's largest steps.*lower max_batch"):
+            self.request(bundled, Full(4 * GB), "sync_chain")
+
+
+class TestOnACpu:
+    """The plan is for reading: nothing is refused, and blocks follow the old rule."""
+
+    def blocks(self, model: LoadedModel, free: int | None, **fields: Any) -> MemoryPlan:
+        config = EngineConfig(**fields)
+        return plan_loaded(model, None, registry.config("autoregressive", {}), config, CPU, FakeReader(free))
+
+    def test_blocks_take_a_share_at_most(self, bundled: tuple[LoadedModel, LoadedModel]) -> None:
+        target, _ = bundled
+        block = 6 * 16 * 2 * 2 * 64 * 4
+        assert self.blocks(target, 64 * GB).num_blocks == 16 * 64 + 1
+        assert self.blocks(target, 400 * block).num_blocks == int(400 * CACHE_SHARE)
+        assert self.blocks(target, 1).num_blocks == 2
+        assert self.blocks(target, 1, num_blocks=50).num_blocks == 50
+
+    def test_where_the_system_does_not_tell_all_that_is_wanted_is_taken(
+        self, bundled: tuple[LoadedModel, LoadedModel]
+    ) -> None:
+        found = self.blocks(bundled[0], None)
+        assert found.num_blocks == 16 * 64 + 1 and "left free" not in str(found)
+
+
+def test_an_llm_keeps_its_plan_and_its_trace_holds_it(tiny_pair: Any) -> None:
+    import ssd_lab
+
+    with ssd_lab.LLM(
+        tiny_pair.target, tiny_pair.draft, "async_tree", dtype="float32", draft_link="inline", progress=False
+    ) as llm:
+        assert llm.kv_bytes == llm.memory_plan.num_blocks * llm.memory_plan.request.target.block_bytes(16)
+        trace = llm.run("hi", ssd_lab.SamplingParams(max_tokens=4)).trace
+    assert trace.meta["memory"] == llm.memory_plan.as_dict()
+
+
+@pytest.mark.parametrize("source", [TARGET, DRAFT, str(demo.TARGET)])
+def test_a_shape_needs_no_weights(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssd_lab.models.weights.SafetensorsWeights.read", None)
+    shape = shape_of(source, dtype="auto", device=CUDA)
+    assert shape.dtype == torch.bfloat16 and shape.config.num_parameters > 0
