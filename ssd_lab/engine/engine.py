@@ -393,5 +393,5 @@ class Engine:
         warnings.warn(f"{error}; the run goes on without a draft, autoregressively", RuntimeWarning, stacklevel=2)
         self._meta = {**self._meta, "degraded": str(error)}
         self.recorder.note("degraded", str(error))
-        failed, self._proposer = self._proposer, NoProposer()
+        failed, self._proposer = self._proposer, NoProposer(self._runner.device)
         failed.close()

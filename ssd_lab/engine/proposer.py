@@ -49,12 +49,13 @@ class Proposer(ABC):
 class NoProposer(Proposer):
     """Proposes nothing: autoregressive decoding."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = device
         self._empty: dict[int, Proposal] = {}
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """An empty proposal."""
         batch = len(sequences)
         if batch not in self._empty:
-            self._empty[batch] = Proposal.empty(batch)
+            self._empty[batch] = Proposal.empty(batch, self._device)
         return self._empty[batch]

@@ -23,4 +23,4 @@ class Autoregressive(StrategyConfig):
 
     def build(self, resources: Resources) -> Proposer:
         """Propose nothing."""
-        return NoProposer()
+        return NoProposer(resources.device)
