@@ -69,7 +69,7 @@ def build_engine(
     if target_threads is not None and device.type == "cpu":
         torch.set_num_threads(target_threads)
     cache = PagedKVCache(target.config, num_blocks, config.block_size, target.dtype, device)
-    longest_table = blocks.blocks_for(max_model_len + strategy.lookahead)
+    longest_table = blocks.blocks_for(max_model_len + strategy.reserved_positions)
     resources = Resources(config, device, target.config.vocab_size, num_blocks, draft, draft_threads, longest_table)
     executor = make_executor(device, eager=config.eager or not target.decoder.kernels.captures)
     return Engine(
@@ -77,7 +77,9 @@ def build_engine(
         strategy.build(resources),
         blocks,
         config,
-        EngineLimits(max_model_len, strategy.lookahead, target.config.vocab_size),
+        EngineLimits(
+            max_model_len, strategy.lookahead, strategy.reserved_positions, target.config.vocab_size
+        ),
         eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
         make_decoder=lambda: IncrementalDecoder(target.tokenizer),
         meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},

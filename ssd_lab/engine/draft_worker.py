@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from ssd_lab.decoding.tree import branch_prefixes, branch_ranks
-from ssd_lab.engine.messages import Message, PrefillMessage, RoundMessage, RoundReply
+from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
 from ssd_lab.engine.phases.draft_chain import Drafted, draft_chain
 from ssd_lab.engine.phases.draft_tree import draft_tree
 from ssd_lab.engine.placement import Placement
@@ -40,6 +40,10 @@ class DraftPlan:
         """Cache positions that one sequence's branches need."""
         return 0 if self.fan_out_hit is None else sum(self.fan_out_hit) * self.k
 
+    def make_worker(self, runner: StepRunner, placement: Placement) -> DraftWorker:
+        """A worker with this plan."""
+        return DraftWorker(runner, self, placement)
+
     def schedule(self, hit: bool | None) -> tuple[int, ...]:
         """The fan-out of a round that began with a hit, or with a fallback."""
         return (self.fan_out_hit if hit else self.fan_out_miss) or ()
@@ -64,6 +68,8 @@ class DraftWorker:
             self._runner.prefill(message.token_ids, message.start, message.block_table)
             self._note("prefill", start)
             return None
+        if isinstance(message, KeptMessage):
+            return None  # a chain's K/V stands where it belongs
         reply = self._answer(message)
         if self._plan.fan_out_hit is not None:
             self._pending = (message, reply)

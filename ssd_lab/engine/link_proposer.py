@@ -7,15 +7,13 @@ import time
 import torch
 
 from ssd_lab.engine.link import Link
-from ssd_lab.engine.messages import PrefillMessage, RoundMessage
+from ssd_lab.engine.messages import KeptMessage, PrefillMessage, RoundMessage
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.scheduler import PrefillChunk
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.trace.records import Activity
-
-_SEEN = "tokens the draft worker has seen"
 
 
 class LinkProposer(Proposer):
@@ -29,6 +27,8 @@ class LinkProposer(Proposer):
     def __init__(self, link: Link, *, timeout_s: float) -> None:
         self.link = link
         self._timeout_s = timeout_s
+        self._seen: dict[int, int] = {}  # of each request, how many tokens were sent
+        self._grown: list[int] = []  # the requests whose trees are being verified, as the worker answered them
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
         """The draft computes the same prompt tokens into the same blocks of its own cache."""
@@ -41,7 +41,7 @@ class LinkProposer(Proposer):
         length = len(sequence.token_ids)
         if sequence.last_accepted is None or self._drafted_last_round(sequence):
             return max(0, length - 2)
-        return min(self._seen(sequence), length - 2)
+        return min(self._num_seen(sequence), length - 2)
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """One message each way."""
@@ -63,7 +63,8 @@ class LinkProposer(Proposer):
         reply = self.link.call(message, self._timeout_s)
         waited = Activity("link", "wait for draft", start_s, time.perf_counter())
         for sequence in sequences:
-            sequence.memory[_SEEN] = len(sequence.token_ids)
+            self._seen[sequence.request_id] = len(sequence.token_ids)
+        self._grown = [] if reply.tree is None else message.request_ids
         return Proposal(
             tokens=reply.tokens,
             num_drafted=[reply.tokens.shape[1]] * len(sequences),
@@ -73,11 +74,24 @@ class LinkProposer(Proposer):
             token_probs=reply.token_probs,
             previous_tree=reply.previous_tree,
             activities=[*reply.activities, waited],
+            tree=reply.tree,
         )
 
     def work_ahead(self) -> None:
         """Let the worker prepare for the next outcome."""
         self.link.work_ahead()
+
+    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
+        """Tell a worker that grew trees which nodes to keep, before anything else reads its cache."""
+        kept = {sequence.request_id: sequence.last_path for sequence in sequences}
+        paths = [kept.get(request_id, []) for request_id in self._grown]
+        self._grown = []
+        if any(len(path) > 1 for path in paths):  # the last node of a path is fed again
+            self.link.post(KeptMessage(paths))
+
+    def forget(self, sequence: Sequence) -> None:
+        """Drop what was remembered of a request."""
+        self._seen.pop(sequence.request_id, None)
 
     def close(self) -> None:
         """Stop the worker."""
@@ -86,14 +100,13 @@ class LinkProposer(Proposer):
     def _show(self, sequence: Sequence, start: int, stop: int) -> None:
         """Let the draft compute K/V of these tokens."""
         self.link.post(PrefillMessage(sequence.token_ids[start:stop], start, list(sequence.blocks)))
-        sequence.memory[_SEEN] = stop
+        self._seen[sequence.request_id] = stop
 
-    def _seen(self, sequence: Sequence) -> int:
+    def _num_seen(self, sequence: Sequence) -> int:
         """Tokens that were sent; at admission all but the last were, or their blocks were shared and held them."""
-        seen: int = sequence.memory.get(_SEEN, len(sequence.prompt_ids) - 1)
-        return seen
+        return self._seen.get(sequence.request_id, len(sequence.prompt_ids) - 1)
 
     def _drafted_last_round(self, sequence: Sequence) -> bool:
         """Every round adds at least one token, so the text is this short only if no other round came in between."""
         accepted = sequence.last_accepted
-        return accepted is not None and len(sequence.token_ids) <= self._seen(sequence) + accepted + 1
+        return accepted is not None and len(sequence.token_ids) <= self._num_seen(sequence) + accepted + 1

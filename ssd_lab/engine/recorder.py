@@ -35,7 +35,6 @@ class _Round:
 
     request_ids: list[int]
     lengths: list[int]
-    num_drafted: list[int]
     origins: list[str]
     cache_hits: list[bool | None]
     verified: Verified
@@ -90,7 +89,7 @@ class Recorder:
         self._totals.add_round(times.end_s - times.start_s)
         for row in range(len(sequences)):
             self._totals.add_sequence(
-                num_drafted=proposal.num_drafted[row],
+                num_drafted=verified.num_drafted[row],
                 num_accepted=verified.num_accepted[row],
                 num_emitted=emitted[row],
                 origin=proposal.origins[row],
@@ -104,7 +103,7 @@ class Recorder:
         self._rounds.append(
             _Round(
                 [sequence.request_id for sequence in sequences],
-                *(lengths, proposal.num_drafted, proposal.origins, proposal.cache_hits),
+                *(lengths, proposal.origins, proposal.cache_hits),
                 *(verified, emitted, times, proposal.activities),
             )
         )
@@ -156,7 +155,7 @@ class Recorder:
         numbers = verified.probabilities
         if numbers is None:
             raise RuntimeError("a round without probabilities was kept")
-        drafted = kept.num_drafted[row]
+        drafted = verified.num_drafted[row]
         request_id, num_accepted = kept.request_ids[row], verified.num_accepted[row]
         rank = schedule = None
         if kept.tree is not None:
@@ -174,7 +173,7 @@ class Recorder:
             num_emitted=kept.emitted[row],
             origin=kept.origins[row],
             cache_hit=kept.cache_hits[row],
-            tree=trees.get(request_id),
+            tree=trees.get(request_id) if verified.trees is None else verified.trees.record(row),
             coins=None if numbers.coins is None else numbers.coins[row, :drafted].tolist(),
             recovery_coin=None if numbers.recovery_coins is None else float(numbers.recovery_coins[row]),
             recovery_rank=rank,

@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 
 from ssd_lab.config import EngineConfig
-from ssd_lab.engine.draft_worker import DraftPlan
 from ssd_lab.engine.link import InlineLink, Link, ThreadLink
 from ssd_lab.engine.link_proposer import LinkProposer
 from ssd_lab.engine.stream_link import StreamLink
+from ssd_lab.engine.worker import WorkerPlan
 from ssd_lab.engine.worker_setup import WorkerSetup
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import LoadedModel
@@ -32,7 +32,7 @@ class Resources:
     draft_threads: int | None
     longest_table: int
 
-    def open_worker(self, plan: DraftPlan, link: LinkKind) -> LinkProposer:
+    def open_worker(self, plan: WorkerPlan, link: LinkKind) -> LinkProposer:
         """Start a draft worker with this plan and return the proposer that talks to it.
 
         `auto` takes a stream of its own on a GPU; on a CPU a child process where the platform allows it and the draft

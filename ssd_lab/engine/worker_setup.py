@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.engine.draft_worker import DraftPlan, DraftWorker
 from ssd_lab.engine.graphs import make_executor
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.runner import StepRunner
+from ssd_lab.engine.worker import Worker, WorkerPlan
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
 
@@ -29,11 +29,11 @@ class WorkerSetup:
     block_size: int
     max_batch: int
     threads: int | None
-    plan: DraftPlan
+    plan: WorkerPlan
     longest_table: int
     eager: bool = False
 
-    def make_worker(self) -> DraftWorker:
+    def make_worker(self) -> Worker:
         """Load the model if need be, allocate the cache, and build the worker."""
         model = self.model
         if isinstance(model, str):
@@ -55,4 +55,4 @@ class WorkerSetup:
             bucket=executor.bucket,
         )
         executor.keep_in_place(placement.buffers())
-        return DraftWorker(StepRunner(model.decoder, cache, device, executor), self.plan, placement)
+        return self.plan.make_worker(StepRunner(model.decoder, cache, device, executor), placement)

@@ -35,7 +35,14 @@ class StrategyConfig(BaseModel, ABC):
     @property
     @abstractmethod
     def lookahead(self) -> int:
-        """The most draft tokens a round may hold."""
+        """The most draft tokens that a round may keep: all of a chain, a path of a tree."""
+
+    @property
+    def reserved_positions(self) -> int:
+        """Cache positions behind the committed tokens that a round may write: one for each draft token of a chain; a
+        tree writes all its nodes, and its draft may write more.
+        """
+        return self.lookahead
 
     @property
     def step_sizes(self) -> StepSizes:
