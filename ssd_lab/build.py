@@ -77,9 +77,7 @@ def build_engine(
         strategy.build(resources),
         blocks,
         config,
-        EngineLimits(
-            max_model_len, strategy.lookahead, strategy.reserved_positions, target.config.vocab_size
-        ),
+        EngineLimits(max_model_len, strategy.lookahead, strategy.reserved_positions, target.config.vocab_size),
         eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
         make_decoder=lambda: IncrementalDecoder(target.tokenizer),
         meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},

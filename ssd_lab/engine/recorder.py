@@ -102,9 +102,14 @@ class Recorder:
             self._rounds[-1] = dataclasses.replace(self._rounds[-1], tree=proposal.previous_tree)
         self._rounds.append(
             _Round(
-                [sequence.request_id for sequence in sequences],
-                *(lengths, proposal.origins, proposal.cache_hits),
-                *(verified, emitted, times, proposal.activities),
+                request_ids=[sequence.request_id for sequence in sequences],
+                lengths=lengths,
+                origins=proposal.origins,
+                cache_hits=proposal.cache_hits,
+                verified=verified,
+                emitted=emitted,
+                times=times,
+                spans=proposal.activities,
             )
         )
 

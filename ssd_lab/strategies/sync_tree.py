@@ -65,7 +65,5 @@ class SyncTree(StrategyConfig):
 
     def _plan(self, *, record: bool) -> TreePlan:
         tree = self.tree
-        shape = (
-            DynamicShape(tree.top_k, tree.depth, tree.num_nodes) if isinstance(tree, DynamicTree) else tree.topology
-        )
+        shape = DynamicShape(tree.top_k, tree.depth, tree.num_nodes) if isinstance(tree, DynamicTree) else tree.topology
         return TreePlan(shape, drawn=self.drawn == "without_replacement", record=record)

@@ -32,6 +32,7 @@ class Totals:
 
     tested: draft tokens that verification looked at (all before them were accepted).
     drafted_at / reached_at / accepted_at: by position, how many rounds had a draft token there, tested it, accepted it.
+    Of a tree, draft tokens are the chain that `SequenceRound` describes.
     """
 
     rounds: int = 0

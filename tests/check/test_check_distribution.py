@@ -38,6 +38,10 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "fast"}, {"hit", "fast", "jit"}),
         ({"strategy": "prompt_lookup", "k": 3}, {"custom", "none"}),
         ({"strategy": "suffix_tree", "k": 5}, {"custom", "none"}),
+        ({"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [3, 2, 1]}}, {"tree"}),
+        ({"strategy": "sync_tree", "tree": {"kind": "dynamic", "top_k": 3, "depth": 3, "num_nodes": 8}}, {"tree"}),
+        ({"strategy": "cascade", "second": {"strategy": "sync_chain", "k": 3}}, {"custom", "draft"}),
+        ({"strategy": "cascade", "second": {"strategy": "sync_tree"}}, {"custom", "tree"}),
     ],
     ids=lambda value: value.get("fallback", value["strategy"]) if isinstance(value, dict) else "",
 )
@@ -98,14 +102,35 @@ def test_likeliest_tokens_passed_off_as_drawn_are_rejected(tiny_pair: Any, monke
     """Planted bug: the draft's likeliest tokens, with the distribution that they were not drawn from."""
     right = DraftWorker._answer
 
-    def argmax_answers(self: Any, message: Any, rows: Any, start_s: float) -> Any:
-        reply = right(self, message, rows, start_s)
+    def argmax_answers(self: Any, message: Any) -> Any:
+        reply = right(self, message)
         reply.tokens.copy_(reply.probs.argmax(-1))
         return reply
 
     monkeypatch.setattr(DraftWorker, "_answer", argmax_answers)
     report = run_check(tiny_pair, {"strategy": "sync_chain", "k": 3})
     assert [path.path for path in report.rejected] == ["draft"]
+
+
+FIXED_TREE = {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [4, 2]}}
+
+
+def test_siblings_that_are_tried_alike_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
+    """Planted bug: each sibling is tried against the target's whole distribution, whatever was rejected before."""
+    monkeypatch.setattr("ssd_lab.decoding.tree_acceptance.residual", lambda p, q: p)
+    assert [path.path for path in run_check(tiny_pair, FIXED_TREE).rejected] == ["tree"]
+
+
+def test_likeliest_children_passed_off_as_drawn_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
+    """Planted bug: as a dynamic tree that keeps what is likely and verifies it as if it had been drawn."""
+    from ssd_lab.engine.phases import grow_tree
+
+    def likeliest(probs: Any, uniforms: Any) -> Any:
+        tokens = probs.topk(uniforms.shape[-1]).indices
+        return tokens, torch.ones_like(tokens, dtype=torch.bool)
+
+    monkeypatch.setattr(grow_tree, "draw_without_replacement", likeliest)
+    assert [path.path for path in run_check(tiny_pair, FIXED_TREE).rejected] == ["tree"]
 
 
 def test_a_report_is_json_and_a_table(tiny_pair: Any):

@@ -71,6 +71,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "sync_chain": {"k": 3},
     "async_tree": {"k": 3, "f": 2},
     "prompt_lookup": {"k": 3},
+    "sync_tree": {"tree": {"kind": "fixed", "widths": (3, 2, 1)}},
+    "dynamic tree": {"strategy": "sync_tree", "tree": {"kind": "dynamic", "top_k": 3, "depth": 3, "num_nodes": 7}},
+    "cascade": {"first": {"strategy": "prompt_lookup", "k": 3}, "second": {"strategy": "sync_tree"}},
 }
 
 
@@ -80,7 +83,8 @@ def texts(tiny_pair: Any, strategy: str, temperature: float, **fields: Any) -> t
         for i in range(len(PROMPTS))
     ]
     options = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline", "max_batch": 3}
-    with LLM(tiny_pair.target, tiny_pair.draft, strategy, **{**options, **STRATEGIES[strategy], **fields}) as llm:
+    options |= {"strategy": strategy, **STRATEGIES[strategy], **fields}
+    with LLM(tiny_pair.target, tiny_pair.draft, **options) as llm:
         result = llm.run(PROMPTS, params)
         assert llm.num_free_blocks == llm._engine._blocks.num_usable
     return [output.token_ids for output in result.outputs], result

@@ -152,7 +152,7 @@ def test_what_the_draft_has_not_seen_is_not_counted_as_cached(pair) -> None:
     """What may be shared with other requests: blocks that both caches hold."""
     with opened(pair, Cascade(first=Now(), second={"strategy": "sync_chain", "k": 4}), max_batch=1) as llm:
         engine = llm._engine
-        worker = engine.proposer._second
+        worker = engine.proposer._parts[1]
         request = engine.submit(list(range(20)), SamplingParams(max_tokens=60, ignore_eos=True), seed=1)
         sequence = engine.sequence(request)
         seen = []

@@ -167,7 +167,9 @@ class _Growth:
         tokens, valid, probs, token_probs = [], [], [], []
         alive = torch.ones_like(rows.lengths, dtype=torch.bool)[:, None]  # of the fed nodes of the level before
         for depth, level in enumerate(levels, start=1):
-            made = choose_children(logits, rows.sampling, self._numbers(depth, level.width), level.width, record=self.record)
+            made = choose_children(
+                logits, rows.sampling, self._numbers(depth, level.width), level.width, record=self.record
+            )
             own = made.tokens[:, level.parents, level.ranks]
             own_valid = made.valid[:, level.parents, level.ranks] & alive[:, level.parents]
             tokens.append(own)

@@ -187,15 +187,17 @@ class _VerifyTree:
 
     def _accept_sampled(self, probs: torch.Tensor, places: torch.Tensor, numbers: torch.Tensor) -> TreeOutcome:
         tree, sampling = self.tree, self.rows.sampling
-        shape = {"depth": tree.depth, "width": tree.width}
-        guessed = accept_tree_certain(probs, self.tokens, tree.parents, numbers, **shape, valid=tree.valid)
+        guessed = accept_tree_certain(
+            *(probs, self.tokens, tree.parents, numbers), depth=tree.depth, width=tree.width, valid=tree.valid
+        )
         if self.draft_probs is None:
             return guessed
         siblings = torch.arange(tree.width, device=probs.device)
         coins = uniform(sampling.seeds[:, None, None], places.unsqueeze(-1), Purpose.ACCEPT, siblings)
         drawn = accept_tree_sampled(
             *(probs, self.tokens, tree.parents, self.draft_probs, coins, numbers),
-            **shape,
+            depth=tree.depth,
+            width=tree.width,
             draft_rows=tree.drawn_from,
             valid=tree.valid,
         )
