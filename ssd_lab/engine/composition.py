@@ -114,7 +114,7 @@ def _certain(tokens: torch.Tensor, vocab: int) -> torch.Tensor:
 
 
 def _padded_distributions(probs: torch.Tensor, rows: int, are_trees: bool) -> torch.Tensor:
-    """`[batch, rows, vocab]`. Behind the end of a chain stand ones on token 0, behind a tree's rows what nobody reads."""
+    """`[batch, rows, vocab]`. Behind a chain's end stand ones on token 0, behind a tree's rows what nobody reads."""
     missing = rows - probs.shape[1]
     if not missing:
         return probs

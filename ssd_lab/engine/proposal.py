@@ -19,9 +19,9 @@ class Proposal:
     the distribution each token was drawn from, or None if every token is a certain guess (and always at temperature 0,
     where only the tokens count). origins: which path made each row's tokens. cache_hits: was the previous outcome
     prepared (None: no cache or no previous outcome). tree: how the tokens hang together if they are no chain; k is
-    then the number of nodes, and `probs` `[batch, rows, vocab]` are what siblings were drawn from. For the trace alone: token_probs `[batch, k]`, the draft's
-    probability of each token; previous_tree, what was drafted while the previous round was verified; activities of the
-    draft since the last proposal, on the monotonic clock.
+    then the number of nodes, and `probs` `[batch, rows, vocab]` are what siblings were drawn from. For the trace alone:
+    token_probs `[batch, k]`, the draft's probability of each token; previous_tree, what was drafted while the previous
+    round was verified; activities of the draft since the last proposal, on the monotonic clock.
     """
 
     tokens: torch.Tensor

@@ -15,8 +15,8 @@ class TokenTree:
 
     parents `[batch, nodes]`: -1 is the last committed token; parents come before their children, and siblings stand in
     the order in which they are tried. valid `[batch, nodes]`: False where a node's place is empty. drawn_from `[batch,
-    nodes]`: which row of the proposal's `probs` `[batch, rows, vocab]` a node was drawn from, the same for siblings: the
-    first with that distribution, each further one without those before it. certain `[batch]`: the row's tokens are
+    nodes]`: which row of the proposal's `probs` `[batch, rows, vocab]` a node was drawn from, the same for siblings:
+    the first with that distribution, each further one without those before it. certain `[batch]`: the row's tokens are
     certain guesses, whatever `probs` says (all rows are where it is None, or at temperature 0). depth: of the deepest
     node. width: the most children of a node.
     """

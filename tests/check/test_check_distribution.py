@@ -17,6 +17,7 @@ from ssd_lab.check.distribution import MIN_TESTED
 from ssd_lab.decoding.acceptance import Outcome, accept_greedy
 from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.errors import ConfigError
+from ssd_lab.kernels.torch_kernels import TorchKernels
 from ssd_lab.strategies import Context, Draft, SequenceStrategy
 
 VOCAB = 259
@@ -78,20 +79,25 @@ def test_a_proposer_that_lies_about_its_distribution_is_rejected(tiny_pair: Any)
 
 def test_greedy_acceptance_on_misses_is_rejected_and_the_hits_are_not(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
     """Planted bug: rows that missed take the target's likeliest tokens, which is convenient and wrong."""
-    from ssd_lab.engine.phases import verify
+    from ssd_lab.engine import engine
 
-    right = verify._accept_sampled
+    right, launch, origins = TorchKernels.accept_sampled, engine.launch_verify, []
 
-    def greedy_on_misses(probs: Any, draft_tokens: Any, num_drafted: Any, rows: Any, proposal: Any) -> Outcome:
-        sampled = right(probs, draft_tokens, num_drafted, rows, proposal)
-        greedy = accept_greedy(probs.argmax(-1), draft_tokens, num_drafted)
-        missed = torch.tensor([origin == "jit" for origin in proposal.origins])
+    def remembering(runner: Any, rows: Any, proposal: Any, options: Any) -> Any:
+        origins[:] = proposal.origins
+        return launch(runner, rows, proposal, options)
+
+    def greedy_on_misses(self: Any, probs: Any, draft_tokens: Any, draft_probs: Any, drafted: Any, *uniforms: Any) -> Any:
+        sampled = right(self, probs, draft_tokens, draft_probs, drafted, *uniforms)
+        greedy = accept_greedy(probs.argmax(-1), draft_tokens, drafted)
+        missed = torch.tensor([origin == "jit" for origin in origins])
         return Outcome(
             torch.where(missed, greedy.num_accepted, sampled.num_accepted),
             torch.where(missed, greedy.recovery_token, sampled.recovery_token),
         )
 
-    monkeypatch.setattr(verify, "_accept_sampled", greedy_on_misses)
+    monkeypatch.setattr(engine, "launch_verify", remembering)
+    monkeypatch.setattr(TorchKernels, "accept_sampled", greedy_on_misses)
     report = run_check(tiny_pair, {"strategy": "async_tree", "k": 3, "f": 3})
     assert [path.path for path in report.rejected] == ["jit"]
     assert not report.same

@@ -90,19 +90,19 @@ def test_greedy_and_sampled_requests_share_a_batch(make_llm, expected, name: str
     assert [o.token_ids for o in outputs][::2] == expected[::2]
 
 
-@pytest.mark.parametrize("name", ["tree top", "tree dynamic"])
-def test_a_tree_of_certain_guesses_leaves_sampled_text_alone(make_llm, name: str) -> None:
+@pytest.mark.parametrize("name", ["tree top", "tree dynamic", "prompt lookup", "suffix tree"])
+def test_certain_guesses_leave_sampled_text_alone(make_llm, name: str) -> None:
     """Every token is drawn with the number that autoregressive decoding uses there."""
-    params = [SamplingParams(max_tokens=20, temperature=0.9, top_p=0.95, seed=i) for i in range(len(PROMPTS))]
+    params = [SamplingParams(max_tokens=30, temperature=0.9, top_p=0.95, seed=i) for i in range(len(PROMPTS))]
     plain = make_llm(strategy="autoregressive").generate(PROMPTS, params)
     result = make_llm(**STRATEGIES[name], max_batch=4).run(PROMPTS, params)
     assert [o.token_ids for o in result.outputs] == [o.token_ids for o in plain]
-    assert result.metrics.tokens_per_round > 1.3
+    assert result.metrics.tokens_per_round > 1.05
 
 
 @pytest.mark.parametrize("name", ["cascade chain", "cascade tree"])
 def test_a_prefix_is_shared_only_as_far_as_the_draft_has_it(make_llm, expected, name: str) -> None:
-    """A later request that goes on from an earlier one's text is drafted from the same cache as one that finds nothing."""
+    """A later request that goes on from an earlier one's text is drafted as if it had found nothing to share."""
     from ssd_lab import LLM
 
     def origins(llm: LLM, prompt: list[int]) -> list[tuple[str, list[int]]]:

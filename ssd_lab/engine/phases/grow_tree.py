@@ -117,8 +117,8 @@ def grow_tree(runner: StepRunner, rows: RowTensors, shape: Levels, *, drawn: boo
 
 @dataclass(frozen=True)
 class Children:
-    """tokens, valid `[batch, parents, width]`, in the order in which they are tried; probs `[batch, parents, vocab]`, what
-    they were drawn from (None: certain guesses); token_probs like tokens.
+    """tokens, valid `[batch, parents, width]`, in the order in which they are tried; probs `[batch, parents, vocab]`,
+    what they were drawn from (None: certain guesses); token_probs like tokens.
     """
 
     tokens: torch.Tensor
@@ -185,8 +185,8 @@ class _Growth:
         return tuple(joined)
 
     def _numbers(self, depth: int, width: int) -> torch.Tensor | None:
-        """One for each sibling, by the place where it will stand; nodes of one depth share them, since only the children
-        of one of them are examined.
+        """One for each sibling, by the place where it will stand; nodes of one depth share them, since only the
+        children of one of them are examined.
         """
         if not self.drawn:
             return None

@@ -27,8 +27,8 @@ def move_path(runner: StepRunner, rows: RowTensors, sources: torch.Tensor) -> No
 
 
 def keep_path(runner: StepRunner, rows: RowTensors, sources: torch.Tensor) -> None:
-    """`move_path` as a phase of its own. It may run twice, as a capture makes it: sources lie behind all places they are
-    moved to.
+    """`move_path` as a phase of its own. It may run twice, as a capture makes it: sources lie behind all places that
+    they are moved to.
     """
 
     def phase(sources: torch.Tensor, *own: torch.Tensor) -> Tensors:

@@ -1,4 +1,4 @@
-"""Verify a tree: one target forward over the last committed token and all nodes, acceptance, and the path's K/V moved."""
+"""Verify a tree: one target forward over the last committed token and all nodes, acceptance, the path's K/V moved."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from ssd_lab.kernels.step_input import StepInput
 class TreeVerification:
     """A verification under way. `collect` waits for its outcome.
 
-    logits `[batch, depth + 1, vocab]` and features `[batch, depth + 1, layers * hidden]`, after the last committed token
-    and each token of the accepted path, stay on the device until the next verification overwrites them.
+    logits `[batch, depth + 1, vocab]` and features `[batch, depth + 1, layers * hidden]`, after the last committed
+    token and each token of the accepted path, stay on the device until the next verification overwrites them.
     """
 
     def __init__(
@@ -134,22 +134,22 @@ class _VerifyTree:
         features = dict.fromkeys(options.feature_layers, self.tokens)
         logits = self.runner.logits(step, features=features or None)
         probs = numbers = None
+        # by the likeliest token's probability the host learns whether the logits are numbers, and the trace the rest
+        choices, choice_probs = self.runner.decoder.kernels.greedy_pick(logits.flatten(0, 1), True)
+        if choice_probs is None:
+            raise RuntimeError("the kernels gave no probabilities")
+        choices, choice_probs = choices.view(step.token_ids.shape), choice_probs.view(step.token_ids.shape)
         if sampled:
             probs = target_distribution(logits, rows.sampling)
             places = rows.lengths[:, None] + torch.arange(tree.depth + 1, device=logits.device)
             numbers = uniform(rows.sampling.seeds[:, None], places, Purpose.RECOVERY)
             outcome = self._accept_sampled(probs, places[:, :-1], numbers)
         else:
-            choices, _ = self.runner.decoder.kernels.greedy_pick(logits.flatten(0, 1), False)
             outcome = accept_tree_greedy(
-                choices.view(step.token_ids.shape),
-                *(self.tokens, tree.parents),
-                depth=tree.depth,
-                width=tree.width,
-                valid=tree.valid,
+                choices, self.tokens, tree.parents, depth=tree.depth, width=tree.width, valid=tree.valid
             )
         move_path(self.runner, rows, outcome.path)
-        finite = torch.isfinite(logits.sum(-1)).all(-1)
+        finite = torch.isfinite(choice_probs).all(-1)
         draft_finite = torch.ones_like(finite)
         for given in (self.draft_probs, self.token_probs):
             if given is not None:
@@ -162,7 +162,7 @@ class _VerifyTree:
             logits[every, along],
         ]
         if options.record:
-            outputs.append(self._numbers(logits, probs, outcome, numbers))
+            outputs.append(self._numbers(logits, choices, choice_probs, probs, outcome, numbers))
         if options.feature_layers:
             outputs.append(torch.cat([features[layer] for layer in options.feature_layers], -1)[every, along])
         return tuple(outputs)
@@ -209,7 +209,13 @@ class _VerifyTree:
         )
 
     def _numbers(
-        self, logits: torch.Tensor, probs: torch.Tensor | None, outcome: TreeOutcome, numbers: torch.Tensor | None
+        self,
+        logits: torch.Tensor,
+        choices: torch.Tensor,
+        choice_probs: torch.Tensor,
+        probs: torch.Tensor | None,
+        outcome: TreeOutcome,
+        numbers: torch.Tensor | None,
     ) -> torch.Tensor:
         """Side by side `[batch, 2 + nodes or 2 + 2 * nodes]`: the recovery token's probability and number, each node's
         probability under the target, under the draft. Of what was sampled from (greedy: softmax).
@@ -218,8 +224,9 @@ class _VerifyTree:
         at = torch.where(outcome.num_accepted > 0, outcome.path.amax(1) + 1, 0)[:, None]  # a path's numbers grow
         rows = torch.cat([at, self.tree.parents + 1], 1)
         tokens = torch.cat([outcome.recovery_token[:, None], self.tokens], 1)
-        if probs is None:
-            target = (logits[every, rows, tokens] - logits.logsumexp(-1)[every, rows]).exp()
+        if probs is None:  # a softmax is known by one of its values
+            beside = logits[every, rows, tokens] - logits[every, rows, choices[every, rows]]
+            target = beside.exp() * choice_probs[every, rows]
         else:
             target = probs[every, rows, tokens]
         coin = torch.zeros_like(target[:, :1])
