@@ -161,6 +161,9 @@ class Recorder:
         if numbers is None:
             raise RuntimeError("a round without probabilities was kept")
         drafted = verified.num_drafted[row]
+        draft_probs = [1.0] * drafted if numbers.draft is None else numbers.draft[row, :drafted].tolist()
+        # certain guesses are not decided by coins
+        coins = None if all(prob == 1.0 for prob in draft_probs) else numbers.coins
         request_id, num_accepted = kept.request_ids[row], verified.num_accepted[row]
         rank = schedule = None
         if kept.tree is not None:
@@ -170,7 +173,7 @@ class Recorder:
             request_id=request_id,
             position=kept.lengths[row],
             draft_tokens=verified.draft_tokens[row][:drafted],
-            draft_probs=[1.0] * drafted if numbers.draft is None else numbers.draft[row, :drafted].tolist(),
+            draft_probs=draft_probs,
             target_probs=numbers.target[row, :drafted].tolist(),
             num_accepted=num_accepted,
             recovery_token=verified.recovery_tokens[row],
@@ -179,7 +182,7 @@ class Recorder:
             origin=kept.origins[row],
             cache_hit=kept.cache_hits[row],
             tree=trees.get(request_id) if verified.trees is None else verified.trees.record(row),
-            coins=None if numbers.coins is None else numbers.coins[row, :drafted].tolist(),
+            coins=None if coins is None else coins[row, :drafted].tolist(),
             recovery_coin=None if numbers.recovery_coins is None else float(numbers.recovery_coins[row]),
             recovery_rank=rank,
             fan_out=None if schedule is None else list(schedule),

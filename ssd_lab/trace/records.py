@@ -57,9 +57,9 @@ class SequenceRound:
 
     Recorded where the strategy and the run's settings give them, else None:
     coins: the uniform number with which each draft token was tested, accepted if it is below target / draft
-    probability (None for trees, where siblings are tested one after the other; of no use where the guess was certain:
-    such a token is kept if the target's own draw is the same). recovery_coin: the one that drew the recovery token (both
-    None at temperature 0). fan_out: the schedule of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's candidates after
+    probability (None for trees, where siblings are tested one after the other, and for certain guesses, which stay if
+    the target's own draw is the same). recovery_coin: the one that drew the recovery token (both None at temperature
+    0). fan_out: the schedule of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's candidates after
     the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if and only if it is
     below fan_out[num_accepted]; a token beyond the candidates that were ranked has their number, which is
     meta["ranked_candidates"]. alternatives: the likeliest tokens at each verified place, one more than draft tokens.

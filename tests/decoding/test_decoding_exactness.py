@@ -21,7 +21,7 @@ from ssd_lab.decoding.sampling import SamplingBatch, sample, target_distribution
 
 VOCAB, PARTS = 3, 4
 MIDPOINTS = (torch.arange(12) + 0.5) / 12
-EVERYDAY = settings(max_examples=60, deadline=None)
+EVERYDAY = settings(max_examples=30, deadline=None)
 SMALLEST, LARGEST = 2.0**-24, 1 - 2.0**-24  # what `uniform` can return
 
 distribution = st.sampled_from(
