@@ -121,9 +121,10 @@ def test_likeliest_tokens_passed_off_as_drawn_are_rejected(tiny_pair: Any, monke
 FIXED_TREE = {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [4, 2]}}
 
 
-def test_siblings_that_are_tried_alike_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
-    """Planted bug: each sibling is tried against the target's whole distribution, whatever was rejected before."""
-    monkeypatch.setattr("ssd_lab.decoding.tree_acceptance.residual", lambda p, q: p)
+def test_first_children_that_are_always_kept_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
+    """Planted bug: whatever the draft drew is accepted."""
+    accept_all = "ssd_lab.decoding.tree_acceptance.accepts"
+    monkeypatch.setattr(accept_all, lambda p, q, uniforms: torch.ones_like(p, dtype=torch.bool))
     assert [path.path for path in run_check(tiny_pair, FIXED_TREE).rejected] == ["tree"]
 
 

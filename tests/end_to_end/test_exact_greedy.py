@@ -97,7 +97,7 @@ def test_certain_guesses_leave_sampled_text_alone(make_llm, name: str) -> None:
     plain = make_llm(strategy="autoregressive").generate(PROMPTS, params)
     result = make_llm(**STRATEGIES[name], max_batch=4).run(PROMPTS, params)
     assert [o.token_ids for o in result.outputs] == [o.token_ids for o in plain]
-    assert result.metrics.tokens_per_round > 1.05
+    assert result.metrics.tokens_per_round > 1.01
 
 
 @pytest.mark.parametrize("name", ["cascade chain", "cascade tree"])
