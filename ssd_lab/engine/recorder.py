@@ -162,8 +162,8 @@ class Recorder:
             raise RuntimeError("a round without probabilities was kept")
         drafted = verified.num_drafted[row]
         draft_probs = [1.0] * drafted if numbers.draft is None else numbers.draft[row, :drafted].tolist()
-        # certain guesses are not decided by coins
-        coins = None if all(prob == 1.0 for prob in draft_probs) else numbers.coins
+        # certain guesses are not decided by coins, and siblings in a tree have one each
+        coins = None if verified.trees is not None or all(prob == 1.0 for prob in draft_probs) else numbers.coins
         request_id, num_accepted = kept.request_ids[row], verified.num_accepted[row]
         rank = schedule = None
         if kept.tree is not None:

@@ -10,6 +10,7 @@ from ssd_lab.decoding.tree_draws import Draws
 from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
+from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.engine.tree_worker import TreePlan
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.registry import registry
@@ -58,6 +59,11 @@ class SyncTree(StrategyConfig):
     def reserved_positions(self) -> int:
         """All nodes: each takes a place in the target's cache while it is verified, and in the draft's."""
         return self._plan(record=False).reserved_positions
+
+    @property
+    def step_sizes(self) -> StepSizes:
+        """All nodes at once in the target, about as many distributions from the draft."""
+        return StepSizes(self.tree.num_nodes, chain=self.tree.num_nodes)
 
     def build(self, resources: Resources) -> Proposer:
         """A draft worker in the engine's own thread."""

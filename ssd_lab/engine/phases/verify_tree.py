@@ -64,13 +64,14 @@ class TreeVerification:
         chains = [trees.chain(row, path) for row, path in enumerate(paths)]
         probabilities = None
         if target is not None:
-            probabilities = RoundProbabilities(
-                trees.along(chains, target, self._depth),
-                floats[0][:batch, 0],
-                None if drafted is None else trees.along(chains, drafted, self._depth),
-                None,
-                floats[0][:batch, 1] if self._sampled else None,
-            )
+            recovered, coin = floats[0][:batch, :1], floats[0][:batch, 1:2]
+            parts = [trees.along(chains, target, self._depth), recovered]
+            if drafted is not None:
+                parts.append(trees.along(chains, drafted, self._depth))
+            if self._sampled:
+                parts += [np.zeros((batch, self._depth), target.dtype), coin]
+            numbers = np.concatenate(parts, 1)
+            probabilities = RoundProbabilities(numbers, self._depth, self._sampled, drafted is not None)
         return Verified(
             draft_tokens=[tokens[row, chain].tolist() for row, chain in enumerate(chains)],
             num_drafted=[len(chain) for chain in chains],
