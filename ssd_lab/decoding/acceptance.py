@@ -51,8 +51,8 @@ def accept_sampled(
     guesses were made the text is the autoregressive text of the same seed, whatever was guessed.
 
     Args: target_probs `[batch, k + 1, vocab]`; draft_tokens `[batch, k]`; draft_probs `[batch, k, vocab]`, None if all
-    guesses are certain; num_drafted `[batch]`; accept_uniforms `[batch, k]`; recovery_uniforms `[batch, k + 1]`, one for
-    each place.
+    guesses are certain; num_drafted `[batch]`; accept_uniforms `[batch, k]`; recovery_uniforms `[batch, k + 1]`, one
+    for each place.
     """
     batch, k = draft_tokens.shape
     drawn = sample(target_probs, recovery_uniforms)

@@ -49,20 +49,21 @@ class SequenceRound:
     it first children down to a leaf, so that positions are depths: the token at num_accepted was offered and not taken,
     and whatever was drafted beside this chain stands in `tree` alone. draft_probs / target_probs: probability of each
     draft token under either model (softmax at the request's temperature, at temperature 0 the plain softmax).
-    num_accepted: 0..len(draft_tokens). recovery_token: the target's own token after the accepted ones. num_emitted: tokens that
-    entered the text (fewer than num_accepted + 1 if a stop came first). origin: which path made the draft tokens
-    (`draft`, `tree`, `hit`, `jit`, `fast`, `custom`, `none`). cache_hit: was the outcome of the previous round in the
-    speculation cache (None where there is no cache or no previous round). tree: what was drafted while this round was
-    verified, or the tree that was verified.
+    num_accepted: 0..len(draft_tokens). recovery_token: the target's own token after the accepted ones. num_emitted:
+    tokens that entered the text (fewer than num_accepted + 1 if a stop came first). origin: which path made the draft
+    tokens (`draft`, `tree`, `hit`, `jit`, `fast`, `custom`, `none`). cache_hit: was the outcome of the previous round
+    in the speculation cache (None where there is no cache or no previous round). tree: what was drafted while this
+    round was verified, or the tree that was verified.
 
     Recorded where the strategy and the run's settings give them, else None:
-    coins: the uniform number with which each draft token was tested, accepted if it is below target / draft
-    probability (None for trees, where siblings are tested one after the other, and for certain guesses, which stay if
-    the target's own draw is the same). recovery_coin: the one that drew the recovery token (both None at temperature
-    0). fan_out: the schedule of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's candidates after
-    the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if and only if it is
-    below fan_out[num_accepted]; a token beyond the candidates that were ranked has their number, which is
-    meta["ranked_candidates"]. alternatives: the likeliest tokens at each verified place, one more than draft tokens.
+    coins: the uniform number with which each draft token was tested, accepted if it is below target / draft probability
+    (None for trees, where siblings are tested one after the other, and for certain guesses, which stay if the target's
+    own draw is the same). recovery_coin: the one that drew the recovery token (both None at temperature 0). fan_out:
+    the schedule of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's
+    candidates after the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if
+    and only if it is below fan_out[num_accepted]; a token beyond the candidates that were ranked has their number,
+    which is meta["ranked_candidates"]. alternatives: the likeliest tokens at each verified place, one more than draft
+    tokens.
     """
 
     request_id: int

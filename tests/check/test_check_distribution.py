@@ -87,7 +87,9 @@ def test_greedy_acceptance_on_misses_is_rejected_and_the_hits_are_not(tiny_pair:
         origins[:] = proposal.origins
         return launch(runner, rows, proposal, options)
 
-    def greedy_on_misses(self: Any, probs: Any, draft_tokens: Any, draft_probs: Any, drafted: Any, *uniforms: Any) -> Any:
+    def greedy_on_misses(
+        self: Any, probs: Any, draft_tokens: Any, draft_probs: Any, drafted: Any, *uniforms: Any
+    ) -> Any:
         sampled = right(self, probs, draft_tokens, draft_probs, drafted, *uniforms)
         greedy = accept_greedy(probs.argmax(-1), draft_tokens, drafted)
         missed = torch.tensor([origin == "jit" for origin in origins])

@@ -58,8 +58,8 @@ class RoundProbabilities:
 
     @property
     def coins(self) -> np.ndarray | None:
-        """The uniform number that each draft token was tested with `[batch, k]`; None at temperature 0. Of no meaning in
-        trees, where siblings have one each.
+        """The uniform number that each draft token was tested with `[batch, k]`; None at temperature 0, and of no
+        meaning in trees, where siblings have one each.
         """
         return self.numbers[:, -self.k - 1 : -1] if self.sampled else None
 

@@ -187,6 +187,10 @@ def accept_sampled(
     if draft_probs is None or k == 0:
         return accept_greedy(drawn, draft_tokens, num_drafted, pdl=pdl)
     verification = _Verification(
-        draft_tokens.contiguous(), draft_probs.contiguous(), drawn, num_drafted.contiguous(), accept_uniforms.contiguous()
+        draft_tokens.contiguous(),
+        draft_probs.contiguous(),
+        drawn,
+        num_drafted.contiguous(),
+        accept_uniforms.contiguous(),
     )
     return Outcome(*_run(target_probs, recovery_uniforms, verification, batch, pdl=pdl))
