@@ -32,7 +32,7 @@ distribution = st.sampled_from(
 def slowly(
     target: np.ndarray, tokens: list[int], draft: np.ndarray, drafted: int, accept: list[float], recovery: list[float]
 ) -> tuple[int, int]:
-    """One sequence, one token at a time, from the paper's algorithm; a certain guess by looking up the target's draw."""
+    """One sequence, token by token, from the paper's algorithm; a certain guess by looking up the target's draw."""
     for place in range(drafted):
         token = tokens[place]
         if draft[place, token] == 1:  # a certain guess: was it what the target draws?
