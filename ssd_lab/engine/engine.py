@@ -315,7 +315,7 @@ class Engine:
         if sequence.first_token_s is None:
             sequence.first_token_s = self.recorder.now_s()
         prompt, limit = len(sequence.prompt_ids), self._limits.max_model_len
-        appended = 0
+        before, appended = len(sequence.token_ids), 0
         for token in tokens:
             sequence.token_ids.append(token)
             appended += 1
@@ -325,8 +325,10 @@ class Engine:
                 break
         sequence.last_accepted = num_accepted
         sequence.num_cached = len(sequence.token_ids) - 1
-        # the draft may still lack the token before the last, so a block is shared only when it ends before that
-        self._scheduler.register_full_blocks(sequence, len(sequence.token_ids) - 2)
+        # a block is shared when the draft has finished it, too: it may still lack the token before the last, and one
+        # that feeds on features meets those of this round only at its next proposal
+        finished = before - 1 if self._proposer.feature_layers else len(sequence.token_ids) - 2
+        self._scheduler.register_full_blocks(sequence, finished)
         return appended
 
     def _may_run_ahead(self, flight: Flight, verified: Verified) -> bool:

@@ -97,11 +97,19 @@ class Eagle3Head:
     def forward(
         self, step: StepInput, cache: PagedKVCache, features: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`hidden_states`, and logits `[batch, rows, draft vocabulary]` in place of the normed ones."""
+        normed, carried = self.hidden_states(step, cache, features)
+        return self.logits(normed), carried
+
+    def hidden_states(
+        self, step: StepInput, cache: PagedKVCache, features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the rows and write their K/V.
 
         features: `[batch, rows, hidden]`, what `combine` made of the target's, or what an earlier step carried on.
-        Returns logits `[batch, rows, draft vocabulary]`, float32, and the hidden state to carry on to the next step
-        `[batch, rows, hidden]`: the one before the final norm, unless the config says otherwise (`norm_output`).
+        Returns, both `[batch, rows, hidden]`, the normed hidden states, of which `logits` makes logits, and what is
+        carried on to the next step: the states before the final norm, unless the config says otherwise
+        (`norm_output`).
         """
         weights, config, kernels = self._weights, self.config, self.kernels
         batch, rows = step.token_ids.shape
@@ -120,4 +128,8 @@ class Eagle3Head:
             delta = layer.down(kernels.gated_silu(layer.gate_up(normed)))
         hidden, normed = kernels.add_rms_norm(hidden, delta, weights.final_norm)
         carried = normed if config.norm_output else hidden
-        return weights.head(normed).float().view(batch, rows, -1), carried.view(batch, rows, -1)
+        return normed.view(batch, rows, -1), carried.view(batch, rows, -1)
+
+    def logits(self, normed: torch.Tensor) -> torch.Tensor:
+        """Logits `[batch, rows, draft vocabulary]`, float32, of normed hidden states `[batch, rows, hidden]`."""
+        return self._weights.head(normed.flatten(0, 1)).float().view(*normed.shape[:2], -1)

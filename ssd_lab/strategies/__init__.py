@@ -10,7 +10,7 @@ from ssd_lab.strategies.registry import registry
 register_strategy = registry.register
 
 # the built-in strategies register themselves when imported
-from ssd_lab.strategies import async_tree, autoregressive, fanout, prompt_lookup, suffix_tree, sync_chain  # noqa: E402
+from ssd_lab.strategies import async_tree, autoregressive, eagle3, fanout, prompt_lookup, suffix_tree, sync_chain  # noqa: E402
 
 make_callable(__name__, registry.all)
 
@@ -22,6 +22,7 @@ __all__ = [
     "StrategyConfig",
     "async_tree",
     "autoregressive",
+    "eagle3",
     "fanout",
     "prompt_lookup",
     "register_strategy",
