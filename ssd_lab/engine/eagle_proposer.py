@@ -140,7 +140,7 @@ def open_head(resources: Resources, head: Eagle3Head, plan: DraftPlan, link: Lin
             max_batch=config.max_batch,
             longest_table=resources.longest_table,
             scratch_positions=plan.scratch_positions,
-            eager=config.eager,
+            eager=config.eager or not head.kernels.captures,
         )
         return DraftWorker(
             EagleDrafter(HeadRunner(head, memory.cache, device, memory.executor), memory.placement), plan
