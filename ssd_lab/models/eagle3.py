@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.step_input import StepInput
@@ -118,18 +119,20 @@ class Eagle3Head:
         hidden, normed = kernels.add_rms_norm(features.reshape(batch * rows, -1), None, weights.hidden_norm)
         inputs = torch.cat([weights.layers[0].input_norm(embedded), normed], -1)
         hidden = normed if config.norm_before_residual else hidden
-        delta: torch.Tensor | None = None  # what the layer before adds to the residual stream
+        delta: Product | None = None  # what the layer before adds to the residual stream
         for index, (layer, layer_cache) in enumerate(zip(weights.layers, cache.layers, strict=True)):
             if index > 0:
                 hidden, inputs = kernels.add_rms_norm(hidden, delta, layer.input_norm)
-            queries = kernels.rope_and_write(layer.qkv(inputs), layer_cache, plan, layer.query_norm, layer.key_norm)
-            attended = layer.output(kernels.attention(queries, layer_cache, plan))
+            queries = kernels.rope_and_write(
+                layer.qkv.unsummed(inputs), layer_cache, plan, layer.query_norm, layer.key_norm
+            )
+            attended = layer.output.unsummed(kernels.attention(queries, layer_cache, plan))
             hidden, normed = kernels.add_rms_norm(hidden, attended, layer.mlp_norm)
-            delta = layer.down(kernels.gated_silu(layer.gate_up(normed)))
+            delta = layer.down.unsummed(layer.gate_up.gated(normed, kernels.gated_silu))
         hidden, normed = kernels.add_rms_norm(hidden, delta, weights.final_norm)
         carried = normed if config.norm_output else hidden
         return normed.view(batch, rows, -1), carried.view(batch, rows, -1)
 
     def logits(self, normed: torch.Tensor) -> torch.Tensor:
         """Logits `[batch, rows, draft vocabulary]`, float32, of normed hidden states `[batch, rows, hidden]`."""
-        return self._weights.head(normed.flatten(0, 1)).float().view(*normed.shape[:2], -1)
+        return self._weights.head.wide(normed.flatten(0, 1)).view(*normed.shape[:2], -1)

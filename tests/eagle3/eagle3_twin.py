@@ -49,27 +49,30 @@ class Twin:
             results.append(out[:, -1])
         return head.vocabulary.scatter_logits(torch.stack(results, 1))[0, -len(drafted) :]
 
-    def check(self, result: RunResult, temperature: float) -> dict[str, int]:
-        """Compare every recorded draft with its twin; returns how many of each origin there were."""
+    def check(self, result: RunResult, temperature: float, *, probs: bool = True) -> dict[str, int]:
+        """Compare every recorded draft with its twin, and its probabilities too unless told not to; returns how many
+        of each origin there were.
+        """
         counts: dict[str, int] = {}
         for output, rows in zip(result.outputs, _by_request(result), strict=True):
             whole = [*output.prompt_ids, *output.token_ids]
             for before, row in zip([None, *rows], rows, strict=False):
                 counts[row.origin] = counts.get(row.origin, 0) + 1
                 if row.origin in ("draft", "jit"):
-                    self._check_row(whole[: row.position], row.position - 1, row, temperature)
+                    self._check_row(whole[: row.position], row.position - 1, row, temperature, probs)
                 elif row.origin == "hit":
                     assert before is not None  # prepared when only the features before the last round were known
-                    self._check_row(whole[: row.position], before.position - 1, row, temperature)
+                    self._check_row(whole[: row.position], before.position - 1, row, temperature, probs)
         return counts
 
-    def _check_row(self, text: list[int], known: int, row: SequenceRound, temperature: float) -> None:
+    def _check_row(self, text: list[int], known: int, row: SequenceRound, temperature: float, probs: bool) -> None:
         logits = self.logits(text, known, row.draft_tokens)
         drafted = torch.tensor(row.draft_tokens)[:, None]
         if temperature == 0:
             assert (logits.gather(1, drafted)[:, 0] >= logits.amax(-1) - NEAR).all()
-        probs = torch.softmax(logits / (temperature or 1.0), -1).gather(1, drafted)[:, 0]
-        torch.testing.assert_close(torch.tensor(row.draft_probs), probs, atol=NEAR, rtol=0)
+        if probs:
+            expected = torch.softmax(logits / (temperature or 1.0), -1).gather(1, drafted)[:, 0]
+            torch.testing.assert_close(torch.tensor(row.draft_probs), expected, atol=NEAR, rtol=0)
 
 
 def _by_request(result: RunResult) -> list[list[SequenceRound]]:

@@ -55,9 +55,8 @@ LIMITS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("mode", ["sync", "async jit"])
 @pytest.mark.parametrize("limits", LIMITS)
-def test_whatever_memory_does_drafts_are_the_heads(
-    counting: Any, mode: str, limits: str, temperature: float = 0.8
-) -> None:
+def test_whatever_memory_does_drafts_are_the_heads(counting: Any, mode: str, limits: str) -> None:
+    temperature = 0.8
     with eagle(counting.target, counting.part, mode, max_batch=1, prefix_reuse=False) as llm:
         alone = [output.token_ids for output in llm.generate(PROMPTS, params(temperature))]
     with eagle(counting.target, counting.part, mode, max_batch=6, **LIMITS[limits]) as llm:
