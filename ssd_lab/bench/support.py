@@ -53,7 +53,7 @@ def check_supported(config: BenchConfig) -> StrategyConfig:
 def _fields(config: BenchConfig) -> dict[str, Any]:
     """The strategy's fields, with the config's draft in the one that names it, where its draft is no model."""
     known = registry.all().get(config.strategy)
-    field = None if known is None else known.draft_field
+    field: str | None = None if known is None else known.draft_field
     if field is None or config.draft is None or config.draft == BUNDLED:
         return config.strategy_fields
     return {field: config.draft, **config.strategy_fields}
@@ -91,8 +91,9 @@ def with_local_draft(strategy: StrategyConfig) -> StrategyConfig:
     Raises as `find_checkpoint`.
     """
     field = strategy.draft_field
-    name = None if field is None else getattr(strategy, field)
-    return strategy if name is None else strategy.model_copy(update={field: find_checkpoint(name)})
+    if field is None or getattr(strategy, field) is None:
+        return strategy
+    return strategy.model_copy(update={field: find_checkpoint(getattr(strategy, field))})
 
 
 def model_sources(config: BenchConfig, strategy: StrategyConfig) -> tuple[str, str | None]:
