@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ssd_lab import demo
@@ -16,7 +18,6 @@ from ssd_lab.strategies import StrategyConfig, registry
 
 OFFER = "add `--models bundled` to run the same strategy on this machine with the models that come with the package"
 _NOT_BUILT = {
-    "eagle3": "EAGLE3 drafting (--eagle)",
     "saguaro_c": "Saguaro sampling (--x)",
 }
 
@@ -29,8 +30,6 @@ def check_supported(config: BenchConfig) -> StrategyConfig:
             f"({torch.cuda.device_count()} are here): leave --gpus out, and for a target that needs several, {OFFER}"
         )
     known = registry.all()
-    if config.strategy in _NOT_BUILT and config.strategy not in known:
-        raise ConfigError(f"{_NOT_BUILT[config.strategy]} is not built yet: there are {', '.join(known)} (--strategy)")
     if config.strategy in known:
         for name in config.strategy_fields:
             if name in _NOT_BUILT and name not in known[config.strategy].model_fields:
@@ -45,10 +44,19 @@ def check_supported(config: BenchConfig) -> StrategyConfig:
             f"{config.target} is made in memory and other programs (--peer) read folders: leave --peer out, or give "
             "--models bundled"
         )
-    strategy = registry.config(config.strategy, config.strategy_fields)
+    strategy = registry.config(config.strategy, _fields(config))
     if strategy.needs_draft and config.draft is None and config.target != BUNDLED:
         raise ConfigError(f"strategy {config.strategy!r} needs a draft model: give --draft-model, or --models bundled")
     return strategy
+
+
+def _fields(config: BenchConfig) -> dict[str, Any]:
+    """The strategy's fields, with the config's draft in the one that names it, where its draft is no model."""
+    known = registry.all().get(config.strategy)
+    field: str | None = None if known is None else known.draft_field
+    if field is None or config.draft is None or config.draft == BUNDLED:
+        return config.strategy_fields
+    return {field: config.draft, **config.strategy_fields}
 
 
 def check_device(config: BenchConfig, strategy: StrategyConfig) -> None:
@@ -75,6 +83,17 @@ def find_checkpoint(name: str) -> str:
         if shape is None or not fits_gpu(shape):
             raise
         raise ModelLoadError(f"{error}, or `--geometry {shape.name}`: its shape with inflated weights") from error
+
+
+def with_local_draft(strategy: StrategyConfig) -> StrategyConfig:
+    """The strategy with the place of its draft on this machine, where one of its fields names it.
+
+    Raises as `find_checkpoint`.
+    """
+    field = strategy.draft_field
+    if field is None or getattr(strategy, field) is None:
+        return strategy
+    return strategy.model_copy(update={field: find_checkpoint(getattr(strategy, field))})
 
 
 def model_sources(config: BenchConfig, strategy: StrategyConfig) -> tuple[str, str | None]:

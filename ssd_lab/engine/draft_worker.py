@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 
 from ssd_lab.decoding.tree import branch_prefixes, branch_ranks
+from ssd_lab.engine.drafter import Drafter, ModelDrafter
 from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
-from ssd_lab.engine.phases.draft_chain import Drafted, draft_chain
-from ssd_lab.engine.phases.draft_tree import draft_tree
+from ssd_lab.engine.phases.draft_chain import Drafted
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.runner import StepRunner
@@ -42,7 +42,7 @@ class DraftPlan:
 
     def make_worker(self, runner: StepRunner, placement: Placement) -> DraftWorker:
         """A worker with this plan."""
-        return DraftWorker(runner, self, placement)
+        return DraftWorker(ModelDrafter(runner, placement), self)
 
     def schedule(self, hit: bool | None) -> tuple[int, ...]:
         """The fan-out of a round that began with a hit, or with a fallback."""
@@ -50,22 +50,22 @@ class DraftPlan:
 
 
 class DraftWorker:
-    """Holds the draft's runner and the speculation cache; `handle` answers a message, `background` works ahead."""
+    """Holds the drafter and the speculation cache; `handle` answers a message, `background` works ahead."""
 
-    def __init__(self, runner: StepRunner, plan: DraftPlan, placement: Placement) -> None:
-        self._runner, self._plan, self._placement = runner, plan, placement
+    def __init__(self, drafter: Drafter, plan: DraftPlan) -> None:
+        self._drafter, self._plan = drafter, plan
         self._cache = SpeculationCache()
         self._pending: tuple[RoundMessage, RoundReply] | None = None
         self._tree: RecordedTree | None = None
         self._activities: list[Span] = []
-        self._watch = CudaStopwatch(runner.device) if runner.device.type == "cuda" else Stopwatch()
+        self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
 
     @torch.inference_mode()
     def handle(self, message: Message) -> RoundReply | None:
         """Do what the message asks; a round is answered with draft tokens for every row."""
         start = self._watch.start()
         if isinstance(message, PrefillMessage):
-            self._runner.prefill(message.token_ids, message.start, message.block_table)
+            self._drafter.prefill(message)
             self._note("prefill", start)
             return None
         if isinstance(message, KeptMessage):
@@ -83,24 +83,16 @@ class DraftWorker:
         start = self._watch.start()
         message, reply = self._pending
         self._pending = None
-        rows = self._placement.place(message.rows)
-        hits = [*(bool(hit) for hit in reply.cache_hits), *[False] * (len(rows) - len(reply.cache_hits))]
-        tokens = reply.tokens.to(self._runner.device)
-        if len(rows) > len(tokens):
-            tokens = torch.cat([tokens, tokens[:1].expand(len(rows) - len(tokens), -1)])
-        layouts = torch.tensor([self._layouts[hit] for hit in hits], device=self._runner.device)
-        tree = draft_tree(
-            *(self._runner, rows, tokens, layouts[:, 0], layouts[:, 1]),
-            widest=self._widest,
-            record=self._plan.record,
-        )
-        self._cache.store(message.request_ids, [self._layouts[hit][0] for hit in hits], tree)
+        hits = [bool(hit) for hit in reply.cache_hits]
+        layouts = [self._layouts[hit] for hit in hits]
+        tree = self._drafter.tree(message, reply.tokens, layouts, widest=self._widest, record=self._plan.record)
+        self._cache.store(message.request_ids, [prefixes for prefixes, _ in layouts], tree)
         self._note("tree", start)
         if reply.token_probs is None or tree.recovery_probs is None or tree.drafted.token_probs is None:
             return
         self._tree = RecordedTree.of(
             message.request_ids,
-            [self._plan.schedule(hit) for hit in hits[: len(message.request_ids)]],
+            [self._plan.schedule(hit) for hit in hits],
             *(reply.tokens, reply.token_probs),
             (tree.recovery_tokens, tree.recovery_probs, tree.drafted.tokens, tree.drafted.token_probs),
             tree.candidates,
@@ -127,14 +119,13 @@ class DraftWorker:
             parts.append(self._taken([(origin, entry) for origin, entry in entries if entry is not None], sampled))
         if missed:
             start = self._watch.start()
-            rows = message.rows if len(missed) == len(entries) else message.rows.select(missed)
-            drafted = draft_chain(self._runner, self._placement.place(rows), self._plan.k, record=self._plan.record)
-            parts.append(_with_distribution(drafted.first(len(missed)), sampled, self._vocab_size))
+            drafted = self._drafter.chain(message, missed, self._plan.k, record=self._plan.record)
+            parts.append(_with_distribution(drafted, sampled, self._vocab_size))
             self._note(origins[missed[0]], start)
         done = parts[0]
         if len(parts) == 2:
             prepared = [row for row in range(len(entries)) if row not in missed]
-            order = torch.tensor([*prepared, *missed], device=self._runner.device).argsort()
+            order = torch.tensor([*prepared, *missed], device=self._drafter.device).argsort()
             done = Drafted.concatenated(parts).at(order)
         self._check_numbers(done)
         cache_hits: list[bool | None] = [
@@ -164,13 +155,13 @@ class DraftWorker:
         tree = self._cache.tree
         if tree is None:
             raise RuntimeError("the speculation cache has entries and no tree")
-        places = torch.tensor([(entry.row, entry.branch) for _, entry in entries], device=self._runner.device)
+        places = torch.tensor([(entry.row, entry.branch) for _, entry in entries], device=self._drafter.device)
         taken = tree.drafted.at(places[:, 0], places[:, 1])
         stale = [origin == "fast" for origin, _ in entries]
         drafted = _with_distribution(taken, sampled, self._vocab_size)
         if not any(stale):
             return drafted
-        certain = torch.tensor(stale, device=self._runner.device)
+        certain = torch.tensor(stale, device=self._drafter.device)
         probs = drafted.probs
         if probs is not None:
             probs = torch.where(certain[:, None, None], _ones_on(drafted.tokens, self._vocab_size), probs)
@@ -181,7 +172,7 @@ class DraftWorker:
 
     @property
     def _vocab_size(self) -> int:
-        return self._runner.decoder.config.vocab_size
+        return self._drafter.vocab_size
 
     def _check_numbers(self, drafted: Drafted) -> None:
         """On a CPU; elsewhere verification looks, since reading here would make the host wait."""

@@ -16,6 +16,24 @@ from ssd_lab.engine.sequence import Sequence
 from ssd_lab.trace.records import Activity
 
 
+def ask(link: Link, message: RoundMessage, timeout_s: float) -> Proposal:
+    """The worker's draft tokens for a round, and how long they were waited for."""
+    start_s = time.perf_counter()
+    reply = link.call(message, timeout_s)
+    waited = Activity("link", "wait for draft", start_s, time.perf_counter())
+    return Proposal(
+        tokens=reply.tokens,
+        num_drafted=[reply.tokens.shape[1]] * len(message.lengths),
+        probs=reply.probs,
+        origins=reply.origins,
+        cache_hits=reply.cache_hits,
+        token_probs=reply.token_probs,
+        previous_tree=reply.previous_tree,
+        activities=[*reply.activities, waited],
+        tree=reply.tree,
+    )
+
+
 class LinkProposer(Proposer):
     """Sends each round's outcomes and receives the next draft tokens. Whether anything overlaps is the link's
     matter.
@@ -59,23 +77,11 @@ class LinkProposer(Proposer):
             num_accepted=[s.last_accepted if self._drafted_last_round(s) else None for s in sequences],
             sampling=rows.sampling,
         )
-        start_s = time.perf_counter()
-        reply = self.link.call(message, self._timeout_s)
-        waited = Activity("link", "wait for draft", start_s, time.perf_counter())
+        proposal = ask(self.link, message, self._timeout_s)
         for sequence in sequences:
             self._seen[sequence.request_id] = len(sequence.token_ids)
-        self._grown = [] if reply.tree is None else message.request_ids
-        return Proposal(
-            tokens=reply.tokens,
-            num_drafted=[reply.tokens.shape[1]] * len(sequences),
-            probs=reply.probs,
-            origins=reply.origins,
-            cache_hits=reply.cache_hits,
-            token_probs=reply.token_probs,
-            previous_tree=reply.previous_tree,
-            activities=[*reply.activities, waited],
-            tree=reply.tree,
-        )
+        self._grown = [] if proposal.tree is None else message.request_ids
+        return proposal
 
     def work_ahead(self) -> None:
         """Let the worker prepare for the next outcome."""

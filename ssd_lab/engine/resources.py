@@ -22,7 +22,9 @@ LinkKind = Literal["auto", "inline", "thread", "process", "stream"]
 
 @dataclass(frozen=True)
 class Resources:
-    """The engine as a strategy sees it: its settings, sizes, and the draft model, if one was given."""
+    """The engine as a strategy sees it: its settings, sizes, the draft model, if one was given, and the target, for
+    drafts that share something with it.
+    """
 
     config: EngineConfig
     device: torch.device
@@ -31,6 +33,7 @@ class Resources:
     draft: LoadedModel | str | None
     draft_threads: int | None
     longest_table: int
+    target: LoadedModel
 
     def open_worker(self, plan: WorkerPlan, link: LinkKind) -> LinkProposer:
         """Start a draft worker with this plan and return the proposer that talks to it.

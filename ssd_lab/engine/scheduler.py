@@ -72,7 +72,7 @@ class Scheduler:
         size = self._blocks.block_size
         while (sequence.num_registered + 1) * size <= num_tokens:
             index = sequence.num_registered
-            tokens = sequence.token_ids[index * size : (index + 1) * size]
+            tokens = sequence.token_ids[index * size : (index + 1) * size + self._blocks.tokens_after]
             sequence.prefix_key = self._blocks.register(sequence.blocks[index], sequence.prefix_key, tokens)
             sequence.num_registered += 1
 

@@ -30,6 +30,7 @@ class StrategyConfig(BaseModel, ABC):
     strategy_name: ClassVar[str]
     exact: ClassVar[bool] = True
     needs_draft: ClassVar[bool] = False
+    draft_field: ClassVar[str | None] = None  # the field that names what drafts, where that is no model of its own
     overlaps: ClassVar[bool] = False  # does the draft work while the target does? (decides how CPU threads are shared)
 
     @property

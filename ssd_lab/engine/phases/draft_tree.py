@@ -11,10 +11,10 @@ import torch
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.engine.execution import Tensors
+from ssd_lab.engine.phases.branches import BranchRun
 from ssd_lab.engine.phases.draft_chain import Drafted, choose
-from ssd_lab.engine.rows import RowTensors, causal_step, slots_of
+from ssd_lab.engine.rows import RowTensors, causal_step
 from ssd_lab.engine.runner import StepRunner
-from ssd_lab.kernels.step_input import StepInput
 
 RECORDED_CANDIDATES = 64  # a trace tells the rank of every recovery token among so many
 
@@ -63,9 +63,7 @@ def draft_tree(
     Args: draft_tokens `[batch, k]`, what the target verifies; prefixes, ranks `[batch, branches]`, which outcomes to
     prepare (all rows the same number of branches); widest: a bound on the ranks, plus one.
 
-    A branch at accepted length a sees the committed tokens, the first a draft tokens and itself. Its K/V goes to the
-    row's scratch blocks, which stand right behind the sequence's own blocks in the table (wherever other sequences'
-    tables end: sums over keys may depend on their places) and are laid out step after step.
+    A branch at accepted length a sees the committed tokens, the first a draft tokens and itself.
     """
     k, branches = draft_tokens.shape[1], prefixes.shape[1]
     sampled = not rows.sampling.all_greedy
@@ -110,29 +108,18 @@ class _Tree:
 
     def _branches(self, recovery: torch.Tensor, farthest: int, sampled: bool, record: bool) -> list[Drafted]:
         rows, device = self.rows, recovery.device
-        k, branches = self.draft_tokens.shape[1], recovery.shape[1]
+        k = self.draft_tokens.shape[1]
         first_position = rows.lengths[:, None] + self.prefixes  # where the recovery token stands
-        positions = first_position.unsqueeze(-1) + torch.arange(k, device=device)  # [batch, branches, k]
         uniforms = None
-        if sampled:
-            uniforms = uniform(rows.sampling.seeds[:, None, None], positions + 1, Purpose.DRAFT)
-        own = rows.tree_starts[:, None] + torch.arange(branches, device=device)  # each branch's first scratch position
-        scratch = own.unsqueeze(-1) + branches * torch.arange(k, device=device)  # [batch, branches, k], each step's K/V
-        slots = slots_of(scratch.view(len(rows), -1), rows.tables, self.runner.block_size).view(scratch.shape)
+        if sampled:  # by the place where each draft token will stand
+            places = first_position.unsqueeze(-1) + 1 + torch.arange(k, device=device)
+            uniforms = uniform(rows.sampling.seeds[:, None, None], places, Purpose.DRAFT)
+        run = BranchRun.starting(rows, first_position, k, self.runner.block_size, farthest=farthest)
         tokens = recovery
         steps: list[Drafted] = []
         for step in range(k):
-            forward = StepInput(
-                token_ids=tokens,
-                positions=positions[:, :, step],
-                write_slots=slots[:, :, step],
-                block_tables=rows.tables,
-                prefix_lengths=first_position,
-                context_length=farthest - (k - step - 1) * branches,
-                ancestors=scratch[:, :, : step + 1],
-            )
             numbers = None if uniforms is None else uniforms[:, :, step]
-            logits = self.runner.logits(forward)
+            logits = self.runner.logits(run.step(tokens, step))
             chosen = choose(self.runner.decoder.kernels, logits, rows.sampling, numbers, record=record)
             steps.append(chosen)
             tokens = chosen.tokens
