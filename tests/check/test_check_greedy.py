@@ -47,16 +47,16 @@ def test_every_exact_strategy_gives_the_autoregressive_tokens(tiny_pair: Any):
 
 def test_differences_come_with_the_logit_gap(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
     from ssd_lab.decoding import acceptance
+    from ssd_lab.kernels.torch_kernels import TorchKernels
 
-    right = acceptance.accept_greedy
+    right = TorchKernels.accept_greedy
 
-    def keep_one_more(*arguments: Any) -> acceptance.Outcome:
+    def keep_one_more(self: Any, target: Any, drafted: Any, limit: Any) -> acceptance.Outcome:
         """Accept one draft token too many."""
-        outcome = right(*arguments)
-        limit = arguments[2]
+        outcome = right(self, target, drafted, limit)
         return acceptance.Outcome((outcome.num_accepted + 1).minimum(limit), outcome.recovery_token)
 
-    monkeypatch.setattr("ssd_lab.engine.phases.verify.accept_greedy", keep_one_more)
+    monkeypatch.setattr(TorchKernels, "accept_greedy", keep_one_more)
     report = check(
         ["sync_chain"],
         target=tiny_pair.target,

@@ -30,8 +30,8 @@ def test_each_kind_means_its_tree() -> None:
     assert config(tree={"kind": "fixed", "paths": [[0], [1], [0, 0]]}).tree.topology == from_paths([[0], [1], [0, 0]])
     assert config(tree={"kind": "optimal", "budget": 4, "acceptance": [0.9]}).tree.topology == chain(4)
     dynamic = config(tree={"kind": "dynamic", "top_k": 3, "depth": 4, "num_nodes": 20})
-    assert (dynamic.lookahead, dynamic.tree.depth, dynamic.tree.width) == (20, 4, 3)
-    assert config().lookahead == 2 + 4 + 4 + 4
+    assert (dynamic.lookahead, dynamic.tree.depth, dynamic.tree.width) == (4, 4, 3)  # a path of it
+    assert config().lookahead == 4
 
 
 def test_eagle_2s_own_sizes_are_the_default_of_the_dynamic_tree() -> None:
@@ -53,7 +53,7 @@ def test_children_are_drawn_unless_the_tree_is_dynamic() -> None:
         ({"tree": {"kind": "fixed", "widths": []}}, "number of children at each depth"),
         ({"tree": {"kind": "fixed", "widths": [0]}}, "greater than or equal to 1"),
         ({"tree": {"kind": "fixed", "widths": [10, 10, 10]}}, "more than 256 nodes by depth 3"),
-        ({"tree": {"kind": "fixed", "widths": [65]}}, "65 children a node; allowed are 256 and 64"),
+        ({"tree": {"kind": "fixed", "widths": [65]}}, "65 children a node and depth 1; allowed are 256, 64 and 32"),
         ({"tree": {"kind": "fixed", "paths": [[0, 0]]}}, "where it begins, is not"),
         ({"tree": {"kind": "optimal", "budget": 9, "acceptance": [0.5], "max_depth": 3}}, "no tree of 9 nodes"),
         ({"tree": {"kind": "optimal", "acceptance": [0.8, 0.8]}}, "sum of at most 1"),
