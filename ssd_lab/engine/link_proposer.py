@@ -26,9 +26,13 @@ class LinkProposer(Proposer):
     comes back after such rounds has tokens that the draft never saw: they are sent first, as a part of a prompt is.
     """
 
-    def __init__(self, link: Link, *, timeout_s: float) -> None:
+    def __init__(self, link: Link, *, timeout_s: float, sends_texts: bool = False) -> None:
         self.link = link
         self._timeout_s = timeout_s
+        self._sends_texts = sends_texts
+        self._asked_s: float | None = None
+        self._round_s: float | None = None
+        self._accepted: dict[int, int] = {}
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
         """The draft computes the same prompt tokens into the same blocks of its own cache."""
@@ -58,8 +62,12 @@ class LinkProposer(Proposer):
             # an outcome of somebody else's draft says nothing about what was prepared here
             num_accepted=[s.last_accepted if self._drafted_last_round(s) else None for s in sequences],
             sampling=rows.sampling,
+            accepted=self._accepted,
+            round_s=self._round_s,
+            texts=[list(sequence.token_ids) for sequence in sequences] if self._sends_texts else None,
         )
-        start_s = time.perf_counter()
+        start_s = self._asked_s = time.perf_counter()
+        self._round_s, self._accepted = None, {}
         reply = self.link.call(message, self._timeout_s)
         waited = Activity("link", "wait for draft", start_s, time.perf_counter())
         for sequence in sequences:
@@ -73,11 +81,19 @@ class LinkProposer(Proposer):
             token_probs=reply.token_probs,
             previous_tree=reply.previous_tree,
             activities=[*reply.activities, waited],
+            predicted_hits=reply.predicted_hits,
         )
 
     def work_ahead(self) -> None:
         """Let the worker prepare for the next outcome."""
         self.link.work_ahead()
+
+    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
+        """Keep what the worker is told with the next round: outcomes, and how long the round took."""
+        if self._asked_s is not None:
+            self._round_s = time.perf_counter() - self._asked_s
+            self._asked_s = None
+        self._accepted = {s.request_id: s.last_accepted for s in sequences if s.last_accepted is not None}
 
     def close(self) -> None:
         """Stop the worker."""

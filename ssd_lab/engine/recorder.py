@@ -38,6 +38,7 @@ class _Round:
     num_drafted: list[int]
     origins: list[str]
     cache_hits: list[bool | None]
+    predicted_hits: list[float | None] | None
     verified: Verified
     emitted: list[int]
     times: RoundTimes
@@ -95,6 +96,7 @@ class Recorder:
                 num_emitted=emitted[row],
                 origin=proposal.origins[row],
                 cache_hit=proposal.cache_hits[row],
+                predicted_hit=None if proposal.predicted_hits is None else proposal.predicted_hits[row],
             )
         if not self._record or verified.probabilities is None:
             return
@@ -104,7 +106,7 @@ class Recorder:
         self._rounds.append(
             _Round(
                 [sequence.request_id for sequence in sequences],
-                *(lengths, proposal.num_drafted, proposal.origins, proposal.cache_hits),
+                *(lengths, proposal.num_drafted, proposal.origins, proposal.cache_hits, proposal.predicted_hits),
                 *(verified, emitted, times, proposal.activities),
             )
         )
@@ -180,6 +182,7 @@ class Recorder:
             recovery_rank=rank,
             fan_out=None if schedule is None else list(schedule),
             alternatives=None if verified.alternatives is None else _positions(verified.alternatives, row, drafted),
+            predicted_hit=None if kept.predicted_hits is None else kept.predicted_hits[row],
         )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from ssd_lab.config import EngineConfig
-from ssd_lab.engine.draft_worker import DraftPlan
+from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.link import InlineLink, Link, ThreadLink
 from ssd_lab.engine.link_proposer import LinkProposer
 from ssd_lab.engine.stream_link import StreamLink
@@ -54,7 +54,9 @@ class Resources:
             longest_table=self.longest_table,
             eager=self.config.eager,
         )
-        return LinkProposer(self._open(setup, link), timeout_s=self.config.timeout_s)
+        return LinkProposer(
+            self._open(setup, link), timeout_s=self.config.timeout_s, sends_texts=plan.needs_texts
+        )
 
     def _open(self, setup: WorkerSetup, link: LinkKind) -> Link:
         if link == "inline":

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.engine.draft_worker import DraftPlan, DraftWorker
+from ssd_lab.engine.draft_plan import DraftPlan
+from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.engine.graphs import make_executor
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.runner import StepRunner
