@@ -22,6 +22,23 @@ STRATEGIES: dict[str, dict] = {
         "k": 3,
         "fan_out": {"kind": "explicit", "hit": [3, 1, 0, 2], "miss": [1, 1, 2, 2]},
     },
+    "async by confidence": {"strategy": "async_tree", "k": 4, "fan_out": {"kind": "adaptive", "budget": 9}},
+    "async geometric, auto": {
+        "strategy": "async_tree",
+        "k": 3,
+        "fan_out": {"kind": "geometric", "budget": 8},
+        "fallback": {"kind": "auto", "explore": 2, "revisit": 2},
+        "saguaro_c": 0.5,
+    },
+    "async n-gram": {"strategy": "async_tree", "k": 3, "f": 1, "fallback": {"kind": "fast", "source": "ngram"}},
+    "async random": {"strategy": "async_tree", "k": 3, "f": 1, "fallback": {"kind": "fast", "source": "random"}},
+    "async dynamic": {
+        "strategy": "async_tree",
+        "k": 5,
+        "fan_out": {"kind": "adaptive", "budget": 9, "by_confidence": False},
+        "dynamic_lookahead": True,
+    },
+    "sync dynamic": {"strategy": "sync_chain", "k": 6, "dynamic_lookahead": True, "draft_temperature": 0.5},
     "prompt lookup": {"strategy": "prompt_lookup", "k": 5},
     "suffix tree": {"strategy": "suffix_tree", "k": 8},
 }

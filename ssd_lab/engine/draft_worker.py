@@ -258,8 +258,8 @@ class DraftWorker:
         fallback: Span | None,
         done: Drafted,
     ) -> RoundLog:
-        executor = self._runner.executor
-        shape = (self._k, executor.bucket(len(message.lengths)), executor.context_bound(max(message.lengths)))
+        sampled = not message.rows.all_greedy
+        shape = (self._k, self._runner.executor.bucket(len(message.lengths)), max(message.lengths).bit_length(), sampled)
         wanted = self._lookahead.learns and done.token_probs is not None
         confidences = HostCopy(done.token_probs) if wanted and done.token_probs is not None else None
         return RoundLog(message.request_ids, shape, missed, kind, fallback, confidences)

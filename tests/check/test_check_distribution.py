@@ -14,13 +14,14 @@ import torch
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
 from ssd_lab.check.distribution import MIN_TESTED
-from ssd_lab.decoding.acceptance import Outcome, accept_greedy
 from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.errors import ConfigError
 from ssd_lab.strategies import Context, Draft, SequenceStrategy
 
 VOCAB = 259
 SAMPLED = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=600)
+
+SAGUARO = {"strategy": "async_tree", "k": 3, "fan_out": {"kind": "adaptive", "budget": 12}, "saguaro_c": 0.5}
 
 
 def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fields: Any) -> CheckReport:
@@ -36,10 +37,17 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
         ({"strategy": "sync_chain", "k": 3}, {"draft"}),
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "jit"}, {"hit", "jit"}),
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "fast"}, {"hit", "fast", "jit"}),
+        (SAGUARO, {"hit", "jit"}),
+        ({**SAGUARO, "saguaro_c": 0.0}, {"hit", "jit"}),
+        ({"strategy": "async_tree", "k": 3, "fallback": {"kind": "fast", "source": "random"}}, {"hit", "fast", "jit"}),
+        ({"strategy": "async_tree", "k": 3, "fallback": {"kind": "auto", "source": "ngram"}}, {"hit", "fast", "jit"}),
+        ({"strategy": "async_tree", "k": 4, "f": 2, "dynamic_lookahead": True}, {"hit", "jit"}),
+        ({"strategy": "sync_chain", "k": 3, "draft_temperature": 0.0}, {"draft"}),
+        ({"strategy": "sync_chain", "k": 4, "dynamic_lookahead": True}, {"draft"}),
         ({"strategy": "prompt_lookup", "k": 3}, {"custom", "none"}),
         ({"strategy": "suffix_tree", "k": 5}, {"custom", "none"}),
     ],
-    ids=lambda value: value.get("fallback", value["strategy"]) if isinstance(value, dict) else "",
+    ids=lambda value: " ".join(str(part) for part in value.values()) if isinstance(value, dict) else "",
 )
 def test_every_path_of_an_exact_strategy_is_not_rejected(tiny_pair: Any, strategy: dict[str, Any], paths: set[str]):
     report = run_check(tiny_pair, strategy)
@@ -74,20 +82,17 @@ def test_a_proposer_that_lies_about_its_distribution_is_rejected(tiny_pair: Any)
 
 def test_greedy_acceptance_on_misses_is_rejected_and_the_hits_are_not(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
     """Planted bug: rows that missed take the target's likeliest tokens, which is convenient and wrong."""
-    from ssd_lab.engine.phases import verify
+    from ssd_lab.engine import engine
 
-    right = verify._accept_sampled
+    right = engine.launch_verify
 
-    def greedy_on_misses(probs: Any, draft_tokens: Any, num_drafted: Any, rows: Any, proposal: Any) -> Outcome:
-        sampled = right(probs, draft_tokens, num_drafted, rows, proposal)
-        greedy = accept_greedy(probs.argmax(-1), draft_tokens, num_drafted)
+    def greedy_on_misses(runner: Any, rows: Any, proposal: Any, options: Any) -> Any:
         missed = torch.tensor([origin == "jit" for origin in proposal.origins])
-        return Outcome(
-            torch.where(missed, greedy.num_accepted, sampled.num_accepted),
-            torch.where(missed, greedy.recovery_token, sampled.recovery_token),
-        )
+        own = torch.where(missed, 0.0, rows.sampling.temperature)
+        sampling = dataclasses.replace(rows.sampling, temperature=own)
+        return right(runner, dataclasses.replace(rows, sampling=sampling), proposal, options)
 
-    monkeypatch.setattr(verify, "_accept_sampled", greedy_on_misses)
+    monkeypatch.setattr(engine, "launch_verify", greedy_on_misses)
     report = run_check(tiny_pair, {"strategy": "async_tree", "k": 3, "f": 3})
     assert [path.path for path in report.rejected] == ["jit"]
     assert not report.same
@@ -98,14 +103,34 @@ def test_likeliest_tokens_passed_off_as_drawn_are_rejected(tiny_pair: Any, monke
     """Planted bug: the draft's likeliest tokens, with the distribution that they were not drawn from."""
     right = DraftWorker._answer
 
-    def argmax_answers(self: Any, message: Any, rows: Any, start_s: float) -> Any:
-        reply = right(self, message, rows, start_s)
+    def argmax_answers(self: Any, *told: Any) -> Any:
+        reply = right(self, *told)
         reply.tokens.copy_(reply.probs.argmax(-1))
         return reply
 
     monkeypatch.setattr(DraftWorker, "_answer", argmax_answers)
     report = run_check(tiny_pair, {"strategy": "sync_chain", "k": 3})
     assert [path.path for path in report.rejected] == ["draft"]
+
+
+def test_saguaro_sampling_verified_with_the_plain_distribution_is_rejected(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Planted bug: tokens are drawn away from what is cached, and verified as if they were not."""
+    from ssd_lab.engine.phases import draft_chain, draft_tree
+    from ssd_lab.engine.phases.drawing import PLAIN
+
+    right = draft_chain.choose
+
+    def dishonest(*inputs: Any, drawing: Any, fan_out: Any, **options: Any) -> Any:
+        drawn = right(*inputs, drawing=drawing, fan_out=fan_out, **options)
+        claimed = right(*inputs, drawing=PLAIN, **options)
+        return dataclasses.replace(drawn, probs=claimed.probs)
+
+    for module in (draft_chain, draft_tree):
+        monkeypatch.setattr(module, "choose", dishonest)
+    report = run_check(tiny_pair, {**SAGUARO, "saguaro_c": 0.2})
+    assert [path.path for path in report.rejected] == ["hit", "jit"]
 
 
 def test_a_report_is_json_and_a_table(tiny_pair: Any):

@@ -34,7 +34,7 @@ class Drawing:
         modifies, the fan-out `[batch, rows]` of each place.
         """
         if self.temperature is not None:
-            own = torch.where(sampling.temperature == 0, 0.0, self.temperature)
+            own = torch.where(sampling.temperature == 0, sampling.temperature, self.temperature)
             sampling = replace(sampling, temperature=own)
         probs = target_distribution(logits, sampling)
         if not self.modifies:
