@@ -17,16 +17,14 @@ TABLE = CONFIDENCE_BINS + 2 * CANDIDATE_BINS  # accepted; recovery token after a
 
 
 def branch_layout(counts: torch.Tensor, branches: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Accepted length and rank `[batch, branches]` of each branch, given counts `[batch, k + 1]` that sum to branches."""
+    """Accepted length and rank `[batch, branches]` of each branch; counts `[batch, k + 1]` sum to branches."""
     ends = counts.cumsum(1)
     branch = torch.arange(branches, device=counts.device)
     prefixes = (branch[None, :, None] >= ends[:, None, :]).sum(-1)
     return prefixes, branch - (ends - counts).gather(1, prefixes)
 
 
-def outcome_chances(
-    confidences: torch.Tensor, candidate_probs: torch.Tensor, tables: torch.Tensor
-) -> torch.Tensor:
+def outcome_chances(confidences: torch.Tensor, candidate_probs: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
     """P(outcome) `[batch, k + 1, n]` of each candidate; along n it does not rise.
 
     Args: confidences `[batch, k]`, the draft's probability of each token that it drafted; candidate_probs `[batch, k +

@@ -97,7 +97,7 @@ class _Bins:
 
 
 def falling(values: np.ndarray, weights: np.ndarray) -> list[float]:
-    """The sequence without a rise that is nearest to `values` by weighted least squares (pooling adjacent violators)."""
+    """The sequence without a rise nearest to `values` by weighted least squares (pool adjacent violators)."""
     pools: list[list[float]] = []  # value, weight, length
     for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
         pools.append([value, weight, 1])

@@ -171,7 +171,7 @@ class DraftWorker:
         )
 
     def _paths(self, message: RoundMessage) -> tuple[list[_Path], list[int], FallbackKind | None]:
-        """Each row's path; which rows missed, and the fallback that answers all of them (None: not the same for all)."""
+        """Each row's path; which rows missed; the fallback that answers all of them (None: not the same)."""
         if self._fan_out is None:
             return [_Path("draft")] * len(message.request_ids), [], None
         outcomes = list(zip(message.request_ids, message.num_accepted, message.last_tokens, strict=True))
@@ -259,7 +259,12 @@ class DraftWorker:
         done: Drafted,
     ) -> RoundLog:
         sampled = not message.rows.all_greedy
-        shape = (self._k, self._runner.executor.bucket(len(message.lengths)), max(message.lengths).bit_length(), sampled)
+        shape = (
+            self._k,
+            self._runner.executor.bucket(len(message.lengths)),
+            max(message.lengths).bit_length(),
+            sampled,
+        )
         wanted = self._lookahead.learns and done.token_probs is not None
         confidences = HostCopy(done.token_probs) if wanted and done.token_probs is not None else None
         return RoundLog(message.request_ids, shape, missed, kind, fallback, confidences)

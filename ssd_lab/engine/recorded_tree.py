@@ -25,7 +25,7 @@ class RecordedTree:
     def of(
         cls, request_ids: list[int], chain: torch.Tensor, chain_probs: torch.Tensor, tree: DraftTree
     ) -> RecordedTree | None:
-        """chain, chain_probs `[batch, k]`: what is being verified. None for a tree that was grown without probabilities."""
+        """chain, chain_probs `[batch, k]`: what is being verified. None for a tree without probabilities."""
         if tree.recovery_probs is None or tree.drafted.token_probs is None:
             return None
         branches = (tree.recovery_tokens, tree.recovery_probs, tree.drafted.tokens, tree.drafted.token_probs)
@@ -49,7 +49,7 @@ class RecordedTree:
     @property
     def num_candidates(self) -> int:
         """How many candidates at each accepted length were ranked."""
-        return self.copy.arrays()[6].shape[-1]
+        return self.copy.arrays()[_CANDIDATES].shape[-1]
 
     def rank_of(self, request_id: int, num_accepted: int, recovery_token: int) -> int | None:
         """Rank of the recovery token among the candidates at this accepted length, or their number if it is none of

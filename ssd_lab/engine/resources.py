@@ -54,9 +54,7 @@ class Resources:
             longest_table=self.longest_table,
             eager=self.config.eager,
         )
-        return LinkProposer(
-            self._open(setup, link), timeout_s=self.config.timeout_s, sends_texts=plan.needs_texts
-        )
+        return LinkProposer(self._open(setup, link), timeout_s=self.config.timeout_s, sends_texts=plan.needs_texts)
 
     def _open(self, setup: WorkerSetup, link: LinkKind) -> Link:
         if link == "inline":

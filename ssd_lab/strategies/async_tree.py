@@ -45,7 +45,7 @@ class AsyncTree(StrategyConfig):
     )
     fallback: Fallback = Field(
         Jit(),
-        description="what answers a miss: jit drafts now while the target waits; fast guesses (stale: a branch that was "
+        description="what answers a miss: jit drafts now while the target waits; fast guesses (stale: a branch "
         "prepared for another recovery token; ngram; random); auto picks by what rounds gave and cost",
     )
     saguaro_c: float = Field(

@@ -192,8 +192,8 @@ class Geometric(Schedule):
 class Adaptive(Schedule):
     """Learns while it runs how to spend the budget.
 
-    by_confidence: apart for each round, on the outcomes that the draft's own probabilities of this round make likeliest;
-    how far those can be trusted is what is learned. Else by accepted lengths and ranks alone, apart for hit and miss
+    by_confidence: apart for each round, on the outcomes that the draft's own probabilities of it make likeliest; how
+    far those can be trusted is what is learned. Else by accepted lengths and ranks alone, apart for hit and miss
     rounds, allotted anew after every `every` rounds; that starts from `prior` (None: a law near the bundled pair's),
     which counts as much as `prior_rounds` rounds.
     """

@@ -15,8 +15,9 @@ class TreeRecord:
 
     Parent -1 is the last committed token. For `async_tree` the first k nodes are the chain under verification, then
     come the branches: a candidate recovery token (its probability under the draft) and its draft tokens (as many as the
-    next round verifies: k, unless that is chosen while running), branch after branch. target_probs: of a tree that was verified, the target's probability of each node (None where it was not
-    computed, and for the whole of a tree that was only prepared).
+    next round verifies: k, unless that is chosen while running), branch after branch. target_probs: of a tree
+    that was verified, the target's probability of each node (None where it was not computed, and for the whole of a
+    tree that was only prepared).
     """
 
     tokens: list[int]

@@ -112,7 +112,9 @@ def test_every_plan_travels_and_gives_the_same_replies(tiny_pair, name: str) -> 
             accepted = 0
             text.append(60 + step)
         link.close()
-        replies.append([(reply.tokens.tolist(), reply.origins, reply.probs.tolist(), reply.predicted_hits) for reply in got])
+        replies.append(
+            [(reply.tokens.tolist(), reply.origins, reply.probs.tolist(), reply.predicted_hits) for reply in got]
+        )
     assert replies[0] == replies[1]
     assert len(replies[0][-1][0][0]) in (1, 2)
 

@@ -159,9 +159,7 @@ class _Chain:
             uniforms = uniform(rows.sampling.seeds[:, None], places, Purpose.DRAFT)
         tokens = torch.stack([rows.previous_tokens, rows.last_tokens], 1)
         # one run of positions for all k forwards: the first takes two of them, each later one the next
-        run = CausalRun.starting(
-            rows.lengths - 2, k + 1, rows.tables, runner.block_size, longest=self.longest - k - 1
-        )
+        run = CausalRun.starting(rows.lengths - 2, k + 1, rows.tables, runner.block_size, longest=self.longest - k - 1)
         steps: list[Drafted] = []
         for i in range(k):
             start, stop = (0, 2) if i == 0 else (i + 1, i + 2)

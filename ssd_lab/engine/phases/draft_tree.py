@@ -1,4 +1,4 @@
-"""Draft tree: while the target verifies k tokens, prepare more for each of the likeliest outcomes (arXiv 2603.03251)."""
+"""Draft tree: while the target verifies k tokens, prepare more for the likeliest outcomes (arXiv 2603.03251)."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Opinion:
 class DraftTree:
     """Branches prepared for the rows of a round.
 
-    counts `[batch, k + 1]`: how many recovery tokens were prepared at each accepted length, the likeliest ones; branches
-    are ordered by accepted length, then by rank. recovery_tokens `[batch, branches]`: the one that each branch assumes.
-    candidates `[batch, k + 1, n]`: the likeliest recovery tokens after each accepted length, whether they got a branch
+    counts `[batch, k + 1]`: how many recovery tokens were prepared at each accepted length, the likeliest ones;
+    branches are ordered by accepted length, then by rank. recovery_tokens `[batch, branches]`: what each branch
+    assumes. candidates `[batch, k + 1, n]`: the likeliest recovery tokens after each accepted length, whether they got a branch
     or not. drafted: the branches' continuations, with tokens and token_probs `[batch, branches, depth]` and probs
     `[batch, branches, depth, vocab]`. recovery_probs `[batch, branches]`: the draft's probability of each recovery token
     (None unless recorded). opinion: None unless the fan-out was chosen by it.
@@ -165,7 +165,9 @@ class _Tree:
         own = self.rows.sampling.temperature[:, None, None]
         scaled = logits / torch.where(own == 0, 1.0, own)
         normaliser = scaled.logsumexp(-1)
-        confidences = (scaled[:, :-1].gather(-1, self.draft_tokens.unsqueeze(-1)).squeeze(-1) - normaliser[:, :-1]).exp()
+        confidences = (
+            scaled[:, :-1].gather(-1, self.draft_tokens.unsqueeze(-1)).squeeze(-1) - normaliser[:, :-1]
+        ).exp()
         probs = (scaled.gather(-1, candidates) - normaliser.unsqueeze(-1)).exp()
         others = torch.cat([1 - confidences, torch.ones_like(confidences[:, :1])], 1).clamp(min=1e-6)
         candidate_probs = (probs / others.unsqueeze(-1)).clamp(max=1.0)
@@ -201,7 +203,9 @@ class _Tree:
                 None if uniforms is None else uniforms[:, :, step],
                 record=self.record,
                 drawing=self.drawing,
-                fan_out=None if self.next_fan_out is None else self.next_fan_out[:, step : step + 1].expand(-1, branches),
+                fan_out=None
+                if self.next_fan_out is None
+                else self.next_fan_out[:, step : step + 1].expand(-1, branches),
             )
             steps.append(chosen)
             tokens = chosen.tokens
