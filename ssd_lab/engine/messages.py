@@ -26,8 +26,8 @@ class RoundMessage:
 
     num_accepted: previous accepted length, None for a sequence that had no round yet (or whose cache was given up).
     With `last_tokens`, the recovery token, it is the outcome. accepted: the same of all sequences of the previous
-    round, also of those that ended with it, by request id; round_s: how long that round took, from asking for its draft tokens
-    to its outcome (None: not known). texts: all tokens of each sequence, where the plan asks for them.
+    round, also of those that ended with it, by request id; round_s: how long that round took, from asking for its
+    draft tokens to its outcome (None: not known). texts: all tokens of each sequence, where the plan asks for them.
     """
 
     request_ids: list[int]

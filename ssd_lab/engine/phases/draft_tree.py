@@ -55,10 +55,10 @@ class DraftTree:
 
     counts `[batch, k + 1]`: how many recovery tokens were prepared at each accepted length, the likeliest ones;
     branches are ordered by accepted length, then by rank. recovery_tokens `[batch, branches]`: what each branch
-    assumes. candidates `[batch, k + 1, n]`: the likeliest recovery tokens after each accepted length, whether they got a branch
-    or not. drafted: the branches' continuations, with tokens and token_probs `[batch, branches, depth]` and probs
-    `[batch, branches, depth, vocab]`. recovery_probs `[batch, branches]`: the draft's probability of each recovery token
-    (None unless recorded). opinion: None unless the fan-out was chosen by it.
+    assumes. candidates `[batch, k + 1, n]`: the likeliest recovery tokens after each accepted length, with a branch or
+    not. drafted: the branches' continuations, with tokens and token_probs `[batch, branches, depth]` and probs
+    `[batch, branches, depth, vocab]`. recovery_probs `[batch, branches]`: the draft's probability of each recovery
+    token (None unless recorded). opinion: None unless the fan-out was chosen by it.
     """
 
     counts: torch.Tensor
