@@ -64,20 +64,28 @@ def build_engine(
     device = resolve_device(config.device)
     plan = plan or plan_loaded(target, draft, strategy, config, device)
     max_model_len, num_blocks = plan.request.max_model_len, plan.num_blocks
-    blocks = BlockManager(num_blocks, config.block_size, prefix_reuse=config.prefix_reuse)
     target_threads, draft_threads = share_threads(config, strategy, device)
     if target_threads is not None and device.type == "cpu":
         torch.set_num_threads(target_threads)
     cache = PagedKVCache(target.config, num_blocks, config.block_size, target.dtype, device)
-    longest_table = blocks.blocks_for(max_model_len + strategy.lookahead)
-    resources = Resources(config, device, target.config.vocab_size, num_blocks, draft, draft_threads, longest_table)
+    longest_table = -(-(max_model_len + strategy.reserved_positions) // config.block_size)
+    resources = Resources(
+        config, device, target.config.vocab_size, num_blocks, draft, draft_threads, longest_table, target
+    )
+    proposer = strategy.build(resources)
+    blocks = BlockManager(
+        num_blocks,
+        config.block_size,
+        prefix_reuse=config.prefix_reuse,
+        tokens_after=1 if proposer.feature_layers else 0,
+    )
     executor = make_executor(device, eager=config.eager or not target.decoder.kernels.captures)
     return Engine(
         StepRunner(target.decoder, cache, device, executor),
-        strategy.build(resources),
+        proposer,
         blocks,
         config,
-        EngineLimits(max_model_len, strategy.lookahead, target.config.vocab_size),
+        EngineLimits(max_model_len, strategy.lookahead, strategy.reserved_positions, target.config.vocab_size),
         eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
         make_decoder=lambda: IncrementalDecoder(target.tokenizer),
         meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},

@@ -131,7 +131,7 @@ def _demands(
 ) -> tuple[ModelDemand, ModelDemand | None]:
     shape = shape_of(target, dtype=config.dtype, device=device)
     sizes, batch = strategy.step_sizes, _padded_batch(config, device)
-    longest = _max_model_len(shape, config) + strategy.lookahead
+    longest = _max_model_len(shape, config) + strategy.reserved_positions
     own = _demand(shape, batch * sizes.verify_rows, longest, device)
     if draft is None or not sizes.chain:
         return own, None
@@ -160,7 +160,7 @@ def _request(
         block_size=config.block_size,
         max_model_len=_max_model_len(target, config),
         max_batch=config.max_batch,
-        lookahead=strategy.lookahead,
+        lookahead=strategy.reserved_positions,
         num_blocks=config.num_blocks,
         padded_batch=_padded_batch(config, device),
     )

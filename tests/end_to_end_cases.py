@@ -41,4 +41,13 @@ STRATEGIES: dict[str, dict] = {
     "sync dynamic": {"strategy": "sync_chain", "k": 6, "dynamic_lookahead": True, "draft_temperature": 0.5},
     "prompt lookup": {"strategy": "prompt_lookup", "k": 5},
     "suffix tree": {"strategy": "suffix_tree", "k": 8},
+    "tree fixed": {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [3, 2, 1]}},
+    "tree top": {"strategy": "sync_tree", "tree": {"kind": "optimal", "budget": 9}, "draws": "top"},
+    "tree dynamic": {"strategy": "sync_tree", "tree": {"kind": "dynamic", "top_k": 3, "depth": 4, "num_nodes": 10}},
+    "cascade chain": {"strategy": "cascade", "least": 2},
+    "cascade tree": {
+        "strategy": "cascade",
+        "first": {"strategy": "suffix_tree", "k": 9},
+        "second": {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [2, 2]}},
+    },
 }

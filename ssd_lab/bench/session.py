@@ -13,7 +13,7 @@ from ssd_lab.api import LLM, OnStep
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.inputs import Input, load_inputs
 from ssd_lab.bench.result import RepeatResult, RequestResult
-from ssd_lab.bench.support import check_device, check_supported, model_sources
+from ssd_lab.bench.support import check_device, check_supported, model_sources, with_local_draft
 from ssd_lab.build import resolve_device
 from ssd_lab.config import SamplingParams
 from ssd_lab.models.loader import LoadedModel
@@ -41,7 +41,7 @@ class Session:
 
     def __init__(self, config: BenchConfig, load: Load, *, progress: bool = False) -> None:
         self.config = config
-        strategy = check_supported(config)
+        strategy = with_local_draft(check_supported(config))
         check_device(config, strategy)
         device = resolve_device(config.device)
         self.num_gpus = config.num_gpus if device.type == "cuda" else 0

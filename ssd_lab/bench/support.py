@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from ssd_lab import demo
@@ -15,9 +17,6 @@ from ssd_lab.settings import settings
 from ssd_lab.strategies import StrategyConfig, registry
 
 OFFER = "add `--models bundled` to run the same strategy on this machine with the models that come with the package"
-_NOT_BUILT = {
-    "eagle3": "EAGLE3 drafting (--eagle)",
-}
 
 
 def check_supported(config: BenchConfig) -> StrategyConfig:
@@ -27,15 +26,12 @@ def check_supported(config: BenchConfig) -> StrategyConfig:
             f"{config.num_gpus} GPUs were asked for (--gpus), and running on several GPUs is not built yet "
             f"({torch.cuda.device_count()} are here): leave --gpus out, and for a target that needs several, {OFFER}"
         )
-    known = registry.all()
-    if config.strategy in _NOT_BUILT and config.strategy not in known:
-        raise ConfigError(f"{_NOT_BUILT[config.strategy]} is not built yet: there are {', '.join(known)} (--strategy)")
     if config.peers and split_inflated(config.target) is not None:
         raise ConfigError(
             f"{config.target} is made in memory and other programs (--peer) read folders: leave --peer out, or give "
             "--models bundled"
         )
-    strategy = registry.config(config.strategy, {**config.strategy_fields, **_draft_temperature(config)})
+    strategy = registry.config(config.strategy, {**_fields(config), **_draft_temperature(config)})
     if strategy.needs_draft and config.draft is None and config.target != BUNDLED:
         raise ConfigError(f"strategy {config.strategy!r} needs a draft model: give --draft-model, or --models bundled")
     return strategy
@@ -52,6 +48,15 @@ def _draft_temperature(config: BenchConfig) -> dict[str, float]:
             "has none: leave --dtemp out, or draft with sync_chain or async_tree"
         )
     return {"draft_temperature": config.draft_temperature}
+
+
+def _fields(config: BenchConfig) -> dict[str, Any]:
+    """The strategy's fields, with the config's draft in the one that names it, where its draft is no model."""
+    known = registry.all().get(config.strategy)
+    field: str | None = None if known is None else known.draft_field
+    if field is None or config.draft is None or config.draft == BUNDLED:
+        return config.strategy_fields
+    return {field: config.draft, **config.strategy_fields}
 
 
 def check_device(config: BenchConfig, strategy: StrategyConfig) -> None:
@@ -78,6 +83,17 @@ def find_checkpoint(name: str) -> str:
         if shape is None or not fits_gpu(shape):
             raise
         raise ModelLoadError(f"{error}, or `--geometry {shape.name}`: its shape with inflated weights") from error
+
+
+def with_local_draft(strategy: StrategyConfig) -> StrategyConfig:
+    """The strategy with the place of its draft on this machine, where one of its fields names it.
+
+    Raises as `find_checkpoint`.
+    """
+    field = strategy.draft_field
+    if field is None or getattr(strategy, field) is None:
+        return strategy
+    return strategy.model_copy(update={field: find_checkpoint(getattr(strategy, field))})
 
 
 def model_sources(config: BenchConfig, strategy: StrategyConfig) -> tuple[str, str | None]:

@@ -17,7 +17,11 @@ DEFAULT_STRATEGIES: tuple[StrategyLike, ...] = (
     "sync_chain",
     {"strategy": "async_tree", "fallback": "jit"},
     {"strategy": "async_tree", "fallback": "fast"},
+    "sync_tree",
+    {"strategy": "sync_tree", "tree": {"kind": "dynamic", "top_k": 4, "depth": 5, "num_nodes": 16}},
     "prompt_lookup",
+    "suffix_tree",
+    "cascade",
 )
 NUM_CONTEXTS = 40  # prompts of the distribution check; its contexts are these and every text that grows from them
 

@@ -16,15 +16,19 @@ class BlockManager:
     Block 0 is never handed out: padding rows write there. A block whose content is registered stays findable after its
     last user left, until it is needed for something else, least recently used first. A prefix is identified by the
     chain of its blocks' tokens, compared token by token, so two prefixes never share a block by accident.
+
+    tokens_after: how many tokens behind a block its content depends on (a head's last row joins the block's last
+    feature with the token after it). They are part of the block's name, so they must be equal, too.
     """
 
-    def __init__(self, num_blocks: int, block_size: int, *, prefix_reuse: bool = True) -> None:
+    def __init__(self, num_blocks: int, block_size: int, *, prefix_reuse: bool = True, tokens_after: int = 0) -> None:
         if num_blocks < 2:
             raise ConfigError(
                 f"num_blocks is {num_blocks}; at least 2 are needed (block 0 is reserved): raise num_blocks"
             )
         self.num_blocks = num_blocks
         self.block_size = block_size
+        self.tokens_after = tokens_after
         self._prefix_reuse = prefix_reuse
         self._free: deque[int] = deque(range(1, num_blocks))
         self._users = [0] * num_blocks
@@ -71,8 +75,9 @@ class BlockManager:
         key = ROOT
         if not self._prefix_reuse:
             return blocks, key
-        for start in range(0, len(token_ids) - self.block_size + 1, self.block_size):
-            block = self._block_of.get((key, tuple(token_ids[start : start + self.block_size])))
+        named = self.block_size + self.tokens_after
+        for start in range(0, len(token_ids) - named + 1, self.block_size):
+            block = self._block_of.get((key, tuple(token_ids[start : start + named])))
             if block is None:
                 break
             if self._users[block] == 0:
@@ -83,7 +88,10 @@ class BlockManager:
         return blocks, key
 
     def register(self, block: int, parent_key: int, token_ids: Sequence[int]) -> int:
-        """Make a full block findable as the prefix `parent_key` extended by `token_ids`; returns that prefix's key."""
+        """Make a full block findable as the prefix `parent_key` extended by `token_ids`; returns that prefix's key.
+
+        token_ids: the block's own, and `tokens_after` more.
+        """
         name = (parent_key, tuple(token_ids))
         if not self._prefix_reuse:
             return ROOT

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ssd_lab.decoding.confidence_fan_out import ConfidenceFanOut
 from ssd_lab.decoding.fallback_choice import FallbackKind, MeasuredRound
 from ssd_lab.decoding.fan_out_learner import ScheduleLearner
 from ssd_lab.decoding.lookahead import LookaheadChooser
+
+if TYPE_CHECKING:
+    from ssd_lab.engine.draft_worker import DraftWorker
+    from ssd_lab.engine.placement import Placement
+    from ssd_lab.engine.runner import StepRunner
 
 FastSource = Literal["stale", "ngram", "random"]
 
@@ -85,6 +90,13 @@ class DraftPlan:
     def scratch_positions(self) -> int:
         """Cache positions that one sequence's branches need."""
         return 0 if self.fan_out is None else self.fan_out.learner(self.k).budget * self.k
+
+    def make_worker(self, runner: StepRunner, placement: Placement) -> DraftWorker:
+        """A worker with this plan and a model of its own."""
+        from ssd_lab.engine.draft_worker import DraftWorker  # here, because a worker knows its plan
+        from ssd_lab.engine.drafter import ModelDrafter
+
+        return DraftWorker(ModelDrafter(runner, placement), self)
 
     @property
     def needs_texts(self) -> bool:

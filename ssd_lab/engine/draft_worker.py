@@ -9,23 +9,19 @@ import torch
 
 from ssd_lab.decoding.fallback_choice import FallbackKind, FixedChoice
 from ssd_lab.engine.draft_plan import DraftPlan
+from ssd_lab.engine.drafter import Drafter, Wish
 from ssd_lab.engine.fan_out_control import FanOutControl
 from ssd_lab.engine.host_copy import HostCopy
 from ssd_lab.engine.lookahead_control import LookaheadControl
-from ssd_lab.engine.messages import Message, PrefillMessage, RoundMessage, RoundReply
-from ssd_lab.engine.phases.draft_chain import Drafted, draft_chain
-from ssd_lab.engine.phases.draft_tree import draft_tree
+from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
+from ssd_lab.engine.phases.draft_chain import Drafted
 from ssd_lab.engine.phases.drawing import Drawing
-from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.quick_guesses import n_gram_guesses, random_guesses
 from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.round_log import RoundLog, seconds
-from ssd_lab.engine.runner import StepRunner
 from ssd_lab.engine.speculation_cache import Entry, SpeculationCache
 from ssd_lab.engine.stopwatch import CudaStopwatch, Span, Stopwatch
 from ssd_lab.errors import NonFiniteLogitsError
-
-__all__ = ["DraftPlan", "DraftWorker"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +33,12 @@ class _Path:
 
 
 class DraftWorker:
-    """Holds the draft's runner, the speculation cache and what learns; `handle` answers a message, `background` works
+    """Holds the drafter, the speculation cache and what learns; `handle` answers a message, `background` works
     ahead.
     """
 
-    def __init__(self, runner: StepRunner, plan: DraftPlan, placement: Placement) -> None:
-        self._runner, self._plan, self._placement = runner, plan, placement
+    def __init__(self, drafter: Drafter, plan: DraftPlan) -> None:
+        self._drafter, self._plan = drafter, plan
         self._cache = SpeculationCache()
         self._fan_out = None if plan.fan_out is None else FanOutControl(plan.fan_out)
         self._rule = FixedChoice("jit") if plan.fallback is None else plan.fallback.chooser()
@@ -53,16 +49,18 @@ class DraftWorker:
         self._log: RoundLog | None = None
         self._tree: RecordedTree | None = None
         self._activities: list[Span] = []
-        self._watch = CudaStopwatch(runner.device) if runner.device.type == "cuda" else Stopwatch()
+        self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
 
     @torch.inference_mode()
     def handle(self, message: Message) -> RoundReply | None:
         """Do what the message asks; a round is answered with draft tokens for every row."""
         start = self._watch.start()
         if isinstance(message, PrefillMessage):
-            self._runner.prefill(message.token_ids, message.start, message.block_table)
+            self._drafter.prefill(message)
             self._note("prefill", start)
             return None
+        if isinstance(message, KeptMessage):
+            return None  # a chain's K/V stands where it belongs
         predicted = self._learn(message)
         reply = self._answer(message, predicted)
         if self._fan_out is not None:
@@ -77,21 +75,13 @@ class DraftWorker:
         start = self._watch.start()
         message, reply = self._pending
         self._pending = None
-        rows = self._placement.place(message.rows)
-        tokens = reply.tokens.to(self._runner.device)
-        if len(rows) > len(tokens):
-            tokens = torch.cat([tokens, tokens[:1].expand(len(rows) - len(tokens), -1)])
-        k = tokens.shape[1]
+        k = reply.tokens.shape[1]
         self._k = depth = self._lookahead.choose()
         sampled = [setting[0] != 0 for setting in message.sampling]
         hits = [bool(hit) for hit in reply.cache_hits]
-        fan_out = self._fan_out.place(message.request_ids, hits, sampled, k, len(rows)).to(self._runner.device)
-        tree = draft_tree(
-            *(self._runner, rows, tokens, fan_out, self._fan_out.shape(k, depth)),
-            record=self._keeps_probs,
-            drawing=self._drawing(depth),
-            next_fan_out=self._cached_at(True, depth, len(rows)),
-        )
+        fan_out = self._fan_out.place(message.request_ids, hits, sampled, k)
+        shape = self._fan_out.shape(k, depth)
+        tree = self._drafter.tree(message, reply.tokens, fan_out, shape, self._wish(True, depth))
         self._cache.store(message.request_ids, tree)
         span = self._note("tree", start)
         if self._log is not None:
@@ -151,11 +141,12 @@ class DraftWorker:
             if quick:
                 parts.append(self._guessed(message, quick, sampled))
             if drafted:
-                parts.append(self._drafted(message, drafted, sampled))
+                chains = self._drafter.chain(message, drafted, self._k, self._wish(False, self._k))
+                parts.append(_with_distribution(chains, sampled, self._vocab_size))
             fallback = self._note(paths[(drafted or quick)[0]].origin, start)
         done = parts[0]
         if len(parts) > 1:
-            order = torch.tensor([*taken, *quick, *drafted], device=self._runner.device).argsort()
+            order = torch.tensor([*taken, *quick, *drafted], device=self._drafter.device).argsort()
             done = Drafted.concatenated(parts).at(order)
         self._check_numbers(done)
         cache_hits: list[bool | None] = [
@@ -197,12 +188,12 @@ class DraftWorker:
         if tree is None:
             raise RuntimeError("the speculation cache has entries and no tree")
         entries = [(path.entry.row, path.entry.branch) for path in paths if path.entry is not None]
-        places = torch.tensor(entries, device=self._runner.device)
+        places = torch.tensor(entries, device=self._drafter.device)
         drafted = _with_distribution(tree.drafted.at(places[:, 0], places[:, 1]), sampled, self._vocab_size)
         stale = [path.origin == "fast" for path in paths]
         if not any(stale):
             return drafted
-        certain = torch.tensor(stale, device=self._runner.device)
+        certain = torch.tensor(stale, device=self._drafter.device)
         probs = drafted.probs
         if probs is not None:
             probs = torch.where(certain[:, None, None], _ones_on(drafted.tokens, self._vocab_size), probs)
@@ -211,21 +202,9 @@ class DraftWorker:
             token_probs = torch.where(certain[:, None], 1.0, token_probs)
         return Drafted(drafted.tokens, probs, token_probs)
 
-    def _drafted(self, message: RoundMessage, rows: list[int], sampled: bool) -> Drafted:
-        """Drafted now, for these rows alone."""
-        own = message.rows if len(rows) == len(message.request_ids) else message.rows.select(rows)
-        placed = self._placement.place(own)
-        drafted = draft_chain(
-            *(self._runner, placed, self._k),
-            record=self._keeps_probs,
-            drawing=self._drawing(self._k),
-            fan_out=self._cached_at(False, self._k, len(placed)),
-        )
-        return _with_distribution(drafted.first(len(rows)), sampled, self._vocab_size)
-
     def _guessed(self, message: RoundMessage, rows: list[int], sampled: bool) -> Drafted:
         """Guessed without the draft model, for these rows."""
-        device = self._runner.device
+        device = self._drafter.device
         if message.texts is not None:
             guessed = n_gram_guesses([message.texts[row] for row in rows], self._k, device=device)
         else:
@@ -236,19 +215,13 @@ class DraftWorker:
             guessed = Drafted(guessed.tokens, guessed.probs, None)
         return _with_distribution(guessed, sampled, self._vocab_size)
 
-    def _drawing(self, k: int) -> Drawing:
-        if self._fan_out is None:
-            return Drawing(self._plan.draft_temperature)
-        modified = self._plan.saguaro_c != 1.0
-        widest = self._fan_out.widest(k) if modified else 0
-        return Drawing(self._plan.draft_temperature, self._plan.saguaro_c, widest)
-
-    def _cached_at(self, hit: bool, k: int, rows: int) -> torch.Tensor | None:
-        """How many candidates the round that verifies these k tokens will prepare at each of them, `[rows, k]`."""
-        if self._fan_out is None or self._plan.saguaro_c == 1.0:
-            return None
-        counts = torch.tensor(self._fan_out.counts(hit, k)[:k], device=self._runner.device)
-        return counts.expand(rows, -1)
+    def _wish(self, hit: bool, k: int) -> Wish:
+        """How to draw k tokens for a round that begins with a hit, or with a fallback."""
+        temperature, coefficient = self._plan.draft_temperature, self._plan.saguaro_c
+        if self._fan_out is None or coefficient == 1.0:
+            return Wish(self._keeps_probs, Drawing(temperature))
+        drawing = Drawing(temperature, coefficient, self._fan_out.widest(k))
+        return Wish(self._keeps_probs, drawing, self._fan_out.counts(hit, k)[:k])
 
     def _logged(
         self,
@@ -261,7 +234,7 @@ class DraftWorker:
         sampled = not message.rows.all_greedy
         shape = (
             self._k,
-            self._runner.executor.bucket(len(message.lengths)),
+            len(message.lengths),
             max(message.lengths).bit_length(),
             sampled,
         )
@@ -271,7 +244,7 @@ class DraftWorker:
 
     @property
     def _vocab_size(self) -> int:
-        return self._runner.decoder.config.vocab_size
+        return self._drafter.vocab_size
 
     def _check_numbers(self, drafted: Drafted) -> None:
         """On a CPU; elsewhere verification looks, since reading here would make the host wait."""

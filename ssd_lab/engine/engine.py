@@ -12,7 +12,8 @@ import torch
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.engine.logprobs import token_logprobs
-from ssd_lab.engine.phases.verify import Verified, VerifyOptions, launch_verify
+from ssd_lab.engine.phases.verify import Verification, Verified, VerifyOptions, launch_verify
+from ssd_lab.engine.phases.verify_tree import TreeVerification, launch_verify_tree
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import NoProposer, Proposer
@@ -37,10 +38,13 @@ from ssd_lab.trace.records import Trace
 
 @dataclass(frozen=True)
 class EngineLimits:
-    """Sizes the engine works within. lookahead: most draft tokens a round may hold."""
+    """Sizes the engine works within. lookahead: most draft tokens that a round may keep. reserved: cache positions past
+    the committed tokens that it may write.
+    """
 
     max_model_len: int
     lookahead: int
+    reserved: int
     vocab_size: int
 
 
@@ -74,7 +78,7 @@ class Engine:
         self._placement = Placement(
             runner.device,
             max_rows=config.max_batch,
-            width=blocks.blocks_for(limits.max_model_len + limits.lookahead),
+            width=blocks.blocks_for(limits.max_model_len + limits.reserved),
             block_size=blocks.block_size,
             bucket=runner.executor.bucket,
         )
@@ -88,7 +92,7 @@ class Engine:
             blocks,
             max_batch=config.max_batch,
             max_prefill_tokens=config.max_prefill_tokens,
-            lookahead=limits.lookahead,
+            reserved=limits.reserved,
         )
         self.recorder = self._new_recorder()
 
@@ -220,7 +224,7 @@ class Engine:
         outside = [token for token in prompt_ids if not 0 <= token < limits.vocab_size]
         if outside:
             raise PromptError(f"token ids {outside[:5]} are outside the vocabulary of {limits.vocab_size}")
-        longest = min(len(prompt_ids) + params.max_tokens, limits.max_model_len) + limits.lookahead
+        longest = min(len(prompt_ids) + params.max_tokens, limits.max_model_len) + limits.reserved
         needed = self._blocks.blocks_for(longest)
         if needed > self._blocks.num_usable:
             raise CacheCapacityError(
@@ -268,7 +272,11 @@ class Engine:
     def _verify(self, sequences: list[Sequence], rows: RowBatch, proposal: Proposal, start_s: float) -> Flight:
         verify_start_s = self.recorder.now_s()
         placed = self._placement.place(rows, num_drafted=proposal.num_drafted)
-        verification = launch_verify(self._runner, placed, proposal, self._options)
+        verification: Verification | TreeVerification
+        if proposal.tree is None:
+            verification = launch_verify(self._runner, placed, proposal, self._options)
+        else:
+            verification = launch_verify_tree(self._runner, placed, proposal, proposal.tree, self._options)
         return Flight(sequences, rows, verification, start_s, verify_start_s)
 
     def _collect(self, flight: Flight) -> tuple[Flight, Verified]:
@@ -289,7 +297,8 @@ class Engine:
             return self._proposer.propose(sequences, rows)
         if not isinstance(proposal, Proposal):
             raise ProposerError(f"the strategy's proposer returned {type(proposal).__name__}; return a Proposal")
-        problem = proposal.problem(len(sequences), self._limits.lookahead, self._limits.vocab_size)
+        limits = self._limits
+        problem = proposal.problem(len(sequences), limits.lookahead, limits.vocab_size, nodes=limits.reserved)
         if problem is not None:
             raise ProposerError(f"the strategy's proposal is wrong: {problem}")
         return proposal
@@ -308,6 +317,7 @@ class Engine:
 
     def _commit(self, sequence: Sequence, row: int, verified: Verified) -> int:
         """Append the outcome until the request ends, as far as the tokens tell; returns how many were appended."""
+        sequence.last_path = []
         if not verified.finite[row] or sequence.end_s is not None:
             return 0
         num_accepted = verified.num_accepted[row]
@@ -324,9 +334,10 @@ class Engine:
             if sequence.is_complete:
                 break
         sequence.last_accepted = num_accepted
+        if verified.paths is not None:
+            sequence.last_path = verified.paths[row]
         sequence.num_cached = len(sequence.token_ids) - 1
-        # the draft may still lack the token before the last, so a block is shared only when it ends before that
-        self._scheduler.register_full_blocks(sequence, len(sequence.token_ids) - 2)
+        self._scheduler.register_full_blocks(sequence, self._proposer.cached_tokens(sequence))
         return appended
 
     def _may_run_ahead(self, flight: Flight, verified: Verified) -> bool:
@@ -386,6 +397,7 @@ class Engine:
         sequence.finish_reason = reason
         sequence.end_s = self.recorder.now_s()
         self._scheduler.remove(sequence)
+        self._proposer.forget(sequence)
         self._sequences.pop(sequence.request_id, None)
         self.recorder.request(sequence)
 

@@ -47,10 +47,8 @@ class FanOutControl:
             return tuple(min(count, self.widest(k)) for count in self._confidence.usual_counts(hit, k))
         return self._learner(k).counts(hit)
 
-    def place(
-        self, request_ids: Sequence[int], hits: Sequence[bool], sampled: Sequence[bool], k: int, rows: int
-    ) -> torch.Tensor:
-        """`draft_tree`'s fan_out for these sequences, padded to `rows`; they are remembered for `observe`."""
+    def place(self, request_ids: Sequence[int], hits: Sequence[bool], sampled: Sequence[bool], k: int) -> torch.Tensor:
+        """`draft_tree`'s fan_out for these sequences; they are remembered for `observe`."""
         own = list(zip(hits, sampled, strict=True))
         if self._confidence is None:
             predicted = {hit: self._learner(k).predicted_hit_rate(hit) for hit in set(hits)}
@@ -65,7 +63,6 @@ class FanOutControl:
                 for request_id, (hit, samples) in zip(request_ids, own, strict=True)
             }
             listed = [self._confidence.table(samples) for samples in sampled]
-        listed += [listed[0]] * (rows - len(listed))
         return torch.tensor(listed)
 
     def observe(self, request_id: int, prepared: PreparedRow, num_accepted: int, recovery_token: int) -> float | None:

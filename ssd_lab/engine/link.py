@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import torch
 
-from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.engine.messages import Message, RoundMessage, RoundReply
+from ssd_lab.engine.worker import Worker
 from ssd_lab.errors import DraftWorkerError
 
 _CLOSED = "the link to the draft worker is closed"
@@ -40,8 +40,8 @@ class Link(ABC):
 class InlineLink(Link):
     """The worker runs in the caller's thread: nothing overlaps."""
 
-    def __init__(self, worker: DraftWorker) -> None:
-        self._worker: DraftWorker | None = worker
+    def __init__(self, worker: Worker) -> None:
+        self._worker: Worker | None = worker
 
     def post(self, message: Message) -> None:
         """Handle the message now."""
@@ -64,7 +64,7 @@ class InlineLink(Link):
         """Drop the worker."""
         self._worker = None
 
-    def _running(self) -> DraftWorker:
+    def _running(self) -> Worker:
         if self._worker is None:
             raise DraftWorkerError(_CLOSED)
         return self._worker
@@ -81,7 +81,7 @@ def _guarded(work: Callable[[], Result]) -> Result:
 class ThreadLink(Link):
     """The worker runs in a thread of this process."""
 
-    def __init__(self, make_worker: Callable[[], DraftWorker], *, threads: int | None, start_timeout_s: float) -> None:
+    def __init__(self, make_worker: Callable[[], Worker], *, threads: int | None, start_timeout_s: float) -> None:
         self._inbox: queue.Queue[tuple[int, Message] | None] = queue.Queue()
         self._outbox: queue.Queue[tuple[int, RoundReply | BaseException | None]] = queue.Queue()
         self._number = 0  # of the latest message; a reply to an earlier one was left behind by Ctrl-C
@@ -126,7 +126,7 @@ class ThreadLink(Link):
             if number == self._number:
                 return reply
 
-    def _serve(self, make_worker: Callable[[], DraftWorker]) -> None:
+    def _serve(self, make_worker: Callable[[], Worker]) -> None:
         if self._threads is not None:
             torch.set_num_threads(self._threads)  # OpenMP keeps this number for each thread apart
         try:

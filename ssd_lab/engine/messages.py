@@ -9,6 +9,7 @@ import torch
 from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.rows import RowBatch, SamplingRow
 from ssd_lab.engine.stopwatch import Span
+from ssd_lab.engine.token_tree import TokenTree
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,14 @@ class RoundReply:
     previous_tree: RecordedTree | None = None
     activities: list[Span] = field(default_factory=list)
     predicted_hits: list[float | None] | None = None
+    tree: TokenTree | None = None
 
 
-Message = PrefillMessage | RoundMessage
+@dataclass(frozen=True)
+class KeptMessage:
+    """Which nodes of each tree of the last reply were accepted, from the root down. No reply."""
+
+    paths: list[list[int]]
+
+
+Message = PrefillMessage | RoundMessage | KeptMessage

@@ -42,6 +42,15 @@ class Proposer(ABC):
         `feature_layers` names some; valid until the next verification.
         """
 
+    def cached_tokens(self, sequence: Sequence) -> int:
+        """How many tokens at the front of a text a draft's cache holds, so that blocks of so many may be shared with
+        other requests; of the last two at most the first may be missing, since a round feeds both.
+        """
+        return max(0, len(sequence.token_ids) - 2)
+
+    def forget(self, sequence: Sequence) -> None:  # noqa: B027 - most proposers remember nothing
+        """A request has ended."""
+
     def close(self) -> None:  # noqa: B027 - most proposers hold nothing
         """Free what the proposer holds; calling it twice is fine."""
 

@@ -35,7 +35,6 @@ class _Round:
 
     request_ids: list[int]
     lengths: list[int]
-    num_drafted: list[int]
     origins: list[str]
     cache_hits: list[bool | None]
     predicted_hits: list[float | None] | None
@@ -91,7 +90,7 @@ class Recorder:
         self._totals.add_round(times.end_s - times.start_s)
         for row in range(len(sequences)):
             self._totals.add_sequence(
-                num_drafted=proposal.num_drafted[row],
+                num_drafted=verified.num_drafted[row],
                 num_accepted=verified.num_accepted[row],
                 num_emitted=emitted[row],
                 origin=proposal.origins[row],
@@ -105,9 +104,15 @@ class Recorder:
             self._rounds[-1] = dataclasses.replace(self._rounds[-1], tree=proposal.previous_tree)
         self._rounds.append(
             _Round(
-                [sequence.request_id for sequence in sequences],
-                *(lengths, proposal.num_drafted, proposal.origins, proposal.cache_hits, proposal.predicted_hits),
-                *(verified, emitted, times, proposal.activities),
+                request_ids=[sequence.request_id for sequence in sequences],
+                lengths=lengths,
+                origins=proposal.origins,
+                cache_hits=proposal.cache_hits,
+                predicted_hits=proposal.predicted_hits,
+                verified=verified,
+                emitted=emitted,
+                times=times,
+                spans=proposal.activities,
             )
         )
 
@@ -158,7 +163,10 @@ class Recorder:
         numbers = verified.probabilities
         if numbers is None:
             raise RuntimeError("a round without probabilities was kept")
-        drafted = kept.num_drafted[row]
+        drafted = verified.num_drafted[row]
+        draft_probs = [1.0] * drafted if numbers.draft is None else numbers.draft[row, :drafted].tolist()
+        # certain guesses are not decided by coins, and siblings in a tree have one each
+        coins = None if verified.trees is not None or all(prob == 1.0 for prob in draft_probs) else numbers.coins
         request_id, num_accepted = kept.request_ids[row], verified.num_accepted[row]
         rank = schedule = None
         if kept.tree is not None:
@@ -168,7 +176,7 @@ class Recorder:
             request_id=request_id,
             position=kept.lengths[row],
             draft_tokens=verified.draft_tokens[row][:drafted],
-            draft_probs=[1.0] * drafted if numbers.draft is None else numbers.draft[row, :drafted].tolist(),
+            draft_probs=draft_probs,
             target_probs=numbers.target[row, :drafted].tolist(),
             num_accepted=num_accepted,
             recovery_token=verified.recovery_tokens[row],
@@ -176,8 +184,8 @@ class Recorder:
             num_emitted=kept.emitted[row],
             origin=kept.origins[row],
             cache_hit=kept.cache_hits[row],
-            tree=trees.get(request_id),
-            coins=None if numbers.coins is None else numbers.coins[row, :drafted].tolist(),
+            tree=trees.get(request_id) if verified.trees is None else verified.trees.record(row),
+            coins=None if coins is None else coins[row, :drafted].tolist(),
             recovery_coin=None if numbers.recovery_coins is None else float(numbers.recovery_coins[row]),
             recovery_rank=rank,
             fan_out=None if schedule is None else list(schedule),

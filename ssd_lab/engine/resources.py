@@ -9,10 +9,10 @@ from typing import Literal
 import torch
 
 from ssd_lab.config import EngineConfig
-from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.link import InlineLink, Link, ThreadLink
 from ssd_lab.engine.link_proposer import LinkProposer
 from ssd_lab.engine.stream_link import StreamLink
+from ssd_lab.engine.worker import WorkerPlan
 from ssd_lab.engine.worker_setup import WorkerSetup
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import LoadedModel
@@ -22,7 +22,9 @@ LinkKind = Literal["auto", "inline", "thread", "process", "stream"]
 
 @dataclass(frozen=True)
 class Resources:
-    """The engine as a strategy sees it: its settings, sizes, and the draft model, if one was given."""
+    """The engine as a strategy sees it: its settings, sizes, the draft model, if one was given, and the target, for
+    drafts that share something with it.
+    """
 
     config: EngineConfig
     device: torch.device
@@ -31,12 +33,13 @@ class Resources:
     draft: LoadedModel | str | None
     draft_threads: int | None
     longest_table: int
+    target: LoadedModel
 
-    def open_worker(self, plan: DraftPlan, link: LinkKind) -> LinkProposer:
+    def open_worker(self, plan: WorkerPlan, link: LinkKind, *, sends_texts: bool = False) -> LinkProposer:
         """Start a draft worker with this plan and return the proposer that talks to it.
 
         `auto` takes a stream of its own on a GPU; on a CPU a child process where the platform allows it and the draft
-        can be loaded there, else a thread.
+        can be loaded there, else a thread. sends_texts: the worker looks at the texts themselves.
         """
         if self.draft is None:
             raise ConfigError(
@@ -54,7 +57,7 @@ class Resources:
             longest_table=self.longest_table,
             eager=self.config.eager,
         )
-        return LinkProposer(self._open(setup, link), timeout_s=self.config.timeout_s, sends_texts=plan.needs_texts)
+        return LinkProposer(self._open(setup, link), timeout_s=self.config.timeout_s, sends_texts=sends_texts)
 
     def _open(self, setup: WorkerSetup, link: LinkKind) -> Link:
         if link == "inline":

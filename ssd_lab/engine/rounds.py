@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssd_lab.engine.phases.verify import Verification
+from ssd_lab.engine.phases.verify_tree import TreeVerification
 from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.sequence import Sequence
 
@@ -15,6 +16,6 @@ class Flight:
 
     sequences: list[Sequence]
     rows: RowBatch
-    verification: Verification
+    verification: Verification | TreeVerification
     start_s: float
     verify_start_s: float

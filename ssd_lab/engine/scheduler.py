@@ -21,16 +21,16 @@ class PrefillChunk:
 class Scheduler:
     """Continuous batching: requests enter and leave between any two rounds, first come, first served.
 
-    lookahead: cache positions past the committed tokens that a round may write (the strategy's k). When blocks run out,
+    reserved: cache positions past the committed tokens that a round may write. When blocks run out,
     the sequence that entered last gives up its blocks and goes back to the front of the queue; its tokens are kept and
     computed again later (or found again by prefix reuse).
     """
 
-    def __init__(self, blocks: BlockManager, *, max_batch: int, max_prefill_tokens: int, lookahead: int) -> None:
+    def __init__(self, blocks: BlockManager, *, max_batch: int, max_prefill_tokens: int, reserved: int) -> None:
         self._blocks = blocks
         self._max_batch = max_batch
         self._max_prefill_tokens = max_prefill_tokens
-        self._lookahead = lookahead
+        self._reserved = reserved
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
 
@@ -72,13 +72,13 @@ class Scheduler:
         size = self._blocks.block_size
         while (sequence.num_registered + 1) * size <= num_tokens:
             index = sequence.num_registered
-            tokens = sequence.token_ids[index * size : (index + 1) * size]
+            tokens = sequence.token_ids[index * size : (index + 1) * size + self._blocks.tokens_after]
             sequence.prefix_key = self._blocks.register(sequence.blocks[index], sequence.prefix_key, tokens)
             sequence.num_registered += 1
 
     def _needed(self, sequence: Sequence) -> int:
         """Blocks still missing for the next round of this sequence."""
-        wanted = self._blocks.blocks_for(len(sequence.token_ids) + self._lookahead)
+        wanted = self._blocks.blocks_for(len(sequence.token_ids) + self._reserved)
         return max(0, wanted - len(sequence.blocks))
 
     def _reserve_running(self) -> None:

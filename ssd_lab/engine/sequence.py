@@ -38,6 +38,7 @@ class Sequence:
     first_token_s: float | None = None
     end_s: float | None = None
     last_accepted: int | None = None  # accepted length of the previous round, None before the first
+    last_path: list[int] = field(default_factory=list)  # accepted nodes, if the previous round verified a tree
     error: SsdLabError | None = None
     num_preemptions: int = 0
     memory: dict[str, Any] = field(default_factory=dict)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.engine.link import InlineLink, Link
 from ssd_lab.engine.messages import Message, RoundMessage, RoundReply
+from ssd_lab.engine.worker import Worker
 
 
 class StreamLink(Link):
@@ -17,7 +17,7 @@ class StreamLink(Link):
     priority: of the stream; lower numbers go first where both streams have blocks to start.
     """
 
-    def __init__(self, make_worker: Callable[[], DraftWorker], device: torch.device, *, priority: int = 0) -> None:
+    def __init__(self, make_worker: Callable[[], Worker], device: torch.device, *, priority: int = 0) -> None:
         self._stream = torch.cuda.Stream(device, priority=priority)
         self._stream.wait_stream(torch.cuda.current_stream(device))  # the model may have been loaded just now
         with torch.cuda.stream(self._stream):
@@ -34,7 +34,8 @@ class StreamLink(Link):
         with torch.cuda.stream(self._stream):
             reply = self._link.call(message, timeout_s)
         caller.wait_stream(self._stream)
-        for tensor in (reply.tokens, reply.probs, reply.token_probs):
+        tree = () if reply.tree is None else reply.tree.tensors()
+        for tensor in (reply.tokens, reply.probs, reply.token_probs, *tree):
             if tensor is not None:
                 tensor.record_stream(caller)
         return reply

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.engine.draft_plan import DraftPlan
-from ssd_lab.engine.draft_worker import DraftWorker
+from ssd_lab.engine.execution import Executor
 from ssd_lab.engine.graphs import make_executor
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.runner import StepRunner
+from ssd_lab.engine.worker import Worker, WorkerPlan
+from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
 
@@ -30,30 +31,68 @@ class WorkerSetup:
     block_size: int
     max_batch: int
     threads: int | None
-    plan: DraftPlan
+    plan: WorkerPlan
     longest_table: int
     eager: bool = False
 
-    def make_worker(self) -> DraftWorker:
+    def make_worker(self) -> Worker:
         """Load the model if need be, allocate the cache, and build the worker."""
         model = self.model
         if isinstance(model, str):
             model = load_model(model, dtype=self.dtype, device=self.device)
         device = torch.device(self.device)
-        executor = make_executor(device, eager=self.eager or not model.decoder.kernels.captures)
-        per_row = -(-self.plan.scratch_positions // self.block_size)
-        rows = executor.bucket(self.max_batch)
-        scratch = [
-            list(range(self.num_blocks + row * per_row, self.num_blocks + (row + 1) * per_row)) for row in range(rows)
-        ]
-        cache = PagedKVCache(model.config, self.num_blocks + rows * per_row, self.block_size, model.dtype, device)
+        memory = WorkerMemory.allocate(
+            model.config,
+            model.dtype,
+            device,
+            num_blocks=self.num_blocks,
+            block_size=self.block_size,
+            max_batch=self.max_batch,
+            longest_table=self.longest_table,
+            scratch_positions=self.plan.scratch_positions,
+            eager=self.eager or not model.decoder.kernels.captures,
+        )
+        runner = StepRunner(model.decoder, memory.cache, device, memory.executor)
+        return self.plan.make_worker(runner, memory.placement)
+
+
+@dataclass(frozen=True)
+class WorkerMemory:
+    """What a draft of some shape works in: its KV cache, the place of its rows, and what executes its phases."""
+
+    cache: PagedKVCache
+    placement: Placement
+    executor: Executor
+
+    @classmethod
+    def allocate(
+        cls,
+        shape: ModelConfig,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        num_blocks: int,
+        block_size: int,
+        max_batch: int,
+        longest_table: int,
+        scratch_positions: int,
+        eager: bool,
+    ) -> WorkerMemory:
+        """Blocks that mirror the target's `num_blocks`, and behind them each row's scratch blocks for
+        `scratch_positions`.
+        """
+        executor = make_executor(device, eager=eager)
+        per_row = -(-scratch_positions // block_size)
+        rows = executor.bucket(max_batch)
+        scratch = [list(range(num_blocks + row * per_row, num_blocks + (row + 1) * per_row)) for row in range(rows)]
+        cache = PagedKVCache(shape, num_blocks + rows * per_row, block_size, dtype, device)
         placement = Placement(
             device,
-            max_rows=self.max_batch,
-            width=self.longest_table + per_row,
-            block_size=self.block_size,
+            max_rows=max_batch,
+            width=longest_table + per_row,
+            block_size=block_size,
             scratch=scratch,
             bucket=executor.bucket,
         )
         executor.keep_in_place(placement.buffers())
-        return DraftWorker(StepRunner(model.decoder, cache, device, executor), self.plan, placement)
+        return cls(cache, placement, executor)

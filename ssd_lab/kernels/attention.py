@@ -38,27 +38,59 @@ class AttentionPlan:
 def plan_attention(step: StepInput, block_size: int, group: int, dtype: torch.dtype) -> AttentionPlan:
     """What all layers of one forward share. group: query heads per K/V head."""
     batch, rows = step.token_ids.shape
+    if step.ancestors is not None and step.text_order:
+        return _plan_in_text_order(step, step.ancestors, block_size, group, dtype)
     device = step.token_ids.device
     blocks = -(-step.context_length // block_size)
     tables = step.block_tables[:, :blocks]
     offsets = torch.arange(block_size, device=device)
     gather = (tables.unsqueeze(-1) * block_size + offsets).view(batch, -1)
-    tile = KEY_TILE if dtype == torch.float32 else KEY_PADDING
-    keys = -(-gather.shape[1] // tile) * tile
+    keys = _padded_keys(gather.shape[1], dtype)
     if keys > gather.shape[1]:
         gather = F.pad(gather, (0, keys - gather.shape[1]))  # slot 0 is the dump: masked for everyone
-    lowest = torch.finfo(dtype).min
     if step.ancestors is None:
         hidden = torch.arange(keys, device=device) >= step.prefix_lengths.unsqueeze(-1)  # [batch, rows, keys]
     else:
         hidden = torch.arange(keys + 1, device=device) >= step.prefix_lengths.unsqueeze(-1)
         hidden.scatter_(2, torch.where(step.ancestors < 0, keys, step.ancestors), False)  # padding: the extra column
         hidden = hidden[..., :keys]
-    mask = torch.zeros(batch, group, rows, keys, dtype=dtype, device=device)
-    mask = mask.masked_fill_(hidden.unsqueeze(1), lowest).view(batch, 1, group * rows, keys)
-    if group * rows % ROW_MULTIPLE:
-        mask = F.pad(mask, (0, 0, 0, -group * rows % ROW_MULTIPLE))
+    mask = _mask(hidden, group, dtype)
     return AttentionPlan(gather.reshape(-1), mask, step.write_slots.reshape(-1), batch, rows, keys)
+
+
+def _plan_in_text_order(
+    step: StepInput, ancestors: torch.Tensor, block_size: int, group: int, dtype: torch.dtype
+) -> AttentionPlan:
+    """Every row is a sequence of its own: its prefix, then its ancestors, gathered in this order.
+
+    Sums over keys depend on where the keys lie among the others, so only then has a node the bits that its token would
+    have in a chain. The price is a gather for each row instead of one for each sequence.
+    """
+    batch, rows, depth = ancestors.shape
+    keys = _padded_keys(step.context_length, dtype)  # a row sees distinct positions below the context length
+    behind = torch.arange(keys, device=ancestors.device) - step.prefix_lengths.unsqueeze(-1)  # [batch, rows, keys]
+    further = ancestors.gather(2, behind.clamp(0, depth - 1))
+    positions = torch.where(behind < 0, behind + step.prefix_lengths.unsqueeze(-1), further)
+    hidden = (behind >= depth) | (positions < 0)
+    positions = torch.where(hidden, 0, positions).view(batch, -1)
+    blocks = step.block_tables.gather(1, torch.div(positions, block_size, rounding_mode="floor"))
+    slots = torch.where(hidden.view(batch, -1), 0, blocks * block_size + positions.remainder(block_size))
+    mask = _mask(hidden.view(batch * rows, 1, keys), group, dtype)
+    return AttentionPlan(slots.reshape(-1), mask, step.write_slots.reshape(-1), batch * rows, 1, keys)
+
+
+def _padded_keys(keys: int, dtype: torch.dtype) -> int:
+    tile = KEY_TILE if dtype == torch.float32 else KEY_PADDING
+    return -(-keys // tile) * tile
+
+
+def _mask(hidden: torch.Tensor, group: int, dtype: torch.dtype) -> torch.Tensor:
+    """`AttentionPlan.mask` from what each row `[batch, rows, keys]` does not see."""
+    batch, rows, keys = hidden.shape
+    mask = torch.zeros(batch, group, rows, keys, dtype=dtype, device=hidden.device)
+    mask = mask.masked_fill_(hidden.unsqueeze(1), torch.finfo(dtype).min).view(batch, 1, group * rows, keys)
+    missing = -group * rows % ROW_MULTIPLE
+    return F.pad(mask, (0, 0, 0, missing)) if missing else mask
 
 
 def write_kv(layer_cache: torch.Tensor, key_values: torch.Tensor, plan: AttentionPlan) -> None:

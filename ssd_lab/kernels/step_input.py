@@ -22,6 +22,8 @@ class StepInput:
     device read needed). ancestors: `[batch, rows, depth]`, int64, or None; further cache positions a row sees (tree
     branches), padded with -1.
         Positions index the block table as the prefix does.
+    text_order: a row's bits must be those of the same tokens in a chain, wherever its ancestors lie. (Backends that sum
+    over prefix and ancestors as one sequence anyway need not look.)
     """
 
     token_ids: torch.Tensor
@@ -31,3 +33,4 @@ class StepInput:
     prefix_lengths: torch.Tensor
     context_length: int
     ancestors: torch.Tensor | None = None
+    text_order: bool = False

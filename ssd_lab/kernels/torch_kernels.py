@@ -106,7 +106,4 @@ class TorchKernels(Kernels[TorchPlan]):
         recovery_uniforms: torch.Tensor,
     ) -> Outcome:
         """See `Kernels`."""
-        if draft_probs is None:
-            certain = torch.zeros_like(target_probs[:, :-1])
-            draft_probs = certain.scatter_(-1, draft_tokens.unsqueeze(-1), 1.0)
         return accept_sampled(target_probs, draft_tokens, draft_probs, num_drafted, accept_uniforms, recovery_uniforms)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.step_input import StepInput
@@ -97,11 +98,19 @@ class Eagle3Head:
     def forward(
         self, step: StepInput, cache: PagedKVCache, features: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`hidden_states`, and logits `[batch, rows, draft vocabulary]` in place of the normed ones."""
+        normed, carried = self.hidden_states(step, cache, features)
+        return self.logits(normed), carried
+
+    def hidden_states(
+        self, step: StepInput, cache: PagedKVCache, features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the rows and write their K/V.
 
         features: `[batch, rows, hidden]`, what `combine` made of the target's, or what an earlier step carried on.
-        Returns logits `[batch, rows, draft vocabulary]`, float32, and the hidden state to carry on to the next step
-        `[batch, rows, hidden]`: the one before the final norm, unless the config says otherwise (`norm_output`).
+        Returns, both `[batch, rows, hidden]`, the normed hidden states, of which `logits` makes logits, and what is
+        carried on to the next step: the states before the final norm, unless the config says otherwise
+        (`norm_output`).
         """
         weights, config, kernels = self._weights, self.config, self.kernels
         batch, rows = step.token_ids.shape
@@ -110,14 +119,20 @@ class Eagle3Head:
         hidden, normed = kernels.add_rms_norm(features.reshape(batch * rows, -1), None, weights.hidden_norm)
         inputs = torch.cat([weights.layers[0].input_norm(embedded), normed], -1)
         hidden = normed if config.norm_before_residual else hidden
-        delta: torch.Tensor | None = None  # what the layer before adds to the residual stream
+        delta: Product | None = None  # what the layer before adds to the residual stream
         for index, (layer, layer_cache) in enumerate(zip(weights.layers, cache.layers, strict=True)):
             if index > 0:
                 hidden, inputs = kernels.add_rms_norm(hidden, delta, layer.input_norm)
-            queries = kernels.rope_and_write(layer.qkv(inputs), layer_cache, plan, layer.query_norm, layer.key_norm)
-            attended = layer.output(kernels.attention(queries, layer_cache, plan))
+            queries = kernels.rope_and_write(
+                layer.qkv.unsummed(inputs), layer_cache, plan, layer.query_norm, layer.key_norm
+            )
+            attended = layer.output.unsummed(kernels.attention(queries, layer_cache, plan))
             hidden, normed = kernels.add_rms_norm(hidden, attended, layer.mlp_norm)
-            delta = layer.down(kernels.gated_silu(layer.gate_up(normed)))
+            delta = layer.down.unsummed(layer.gate_up.gated(normed, kernels.gated_silu))
         hidden, normed = kernels.add_rms_norm(hidden, delta, weights.final_norm)
         carried = normed if config.norm_output else hidden
-        return weights.head(normed).float().view(batch, rows, -1), carried.view(batch, rows, -1)
+        return normed.view(batch, rows, -1), carried.view(batch, rows, -1)
+
+    def logits(self, normed: torch.Tensor) -> torch.Tensor:
+        """Logits `[batch, rows, draft vocabulary]`, float32, of normed hidden states `[batch, rows, hidden]`."""
+        return self._weights.head.wide(normed.flatten(0, 1)).view(*normed.shape[:2], -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ssd_lab.models.eagle3_config import Eagle3Config
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.weights import INDEX, SINGLE, MappingWeights, SafetensorsWeights, TensorReader, Weights
 
+MakeLinear = Callable[..., Linear]
 PICKLED = "pytorch_model.bin"  # how the first heads were published
 _IGNORED = (  # tables of old checkpoints, and the target's own weights that some training code saves along
     "rotary_emb.inv_freq",
@@ -62,17 +64,21 @@ def assemble_eagle3(
         ),
     )
     hidden, eps = layers.hidden_size, layers.rms_eps
+
+    def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
+        return Linear(weight, bias, few_rows=target.decoder.kernels.few_rows(weight, bias))
+
     vocabulary = _vocabulary(config, weights, device, source)
     head = Eagle3Head(
         config,
         Eagle3Weights(
             embedding=_embedding(config, reader, target, source),
             feature_norms=_feature_norms(config, reader),
-            combine=Linear(reader.take("fc.weight", hidden, config.feature_size)),
+            combine=linear(reader.take("fc.weight", hidden, config.feature_size)),
             hidden_norm=RmsNorm(reader.take(f"{first}hidden_norm.weight", hidden), eps),
-            layers=[_layer(reader, config, prefix.format(i), i == 0) for i in range(layers.num_layers)],
+            layers=[_layer(reader, config, prefix.format(i), i == 0, linear) for i in range(layers.num_layers)],
             final_norm=RmsNorm(reader.take("norm.weight", hidden), eps),
-            head=_output(config, reader, target, vocabulary, source),
+            head=_output(config, reader, target, vocabulary, source, linear),
         ),
         vocabulary,
         RowPadding(),
@@ -146,10 +152,15 @@ def _embedding(config: Eagle3Config, reader: TensorReader, target: LoadedModel, 
 
 
 def _output(
-    config: Eagle3Config, reader: TensorReader, target: LoadedModel, vocabulary: DraftVocabulary, source: str
+    config: Eagle3Config,
+    reader: TensorReader,
+    target: LoadedModel,
+    vocabulary: DraftVocabulary,
+    source: str,
+    linear: MakeLinear,
 ) -> Linear:
     if "lm_head.weight" in reader:
-        return Linear(reader.take("lm_head.weight", config.draft_vocab_size, config.layers.hidden_size))
+        return linear(reader.take("lm_head.weight", config.draft_vocab_size, config.layers.hidden_size))
     if not vocabulary.is_whole or config.layers.hidden_size != target.config.hidden_size:
         raise ModelLoadError(
             f"{source} lacks the tensor lm_head.weight, and only a head with the target's whole vocabulary and its "
@@ -170,7 +181,7 @@ def _feature_norms(config: Eagle3Config, reader: TensorReader) -> list[RmsNorm]:
     return []
 
 
-def _layer(reader: TensorReader, config: Eagle3Config, prefix: str, is_first: bool) -> LayerWeights:
+def _layer(reader: TensorReader, config: Eagle3Config, prefix: str, is_first: bool, linear: MakeLinear) -> LayerWeights:
     shape = config.layers
     hidden, size = shape.hidden_size, shape.head_dim
     inputs = 2 * hidden if is_first else hidden
@@ -189,11 +200,11 @@ def _layer(reader: TensorReader, config: Eagle3Config, prefix: str, is_first: bo
     shapes: list[tuple[int, ...]] = [(queries, inputs), (keys, inputs), (keys, inputs)]
     return LayerWeights(
         input_norm=norm("input_layernorm", hidden),
-        qkv=Linear(reader.take_joined([f"{name}.weight" for name in qkv], shapes), bias),
-        output=Linear(reader.take(f"{output}.weight", hidden, queries), output_bias),
+        qkv=linear(reader.take_joined([f"{name}.weight" for name in qkv], shapes), bias),
+        output=linear(reader.take(f"{output}.weight", hidden, queries), output_bias),
         mlp_norm=norm("post_attention_layernorm", hidden),
-        gate_up=Linear(reader.take_joined(gate_up, [(shape.mlp_size, hidden)] * 2)),
-        down=Linear(reader.take(f"{prefix}mlp.down_proj.weight", hidden, shape.mlp_size)),
+        gate_up=linear(reader.take_joined(gate_up, [(shape.mlp_size, hidden)] * 2)),
+        down=linear(reader.take(f"{prefix}mlp.down_proj.weight", hidden, shape.mlp_size)),
         query_norm=norm("self_attn.q_norm", size) if shape.qk_norm else None,
         key_norm=norm("self_attn.k_norm", size) if shape.qk_norm else None,
     )

@@ -10,7 +10,17 @@ from ssd_lab.strategies.registry import registry
 register_strategy = registry.register
 
 # the built-in strategies register themselves when imported
-from ssd_lab.strategies import async_tree, autoregressive, fanout, prompt_lookup, suffix_tree, sync_chain  # noqa: E402
+from ssd_lab.strategies import (  # noqa: E402
+    async_tree,
+    autoregressive,
+    cascade,
+    eagle3,
+    fanout,
+    prompt_lookup,
+    suffix_tree,
+    sync_chain,
+    sync_tree,
+)
 
 make_callable(__name__, registry.all)
 
@@ -22,10 +32,13 @@ __all__ = [
     "StrategyConfig",
     "async_tree",
     "autoregressive",
+    "cascade",
+    "eagle3",
     "fanout",
     "prompt_lookup",
     "register_strategy",
     "registry",
     "suffix_tree",
     "sync_chain",
+    "sync_tree",
 ]

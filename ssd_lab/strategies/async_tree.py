@@ -98,4 +98,4 @@ class AsyncTree(StrategyConfig):
             draft_temperature=self.draft_temperature,
             record=resources.config.record,
         )
-        return resources.open_worker(plan, link=resources.config.draft_link)
+        return resources.open_worker(plan, link=resources.config.draft_link, sends_texts=plan.needs_texts)

@@ -30,12 +30,20 @@ class StrategyConfig(BaseModel, ABC):
     strategy_name: ClassVar[str]
     exact: ClassVar[bool] = True
     needs_draft: ClassVar[bool] = False
+    draft_field: ClassVar[str | None] = None  # the field that names what drafts, where that is no model of its own
     overlaps: ClassVar[bool] = False  # does the draft work while the target does? (decides how CPU threads are shared)
 
     @property
     @abstractmethod
     def lookahead(self) -> int:
-        """The most draft tokens a round may hold."""
+        """The most draft tokens that a round may keep: all of a chain, a path of a tree."""
+
+    @property
+    def reserved_positions(self) -> int:
+        """Cache positions behind the committed tokens that a round may write: one for each draft token of a chain; a
+        tree writes all its nodes, and its draft may write more.
+        """
+        return self.lookahead
 
     @property
     def step_sizes(self) -> StepSizes:

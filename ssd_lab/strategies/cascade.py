@@ -19,10 +19,13 @@ from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.scheduler import PrefillChunk
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.step_sizes import StepSizes
+from ssd_lab.errors import ConfigError
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.nested import NestedStrategy
+from ssd_lab.strategies.registry import registry
 
 
+@registry.register
 class Cascade(StrategyConfig):
     """One strategy drafts where it finds enough, another drafts the rest."""
 
@@ -63,6 +66,11 @@ class Cascade(StrategyConfig):
         """The larger of each."""
         return self.first.step_sizes.joined(self.second.step_sizes)
 
+    @property
+    def reserved_positions(self) -> int:
+        """The larger of the two, however the rows of a round are drafted."""
+        return max(self.lookahead, self.first.reserved_positions, self.second.reserved_positions)
+
     def build(self, resources: Resources) -> Proposer:
         """Both proposers, one behind the other."""
         return CascadeProposer(self.first.build(resources), self.second.build(resources), self.least)
@@ -72,22 +80,46 @@ class CascadeProposer(Proposer):
     """Asks the second proposer for the rows of which the first drafted fewer than `least` tokens."""
 
     def __init__(self, first: Proposer, second: Proposer, least: int) -> None:
-        self._first, self._second, self._least = first, second, least
+        self._parts, self._least = (first, second), least
+        layers = {part.feature_layers for part in self._parts if part.feature_layers}
+        if len(layers) > 1:
+            raise ConfigError("both parts of the cascade feed on the target's features, at different layers")
+        self.feature_layers = layers.pop() if layers else ()
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
         """Both see the prompt."""
-        self._first.prefill(chunk)
-        self._second.prefill(chunk)
+        for part in self._parts:
+            part.prefill(chunk, features if part.feature_layers else None)
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """The first one's drafts where they are long enough, else the second one's."""
-        found = self._first.propose(sequences, rows)
+        first, second = self._parts
+        found = first.propose(sequences, rows)
         short = [row for row, count in enumerate(found.num_drafted) if count < self._least]
         if not short:
             return found
-        return replace_rows(found, short, propose_some(self._second, short, sequences, rows))
+        return replace_rows(found, short, propose_some(second, short, sequences, rows))
+
+    def work_ahead(self) -> None:
+        """Both may prepare."""
+        for part in self._parts:
+            part.work_ahead()
+
+    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
+        """Both see every outcome, whoever drafted."""
+        for part in self._parts:
+            part.observe(sequences, features if part.feature_layers else None)
+
+    def cached_tokens(self, sequence: Sequence) -> int:
+        """What both have."""
+        return min(part.cached_tokens(sequence) for part in self._parts)
+
+    def forget(self, sequence: Sequence) -> None:
+        """Both forget the request."""
+        for part in self._parts:
+            part.forget(sequence)
 
     def close(self) -> None:
         """Close both."""
-        self._first.close()
-        self._second.close()
+        for part in self._parts:
+            part.close()

@@ -2,9 +2,8 @@
 
 After SuffixDecoding (arXiv 2411.04975, section 3): continuations weighed by how often they occurred, a longer draft
 after a longer match, and of several matches the one that promises the most accepted tokens. Differs from it: one
-chain instead of a tree, and the text of the request alone, prompt included. Texts of other requests would leave each
-token's distribution right but change which random numbers decide it, so that a request's text would depend on what ran
-before; see docs/strategies/n-gram.md.
+chain instead of a tree, and the text of the request alone, prompt included, so that the rounds of a request do not
+depend on what ran before it.
 """
 
 from __future__ import annotations

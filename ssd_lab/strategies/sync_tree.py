@@ -7,10 +7,17 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ssd_lab.decoding.tree_draws import Draws
+from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape
+from ssd_lab.engine.proposer import Proposer
+from ssd_lab.engine.resources import Resources
+from ssd_lab.engine.step_sizes import StepSizes
+from ssd_lab.engine.tree_worker import TreePlan
 from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.registry import registry
 from ssd_lab.strategies.tree_shapes import DynamicTree, FixedTree, TreeShape
 
 
+@registry.register
 class SyncTree(StrategyConfig):
     """A draft model guesses a tree while the target waits; the target keeps the best path through it."""
 
@@ -45,5 +52,24 @@ class SyncTree(StrategyConfig):
 
     @property
     def lookahead(self) -> int:
-        """All nodes: each takes a place in the target's cache while it is verified."""
-        return self.tree.num_nodes
+        """The longest path."""
+        return self.tree.depth
+
+    @property
+    def reserved_positions(self) -> int:
+        """All nodes: each takes a place in the target's cache while it is verified, and in the draft's."""
+        return self._plan(record=False).reserved_positions
+
+    @property
+    def step_sizes(self) -> StepSizes:
+        """All nodes at once in the target, about as many distributions from the draft."""
+        return StepSizes(self.tree.num_nodes, chain=self.tree.num_nodes)
+
+    def build(self, resources: Resources) -> Proposer:
+        """A draft worker in the engine's own thread."""
+        return resources.open_worker(self._plan(record=resources.config.record), link="inline")
+
+    def _plan(self, *, record: bool) -> TreePlan:
+        tree = self.tree
+        shape = DynamicShape(tree.top_k, tree.depth, tree.num_nodes) if isinstance(tree, DynamicTree) else tree.topology
+        return TreePlan(shape, drawn=self.drawn == "without_replacement", record=record)

@@ -12,6 +12,7 @@ from ssd_lab.decoding.random import MAX_SIBLINGS
 from ssd_lab.decoding.topology import Topology, from_paths, from_widths, optimal
 
 MAX_NODES = 256
+MAX_DEPTH = 32
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -43,10 +44,10 @@ class _Static(BaseModel):
     @model_validator(mode="after")
     def _within_limits(self) -> _Static:
         tree = self.topology  # raises ValueError for a shape that is none
-        if tree.num_nodes > MAX_NODES or tree.width > MAX_SIBLINGS:
+        if tree.num_nodes > MAX_NODES or tree.width > MAX_SIBLINGS or tree.depth > MAX_DEPTH:
             raise ValueError(
-                f"the tree has {tree.num_nodes} nodes and up to {tree.width} children a node; allowed are {MAX_NODES} "
-                f"and {MAX_SIBLINGS}"
+                f"the tree has {tree.num_nodes} nodes, up to {tree.width} children a node and depth {tree.depth}; "
+                f"allowed are {MAX_NODES}, {MAX_SIBLINGS} and {MAX_DEPTH}"
             )
         return self
 
@@ -85,7 +86,7 @@ class OptimalTree(_Static):
         description="probability that the child of each rank is the accepted one; as given, those of the bundled pair "
         "at temperature 0",
     )
-    max_depth: int = Field(8, ge=1, le=32, description="deepest node; each level is one forward of the draft")
+    max_depth: int = Field(8, ge=1, le=MAX_DEPTH, description="deepest node; each level is one forward of the draft")
 
     @functools.cached_property
     def topology(self) -> Topology:
@@ -100,7 +101,7 @@ class DynamicTree(BaseModel):
 
     kind: Literal["dynamic"] = "dynamic"
     top_k: int = Field(10, ge=1, le=MAX_SIBLINGS, description="nodes expanded at each level, and children of each")
-    depth: int = Field(7, ge=1, le=32, description="levels; each is one forward of the draft")
+    depth: int = Field(7, ge=1, le=MAX_DEPTH, description="levels; each is one forward of the draft")
     num_nodes: int = Field(59, ge=1, le=MAX_NODES, description="best nodes kept, verified in one round")
 
     @property

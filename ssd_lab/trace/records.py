@@ -15,9 +15,10 @@ class TreeRecord:
 
     Parent -1 is the last committed token. For `async_tree` the first k nodes are the chain under verification, then
     come the branches: a candidate recovery token (its probability under the draft) and its draft tokens (as many as the
-    next round verifies: k, unless that is chosen while running), branch after branch. target_probs: of a tree
-    that was verified, the target's probability of each node (None where it was not computed, and for the whole of a
-    tree that was only prepared).
+    next round verifies: k, unless that is chosen while running), branch after branch. target_probs: of a tree that was
+    verified, the target's probability of each node (None where it was not computed, and for the whole of a tree that
+    was only prepared). In a verified tree siblings stand in the order in which they were tried, and draft_probs are the
+    draft's probabilities of the tokens before any sibling was left out.
     """
 
     tokens: list[int]
@@ -45,22 +46,25 @@ class Position:
 class SequenceRound:
     """What happened to one sequence in one round.
 
-    position: committed tokens before the round. draft_probs / target_probs: probability of each draft token under
-    either model (softmax at the request's temperature, at temperature 0 the plain softmax). num_accepted:
-    0..len(draft_tokens). recovery_token: the target's own token after the accepted ones. num_emitted: tokens that
-    entered the text (fewer than num_accepted + 1 if a stop came first). origin: which path made the draft tokens
-    (`draft`, `hit`, `jit`, `fast`, `custom`, `none`). cache_hit: was the outcome of the previous round in the
-    speculation cache (None where there is no cache or no previous round). tree: what was drafted while this round was
-    verified, or the tree that was verified.
+    position: committed tokens before the round. draft_tokens: what was verified; of a tree the accepted path and after
+    it first children down to a leaf, so that positions are depths: the token at num_accepted was offered and not taken,
+    and whatever was drafted beside this chain stands in `tree` alone. draft_probs / target_probs: probability of each
+    draft token under either model (softmax at the request's temperature, at temperature 0 the plain softmax).
+    num_accepted: 0..len(draft_tokens). recovery_token: the target's own token after the accepted ones. num_emitted:
+    tokens that entered the text (fewer than num_accepted + 1 if a stop came first). origin: which path made the draft
+    tokens (`draft`, `tree`, `hit`, `jit`, `fast`, `custom`, `none`). cache_hit: was the outcome of the previous round
+    in the speculation cache (None where there is no cache or no previous round). tree: what was drafted while this
+    round was verified, or the tree that was verified.
 
     Recorded where the strategy and the run's settings give them, else None:
-    coins: the uniform number with which each draft token was tested, accepted if it is below target / draft
-    probability; recovery_coin: the one that drew the recovery token (both None at temperature 0). fan_out: the schedule
-    of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's candidates after
-    the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if and only if it is
-    below fan_out[num_accepted]; a token beyond the candidates that were ranked has their number, which is
-    meta["ranked_candidates"]. predicted_hit: how likely the hit that `cache_hit` tells of was thought to be before.
-    alternatives: the likeliest tokens at each verified place, one more than draft tokens.
+    coins: the uniform number with which each draft token was tested, accepted if it is below target / draft probability
+    (None for trees, where siblings are tested one after the other, and for certain guesses, which stay if the target's
+    own draw is the same). recovery_coin: the one that drew the recovery token (both None at temperature 0). fan_out:
+    the schedule of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's
+    candidates after the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if
+    and only if it is below fan_out[num_accepted]; a token beyond the candidates that were ranked has their number,
+    which is meta["ranked_candidates"]. predicted_hit: how likely the hit that `cache_hit` tells of was thought to be
+    before. alternatives: the likeliest tokens at each verified place, one more than draft tokens.
     """
 
     request_id: int

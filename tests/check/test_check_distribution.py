@@ -14,8 +14,10 @@ import torch
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
 from ssd_lab.check.distribution import MIN_TESTED
+from ssd_lab.decoding.acceptance import Outcome, accept_greedy
 from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.errors import ConfigError
+from ssd_lab.kernels.torch_kernels import TorchKernels
 from ssd_lab.strategies import Context, Draft, SequenceStrategy
 
 VOCAB = 259
@@ -46,6 +48,10 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
         ({"strategy": "sync_chain", "k": 4, "dynamic_lookahead": True}, {"draft"}),
         ({"strategy": "prompt_lookup", "k": 3}, {"custom", "none"}),
         ({"strategy": "suffix_tree", "k": 5}, {"custom", "none"}),
+        ({"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [3, 2, 1]}}, {"tree"}),
+        ({"strategy": "sync_tree", "tree": {"kind": "dynamic", "top_k": 3, "depth": 3, "num_nodes": 8}}, {"tree"}),
+        ({"strategy": "cascade", "second": {"strategy": "sync_chain", "k": 3}}, {"custom", "draft"}),
+        ({"strategy": "cascade", "second": {"strategy": "sync_tree"}}, {"custom", "tree"}),
     ],
     ids=lambda value: " ".join(str(part) for part in value.values()) if isinstance(value, dict) else "",
 )
@@ -84,15 +90,25 @@ def test_greedy_acceptance_on_misses_is_rejected_and_the_hits_are_not(tiny_pair:
     """Planted bug: rows that missed take the target's likeliest tokens, which is convenient and wrong."""
     from ssd_lab.engine import engine
 
-    right = engine.launch_verify
+    right, launch, origins = TorchKernels.accept_sampled, engine.launch_verify, []
 
-    def greedy_on_misses(runner: Any, rows: Any, proposal: Any, options: Any) -> Any:
-        missed = torch.tensor([origin == "jit" for origin in proposal.origins])
-        own = torch.where(missed, 0.0, rows.sampling.temperature)
-        sampling = dataclasses.replace(rows.sampling, temperature=own)
-        return right(runner, dataclasses.replace(rows, sampling=sampling), proposal, options)
+    def remembering(runner: Any, rows: Any, proposal: Any, options: Any) -> Any:
+        origins[:] = proposal.origins
+        return launch(runner, rows, proposal, options)
 
-    monkeypatch.setattr(engine, "launch_verify", greedy_on_misses)
+    def greedy_on_misses(
+        self: Any, probs: Any, draft_tokens: Any, draft_probs: Any, drafted: Any, *uniforms: Any
+    ) -> Any:
+        sampled = right(self, probs, draft_tokens, draft_probs, drafted, *uniforms)
+        greedy = accept_greedy(probs.argmax(-1), draft_tokens, drafted)
+        missed = torch.tensor([origin == "jit" for origin in origins])
+        return Outcome(
+            torch.where(missed, greedy.num_accepted, sampled.num_accepted),
+            torch.where(missed, greedy.recovery_token, sampled.recovery_token),
+        )
+
+    monkeypatch.setattr(engine, "launch_verify", remembering)
+    monkeypatch.setattr(TorchKernels, "accept_sampled", greedy_on_misses)
     report = run_check(tiny_pair, {"strategy": "async_tree", "k": 3, "f": 3})
     assert [path.path for path in report.rejected] == ["jit"]
     assert not report.same
@@ -131,6 +147,28 @@ def test_saguaro_sampling_verified_with_the_plain_distribution_is_rejected(
         monkeypatch.setattr(module, "choose", dishonest)
     report = run_check(tiny_pair, {**SAGUARO, "saguaro_c": 0.2})
     assert [path.path for path in report.rejected] == ["hit", "jit"]
+
+
+FIXED_TREE = {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [4, 2]}}
+
+
+def test_first_children_that_are_always_kept_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
+    """Planted bug: whatever the draft drew is accepted."""
+    accept_all = "ssd_lab.decoding.tree_acceptance.accepts"
+    monkeypatch.setattr(accept_all, lambda p, q, uniforms: torch.ones_like(p, dtype=torch.bool))
+    assert [path.path for path in run_check(tiny_pair, FIXED_TREE).rejected] == ["tree"]
+
+
+def test_likeliest_children_passed_off_as_drawn_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
+    """Planted bug: as a dynamic tree that keeps what is likely and verifies it as if it had been drawn."""
+    from ssd_lab.engine.phases import grow_tree
+
+    def likeliest(probs: Any, uniforms: Any) -> Any:
+        tokens = probs.topk(uniforms.shape[-1]).indices
+        return tokens, torch.ones_like(tokens, dtype=torch.bool)
+
+    monkeypatch.setattr(grow_tree, "draw_without_replacement", likeliest)
+    assert [path.path for path in run_check(tiny_pair, FIXED_TREE).rejected] == ["tree"]
 
 
 def test_a_report_is_json_and_a_table(tiny_pair: Any):

@@ -75,7 +75,7 @@ def test_a_damaged_model_is_named(tiny_pair: Any, tmp_path: Path):
 
 
 def test_train_names_a_missing_file(tmp_path: Path):
-    shown = invoke("train", str(tmp_path), "--teacher", "none.gguf", "--prompts", "none.jsonl")
+    shown = invoke("train", "family", str(tmp_path), "--teacher", "none.gguf", "--prompts", "none.jsonl")
     assert shown.exit_code == 2
     assert "none.gguf" in shown.stderr
 

@@ -21,7 +21,7 @@ from ssd_lab.decoding.sampling import SamplingBatch, sample, target_distribution
 
 VOCAB, PARTS = 3, 4
 MIDPOINTS = (torch.arange(12) + 0.5) / 12
-EVERYDAY = settings(max_examples=60, deadline=None)
+EVERYDAY = settings(max_examples=30, deadline=None)
 SMALLEST, LARGEST = 2.0**-24, 1 - 2.0**-24  # what `uniform` can return
 
 distribution = st.sampled_from(
@@ -32,9 +32,14 @@ distribution = st.sampled_from(
 def slowly(
     target: np.ndarray, tokens: list[int], draft: np.ndarray, drafted: int, accept: list[float], recovery: list[float]
 ) -> tuple[int, int]:
-    """One sequence, one token at a time, from the paper's algorithm."""
+    """One sequence, token by token, from the paper's algorithm; a certain guess by looking up the target's draw."""
     for place in range(drafted):
         token = tokens[place]
+        if draft[place, token] == 1:  # a certain guess: was it what the target draws?
+            drawn = inverted(target[place], recovery[place])
+            if drawn == token:
+                continue
+            return place, drawn
         if accept[place] * draft[place, token] < target[place, token]:
             continue
         residual = np.maximum(target[place] - draft[place], 0)
@@ -82,13 +87,13 @@ def law(target: torch.Tensor, draft: torch.Tensor) -> tuple[torch.Tensor, torch.
     target: `[1 + vocab + vocab, vocab]`: at the start, after each first token, and after any two; draft `[1 + vocab,
     vocab]`. Every draft (x1, x2) and every cell of the grid of uniforms is one row of a batch.
     """
-    grid = torch.cartesian_prod(torch.arange(VOCAB), torch.arange(VOCAB), *[torch.arange(12)] * 3)
+    grid = torch.cartesian_prod(torch.arange(VOCAB), torch.arange(VOCAB), *[torch.arange(12)] * 4)
     first, second = grid[:, 0], grid[:, 1]
-    accept, recovery = MIDPOINTS[grid[:, 2:4]], MIDPOINTS[grid[:, 4:5]].expand(-1, 3)
+    accept, recovery = MIDPOINTS[grid[:, 2:4]], MIDPOINTS[grid[:, [4, 5, 5]]]  # no third token is looked at
     rows = len(grid)
     target_probs = torch.stack([target[0].expand(rows, -1), target[1 + first], target[1 + VOCAB + second]], 1)
     draft_probs = torch.stack([draft[0].expand(rows, -1), draft[1 + first]], 1)
-    weight = draft[0][first] * draft[1 + first, second] / 12**3
+    weight = draft[0][first] * draft[1 + first, second] / 12**4
     outcome = accept_sampled(target_probs, grid[:, :2], draft_probs, torch.full((rows,), 2), accept, recovery)
     emitted_first = torch.where(outcome.num_accepted > 0, first, outcome.recovery_token)
     kept = outcome.num_accepted > 0
@@ -122,6 +127,29 @@ def test_a_certain_guess_follows_the_target(target: torch.Tensor, guess: int):
     assert float(pairs.sum()) == pytest.approx(
         float(target[guess]), abs=1e-6
     )  # and is accepted as often as it is right
+
+
+@EVERYDAY
+@given(
+    target=st.lists(distribution, min_size=4, max_size=4),
+    guesses=st.lists(st.integers(0, VOCAB - 1), min_size=3, max_size=3),
+    numbers=st.lists(st.sampled_from(MIDPOINTS.tolist()), min_size=4, max_size=4),
+    spelled_out=st.booleans(),
+)
+def test_certain_guesses_leave_the_text_of_a_seed_alone(
+    target: list[torch.Tensor], guesses: list[int], numbers: list[float], spelled_out: bool
+):
+    """What is emitted is what the target draws with the number of each place; the coins are not looked at."""
+    probs = torch.eye(VOCAB)[torch.tensor(guesses)][None] if spelled_out else None
+    for coin in (SMALLEST, LARGEST):
+        outcome = accept_sampled(
+            torch.stack(target)[None], torch.tensor([guesses]), probs, torch.tensor([3]), torch.full((1, 3), coin),
+            torch.tensor([numbers]),
+        )  # fmt: skip
+        text = [*guesses[: int(outcome.num_accepted)], int(outcome.recovery_token)]
+        drawn = [inverted(one.numpy(), number) for one, number in zip(target, numbers, strict=True)]
+        assert text == drawn[: len(text)]
+        assert int(outcome.num_accepted) == 3 or guesses[int(outcome.num_accepted)] != text[-1]
 
 
 def outcome_of(target: torch.Tensor, draft: torch.Tensor, token: int, accept: float, recovery: float) -> Outcome:

@@ -1,13 +1,22 @@
-"""Small targets for EAGLE3 heads."""
+"""Small targets for EAGLE3 heads, random ones and one that learned to count."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from eagle3_checkpoints import VOCAB
+from eagle3_counting import END, HEAD, RUN, SHAPE, TRAINING, documents
+from eagle3_twin import Twin
 from testing_models import random_tensors, tiny_config
 
-from ssd_lab.models.loader import LoadedModel, from_tensors
+from ssd_lab.models.eagle3_loader import load_eagle3
+from ssd_lab.models.loader import LoadedModel, from_tensors, load_model
+from ssd_lab.training.eagle3 import train_eagle3
+from ssd_lab.training.eagle3_export import save_head
+from ssd_lab.training.model import save_hf
+from ssd_lab.training.pretrain import train_target
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +37,35 @@ def qwen_target() -> LoadedModel:
     """A Qwen3 of six layers: q and k heads are normed."""
     config = tiny_config(VOCAB, num_layers=6, model_type="qwen3", qk_norm=True, rope_theta=1e6)
     return from_tensors(config, random_tensors(config, seed=2), dtype="float32")
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A target that counts, and folders of heads trained for it: one with the whole vocabulary, one with a part."""
+
+    target: LoadedModel
+    whole: str
+    part: str
+
+    def twin(self, head: str) -> Twin:
+        """The slow computation of this head's drafts."""
+        return Twin(self.target, load_eagle3(head, self.target))
+
+
+@pytest.fixture(scope="session")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Counting:
+    """Trained in seconds; the heads' guesses are often right and sometimes wrong."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("counting")
+    corpus = documents(120)
+    model = train_target(
+        corpus, SHAPE, replace(RUN, max_steps=140, embedding_lr=1e-2), device="cpu", progress=False
+    ).requires_grad_(False)
+    save_hf(model, folder / "target", bos_id=0, eos_id=END)
+    for name, size in (("whole", None), ("part", 50)):
+        head, ids, _ = train_eagle3(
+            model, corpus, replace(HEAD, draft_vocab_size=size), TRAINING, device="cpu", progress=False
+        )
+        save_head(head, model.config, ids, folder / name, bos_id=0, eos_id=END)
+    target = load_model(folder / "target", dtype="float32")
+    return Counting(target, str(folder / "whole"), str(folder / "part"))

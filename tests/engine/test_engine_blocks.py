@@ -83,6 +83,14 @@ def test_without_reuse_nothing_is_found() -> None:
     assert manager.match_prefix([1, 1]) == ([], ROOT)
 
 
+def test_a_block_whose_content_depends_on_the_token_behind_it_is_found_with_that_token_only() -> None:
+    manager = BlockManager(4, 2, tokens_after=1)
+    (block,) = manager.allocate(1)
+    manager.register(block, ROOT, [1, 2, 3])
+    assert manager.match_prefix([1, 2, 3])[0] == [block]
+    assert manager.match_prefix([1, 2, 4])[0] == manager.match_prefix([1, 2])[0] == []
+
+
 def test_too_few_blocks_are_refused() -> None:
     with pytest.raises(ConfigError, match="num_blocks is 1"):
         BlockManager(1, 4)

@@ -3,67 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from replay_graphs import Backends
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine import graphs, worker_setup
-from ssd_lab.engine.execution import Executor, Tensors
-from ssd_lab.engine.graphs import GraphedCall, GraphExecutor, batch_bucket, context_bucket
+from ssd_lab.engine import graphs
+from ssd_lab.engine.graphs import GraphedCall, batch_bucket, context_bucket
 
 PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13], [100, 101]]
-
-
-class ReplayBackend:
-    """Runs a captured function again at each replay and puts its results where the first ones were.
-
-    As on a GPU, nothing but the contents of the input buffers can reach a replay, and results stay in place.
-    """
-
-    def __init__(self) -> None:
-        self.captured = self.replayed = 0
-
-    def warm_up(self, function: Callable[[], Tensors]) -> None:
-        function()
-
-    def capture(self, function: Callable[[], Tensors]) -> tuple[Callable[[], Any], Tensors]:
-        self.captured += 1
-        outputs = tuple(tensor.clone() for tensor in function())
-        for tensor in outputs:  # a capture computes nothing: whoever does not replay reads garbage
-            tensor.fill_(-1)
-
-        def replay() -> None:
-            self.replayed += 1
-            with torch.inference_mode():
-                for kept, fresh in zip(outputs, function(), strict=True):
-                    kept.copy_(fresh)
-
-        return replay, outputs
-
-
-class Backends:
-    """Every executor made during a test, with its backend."""
-
-    def __init__(self) -> None:
-        self.made: list[tuple[GraphExecutor, ReplayBackend]] = []
-
-    def make(self, device: torch.device, *, eager: bool, on_capture: Callable[[str], None] = print) -> Executor:
-        backend = ReplayBackend()
-        executor = GraphExecutor(backend, on_capture=lambda name: None)
-        self.made.append((executor, backend))
-        return executor
 
 
 @pytest.fixture
 def backends(monkeypatch: pytest.MonkeyPatch) -> Backends:
     """Makes engines and inline drafts use graphs on the CPU."""
-    own = Backends()
-    monkeypatch.setattr("ssd_lab.build.make_executor", own.make)
-    monkeypatch.setattr(worker_setup, "make_executor", own.make)
-    return own
+    return Backends.installed(monkeypatch)
 
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -76,6 +32,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
                         "by_confidence": False, "every": 2}, "saguaro_c": 0.5},
     "random": {"strategy": "async_tree", "k": 3, "f": 1, "fallback": {"kind": "fast", "source": "random"}},
     "temperature": {"strategy": "sync_chain", "k": 3, "draft_temperature": 0.3},
+    "sync_tree": {"tree": {"kind": "fixed", "widths": (3, 2, 1)}},
+    "dynamic tree": {"strategy": "sync_tree", "tree": {"kind": "dynamic", "top_k": 3, "depth": 3, "num_nodes": 7}},
+    "cascade": {"first": {"strategy": "prompt_lookup", "k": 3}, "second": {"strategy": "sync_tree"}},
 }  # fmt: skip
 
 
@@ -85,8 +44,8 @@ def texts(tiny_pair: Any, strategy: str, temperature: float, **fields: Any) -> t
         for i in range(len(PROMPTS))
     ]
     options = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline", "max_batch": 3}
-    named = {"strategy": strategy, **STRATEGIES[strategy]}
-    with LLM(tiny_pair.target, tiny_pair.draft, **{**options, **named, **fields}) as llm:
+    options |= {"strategy": strategy, **STRATEGIES[strategy], **fields}
+    with LLM(tiny_pair.target, tiny_pair.draft, **options) as llm:
         result = llm.run(PROMPTS, params)
         assert llm.num_free_blocks == llm._engine._blocks.num_usable
     return [output.token_ids for output in result.outputs], result
@@ -98,9 +57,7 @@ def test_graphs_give_the_eager_text(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, strategy: str, temperature: float
 ) -> None:
     expected, plain = texts(tiny_pair, strategy, temperature)
-    own = Backends()
-    monkeypatch.setattr("ssd_lab.build.make_executor", own.make)
-    monkeypatch.setattr(worker_setup, "make_executor", own.make)
+    own = Backends.installed(monkeypatch)
     got, graphed = texts(tiny_pair, strategy, temperature)
     assert got == expected
     assert graphed.metrics.tokens_per_round == plain.metrics.tokens_per_round

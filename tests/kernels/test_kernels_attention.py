@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -126,3 +127,29 @@ def test_bits_of_a_row_depend_on_nothing_but_the_row(
                 result = attend(sequences, picked, context)[sequences.index(2)]
                 for row in set(picked) & expected.keys():
                     assert torch.equal(result[picked.index(row)], expected[row]), (sequences, len(picked), context)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("prefix", [1, 60, 127, 128, 200])
+def test_in_text_order_a_node_has_the_bits_of_its_token_in_a_chain(dtype: torch.dtype, prefix: int) -> None:
+    """Ancestors that lie scattered behind the prefix, of two sequences, against the same keys laid out in a row."""
+    generator = torch.Generator().manual_seed(prefix)
+    kv_heads, group, size, nodes = 2, 3, 16, 7
+    paths = torch.tensor([[0, -1, -1], [0, 3, -1], [5, 2, 6], [1, 4, -1]])
+    ancestors = torch.where(paths < 0, -1, paths + prefix).repeat(2, 1, 1)
+    blocks = -(-(prefix + nodes) // BLOCK)
+    tables = 1 + torch.randperm(2 * blocks, generator=generator).view(2, blocks)
+    cache = torch.randn((1 + 2 * blocks) * BLOCK, 2 * kv_heads, size, generator=generator).to(dtype)
+    queries = torch.randn(2 * len(paths), kv_heads * group, size, generator=generator).to(dtype)
+    prefixes = torch.full((2, len(paths)), prefix)
+    step = dataclasses.replace(step_of(tables, prefixes, prefix + nodes, ancestors), text_order=True)
+    scattered = paged_attention(queries, cache, plan_attention(step, BLOCK, group, dtype))
+    for row in range(2 * len(paths)):
+        table, path = tables[row // len(paths)], [node for node in paths[row % len(paths)].tolist() if node >= 0]
+        chain = cache.clone()
+        for place, node in enumerate(path):
+            read, write = prefix + node, prefix + place
+            chain[table[write // BLOCK] * BLOCK + write % BLOCK] = cache[table[read // BLOCK] * BLOCK + read % BLOCK]
+        alone = step_of(table[None], torch.tensor([[prefix + len(path)]]), prefix + len(path))
+        expected = paged_attention(queries[row : row + 1], chain, plan_attention(alone, BLOCK, group, dtype))
+        assert torch.equal(scattered[row], expected[0])

@@ -14,6 +14,7 @@ from ssd_lab.engine.composition import replace_rows
 from ssd_lab.engine.link import InlineLink
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
 from ssd_lab.engine.proposal import Proposal
+from ssd_lab.engine.token_tree import TokenTree
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.strategies import Context, SequenceStrategy
@@ -152,13 +153,15 @@ def test_what_the_draft_has_not_seen_is_not_counted_as_cached(pair) -> None:
     """What may be shared with other requests: blocks that both caches hold."""
     with opened(pair, Cascade(first=Now(), second={"strategy": "sync_chain", "k": 4}), max_batch=1) as llm:
         engine = llm._engine
-        worker = engine.proposer._second
+        worker = engine.proposer._parts[1]
         request = engine.submit(list(range(20)), SamplingParams(max_tokens=60, ignore_eos=True), seed=1)
         sequence = engine.sequence(request)
         seen = []
         while engine.has_work:
             before = len(sequence.token_ids)
             engine.step()
+            if sequence.finish_reason is not None:
+                break
             own = before * 7919 % 11 < 4
             lag = len(sequence.token_ids) - 2 - worker.cached_tokens(sequence)
             assert lag >= 0 and (lag == 0) >= own
@@ -192,15 +195,35 @@ def test_a_wrong_part_says_what_is_allowed(fields: dict, message: str) -> None:
 
 def test_replaced_rows_are_the_others_and_the_rest_is_as_it_was() -> None:
     base = Proposal(torch.tensor([[1, 2, 3], [4, 0, 0], [0, 0, 0]]), [3, 1, 0], None, ["custom", "custom", "none"],
-                    [None] * 3, [[1.0] * 3] * 3)  # fmt: skip
+                    [None] * 3, torch.ones(3, 3))  # fmt: skip
     probs = torch.softmax(torch.randn(2, 2, 6, generator=torch.Generator().manual_seed(0)), -1)
     other = Proposal(torch.tensor([[5, 1], [2, 2]]), [2, 1], probs, ["hit", "jit"], [True, False],
-                     [[0.5, 0.25], [0.125, 0.0625]])  # fmt: skip
+                     torch.tensor([[0.5, 0.25], [0.125, 0.0625]]))  # fmt: skip
     made = replace_rows(base, [2, 1], other)
     assert made.tokens.tolist() == [[1, 2, 3], [2, 2, 0], [5, 1, 0]]
     assert (made.num_drafted, made.origins) == ([3, 1, 2], ["custom", "jit", "hit"])
     assert made.cache_hits == [None, False, True]
-    assert made.token_probs == [[1.0] * 3, [0.125, 0.0625, 1.0], [0.5, 0.25, 1.0]]
+    assert made.token_probs.tolist() == [[1.0] * 3, [0.125, 0.0625, 1.0], [0.5, 0.25, 1.0]]
     assert torch.equal(made.probs[0], torch.eye(6)[[1, 2, 3]])
     assert torch.equal(made.probs[[2, 1], :2], probs)
     assert made.problem(3, 3, 6) is None
+
+
+def test_chains_become_trees_beside_trees() -> None:
+    base = Proposal(torch.tensor([[1, 2, 3], [4, 0, 0]]), [3, 1], None, ["custom", "custom"], [None] * 2)
+    probs = torch.softmax(torch.randn(1, 2, 6, generator=torch.Generator().manual_seed(0)), -1)
+    tree = TokenTree(
+        torch.tensor([[-1, -1, 0, 0]]), torch.tensor([[True, True, True, False]]), torch.tensor([[0, 0, 1, 1]]),
+        torch.tensor([False]), 2, 2,
+    )  # fmt: skip
+    other = Proposal(torch.tensor([[5, 1, 2, 4]]), [4], probs, ["tree"], [None], tree=tree)
+    made = replace_rows(base, [1], other)
+    assert made.tokens.tolist() == [[1, 2, 3, 0], [5, 1, 2, 4]]
+    assert made.tree is not None
+    assert made.tree.parents.tolist() == [[-1, 0, 1, -1], [-1, -1, 0, 0]]
+    assert made.tree.valid.tolist() == [[True, True, True, False], [True, True, True, False]]
+    assert made.tree.drawn_from[1].tolist() == [0, 0, 1, 1]
+    assert made.tree.certain.tolist() == [True, False]
+    assert (made.tree.depth, made.tree.width) == (3, 2)
+    assert torch.equal(made.probs[1], probs[0])
+    assert made.problem(2, 3, 6, nodes=4) is None

@@ -11,11 +11,11 @@ from ssd_lab.decoding.branches import best_counts, branch_layout, outcome_chance
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.engine.execution import Tensors
+from ssd_lab.engine.phases.branches import BranchRun
 from ssd_lab.engine.phases.draft_chain import Drafted, choose
 from ssd_lab.engine.phases.drawing import PLAIN, Drawing
-from ssd_lab.engine.rows import RowTensors, causal_step, slots_of
+from ssd_lab.engine.rows import RowTensors, causal_step
 from ssd_lab.engine.runner import StepRunner
-from ssd_lab.kernels.step_input import StepInput
 
 RECORDED_CANDIDATES = 64  # a trace tells the rank of every recovery token among so many
 
@@ -104,9 +104,7 @@ def draft_tree(
     branches, or for a tree by confidence the tables `[batch, TABLE]` of `decoding.branches`; next_fan_out `[batch,
     depth]`, candidates that will be cached at each place of the branches, where `drawing` asks for them.
 
-    A branch at accepted length a sees the committed tokens, the first a draft tokens and itself. Its K/V goes to the
-    row's scratch blocks, which stand right behind the sequence's own blocks in the table (wherever other sequences'
-    tables end: sums over keys may depend on their places) and are laid out step after step.
+    A branch at accepted length a sees the committed tokens, the first a draft tokens and itself.
     """
     sampled = not rows.sampling.all_greedy
     bound = runner.executor.context_bound
@@ -124,6 +122,67 @@ def draft_tree(
     static = (shape, extended, farthest, sampled, sampled and rows.sampling.any_filter, record, drawing)
     outputs = runner.call("draft_tree", static, phase, *given, *rows.tensors())
     return DraftTree.of_tensors(outputs, sampled=sampled, record=record, opinion=shape.by_confidence)
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Where the branches leave the tokens under verification: counts `[batch, k + 1]`, and of each branch the accepted
+    length and the rank of its recovery token `[batch, branches]`.
+    """
+
+    counts: torch.Tensor
+    prefixes: torch.Tensor
+    ranks: torch.Tensor
+    opinion: Opinion | None
+
+    @classmethod
+    def chosen(
+        cls,
+        logits: torch.Tensor,
+        draft_tokens: torch.Tensor,
+        candidates: torch.Tensor,
+        fan_out: torch.Tensor,
+        shape: TreeShape,
+        temperature: torch.Tensor,
+    ) -> Fork:
+        """As `fan_out` says, which are the counts, or the tables to choose them by; logits `[batch, k + 1, vocab]`."""
+        opinion, counts = None, fan_out
+        if shape.by_confidence:
+            counts, opinion = _by_confidence(logits, draft_tokens, candidates, fan_out, shape, temperature)
+        return cls(counts, *branch_layout(counts, shape.branches), opinion)
+
+    def recovery(
+        self, logits: torch.Tensor, candidates: torch.Tensor, *, record: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Recovery tokens `[batch, branches]`, and the draft's probabilities of them if recorded."""
+        every = torch.arange(len(candidates), device=candidates.device)[:, None]
+        tokens = candidates[every, self.prefixes, self.ranks]
+        if not record:
+            return tokens, None
+        normaliser = logits.logsumexp(-1).gather(1, self.prefixes)
+        return tokens, (logits[every, self.prefixes, tokens] - normaliser).exp()
+
+
+def _by_confidence(
+    logits: torch.Tensor,
+    draft_tokens: torch.Tensor,
+    candidates: torch.Tensor,
+    tables: torch.Tensor,
+    shape: TreeShape,
+    temperature: torch.Tensor,
+) -> tuple[torch.Tensor, Opinion]:
+    """Counts of the likeliest outcomes, by the draft's softmax at the request's temperature (greedy: at 1)."""
+    own = temperature[:, None, None]
+    scaled = logits / torch.where(own == 0, 1.0, own)
+    normaliser = scaled.logsumexp(-1)
+    of_drafted = scaled[:, :-1].gather(-1, draft_tokens.unsqueeze(-1)).squeeze(-1)
+    confidences = (of_drafted - normaliser[:, :-1]).exp()
+    probs = (scaled.gather(-1, candidates) - normaliser.unsqueeze(-1)).exp()
+    others = torch.cat([1 - confidences, torch.ones_like(confidences[:, :1])], 1).clamp(min=1e-6)
+    candidate_probs = (probs / others.unsqueeze(-1)).clamp(max=1.0)
+    chances = outcome_chances(confidences, candidate_probs[..., : shape.widest], tables)
+    counts, hit_chance = best_counts(chances, shape.branches)
+    return counts, Opinion(confidences, candidate_probs, hit_chance)
 
 
 @dataclass(frozen=True)
@@ -145,67 +204,30 @@ class _Tree:
         logits = runner.logits(step)
         kept = min(max(self.shape.widest, RECORDED_CANDIDATES if self.record else 0), logits.shape[-1] - 1)
         candidates = recovery_candidates(logits, self.draft_tokens, kept)
-        opinion, counts = None, fan_out
-        if self.shape.by_confidence:
-            counts, opinion = self._by_confidence(logits, candidates, fan_out)
-        prefixes, ranks = branch_layout(counts, self.shape.branches)
-        every = torch.arange(len(rows), device=logits.device)[:, None]
-        recovery = candidates[every, prefixes, ranks]
-        recovery_probs = None
-        if self.record:
-            normaliser = logits.logsumexp(-1).gather(1, prefixes)
-            recovery_probs = (logits[every, prefixes, recovery] - normaliser).exp()
-        drafted = Drafted.joined(self._branches(recovery, prefixes, farthest))
-        return DraftTree(counts, recovery, candidates, drafted, recovery_probs, opinion)
-
-    def _by_confidence(
-        self, logits: torch.Tensor, candidates: torch.Tensor, tables: torch.Tensor
-    ) -> tuple[torch.Tensor, Opinion]:
-        """The likeliest outcomes by the draft's softmax at the request's temperature (greedy: at 1)."""
-        own = self.rows.sampling.temperature[:, None, None]
-        scaled = logits / torch.where(own == 0, 1.0, own)
-        normaliser = scaled.logsumexp(-1)
-        confidences = (
-            scaled[:, :-1].gather(-1, self.draft_tokens.unsqueeze(-1)).squeeze(-1) - normaliser[:, :-1]
-        ).exp()
-        probs = (scaled.gather(-1, candidates) - normaliser.unsqueeze(-1)).exp()
-        others = torch.cat([1 - confidences, torch.ones_like(confidences[:, :1])], 1).clamp(min=1e-6)
-        candidate_probs = (probs / others.unsqueeze(-1)).clamp(max=1.0)
-        chances = outcome_chances(confidences, candidate_probs[..., : self.shape.widest], tables)
-        counts, hit_chance = best_counts(chances, self.shape.branches)
-        return counts, Opinion(confidences, candidate_probs, hit_chance)
+        fork = Fork.chosen(logits, self.draft_tokens, candidates, fan_out, self.shape, rows.sampling.temperature)
+        recovery, recovery_probs = fork.recovery(logits, candidates, record=self.record)
+        drafted = Drafted.joined(self._branches(recovery, fork.prefixes, farthest))
+        return DraftTree(fork.counts, recovery, candidates, drafted, recovery_probs, fork.opinion)
 
     def _branches(self, recovery: torch.Tensor, prefixes: torch.Tensor, farthest: int) -> list[Drafted]:
         rows, device = self.rows, recovery.device
         depth, branches = self.shape.depth, self.shape.branches
         first_position = rows.lengths[:, None] + prefixes  # where the recovery token stands
-        positions = first_position.unsqueeze(-1) + torch.arange(depth, device=device)  # [batch, branches, depth]
         uniforms = None
-        if self.sampled:
-            uniforms = uniform(rows.sampling.seeds[:, None, None], positions + 1, Purpose.DRAFT)
-        own = rows.tree_starts[:, None] + torch.arange(branches, device=device)  # each branch's first scratch position
-        scratch = own.unsqueeze(-1) + branches * torch.arange(depth, device=device)  # [batch, branches, depth]
-        slots = slots_of(scratch.view(len(rows), -1), rows.tables, self.runner.block_size).view(scratch.shape)
+        if self.sampled:  # by the place where each draft token will stand
+            places = first_position.unsqueeze(-1) + 1 + torch.arange(depth, device=device)
+            uniforms = uniform(rows.sampling.seeds[:, None, None], places, Purpose.DRAFT)
+        run = BranchRun.starting(rows, first_position, depth, self.runner.block_size, farthest=farthest)
         tokens = recovery
         steps: list[Drafted] = []
         for step in range(depth):
-            forward = StepInput(
-                token_ids=tokens,
-                positions=positions[:, :, step],
-                write_slots=slots[:, :, step],
-                block_tables=rows.tables,
-                prefix_lengths=first_position,
-                context_length=farthest - (depth - step - 1) * branches,
-                ancestors=scratch[:, :, : step + 1],
-            )
+            cached = None if self.next_fan_out is None else self.next_fan_out[:, step : step + 1].expand(-1, branches)
             chosen = choose(
-                *(self.runner.decoder.kernels, self.runner.logits(forward), rows.sampling),
+                *(self.runner.decoder.kernels, self.runner.logits(run.step(tokens, step)), rows.sampling),
                 None if uniforms is None else uniforms[:, :, step],
                 record=self.record,
                 drawing=self.drawing,
-                fan_out=None
-                if self.next_fan_out is None
-                else self.next_fan_out[:, step : step + 1].expand(-1, branches),
+                fan_out=cached,
             )
             steps.append(chosen)
             tokens = chosen.tokens

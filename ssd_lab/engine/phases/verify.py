@@ -15,6 +15,7 @@ from ssd_lab.engine.host_copy import HostCopy
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.rows import RowTensors, causal_step
 from ssd_lab.engine.runner import StepRunner
+from ssd_lab.engine.verified_trees import VerifiedTrees
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,9 @@ class RoundProbabilities:
 
     @property
     def coins(self) -> np.ndarray | None:
-        """The uniform number that each draft token was tested with `[batch, k]`; None at temperature 0."""
+        """The uniform number that each draft token was tested with `[batch, k]`; None at temperature 0, and of no
+        meaning in trees, where siblings have one each.
+        """
         return self.numbers[:, -self.k - 1 : -1] if self.sampled else None
 
     @property
@@ -81,17 +84,22 @@ class Alternatives:
 class Verified:
     """A round's outcome on the host.
 
-    draft_tokens: of each row, padding included. finite: False for a row whose logits hold NaN or infinity.
-    draft_finite: the same for the draft's probabilities.
+    draft_tokens: of each row, padding included; of a tree the accepted path and, after it, first children down to a
+    leaf. num_drafted: how many of them are real. finite: False for a row whose logits hold NaN or infinity.
+    draft_finite: the same for the draft's probabilities. Where trees were verified, paths: the accepted nodes of each
+    row; trees: the trees, if recorded.
     """
 
     draft_tokens: list[list[int]]
+    num_drafted: list[int]
     num_accepted: list[int]
     recovery_tokens: list[int]
     finite: list[bool]
     draft_finite: list[bool]
     probabilities: RoundProbabilities | None
     alternatives: Alternatives | None = None
+    paths: list[list[int]] | None = None
+    trees: VerifiedTrees | None = None
 
 
 class Verification:
@@ -124,6 +132,7 @@ class Verification:
             )
         return Verified(
             ints[:batch, 4:].tolist(),
+            self.proposal.num_drafted,
             *(num_accepted, recovery, [bool(f) for f in finite], [bool(f) for f in draft_finite]),
             probabilities,
             Alternatives(*(array[:batch] for array in floats[-3:])) if self._details else None,
@@ -141,7 +150,7 @@ def launch_verify(runner: StepRunner, rows: RowTensors, proposal: Proposal, opti
     draft_probs = proposal.probs if sampled else None
     token_probs = proposal.token_probs if options.record else None
     extra = [
-        _padded(tensor.to(runner.device, non_blocking=True), len(rows))
+        padded_rows(tensor.to(runner.device, non_blocking=True), len(rows))
         for tensor in (proposal.tokens, draft_probs, token_probs)
         if tensor is not None
     ]
@@ -157,7 +166,7 @@ def launch_verify(runner: StepRunner, rows: RowTensors, proposal: Proposal, opti
     return Verification(proposal, outputs, sampled=sampled, options=options)
 
 
-def _padded(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+def padded_rows(tensor: torch.Tensor, rows: int) -> torch.Tensor:
     """With as many rows as the phase computes; what the further ones hold does not matter."""
     missing = rows - tensor.shape[0]
     return tensor if missing == 0 else torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from ssd_lab.decoding.acceptance import Outcome
+from ssd_lab.kernels.triton_ops.greedy import accept_greedy
 from ssd_lab.kernels.triton_ops.launching import pdl_options, start_after_previous
 
 PIECE = 1024  # probabilities that one program sums
@@ -21,8 +22,7 @@ PIECE = 1024  # probabilities that one program sums
 
 @triton.jit
 def _num_accepted(
-    p_ptr, q_ptr, draft_ptr, drafted_ptr, uniform_ptr, sequence, k, vocab, IS_CERTAIN: tl.constexpr,
-    BLOCK: tl.constexpr,
+    p_ptr, q_ptr, draft_ptr, drawn_ptr, drafted_ptr, uniform_ptr, sequence, k, vocab, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Length of the accepted run of a sequence, and how many tokens were drafted."""
     places = tl.arange(0, BLOCK)
@@ -30,34 +30,27 @@ def _num_accepted(
     inside = (places < k) & (places < drafted)
     tokens = tl.load(draft_ptr + sequence * k + places, mask=inside, other=0).to(tl.int64)
     p = tl.load(p_ptr + (sequence * (k + 1) + places) * vocab + tokens, mask=inside, other=0.0)
-    q = tl.full([BLOCK], 1.0, tl.float32)
-    if not IS_CERTAIN:
-        q = tl.load(q_ptr + (sequence * k + places) * vocab + tokens, mask=inside, other=0.0)
+    q = tl.load(q_ptr + (sequence * k + places) * vocab + tokens, mask=inside, other=0.0)
     uniforms = tl.load(uniform_ptr + sequence * k + places, mask=inside, other=0.0)
-    kept = inside & (uniforms * q < p)
+    drawn = tl.load(drawn_ptr + sequence * (k + 1) + places, mask=inside, other=-1)
+    kept = inside & (((q == 1.0) & (drawn == tokens)) | ((q != 1.0) & (uniforms * q < p)))
     return tl.min(tl.where(kept, k, tl.minimum(places, k)), 0), drafted
 
 
 @triton.jit
-def _weights(
-    p_ptr, q_ptr, draft_ptr, sequence, accepted, k, vocab, columns, inside, IS_CERTAIN: tl.constexpr,
-):  # fmt: skip
+def _weights(p_ptr, q_ptr, sequence, accepted, k, vocab, columns, inside):
     """p at the place after the accepted run, and max(p - q, 0) there if a draft token stands at that place."""
     p = tl.load(p_ptr + (sequence * (k + 1) + accepted) * vocab + columns, mask=inside, other=0.0)
     has_draft = accepted < k
-    if IS_CERTAIN:
-        token = tl.load(draft_ptr + sequence * k + accepted, mask=has_draft, other=-1)
-        q = tl.where(columns == token, 1.0, 0.0)
-    else:
-        q = tl.load(q_ptr + (sequence * k + accepted) * vocab + columns, mask=inside & has_draft, other=0.0)
+    q = tl.load(q_ptr + (sequence * k + accepted) * vocab + columns, mask=inside & has_draft, other=0.0)
     difference = p - q
     return p, tl.where(difference < 0, 0.0, difference)
 
 
 @triton.jit
 def _sums(
-    p_ptr, q_ptr, draft_ptr, drafted_ptr, uniform_ptr, accepted_ptr, sum_ptr, residual_ptr, k, vocab, pieces,
-    VERIFIES: tl.constexpr, IS_CERTAIN: tl.constexpr, PLACES: tl.constexpr, PIECE: tl.constexpr, PDL: tl.constexpr,
+    p_ptr, q_ptr, draft_ptr, drawn_ptr, drafted_ptr, uniform_ptr, accepted_ptr, sum_ptr, residual_ptr, k, vocab, pieces,
+    VERIFIES: tl.constexpr, PLACES: tl.constexpr, PIECE: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Sum of p, and of the residual, over each piece of the vocabulary. Grid: (sequence, piece)."""
     sequence = tl.program_id(0).to(tl.int64)
@@ -67,11 +60,11 @@ def _sums(
     start_after_previous(PDL)
     if VERIFIES:
         accepted, _ = _num_accepted(
-            p_ptr, q_ptr, draft_ptr, drafted_ptr, uniform_ptr, sequence, k, vocab, IS_CERTAIN, PLACES
+            p_ptr, q_ptr, draft_ptr, drawn_ptr, drafted_ptr, uniform_ptr, sequence, k, vocab, PLACES
         )
         if piece == 0:
             tl.store(accepted_ptr + sequence, accepted.to(tl.int64))
-        p, residual = _weights(p_ptr, q_ptr, draft_ptr, sequence, accepted, k, vocab, columns, inside, IS_CERTAIN)
+        p, residual = _weights(p_ptr, q_ptr, sequence, accepted, k, vocab, columns, inside)
         tl.store(residual_ptr + sequence * pieces + piece, tl.sum(residual, 0))
     else:
         p = tl.load(p_ptr + sequence * vocab + columns, mask=inside, other=0.0)
@@ -97,8 +90,7 @@ def _first_above(weights, threshold, size, BLOCK: tl.constexpr):
 @triton.jit
 def _draw(
     p_ptr, q_ptr, draft_ptr, drafted_ptr, accepted_ptr, uniform_ptr, sum_ptr, residual_ptr, token_ptr, k, vocab,
-    pieces, VERIFIES: tl.constexpr, IS_CERTAIN: tl.constexpr, PIECE: tl.constexpr, PIECES: tl.constexpr,
-    PDL: tl.constexpr,
+    pieces, VERIFIES: tl.constexpr, PIECE: tl.constexpr, PIECES: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Find the piece, then the token. Grid: (sequence,)."""
     sequence = tl.program_id(0).to(tl.int64)
@@ -114,7 +106,11 @@ def _draw(
         uniform_place = sequence * (k + 1) + accepted
         residuals = tl.load(residual_ptr + sequence * pieces + piece_places, mask=in_pieces, other=0.0)
         # p = q up to rounding leaves nothing to draw from; a rejection is then as likely as rounding itself
-        from_residual = (accepted < tl.load(drafted_ptr + sequence)) & (tl.sum(residuals, 0) > 0)
+        # and where the guess was certain the target's own draw stands
+        rejected = accepted < tl.load(drafted_ptr + sequence)
+        guess = tl.load(draft_ptr + sequence * k + accepted, mask=rejected, other=0)
+        own = tl.load(q_ptr + (sequence * k + accepted) * vocab + guess, mask=rejected, other=1.0)
+        from_residual = rejected & (own != 1.0) & (tl.sum(residuals, 0) > 0)
         sums = tl.where(from_residual, residuals, sums)
     threshold = tl.load(uniform_ptr + uniform_place) * tl.sum(sums, 0)
     piece, before = _first_above(sums, threshold, pieces, PIECES)
@@ -122,7 +118,7 @@ def _draw(
     columns = piece * PIECE + tl.arange(0, PIECE)
     inside = columns < vocab
     if VERIFIES:
-        p, residual = _weights(p_ptr, q_ptr, draft_ptr, sequence, accepted, k, vocab, columns, inside, IS_CERTAIN)
+        p, residual = _weights(p_ptr, q_ptr, sequence, accepted, k, vocab, columns, inside)
         weights = tl.where(from_residual, residual, p)
     else:
         weights = tl.load(p_ptr + sequence * vocab + columns, mask=inside, other=0.0)
@@ -135,7 +131,8 @@ class _Verification:
     """What acceptance needs besides the target's probabilities."""
 
     draft_tokens: torch.Tensor
-    draft_probs: torch.Tensor | None
+    draft_probs: torch.Tensor
+    drawn: torch.Tensor
     num_drafted: torch.Tensor
     accept_uniforms: torch.Tensor
 
@@ -154,11 +151,11 @@ def _run(
     drafts = unused if verification is None else verification.draft_tokens
     drafted = unused if verification is None else verification.num_drafted
     accept_uniforms = unused if verification is None else verification.accept_uniforms
-    is_certain = verification is None or verification.draft_probs is None
-    q = unused if verification is None or verification.draft_probs is None else verification.draft_probs
-    options = {"VERIFIES": verification is not None, "IS_CERTAIN": is_certain, "PIECE": PIECE, **pdl_options(pdl)}
+    q = unused if verification is None else verification.draft_probs
+    drawn = unused if verification is None else verification.drawn
+    options = {"VERIFIES": verification is not None, "PIECE": PIECE, **pdl_options(pdl)}
     _sums[(batch, pieces)](
-        probs, q, drafts, drafted, accept_uniforms, accepted, sums[0], sums[1], k, vocab, pieces,
+        probs, q, drafts, drawn, drafted, accept_uniforms, accepted, sums[0], sums[1], k, vocab, pieces,
         PLACES=triton.next_power_of_2(max(1, k)), num_warps=4, **options,
     )  # fmt: skip
     _draw[(batch,)](
@@ -184,11 +181,16 @@ def accept_sampled(
     pdl: bool = False,
 ) -> Outcome:
     """See `Kernels.accept_sampled`; probabilities float32."""
+    batch, k = draft_tokens.shape
+    target_probs, recovery_uniforms = target_probs.contiguous(), recovery_uniforms.contiguous()
+    drawn = sample(target_probs.flatten(0, 1), recovery_uniforms.flatten(), pdl=pdl).view(batch, k + 1)
+    if draft_probs is None or k == 0:
+        return accept_greedy(drawn, draft_tokens, num_drafted, pdl=pdl)
     verification = _Verification(
         draft_tokens.contiguous(),
-        None if draft_probs is None else draft_probs.contiguous(),
+        draft_probs.contiguous(),
+        drawn,
         num_drafted.contiguous(),
         accept_uniforms.contiguous(),
     )
-    batch = draft_tokens.shape[0]
-    return Outcome(*_run(target_probs.contiguous(), recovery_uniforms.contiguous(), verification, batch, pdl=pdl))
+    return Outcome(*_run(target_probs, recovery_uniforms, verification, batch, pdl=pdl))

@@ -38,12 +38,13 @@ RUNNING = [
     ("--size 8 --humaneval --prompt_offset 3 --max_model_len 512 --block_sz 32", "autoregressive"),
     ("--size 8 --ultrafeedback --chat_template", "autoregressive"),
     ("--size 8 --c4 --max-steps 3", "autoregressive"),
+    ("--llama --size 70 --eagle --k 4", "eagle3"),
+    ("--llama --size 8 --eagle --async --k 7", "eagle3"),
 ]
 REFUSED = [
     ("--llama --size 70 --gpus 4 --b 1 --temp 0 --all", "several GPUs is not built yet"),
     ("--llama --size 70 --gpus 4 --spec --k 6 --all", "several GPUs is not built yet"),
     ("--llama --size 70 --gpus 5 --spec --async --k 7 --f 3 --all", "several GPUs is not built yet"),
-    ("--llama --size 8 --eagle --async --k 7", "EAGLE3 drafting (--eagle) is not built yet"),
     ("--llama --size 70 --temp 0.7 --dtemp 0.3", "leave --dtemp out"),
 ]
 

@@ -10,7 +10,7 @@ import pytest
 from ssd_lab.bench.config import BenchConfig, cell_key
 from ssd_lab.bench.measure import run_benchmark, run_in_turns
 from ssd_lab.bench.result import BenchResult
-from ssd_lab.errors import ConfigError, DatasetError
+from ssd_lab.errors import ConfigError, DatasetError, ModelLoadError
 
 
 def changed(config: BenchConfig, **fields: Any) -> BenchConfig:
@@ -127,7 +127,8 @@ def test_live_states_count_up_to_the_end(tiny_config: BenchConfig):
     ("fields", "error", "words"),
     [
         ({"num_gpus": 2}, ConfigError, "several GPUs is not built yet"),
-        ({"strategy": "eagle3"}, ConfigError, "not built yet"),
+        ({"strategy": "eagle3", "strategy_fields": {"k": 2}, "draft": None}, ConfigError, "no EAGLE3 head is known"),
+        ({"strategy": "eagle3", "strategy_fields": {"head": "some/head"}}, ModelLoadError, "not on this machine"),
         ({"strategy_fields": {"saguaro_c": 1.5}}, ConfigError, "saguaro_c"),
         ({"strategy_fields": {"kk": 2}}, ConfigError, "did you mean 'k'"),
         ({"strategy": "asynctree"}, ConfigError, "did you mean 'async_tree'"),

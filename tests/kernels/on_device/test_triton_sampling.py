@@ -85,12 +85,25 @@ def test_a_number_at_the_end_of_a_share_belongs_to_the_next_token(kernels: Kerne
 
 def test_a_draft_token_is_rejected_at_exactly_its_chance(kernels: Kernels, device: torch.device) -> None:
     """p / q = 1/2: kept below, rejected from 1/2 on."""
-    target = torch.tensor([[[0.5, 0.5], [1.0, 0.0]]] * 2, device=device)
+    target = torch.tensor([[[0.25, 0.75], [1.0, 0.0]]] * 2, device=device)
     token, one = torch.zeros(2, 1, dtype=torch.int64, device=device), torch.ones(2, dtype=torch.int64, device=device)
     accept, recovery = torch.tensor([[0.4375], [0.5]], device=device), torch.full((2, 2), 0.5, device=device)
-    for draft in (None, torch.tensor([[[1.0, 0.0]]] * 2, device=device)):
-        outcome = kernels.accept_sampled(target, token, draft, one, accept, recovery)
-        assert outcome.num_accepted.tolist() == [1, 0] and outcome.recovery_token.tolist() == [0, 1]
+    draft = torch.tensor([[[0.5, 0.5]]] * 2, device=device)
+    outcome = kernels.accept_sampled(target, token, draft, one, accept, recovery)
+    assert outcome.num_accepted.tolist() == [1, 0] and outcome.recovery_token.tolist() == [0, 1]
+
+
+def test_a_certain_guess_stays_if_the_target_draws_it(kernels: Kernels, device: torch.device) -> None:
+    """By the number of its place; the coin is not looked at. Beside it a guess that was drawn."""
+    target = torch.tensor([[[0.5, 0.5], [1.0, 0.0]]] * 3, device=device)
+    token, one = torch.zeros(3, 1, dtype=torch.int64, device=device), torch.ones(3, dtype=torch.int64, device=device)
+    accept = torch.tensor([[0.9375], [0.0625], [0.9375]], device=device)
+    recovery = torch.tensor([[0.4375, 0.5], [0.5, 0.5], [0.4375, 0.5]], device=device)
+    spelled_out = torch.tensor([[[1.0, 0.0]]] * 2 + [[[0.75, 0.25]]], device=device)
+    outcome = kernels.accept_sampled(target, token, spelled_out, one, accept, recovery)
+    assert outcome.num_accepted.tolist() == [1, 0, 0] and outcome.recovery_token.tolist() == [0, 1, 1]
+    outcome = kernels.accept_sampled(target, token, None, one, accept, recovery)
+    assert outcome.num_accepted.tolist() == [1, 0, 1] and outcome.recovery_token.tolist() == [0, 1, 0]
 
 
 def test_draws_of_a_row_do_not_depend_on_the_rows_beside_it(triton_kernels: Kernels, device: torch.device) -> None:
@@ -143,7 +156,7 @@ def test_accept_sampled(kernels: Kernels, device: torch.device, k: int, vocab: i
     for row in range(batch):
         place, token = int(expected.num_accepted[row]), int(outcome.recovery_token[row])
         weights = target[row, place].double()
-        if place < drafted[row]:
+        if place < drafted[row] and not is_certain:
             weights = (weights - draft[row, place].double()).clamp(min=0)
         high = weights.cumsum(0)[token] / weights.sum()
         chance, uniform = weights[token] / weights.sum(), float(recovery[row, place])

@@ -1,0 +1,60 @@
+"""What the engine's side sends to an EAGLE3 worker: rounds and prompts with the target's features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ssd_lab.engine.messages import PrefillMessage, RoundMessage
+
+
+@dataclass(frozen=True)
+class DeviceTensor:
+    """A tensor that the sender's stream makes, for a worker on another stream of the same device."""
+
+    tensor: torch.Tensor
+    made: torch.cuda.Event | None
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> DeviceTensor:
+        """What the current stream has been told to make."""
+        if tensor.device.type != "cuda":
+            return cls(tensor, None)
+        made = torch.cuda.Event()
+        made.record()
+        return cls(tensor, made)
+
+    def here(self) -> torch.Tensor:
+        """The tensor, for work of the current stream."""
+        if self.made is not None:
+            stream = torch.cuda.current_stream(self.tensor.device)
+            stream.wait_event(self.made)
+            self.tensor.record_stream(stream)
+        return self.tensor
+
+
+@dataclass(frozen=True)
+class EaglePrefill(PrefillMessage):
+    """features: `[tokens, feature_size]` of the target's tokens at `start` and after it; token_ids: what follows each
+    of these.
+    """
+
+    features: DeviceTensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class EagleRound(RoundMessage):
+    """Fields as in `engine.phases.eagle_chain.NewFeatures`, of every row of the round; features are on the device."""
+
+    features: DeviceTensor
+    token_ids: list[list[int]]
+    counts: list[int]
+
+    def features_of(self, chosen: Sequence[int]) -> torch.Tensor:
+        """The features of some rows, for work of the current stream."""
+        features = self.features.here()
+        if len(chosen) == len(self.counts):
+            return features
+        return torch.stack([features[row] for row in chosen])

@@ -1,0 +1,169 @@
+"""A proposer whose draft tokens come from an EAGLE3 head: it carries the target's features to the head's worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ssd_lab.engine.composition import propose_some, replace_rows
+from ssd_lab.engine.draft_plan import DraftPlan
+from ssd_lab.engine.draft_worker import DraftWorker
+from ssd_lab.engine.eagle_drafter import EagleDrafter
+from ssd_lab.engine.eagle_messages import DeviceTensor, EaglePrefill, EagleRound
+from ssd_lab.engine.head_runner import HeadRunner
+from ssd_lab.engine.link import InlineLink, Link, ThreadLink
+from ssd_lab.engine.link_proposer import ask
+from ssd_lab.engine.proposal import Proposal
+from ssd_lab.engine.proposer import Proposer
+from ssd_lab.engine.resources import LinkKind, Resources
+from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.scheduler import PrefillChunk
+from ssd_lab.engine.sequence import Sequence
+from ssd_lab.engine.stream_link import StreamLink
+from ssd_lab.engine.worker_setup import WorkerMemory
+from ssd_lab.errors import ConfigError
+from ssd_lab.models.eagle3 import Eagle3Head
+
+_NEW = "features that the head has not met"
+
+
+@dataclass(frozen=True)
+class _New:
+    """The last `count` committed tokens but one have features in `features[row, :count]` that the head has not met."""
+
+    features: torch.Tensor
+    row: int
+    count: int
+
+
+class EagleProposer(Proposer):
+    """Keeps what the target said of each sequence until its next round, and sends it along.
+
+    The features of a round's k + 1 places reach the head with the next round: by then it is known which of them are of
+    committed tokens, and which token follows the last. A sequence of one token has no feature yet and gets no draft.
+    """
+
+    def __init__(self, link: Link, feature_layers: tuple[int, ...], k: int, *, timeout_s: float) -> None:
+        self.feature_layers = feature_layers
+        self._link, self._k, self._timeout_s = link, k, timeout_s
+
+    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
+        """The head reads the same part of the prompt, each feature beside the token that follows it."""
+        if features is None:
+            raise ConfigError(
+                "an EAGLE3 head needs the target's features of the prompt, and whatever runs it here gives none: "
+                "run the strategy by itself"
+            )
+        sequence = chunk.sequence
+        following = sequence.token_ids[chunk.start + 1 : chunk.stop + 1]
+        self._link.post(EaglePrefill(following, chunk.start, list(sequence.blocks), DeviceTensor.of(features)))
+        sequence.memory[_NEW] = _New(features[None, -1:].clone(), 0, 1)
+
+    def cached_tokens(self, sequence: Sequence) -> int:
+        """Tokens whose place in the head's cache is settled: features of the last round are met with the next one."""
+        return max(0, len(sequence.token_ids) - (sequence.last_accepted or 0) - 2)
+
+    def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
+        """One message each way for the sequences that have features."""
+        able = [row for row, sequence in enumerate(sequences) if _NEW in sequence.memory]
+        if len(able) == len(sequences):
+            return ask(self._link, self._message(sequences, rows), self._timeout_s)
+        if not able:
+            return _no_draft(len(sequences), torch.device("cpu"))
+        some = propose_some(self, able, sequences, rows)
+        return replace_rows(_no_draft(len(sequences), some.tokens.device), able, some)
+
+    def work_ahead(self) -> None:
+        """Let the worker prepare for the next outcome."""
+        self._link.work_ahead()
+
+    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
+        """Keep the features of the tokens that were committed; the next verification overwrites where they lie."""
+        if features is None:
+            return
+        own = features[: len(sequences)].clone()
+        for row, sequence in enumerate(sequences):
+            if sequence.last_accepted is not None:
+                sequence.memory[_NEW] = _New(own, row, sequence.last_accepted + 1)
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self._link.close()
+
+    def _message(self, sequences: list[Sequence], rows: RowBatch) -> EagleRound:
+        known: list[_New] = [sequence.memory[_NEW] for sequence in sequences]
+        counts = [new.count for new in known]
+        following = [s.token_ids[len(s.token_ids) - count :] for s, count in zip(sequences, counts, strict=True)]
+        return EagleRound(
+            request_ids=[sequence.request_id for sequence in sequences],
+            lengths=rows.lengths,
+            previous_tokens=rows.previous_tokens,
+            last_tokens=rows.last_tokens,
+            block_tables=rows.block_tables,
+            # of two tokens the second came from a round without a draft, for whose outcome nothing was prepared
+            num_accepted=[s.last_accepted if len(s.token_ids) > 2 else None for s in sequences],
+            sampling=rows.sampling,
+            features=DeviceTensor.of(self._joined(known)),
+            token_ids=[[*tokens, *[0] * (self._k + 1 - len(tokens))] for tokens in following],
+            counts=counts,
+        )
+
+    def _joined(self, known: list[_New]) -> torch.Tensor:
+        """Features of every row `[batch, k + 1, feature_size]`; those of one round mostly lie side by side already."""
+        first = known[0].features
+        if all(new.features is first and new.row == row for row, new in enumerate(known)):
+            joined = first[: len(known)]
+            return F.pad(joined, (0, 0, 0, self._k + 1 - joined.shape[1]))
+        each = [new.features[new.row] for new in known]
+        return torch.stack([F.pad(own, (0, 0, 0, self._k + 1 - own.shape[0])) for own in each])
+
+
+def _no_draft(batch: int, device: torch.device) -> Proposal:
+    """An empty proposal whose probabilities may be put together with others."""
+    tokens = torch.zeros(batch, 0, dtype=torch.int64, device=device)
+    return Proposal(tokens, [0] * batch, None, ["none"] * batch, [None] * batch, torch.zeros(batch, 0, device=device))
+
+
+def open_head(resources: Resources, head: Eagle3Head, plan: DraftPlan, link: LinkKind) -> EagleProposer:
+    """Start a worker for this head and plan, beside the target, and return the proposer that talks to it.
+
+    `auto` takes a stream of its own on a GPU and works in the engine's own thread on a CPU. Raises ConfigError for a
+    link over which features would have to travel.
+    """
+    config, device = resources.config, resources.device
+
+    def make_worker() -> DraftWorker:
+        memory = WorkerMemory.allocate(
+            head.config.layers,
+            head.dtype,
+            device,
+            num_blocks=resources.num_blocks,
+            block_size=config.block_size,
+            max_batch=config.max_batch,
+            longest_table=resources.longest_table,
+            scratch_positions=plan.scratch_positions,
+            eager=config.eager or not head.kernels.captures,
+        )
+        return DraftWorker(
+            EagleDrafter(HeadRunner(head, memory.cache, device, memory.executor), memory.placement), plan
+        )
+
+    opened = _open_link(make_worker, resources, link)
+    return EagleProposer(opened, head.config.feature_layers, plan.k, timeout_s=config.timeout_s)
+
+
+def _open_link(make_worker: Callable[[], DraftWorker], resources: Resources, link: LinkKind) -> Link:
+    on_gpu = resources.device.type == "cuda"
+    if link == "inline" or (link == "auto" and not on_gpu):
+        return InlineLink(make_worker())
+    if on_gpu and link in ("auto", "stream"):
+        return StreamLink(make_worker, resources.device)
+    if not on_gpu and link == "thread":
+        return ThreadLink(make_worker, threads=resources.draft_threads, start_timeout_s=resources.config.timeout_s)
+    raise ConfigError(
+        f"draft_link={link!r} was given for an EAGLE3 head, which reads the target's features where the target leaves "
+        f"them: take {'stream or inline' if on_gpu else 'inline or thread'} (or auto)"
+    )

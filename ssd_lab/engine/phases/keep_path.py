@@ -1,0 +1,38 @@
+"""Bring the K/V of an accepted path to where committed tokens have theirs."""
+
+from __future__ import annotations
+
+import torch
+
+from ssd_lab.engine.execution import Tensors
+from ssd_lab.engine.rows import RowTensors, slots_of
+from ssd_lab.engine.runner import StepRunner
+
+
+def move_path(runner: StepRunner, rows: RowTensors, sources: torch.Tensor) -> None:
+    """Copy K/V from `sources` `[batch, depth]`, counted from the first place behind the committed tokens, to the places
+    0, 1, ... there; -1 leaves a place alone. Every layer reads all that it moves before it writes.
+
+    The rotation of a key is that of its position in the text, which it already has, so nothing is computed.
+    """
+    places = torch.arange(sources.shape[1], device=sources.device)
+    moves = (sources >= 0) & (sources != places)
+    start = rows.lengths[:, None]
+    read, write = (
+        torch.where(moves, slots_of(start + offset, rows.tables, runner.block_size), 0).view(-1)
+        for offset in (sources, places)
+    )
+    for layer in runner.cache.layers:
+        layer.index_copy_(0, write, layer.index_select(0, read))
+
+
+def keep_path(runner: StepRunner, rows: RowTensors, sources: torch.Tensor) -> None:
+    """`move_path` as a phase of its own. It may run twice, as a capture makes it: sources lie behind all places that
+    they are moved to.
+    """
+
+    def phase(sources: torch.Tensor, *own: torch.Tensor) -> Tensors:
+        move_path(runner, rows.with_tensors(own), sources)
+        return (sources,)
+
+    runner.call("keep_path", rows.longest_table, phase, sources, *rows.tensors())

@@ -1,0 +1,116 @@
+"""A draft that answers each round with a tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ssd_lab.decoding.topology import Topology
+from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
+from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
+from ssd_lab.engine.phases.grow_tree import GrownTree, Levels, grow_tree
+from ssd_lab.engine.phases.keep_path import keep_path
+from ssd_lab.engine.placement import Placement
+from ssd_lab.engine.rows import RowBatch, RowTensors
+from ssd_lab.engine.runner import StepRunner
+from ssd_lab.engine.stopwatch import CudaStopwatch, Span, Stopwatch
+from ssd_lab.errors import NonFiniteLogitsError
+
+
+@dataclass(frozen=True)
+class TreePlan:
+    """What the worker does each round.
+
+    shape: a settled topology, or what shapes a dynamic tree. drawn: children are drawn without replacement at
+    temperature > 0 (never those of a dynamic tree), else the likeliest tokens. record: keep probabilities and times.
+    """
+
+    shape: Topology | DynamicShape
+    drawn: bool
+    record: bool = True
+
+    @property
+    def scratch_positions(self) -> int:
+        """None: nodes are written behind the committed tokens, in the sequence's own blocks."""
+        return 0
+
+    @property
+    def reserved_positions(self) -> int:
+        """Places behind the committed tokens that a round writes, in the target's cache or in the draft's."""
+        fed = self.shape.num_fed if isinstance(self.shape, DynamicShape) else len(set(self.shape.parents) - {-1})
+        return max(self.shape.num_nodes, self.shape.depth + fed)
+
+    def make_worker(self, runner: StepRunner, placement: Placement) -> TreeWorker:
+        """A worker with this plan."""
+        return TreeWorker(runner, self, placement)
+
+
+class TreeWorker:
+    """Grows a tree for each round, and moves the K/V of the path that was kept."""
+
+    def __init__(self, runner: StepRunner, plan: TreePlan, placement: Placement) -> None:
+        self._runner, self._plan, self._placement = runner, plan, placement
+        self._shape = plan.shape if isinstance(plan.shape, DynamicShape) else Levels(plan.shape, runner.device)
+        self._grown: tuple[RowBatch, GrownTree] | None = None
+        self._activities: list[Span] = []
+        self._watch = CudaStopwatch(runner.device) if runner.device.type == "cuda" else Stopwatch()
+
+    @torch.inference_mode()
+    def handle(self, message: Message) -> RoundReply | None:
+        """Do what the message asks; a round is answered with a tree for every row."""
+        start = self._watch.start()
+        if isinstance(message, RoundMessage):
+            reply = self._answer(message)
+            self._note("draft", start)
+            reply.activities.extend(self._activities)
+            self._activities = []
+            return reply
+        if isinstance(message, PrefillMessage):
+            self._runner.prefill(message.token_ids, message.start, message.block_table)
+            self._note("prefill", start)
+        else:
+            self._keep(message)
+            self._note("keep", start)
+        return None
+
+    def background(self) -> None:
+        """Nothing can be drafted before the outcome is known."""
+
+    def _answer(self, message: RoundMessage) -> RoundReply:
+        rows = self._placement.place(message.rows)
+        grown = self._grow(rows)
+        self._grown = (message.rows, grown)
+        count = len(message.request_ids)
+        token_probs = None if grown.token_probs is None else grown.token_probs[:count]
+        if token_probs is not None and token_probs.device.type == "cpu" and not bool(torch.isfinite(token_probs).all()):
+            raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
+        return RoundReply(
+            tokens=grown.tokens[:count],
+            probs=None if grown.probs is None else grown.probs[:count],
+            origins=["tree"] * count,
+            cache_hits=[None] * count,
+            token_probs=token_probs,
+            tree=grown.tree.with_tensors(tuple(tensor[:count] for tensor in grown.tree.tensors())),
+        )
+
+    def _grow(self, rows: RowTensors) -> GrownTree:
+        if isinstance(self._shape, DynamicShape):
+            return grow_dynamic_tree(self._runner, rows, self._shape, record=self._plan.record)
+        return grow_tree(self._runner, rows, self._shape, drawn=self._plan.drawn, record=self._plan.record)
+
+    def _keep(self, message: KeptMessage) -> None:
+        """The last node of a path is fed again next round, so only those before it are moved; all of them were fed."""
+        if self._grown is None:
+            return
+        batch, grown = self._grown
+        rows = self._placement.place(batch)
+        depth = grown.tree.depth
+        inner = [path[:-1] for path in message.paths] + [[]] * (len(rows) - len(message.paths))
+        padded = torch.tensor([[*path, *[-1] * (depth - len(path))] for path in inner], device=self._runner.device)
+        sources = grown.written.gather(1, padded.clamp(min=0))
+        keep_path(self._runner, rows, torch.where(padded >= 0, sources, -1))
+
+    def _note(self, name: str, start: float | torch.cuda.Event) -> None:
+        if self._plan.record:
+            self._activities.append(self._watch.span("draft", name, start))  # type: ignore[arg-type]

@@ -1,0 +1,242 @@
+"""Trees in the engine: the draft grows what it would grow from scratch, and what is kept ends where it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from ssd_lab import LLM, SamplingParams
+from ssd_lab.decoding.topology import Topology, from_widths
+from ssd_lab.engine.link import InlineLink
+from ssd_lab.engine.messages import KeptMessage, PrefillMessage, RoundMessage
+from ssd_lab.engine.phases import keep_path, verify_tree
+from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape
+from ssd_lab.engine.placement import Placement
+from ssd_lab.engine.process_link import ProcessLink
+from ssd_lab.engine.proposal import Proposal
+from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.runner import StepRunner
+from ssd_lab.engine.token_tree import TokenTree, paths_from_root
+from ssd_lab.engine.tree_worker import TreePlan
+from ssd_lab.engine.worker_setup import WorkerSetup
+from ssd_lab.models.kv_cache import PagedKVCache
+from ssd_lab.models.loader import load_model
+
+PROMPTS = ["Hello there", "The quick brown fox jumps", "def add(a, b):", "1 + 2 ="]
+SHAPES: dict[str, dict[str, Any]] = {
+    "fixed": {"kind": "fixed", "widths": (3, 2, 1, 1)},
+    "paths": {"kind": "fixed", "paths": ((0,), (1,), (0, 0), (1, 0), (1, 1), (1, 1, 0))},
+    "dynamic": {"kind": "dynamic", "top_k": 3, "depth": 4, "num_nodes": 11},
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_pair) -> tuple[Any, Any]:
+    return load_model(tiny_pair.target, dtype="float32"), load_model(tiny_pair.draft, dtype="float32")
+
+
+def opened(models: Any, strategy: str, **fields: Any) -> LLM:
+    options = {"progress": False, "threads": 1, "draft_link": "inline", "num_blocks": 300, **fields}
+    return LLM(*models, strategy, **options)
+
+
+def run(pair: Any, shape: str, **params: Any) -> Any:
+    with opened(pair, "sync_tree", tree=SHAPES[shape], max_batch=3) as llm:
+        return llm.run(PROMPTS, SamplingParams(**{"max_tokens": 30, "ignore_eos": True, **params}))
+
+
+def paths(tree: Any) -> list[list[int]]:
+    """Of every node the nodes from the root down to it."""
+    found: list[list[int]] = []
+    for node, parent in enumerate(tree.parents):
+        found.append([*(found[parent] if parent >= 0 else []), node])
+    return found
+
+
+def wrong_nodes(pair: Any, result: Any) -> tuple[int, int]:
+    """How many nodes are not the draft's own likeliest tokens after their path, by plain forwards; and of how many."""
+    wrong = total = 0
+    with opened((pair[1], None), "autoregressive") as plain:
+        for one in result.trace.rounds:
+            for row in one.sequences:
+                output = next(o for o in result.outputs if o.request_id == row.request_id)
+                text = [*output.prompt_ids, *output.token_ids][: row.position]
+                for node, path in enumerate(paths(row.tree)):
+                    above = [row.tree.tokens[i] for i in path[:-1]]
+                    rank = sum(p == row.tree.parents[node] for p in row.tree.parents[:node])
+                    likeliest = plain.score([*text, *above])[-1].topk(rank + 1).indices
+                    wrong += int(likeliest[rank]) != row.tree.tokens[node]
+                    total += 1
+    return wrong, total
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_draft_grows_the_tree_that_it_would_grow_from_scratch(pair, shape: str) -> None:
+    result = run(pair, shape, max_tokens=14)
+    assert result.metrics.tokens_per_round > 1.5
+    wrong, total = wrong_nodes(pair, result)
+    assert total >= 100
+    assert wrong == 0
+
+
+def test_a_draft_that_keeps_nothing_of_its_tree_is_found(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted bug: K/V of the accepted nodes stays where it was written."""
+    monkeypatch.setattr("ssd_lab.engine.tree_worker.TreeWorker._keep", lambda self, message: None)
+    assert wrong_nodes(pair, run(pair, "fixed", max_tokens=14))[0] > 3
+
+
+def test_a_target_that_keeps_nothing_of_the_tree_is_found(pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted bug: as above, on the target's side."""
+    with opened(pair, "autoregressive") as llm:
+        expected = [o.token_ids for o in llm.generate(PROMPTS, SamplingParams(max_tokens=30, ignore_eos=True))]
+    assert [o.token_ids for o in run(pair, "fixed").outputs] == expected
+    monkeypatch.setattr(verify_tree, "move_path", lambda *_: None)
+    assert [o.token_ids for o in run(pair, "fixed").outputs] != expected
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_trace_holds_the_tree_that_was_verified(pair, shape: str, temperature: float) -> None:
+    result = run(pair, shape, max_tokens=16, temperature=temperature, seed=5)
+    depth = max(len(path) for one in result.trace.rounds for row in one.sequences for path in paths(row.tree))
+    assert len(result.metrics.acceptance_by_position) <= depth
+    with opened((pair[0], None), "autoregressive") as plain:
+        for one in result.trace.rounds:
+            for row in one.sequences:
+                tree, every = row.tree, paths(row.tree)
+                chain = [path for path in every if [tree.tokens[i] for i in path] == row.draft_tokens]
+                assert chain or not row.draft_tokens
+                if chain:
+                    assert row.draft_probs == [tree.draft_probs[i] for i in chain[0]]
+                    assert row.target_probs == [tree.target_probs[i] for i in chain[0]]
+                assert (row.origin, row.coins) == ("tree", None)
+                assert (row.recovery_coin is None) == (temperature == 0)
+                output = next(o for o in result.outputs if o.request_id == row.request_id)
+                text = [*output.prompt_ids, *output.token_ids]
+                kept = [*row.draft_tokens[: row.num_accepted], row.recovery_token][: row.num_emitted]
+                assert text[row.position : row.position + row.num_emitted] == kept
+        row = result.trace.rounds[1].sequences[0]
+        output = next(o for o in result.outputs if o.request_id == row.request_id)
+        text = [*output.prompt_ids, *output.token_ids][: row.position]
+        for node, path in enumerate(paths(row.tree)):
+            logits = plain.score([*text, *[row.tree.tokens[i] for i in path[:-1]]])[-1]
+            expected = torch.softmax(logits / (temperature or 1.0), -1)[row.tree.tokens[node]]
+            assert row.tree.target_probs[node] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_filter_that_leaves_few_tokens_leaves_places_empty(pair) -> None:
+    result = run(pair, "fixed", temperature=0.5, top_k=2, seed=1)
+    rounds = [row for one in result.trace.rounds for row in one.sequences]
+    assert all(sum(parent == -1 for parent in row.tree.parents) <= 2 for row in rounds)  # of the three asked for
+    assert all(max(row.tree.parents) < len(row.tree.tokens) for row in rounds)
+    assert result.metrics.tokens_per_round > 1.2
+
+
+def test_a_tree_without_a_trace_gives_the_same_text(pair) -> None:
+    recorded = run(pair, "dynamic")
+    with opened(pair, "sync_tree", tree=SHAPES["dynamic"], max_batch=3, record=False) as llm:
+        silent = llm.run(PROMPTS, SamplingParams(max_tokens=30, ignore_eos=True))
+    assert [o.token_ids for o in silent.outputs] == [o.token_ids for o in recorded.outputs]
+    assert silent.metrics.acceptance_by_position == recorded.metrics.acceptance_by_position
+
+
+def test_paths_from_the_root() -> None:
+    parents = torch.tensor([[-1, -1, 0, 1, 3], [-1, 0, 1, 2, 3]])
+    ancestors, depths = paths_from_root(parents, 5)
+    assert depths.tolist() == [[1, 1, 2, 2, 3], [1, 2, 3, 4, 5]]
+    assert ancestors[0].tolist() == [
+        [0, -1, -1, -1, -1], [1, -1, -1, -1, -1], [0, 2, -1, -1, -1], [1, 3, -1, -1, -1], [1, 3, 4, -1, -1],
+    ]  # fmt: skip
+    assert ancestors[1, 4].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_path_is_moved_as_one_token_after_the_other_would_be(pair) -> None:
+    """Against a loop; a second run (a capture makes one) changes nothing if sources lie behind all places."""
+    decoder = pair[1].decoder
+    generator = torch.Generator().manual_seed(0)
+    cache = PagedKVCache(pair[1].config, 9, 4, torch.float32, "cpu")
+    for layer in cache.layers:
+        layer.copy_(torch.randn(layer.shape, generator=generator))
+    runner = StepRunner(decoder, cache, torch.device("cpu"))
+    tables, lengths = [[3, 1, 4, 2], [8, 5, 6, 7]], [5, 3]
+    rows = Placement(torch.device("cpu"), max_rows=2, width=4, block_size=4).place(
+        RowBatch(lengths, [0, 0], [0, 0], tables, [(0.0, 0, 1.0, 0.0, 0)] * 2)
+    )
+    sources = torch.tensor([[4, 6, -1], [3, 5, 8]])
+    expected = [layer.clone() for layer in cache.layers]
+    for layer, before in zip(expected, [layer.clone() for layer in cache.layers], strict=True):
+        for row, (table, length) in enumerate(zip(tables, lengths, strict=True)):
+            for place, source in enumerate(sources[row].tolist()):
+                if source >= 0:
+                    read, write = length + source, length + place
+                    layer[table[write // 4] * 4 + write % 4] = before[table[read // 4] * 4 + read % 4]
+    for _ in range(2):
+        keep_path.keep_path(runner, rows, sources)
+        for layer, wanted in zip(cache.layers, expected, strict=True):
+            assert torch.equal(layer[4:], wanted[4:])  # block 0 is the dump
+
+
+@pytest.mark.parametrize("kind", [InlineLink, ProcessLink])
+@pytest.mark.parametrize("shape", [from_widths([2, 2]), DynamicShape(2, 3, 5)], ids=["fixed", "dynamic"])
+def test_a_tree_travels_over_any_link(tiny_pair, kind: type, shape: Topology | DynamicShape) -> None:
+    plan = TreePlan(shape, drawn=True)
+    setup = WorkerSetup(tiny_pair.draft, "float32", "cpu", 20, 8, 4, 1, plan, longest_table=4)
+    link = InlineLink(setup.make_worker()) if kind is InlineLink else ProcessLink(setup, start_timeout_s=60)
+    try:
+        link.post(PrefillMessage([5, 6, 7], 0, [1, 2]))
+        sampling = [(0.9, 0, 1.0, 0.0, 3)]
+        message = RoundMessage([0], [4], [7], [8], [[1, 2]], [None], sampling)
+        first = link.call(message, 60)
+        link.post(KeptMessage([[0, 2]]))
+        tokens = first.tokens[0].tolist()
+        after = RoundMessage([0], [7], [tokens[2]], [9], [[1, 2]], [2], sampling)
+        second = link.call(after, 60)
+    finally:
+        link.close()
+    assert first.tree is not None and first.tree.problem(1, shape.num_nodes, shape.depth) is None
+    reference = InlineLink(setup.make_worker())
+    reference.post(PrefillMessage([5, 6, 7, 8, tokens[0]], 0, [1, 2]))
+    assert reference.call(after, 60).tokens.tolist() == second.tokens.tolist()
+
+
+def tree_of(parents: list[int], **fields: Any) -> TokenTree:
+    given = {"parents": torch.tensor([parents]), "valid": torch.ones(1, len(parents), dtype=torch.bool)}
+    given |= {"drawn_from": torch.zeros(1, len(parents), dtype=torch.int64)}
+    given |= {"certain": torch.ones(1, dtype=torch.bool), "depth": 2, "width": 2}
+    return TokenTree(**{**given, **fields})
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        (tree_of([-1, 1]), "an earlier node"),
+        (tree_of([-1, -2]), "an earlier node"),
+        (tree_of([-1]), r"tree.parents must be torch.int64 \[sequences, nodes\] = \[1, 2\]"),
+        (tree_of([-1, 0], valid=torch.ones(1, 2)), "tree.valid must be torch.bool"),
+        (tree_of([-1, 0], depth=4), "4 deep, and the strategy declared at most 3"),
+        (tree_of([-1, 0], certain=torch.ones(2, dtype=torch.bool)), "tree.certain"),
+    ],
+)
+def test_a_wrong_tree_is_refused(tree: TokenTree, message: str) -> None:
+    proposal = Proposal(torch.tensor([[1, 2]]), [2], None, ["mine"], [None], tree=tree)
+    problem = proposal.problem(1, 3, 10, nodes=4)
+    assert problem is not None
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(problem)
+
+
+def test_a_right_tree_is_not() -> None:
+    for parents in ([-1, -1], [-1, 0]):
+        proposal = Proposal(torch.tensor([[1, 2]]), [2], None, ["mine"], [None], tree=tree_of(parents))
+        assert proposal.problem(1, 3, 10, nodes=4) is None
