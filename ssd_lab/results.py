@@ -169,6 +169,7 @@ def _metrics_row(name: str, run: RunResult) -> Row:
         "tokens_per_round": metrics.tokens_per_round,
         "acceptance_rate": metrics.acceptance_rate,
         "cache_hit_rate": metrics.cache_hit_rate,
+        "predicted_cache_hit_rate": metrics.predicted_cache_hit_rate,
         "time_to_first_token_s": None if first_token is None else first_token.mean,
         "num_outputs": len(run.outputs),
         "num_output_tokens": metrics.num_output_tokens,

@@ -57,7 +57,7 @@ class Flags(BaseModel):
     flh: list[int] | None = _strategy(None, "--flh", help="fan-out list of rounds that began with a hit")
     flm: list[int] | None = _strategy(None, "--flm", help="fan-out list of rounds that began with a miss, same sum")
     backup: Literal["jit", "fast"] = _strategy("jit", "--backup", "--fallback", help="what answers a miss")
-    x: float | None = _strategy(None, "--x", "--saguaro-c", gt=0, help="Saguaro sampling's factor (off)")
+    x: float | None = _strategy(None, "--x", "--saguaro-c", ge=0, help="Saguaro sampling's factor (1: off)")
     strategy: str | None = _strategy(
         None, "--strategy", "-s", help='by name, with fields: "async_tree f=2", instead of --spec, --async, --eagle'
     )

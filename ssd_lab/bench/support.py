@@ -17,9 +17,6 @@ from ssd_lab.settings import settings
 from ssd_lab.strategies import StrategyConfig, registry
 
 OFFER = "add `--models bundled` to run the same strategy on this machine with the models that come with the package"
-_NOT_BUILT = {
-    "saguaro_c": "Saguaro sampling (--x)",
-}
 
 
 def check_supported(config: BenchConfig) -> StrategyConfig:
@@ -29,25 +26,28 @@ def check_supported(config: BenchConfig) -> StrategyConfig:
             f"{config.num_gpus} GPUs were asked for (--gpus), and running on several GPUs is not built yet "
             f"({torch.cuda.device_count()} are here): leave --gpus out, and for a target that needs several, {OFFER}"
         )
-    known = registry.all()
-    if config.strategy in known:
-        for name in config.strategy_fields:
-            if name in _NOT_BUILT and name not in known[config.strategy].model_fields:
-                raise ConfigError(f"{_NOT_BUILT[name]} is not built yet: leave it out for plain sampling of the draft")
-    if config.draft_temperature is not None and config.draft_temperature != config.temperature:
-        raise ConfigError(
-            f"a draft temperature of {config.draft_temperature} (--dtemp) beside --temp {config.temperature} is not "
-            "built yet: the draft samples at the request's temperature; leave --dtemp out"
-        )
     if config.peers and split_inflated(config.target) is not None:
         raise ConfigError(
             f"{config.target} is made in memory and other programs (--peer) read folders: leave --peer out, or give "
             "--models bundled"
         )
-    strategy = registry.config(config.strategy, _fields(config))
+    strategy = registry.config(config.strategy, {**_fields(config), **_draft_temperature(config)})
     if strategy.needs_draft and config.draft is None and config.target != BUNDLED:
         raise ConfigError(f"strategy {config.strategy!r} needs a draft model: give --draft-model, or --models bundled")
     return strategy
+
+
+def _draft_temperature(config: BenchConfig) -> dict[str, float]:
+    """The strategy's field for a draft temperature other than the requests' own."""
+    if config.draft_temperature is None or config.draft_temperature == config.temperature:
+        return {}
+    strategy = registry.all().get(config.strategy)
+    if strategy is not None and "draft_temperature" not in strategy.model_fields:
+        raise ConfigError(
+            f"a draft temperature of {config.draft_temperature} (--dtemp) was given, and strategy {config.strategy!r} "
+            "has none: leave --dtemp out, or draft with sync_chain or async_tree"
+        )
+    return {"draft_temperature": config.draft_temperature}
 
 
 def _fields(config: BenchConfig) -> dict[str, Any]:

@@ -34,6 +34,20 @@ class MeasuredRound:
     fallback_s: float
 
 
+class FixedChoice:
+    """Always the same fallback, with the interface of `FallbackChooser`."""
+
+    def __init__(self, kind: FallbackKind) -> None:
+        self._kind: FallbackKind = kind
+
+    def observe(self, measured: MeasuredRound) -> None:
+        """Nothing to learn."""
+
+    def choose(self, batch: int, missed: int) -> FallbackKind:
+        """The one kind."""
+        return self._kind
+
+
 class FallbackChooser:
     """Picks a fallback for each round with misses. Feed it every round; ask before a fallback starts.
 

@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from ssd_lab.decoding.fan_out import OutcomeLaw, allocate, weighted_hit_rate
 
+PREDICT_EVERY = 8  # rounds
+
 
 class OutcomeStatistics:
     """What outcomes were like lately, apart for rounds that began with a hit and with the fallback.
@@ -44,6 +46,11 @@ class OutcomeStatistics:
             bins = self._ranks[hit, num_accepted == self._k]
             _count(bins, min(recovery_rank, self._widest), self._forgetting)
 
+    @property
+    def widest(self) -> int:
+        """Candidates at one accepted length that it tells apart."""
+        return self._widest
+
     def weights(self, hit: bool) -> list[float]:
         """P(accepted length = a), a in 0..k."""
         counts = self._lengths[hit]
@@ -76,6 +83,13 @@ class ScheduleLearner:
         self._statistics = statistics
         self._resolve_every = resolve_every
         self._observed = 0
+        self._predicted: dict[bool, tuple[int, float]] = {}  # when it was computed, in observed rounds
+
+    @property
+    def widest(self) -> int:
+        """The largest fan-out that it can come to give."""
+        fixed = max(*self._counts[True], *self._counts[False])
+        return fixed if self._resolve_every is None else max(fixed, self._statistics.widest)
 
     @property
     def budget(self) -> int:
@@ -95,14 +109,21 @@ class ScheduleLearner:
         self._statistics.observe(hit, num_accepted, recovery_rank)
         self._observed += 1
         if self._resolve_every is not None and self._observed % self._resolve_every == 0:
+            self._predicted.clear()
             for kind in (True, False):
                 self._counts[kind] = tuple(
                     allocate(self._statistics.weights(kind), self._statistics.hit_rates(kind), self.budget)
                 )
 
     def predicted_hit_rate(self, hit: bool) -> float:
-        """P(the outcome of a round that began so is in the cache), from the prior and what was observed."""
-        return weighted_hit_rate(self._counts[hit], self._statistics.weights(hit), self._statistics.hit_rates(hit))
+        """P(the outcome of a round that began so is in the cache), from the prior and what was observed; brought up to
+        date after every few rounds.
+        """
+        found = self._predicted.get(hit)
+        if found is None or self._observed - found[0] >= PREDICT_EVERY:
+            weights, rates = self._statistics.weights(hit), self._statistics.hit_rates(hit)
+            found = self._predicted[hit] = (self._observed, weighted_hit_rate(self._counts[hit], weights, rates))
+        return found[1]
 
 
 def _count(bins: list[float], index: int, forgetting: float) -> None:

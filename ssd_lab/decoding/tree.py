@@ -32,21 +32,14 @@ def branch_prefixes(fan_out: Sequence[int]) -> list[int]:
     return [num_accepted for num_accepted, count in enumerate(fan_out) for _ in range(count)]
 
 
-def branch_ranks(fan_out: Sequence[int]) -> list[int]:
-    """Rank of each branch's recovery token among the candidates at its accepted length: `[2, 0, 1]` gives `[0, 1,
-    0]`.
-    """
-    return [rank for count in fan_out for rank in range(count)]
-
-
-def async_tree_parents(k: int, fan_out: Sequence[int]) -> list[int]:
-    """Parents of a whole asynchronous round: the k drafted tokens, then for each branch a recovery token and k draft
-    tokens.
+def async_tree_parents(k: int, fan_out: Sequence[int], depth: int | None = None) -> list[int]:
+    """Parents of a whole asynchronous round: the k drafted tokens, then for each branch a recovery token and `depth`
+    draft tokens (None: k).
     """
     parents = list(range(-1, k - 1))
     for prefix in branch_prefixes(fan_out):
         first = len(parents)
-        parents += [prefix - 1, *range(first, first + k)]
+        parents += [prefix - 1, *range(first, first + (k if depth is None else depth))]
     return parents
 
 

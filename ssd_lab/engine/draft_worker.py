@@ -2,60 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
 
 import torch
 
-from ssd_lab.decoding.tree import branch_prefixes, branch_ranks
-from ssd_lab.engine.drafter import Drafter, ModelDrafter
+from ssd_lab.decoding.fallback_choice import FallbackKind, FixedChoice
+from ssd_lab.engine.draft_plan import DraftPlan
+from ssd_lab.engine.drafter import Drafter, Wish
+from ssd_lab.engine.fan_out_control import FanOutControl
+from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.engine.lookahead_control import LookaheadControl
 from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
 from ssd_lab.engine.phases.draft_chain import Drafted
-from ssd_lab.engine.placement import Placement
+from ssd_lab.engine.phases.drawing import Drawing
+from ssd_lab.engine.quick_guesses import n_gram_guesses, random_guesses
 from ssd_lab.engine.recorded_tree import RecordedTree
-from ssd_lab.engine.runner import StepRunner
+from ssd_lab.engine.round_log import RoundLog, seconds
 from ssd_lab.engine.speculation_cache import Entry, SpeculationCache
 from ssd_lab.engine.stopwatch import CudaStopwatch, Span, Stopwatch
 from ssd_lab.errors import NonFiniteLogitsError
 
 
 @dataclass(frozen=True)
-class DraftPlan:
-    """What the worker does each round.
+class _Path:
+    """What answers a row: `origin` as in the trace, and the branch it takes, if any."""
 
-    k: draft tokens a round. fan_out_hit, fan_out_miss: the fan-out schedule (k + 1 numbers, equal sums) after a hit and
-    after a fallback; None for a worker that only answers (synchronous drafting). fallback: what answers a miss. record:
-    keep trees, probabilities and times for the trace.
-    """
-
-    k: int
-    fan_out_hit: tuple[int, ...] | None = None
-    fan_out_miss: tuple[int, ...] | None = None
-    fallback: Literal["jit", "fast"] = "jit"
-    record: bool = True
-
-    @property
-    def scratch_positions(self) -> int:
-        """Cache positions that one sequence's branches need."""
-        return 0 if self.fan_out_hit is None else sum(self.fan_out_hit) * self.k
-
-    def make_worker(self, runner: StepRunner, placement: Placement) -> DraftWorker:
-        """A worker with this plan."""
-        return DraftWorker(ModelDrafter(runner, placement), self)
-
-    def schedule(self, hit: bool | None) -> tuple[int, ...]:
-        """The fan-out of a round that began with a hit, or with a fallback."""
-        return (self.fan_out_hit if hit else self.fan_out_miss) or ()
+    origin: str
+    entry: Entry | None = None
 
 
 class DraftWorker:
-    """Holds the drafter and the speculation cache; `handle` answers a message, `background` works ahead."""
+    """Holds the drafter, the speculation cache and what learns; `handle` answers a message, `background` works
+    ahead.
+    """
 
     def __init__(self, drafter: Drafter, plan: DraftPlan) -> None:
         self._drafter, self._plan = drafter, plan
         self._cache = SpeculationCache()
+        self._fan_out = None if plan.fan_out is None else FanOutControl(plan.fan_out)
+        self._rule = FixedChoice("jit") if plan.fallback is None else plan.fallback.chooser()
+        self._lookahead = LookaheadControl(plan.lookahead, plan.k, overlapped=plan.fan_out is not None)
+        self._keeps_probs = plan.record or self._lookahead.learns
+        self._k = self._lookahead.choose()  # draft tokens of the next round; a tree's branches have as many
         self._pending: tuple[RoundMessage, RoundReply] | None = None
+        self._log: RoundLog | None = None
         self._tree: RecordedTree | None = None
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
@@ -70,95 +61,136 @@ class DraftWorker:
             return None
         if isinstance(message, KeptMessage):
             return None  # a chain's K/V stands where it belongs
-        reply = self._answer(message)
-        if self._plan.fan_out_hit is not None:
+        predicted = self._learn(message)
+        reply = self._answer(message, predicted)
+        if self._fan_out is not None:
             self._pending = (message, reply)
         return reply
 
     @torch.inference_mode()
     def background(self) -> None:
         """Prepare for the next outcome of the round that was answered last."""
-        if self._pending is None:
+        if self._pending is None or self._fan_out is None:
             return
         start = self._watch.start()
         message, reply = self._pending
         self._pending = None
+        k = reply.tokens.shape[1]
+        self._k = depth = self._lookahead.choose()
+        sampled = [setting[0] != 0 for setting in message.sampling]
         hits = [bool(hit) for hit in reply.cache_hits]
-        layouts = [self._layouts[hit] for hit in hits]
-        tree = self._drafter.tree(message, reply.tokens, layouts, widest=self._widest, record=self._plan.record)
-        self._cache.store(message.request_ids, [prefixes for prefixes, _ in layouts], tree)
-        self._note("tree", start)
-        if reply.token_probs is None or tree.recovery_probs is None or tree.drafted.token_probs is None:
+        fan_out = self._fan_out.place(message.request_ids, hits, sampled, k)
+        shape = self._fan_out.shape(k, depth)
+        tree = self._drafter.tree(message, reply.tokens, fan_out, shape, self._wish(True, depth))
+        self._cache.store(message.request_ids, tree)
+        span = self._note("tree", start)
+        if self._log is not None:
+            self._log.ahead = span
+        if self._plan.record and reply.token_probs is not None:
+            self._tree = RecordedTree.of(message.request_ids, reply.tokens, reply.token_probs, tree)
+
+    def _learn(self, message: RoundMessage) -> list[float | None]:
+        """From the previous round's outcome; returns how likely each row's hit was thought to be."""
+        log, self._log = self._log, None
+        if log is not None and self._plan.fallback is not None and self._plan.fallback.learns:
+            measured = log.measured(message)
+            if measured is not None:
+                self._rule.observe(measured)
+        if log is not None and self._lookahead.learns:
+            self._learn_lookahead(log, message)
+        predicted: list[float | None] = []
+        for request_id, accepted, token in zip(
+            message.request_ids, message.num_accepted, message.last_tokens, strict=True
+        ):
+            prepared = None if accepted is None or self._fan_out is None else self._cache.prepared(request_id)
+            if prepared is None or accepted is None or self._fan_out is None:
+                predicted.append(None)
+            else:
+                predicted.append(self._fan_out.observe(request_id, prepared, accepted, token))
+        return predicted
+
+    def _learn_lookahead(self, log: RoundLog, message: RoundMessage) -> None:
+        known = [row for row, own in enumerate(log.request_ids) if own in message.accepted]
+        if message.round_s is None or log.confidences is None or not known:
             return
-        self._tree = RecordedTree.of(
-            message.request_ids,
-            [self._plan.schedule(hit) for hit in hits],
-            *(reply.tokens, reply.token_probs),
-            (tree.recovery_tokens, tree.recovery_probs, tree.drafted.tokens, tree.drafted.token_probs),
-            tree.candidates,
+        confidences = log.confidences.arrays()[0]
+        waited_s = seconds(log.fallback)  # the target waits for a fallback, and for a synchronous draft
+        self._lookahead.observe(
+            log.shape,
+            [confidences[row].tolist() for row in known],
+            [message.accepted[log.request_ids[row]] for row in known],
+            verify_s=max(message.round_s - waited_s, 1e-6),
+            draft_s=waited_s if self._fan_out is None else seconds(log.ahead),
         )
 
-    @cached_property
-    def _layouts(self) -> dict[bool, tuple[list[int], list[int]]]:
-        """Accepted length and rank of each branch, after a hit and after a fallback."""
-        schedules = {hit: self._plan.schedule(hit) for hit in (True, False)}
-        return {hit: (branch_prefixes(schedule), branch_ranks(schedule)) for hit, schedule in schedules.items()}
-
-    @cached_property
-    def _widest(self) -> int:
-        return max(*self._plan.schedule(True), *self._plan.schedule(False))
-
-    def _answer(self, message: RoundMessage) -> RoundReply:
+    def _answer(self, message: RoundMessage, predicted: list[float | None]) -> RoundReply:
         """Prepared tokens for the hits, the fallback for the missed rows only."""
-        entries = [self._prepared(message, row) for row in range(len(message.request_ids))]
-        missed = [row for row, (_, entry) in enumerate(entries) if entry is None]
-        origins = [origin for origin, _ in entries]
+        if self._fan_out is None:
+            self._k = self._lookahead.choose()
+        paths, missed, kind = self._paths(message)
         sampled = not message.rows.all_greedy
+        taken = [row for row, path in enumerate(paths) if path.entry is not None]
+        quick = [row for row, path in enumerate(paths) if path.entry is None and path.origin == "fast"]
+        drafted = [row for row, path in enumerate(paths) if path.entry is None and path.origin != "fast"]
         parts: list[Drafted] = []
-        if len(missed) < len(entries):
-            parts.append(self._taken([(origin, entry) for origin, entry in entries if entry is not None], sampled))
-        if missed:
+        if taken:
+            parts.append(self._taken([paths[row] for row in taken], sampled))
+        fallback: Span | None = None
+        if quick or drafted:
             start = self._watch.start()
-            drafted = self._drafter.chain(message, missed, self._plan.k, record=self._plan.record)
-            parts.append(_with_distribution(drafted, sampled, self._vocab_size))
-            self._note(origins[missed[0]], start)
+            if quick:
+                parts.append(self._guessed(message, quick, sampled))
+            if drafted:
+                chains = self._drafter.chain(message, drafted, self._k, self._wish(False, self._k))
+                parts.append(_with_distribution(chains, sampled, self._vocab_size))
+            fallback = self._note(paths[(drafted or quick)[0]].origin, start)
         done = parts[0]
-        if len(parts) == 2:
-            prepared = [row for row in range(len(entries)) if row not in missed]
-            order = torch.tensor([*prepared, *missed], device=self._drafter.device).argsort()
+        if len(parts) > 1:
+            order = torch.tensor([*taken, *quick, *drafted], device=self._drafter.device).argsort()
             done = Drafted.concatenated(parts).at(order)
         self._check_numbers(done)
         cache_hits: list[bool | None] = [
-            None if self._plan.fan_out_hit is None or accepted is None else origin == "hit"
-            for accepted, origin in zip(message.num_accepted, origins, strict=True)
+            None if self._fan_out is None or accepted is None else path.origin == "hit"
+            for accepted, path in zip(message.num_accepted, paths, strict=True)
         ]
+        self._log = self._logged(message, [message.request_ids[row] for row in missed], kind, fallback, done)
         tree, activities, self._tree, self._activities = self._tree, self._activities, None, []
-        return RoundReply(done.tokens, done.probs, origins, cache_hits, done.token_probs, tree, activities)
+        return RoundReply(
+            *(done.tokens, done.probs, [path.origin for path in paths], cache_hits),
+            done.token_probs if self._plan.record else None,
+            *(tree, activities, predicted),
+        )
 
-    def _prepared(self, message: RoundMessage, row: int) -> tuple[str, Entry | None]:
-        """The path that answers this row, and what the cache holds for it: for its outcome (a hit), or a stale guess if
-        misses are answered fast.
-        """
-        if self._plan.fan_out_hit is None:
-            return "draft", None
-        request_id, num_accepted = message.request_ids[row], message.num_accepted[row]
-        if num_accepted is None:
-            return "jit", None
-        entry = self._cache.find(request_id, num_accepted, message.last_tokens[row])
-        if entry is not None:
-            return "hit", entry
-        nearest = self._cache.find_nearest(request_id, num_accepted) if self._plan.fallback == "fast" else None
-        return ("jit", None) if nearest is None else ("fast", nearest)
+    def _paths(self, message: RoundMessage) -> tuple[list[_Path], list[int], FallbackKind | None]:
+        """Each row's path; which rows missed; the fallback that answers all of them (None: not the same)."""
+        if self._fan_out is None:
+            return [_Path("draft")] * len(message.request_ids), [], None
+        outcomes = list(zip(message.request_ids, message.num_accepted, message.last_tokens, strict=True))
+        found = [None if a is None else self._cache.find(own, a, token) for own, a, token in outcomes]
+        missed = [row for row, (_, a, _) in enumerate(outcomes) if a is not None and found[row] is None]
+        kind = self._rule.choose(len(outcomes), len(missed)) if missed else None
+        paths = [_Path("jit") if entry is None else _Path("hit", entry) for entry in found]
+        if kind == "fast":
+            source = "stale" if self._plan.fallback is None else self._plan.fallback.source
+            for row in missed:
+                own, accepted, _ = outcomes[row]
+                stale = source == "stale" and accepted is not None
+                nearest = self._cache.find_nearest(own, accepted) if stale and accepted is not None else None
+                if nearest is not None or not stale:
+                    paths[row] = _Path("fast", nearest)
+        if any(paths[row].origin != kind for row in missed):
+            kind = None
+        return paths, missed, kind
 
-    def _taken(self, entries: list[tuple[str, Entry]], sampled: bool) -> Drafted:
+    def _taken(self, paths: Sequence[_Path], sampled: bool) -> Drafted:
         """Branches of the tree. Those taken for another outcome are certain guesses, whatever they were drawn from."""
         tree = self._cache.tree
         if tree is None:
             raise RuntimeError("the speculation cache has entries and no tree")
-        places = torch.tensor([(entry.row, entry.branch) for _, entry in entries], device=self._drafter.device)
-        taken = tree.drafted.at(places[:, 0], places[:, 1])
-        stale = [origin == "fast" for origin, _ in entries]
-        drafted = _with_distribution(taken, sampled, self._vocab_size)
+        entries = [(path.entry.row, path.entry.branch) for path in paths if path.entry is not None]
+        places = torch.tensor(entries, device=self._drafter.device)
+        drafted = _with_distribution(tree.drafted.at(places[:, 0], places[:, 1]), sampled, self._vocab_size)
+        stale = [path.origin == "fast" for path in paths]
         if not any(stale):
             return drafted
         certain = torch.tensor(stale, device=self._drafter.device)
@@ -170,6 +202,46 @@ class DraftWorker:
             token_probs = torch.where(certain[:, None], 1.0, token_probs)
         return Drafted(drafted.tokens, probs, token_probs)
 
+    def _guessed(self, message: RoundMessage, rows: list[int], sampled: bool) -> Drafted:
+        """Guessed without the draft model, for these rows."""
+        device = self._drafter.device
+        if message.texts is not None:
+            guessed = n_gram_guesses([message.texts[row] for row in rows], self._k, device=device)
+        else:
+            seeds = [message.sampling[row][-1] for row in rows]
+            lengths = [message.lengths[row] for row in rows]
+            guessed = random_guesses(seeds, lengths, self._k, self._vocab_size, sampled=sampled, device=device)
+        if not self._keeps_probs:
+            guessed = Drafted(guessed.tokens, guessed.probs, None)
+        return _with_distribution(guessed, sampled, self._vocab_size)
+
+    def _wish(self, hit: bool, k: int) -> Wish:
+        """How to draw k tokens for a round that begins with a hit, or with a fallback."""
+        temperature, coefficient = self._plan.draft_temperature, self._plan.saguaro_c
+        if self._fan_out is None or coefficient == 1.0:
+            return Wish(self._keeps_probs, Drawing(temperature))
+        drawing = Drawing(temperature, coefficient, self._fan_out.widest(k))
+        return Wish(self._keeps_probs, drawing, self._fan_out.counts(hit, k)[:k])
+
+    def _logged(
+        self,
+        message: RoundMessage,
+        missed: list[int],
+        kind: FallbackKind | None,
+        fallback: Span | None,
+        done: Drafted,
+    ) -> RoundLog:
+        sampled = not message.rows.all_greedy
+        shape = (
+            self._k,
+            len(message.lengths),
+            max(message.lengths).bit_length(),
+            sampled,
+        )
+        wanted = self._lookahead.learns and done.token_probs is not None
+        confidences = HostCopy(done.token_probs) if wanted and done.token_probs is not None else None
+        return RoundLog(message.request_ids, shape, missed, kind, fallback, confidences)
+
     @property
     def _vocab_size(self) -> int:
         return self._drafter.vocab_size
@@ -180,9 +252,11 @@ class DraftWorker:
         if numbers is not None and numbers.device.type == "cpu" and not bool(torch.isfinite(numbers).all()):
             raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
 
-    def _note(self, name: str, start: float | torch.cuda.Event) -> None:
+    def _note(self, name: str, start: float | torch.cuda.Event) -> Span:
+        span = self._watch.span("draft", name, start)  # type: ignore[arg-type]
         if self._plan.record:
-            self._activities.append(self._watch.span("draft", name, start))  # type: ignore[arg-type]
+            self._activities.append(span)
+        return span
 
 
 def _ones_on(tokens: torch.Tensor, vocab: int) -> torch.Tensor:

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
 from ssd_lab.engine.phases.draft_chain import Drafted, draft_chain
-from ssd_lab.engine.phases.draft_tree import DraftTree, draft_tree
+from ssd_lab.engine.phases.draft_tree import DraftTree, TreeShape, draft_tree
+from ssd_lab.engine.phases.drawing import PLAIN, Drawing
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.runner import StepRunner
 
-Layout = tuple[list[int], list[int]]  # accepted length and rank of each branch of a row
+
+@dataclass(frozen=True)
+class Wish:
+    """How draft tokens are wanted. drawing: how each is drawn; cached: how many candidates will be cached at each
+    place, where `drawing` asks for it; record: keep the draft's probabilities.
+    """
+
+    record: bool = False
+    drawing: Drawing = PLAIN
+    cached: tuple[int, ...] | None = None
+
+    def cached_at(self, rows: int, device: torch.device) -> torch.Tensor | None:
+        """The same for each of so many rows, `[rows, k]`."""
+        return None if self.cached is None else torch.tensor(self.cached, device=device).expand(rows, -1)
 
 
 class Drafter(ABC):
@@ -34,21 +49,15 @@ class Drafter(ABC):
         """Compute K/V of a part of a text."""
 
     @abstractmethod
-    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, *, record: bool) -> Drafted:
+    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
         """Draft k tokens for the `chosen` rows of a round, in that order."""
 
     @abstractmethod
     def tree(
-        self,
-        message: RoundMessage,
-        draft_tokens: torch.Tensor,
-        layouts: Sequence[Layout],
-        *,
-        widest: int,
-        record: bool,
+        self, message: RoundMessage, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: TreeShape, wish: Wish
     ) -> DraftTree:
-        """Prepare for the outcomes of verifying `draft_tokens` `[batch, k]`; layouts: which ones, for each row. Rows of
-        the result that the round does not have are padding.
+        """Prepare for the outcomes of verifying `draft_tokens` `[batch, k]`; fan_out: which ones, for each row (on
+        the host, as in `draft_tree`). Rows of the result that the round does not have are padding.
         """
 
 
@@ -72,34 +81,29 @@ class ModelDrafter(Drafter):
         """The same tokens at the same places."""
         self._runner.prefill(message.token_ids, message.start, message.block_table)
 
-    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, *, record: bool) -> Drafted:
+    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
         """See `draft_chain`."""
         rows = message.rows if len(chosen) == len(message.lengths) else message.rows.select(chosen)
-        return draft_chain(self._runner, self._placement.place(rows), k, record=record).first(len(chosen))
+        placed = self._placement.place(rows)
+        cached = wish.cached_at(len(placed), self.device)
+        drafted = draft_chain(self._runner, placed, k, record=wish.record, drawing=wish.drawing, fan_out=cached)
+        return drafted.first(len(chosen))
 
     def tree(
-        self,
-        message: RoundMessage,
-        draft_tokens: torch.Tensor,
-        layouts: Sequence[Layout],
-        *,
-        widest: int,
-        record: bool,
+        self, message: RoundMessage, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: TreeShape, wish: Wish
     ) -> DraftTree:
         """See `draft_tree`."""
         rows = self._placement.place(message.rows)
         tokens = padded(draft_tokens.to(self.device), len(rows))
-        prefixes, ranks = placed_layouts(layouts, len(rows), self.device)
-        return draft_tree(self._runner, rows, tokens, prefixes, ranks, widest=widest, record=record)
+        return draft_tree(
+            *(self._runner, rows, tokens, padded(fan_out, len(rows)).to(self.device), shape),
+            record=wish.record,
+            drawing=wish.drawing,
+            next_fan_out=wish.cached_at(len(rows), self.device),
+        )
 
 
 def padded(tensor: torch.Tensor, rows: int) -> torch.Tensor:
     """With as many rows as a phase computes, the first one repeated."""
     missing = rows - tensor.shape[0]
     return tensor if missing == 0 else torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])
-
-
-def placed_layouts(layouts: Sequence[Layout], rows: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Accepted lengths and ranks `[rows, branches]` on the device."""
-    both = padded(torch.tensor(layouts), rows).to(device)
-    return both[:, 0], both[:, 1]

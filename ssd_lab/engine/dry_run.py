@@ -17,7 +17,7 @@ from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.engine.graphs import SMALLEST_CONTEXT, context_bucket
 from ssd_lab.engine.memory_reader import MemoryReader
 from ssd_lab.engine.phases.draft_chain import draft_chain
-from ssd_lab.engine.phases.draft_tree import draft_tree
+from ssd_lab.engine.phases.draft_tree import TreeShape, draft_tree
 from ssd_lab.engine.phases.verify import VerifyOptions, launch_verify
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.rows import RowTensors
@@ -97,10 +97,13 @@ class DryRun:
         draft_chain(runner, self._rows(context - k + 1), k, record=self.record)
 
     def _tree(self, runner: StepRunner, context: int) -> None:
-        places = torch.zeros(self.batch, self.sizes.branches, dtype=torch.int64, device=self.device)
-        tokens = torch.zeros(self.batch, self.sizes.depth, dtype=torch.int64, device=self.device)
-        rows = self._rows(context - self.sizes.depth)
-        draft_tree(runner, rows, tokens, places, places, widest=self.sizes.branches, record=self.record)
+        branches, depth = self.sizes.branches, self.sizes.depth
+        counts = torch.zeros(self.batch, depth + 1, dtype=torch.int64, device=self.device)
+        counts[:, 0] = branches
+        shape = TreeShape(branches, depth, widest=branches)
+        tokens = torch.zeros(self.batch, depth, dtype=torch.int64, device=self.device)
+        rows = self._rows(context - depth)
+        draft_tree(runner, rows, tokens, counts, shape, record=self.record)
 
     def _rows(self, longest: int) -> RowTensors:
         """Texts of two tokens, planned for as if they were `longest`."""

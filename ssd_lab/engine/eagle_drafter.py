@@ -8,12 +8,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ssd_lab.engine.drafter import Drafter, Layout, padded, placed_layouts
+from ssd_lab.engine.drafter import Drafter, Wish, padded
 from ssd_lab.engine.eagle_messages import EaglePrefill, EagleRound
 from ssd_lab.engine.head_runner import HeadRunner
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
 from ssd_lab.engine.phases.draft_chain import Drafted
-from ssd_lab.engine.phases.draft_tree import DraftTree
+from ssd_lab.engine.phases.draft_tree import DraftTree, TreeShape
 from ssd_lab.engine.phases.eagle_chain import NewFeatures, eagle_chain
 from ssd_lab.engine.phases.eagle_tree import eagle_tree
 from ssd_lab.engine.placement import Placement
@@ -42,25 +42,18 @@ class EagleDrafter(Drafter):
             raise TypeError(f"an EAGLE3 head reads features, and a {type(message).__name__} has none")
         self._runner.prefill(message.token_ids, message.start, message.block_table, message.features.here())
 
-    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, *, record: bool) -> Drafted:
+    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
         """See `eagle_chain`."""
         rows, new = self._placed(message, chosen)
-        return eagle_chain(self._runner, rows, new, k, record=record).first(len(chosen))
+        return eagle_chain(self._runner, rows, new, k, record=wish.record).first(len(chosen))
 
     def tree(
-        self,
-        message: RoundMessage,
-        draft_tokens: torch.Tensor,
-        layouts: Sequence[Layout],
-        *,
-        widest: int,
-        record: bool,
+        self, message: RoundMessage, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: TreeShape, wish: Wish
     ) -> DraftTree:
         """See `eagle_tree`."""
         rows, new = self._placed(message, range(len(message.lengths)))
-        prefixes, ranks = placed_layouts(layouts, len(rows), self.device)
-        tokens = padded(draft_tokens, len(rows))
-        return eagle_tree(self._runner, rows, new, tokens, prefixes, ranks, widest=widest, record=record)
+        tokens, own = padded(draft_tokens, len(rows)), padded(fan_out, len(rows)).to(self.device)
+        return eagle_tree(self._runner, rows, new, tokens, own, shape, record=wish.record)
 
     def _placed(self, message: RoundMessage, chosen: Sequence[int]) -> tuple[RowTensors, NewFeatures]:
         """The rows on the device, and what is new for them; padding rows learn nothing."""

@@ -44,7 +44,7 @@ class EaglePrefill(PrefillMessage):
     features: DeviceTensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EagleRound(RoundMessage):
     """Fields as in `engine.phases.eagle_chain.NewFeatures`, of every row of the round; features are on the device."""
 

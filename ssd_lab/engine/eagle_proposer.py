@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from ssd_lab.engine.composition import propose_some, replace_rows
-from ssd_lab.engine.draft_worker import DraftPlan, DraftWorker
+from ssd_lab.engine.draft_plan import DraftPlan
+from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.engine.eagle_drafter import EagleDrafter
 from ssd_lab.engine.eagle_messages import DeviceTensor, EaglePrefill, EagleRound
 from ssd_lab.engine.head_runner import HeadRunner

@@ -31,6 +31,7 @@ def ask(link: Link, message: RoundMessage, timeout_s: float) -> Proposal:
         previous_tree=reply.previous_tree,
         activities=[*reply.activities, waited],
         tree=reply.tree,
+        predicted_hits=reply.predicted_hits,
     )
 
 
@@ -42,9 +43,13 @@ class LinkProposer(Proposer):
     comes back after such rounds has tokens that the draft never saw: they are sent first, as a part of a prompt is.
     """
 
-    def __init__(self, link: Link, *, timeout_s: float) -> None:
+    def __init__(self, link: Link, *, timeout_s: float, sends_texts: bool = False) -> None:
         self.link = link
         self._timeout_s = timeout_s
+        self._sends_texts = sends_texts
+        self._asked_s: float | None = None
+        self._round_s: float | None = None
+        self._accepted: dict[int, int] = {}
         self._seen: dict[int, int] = {}  # of each request, how many tokens were sent
         self._grown: list[int] = []  # the requests whose trees are being verified, as the worker answered them
 
@@ -76,7 +81,12 @@ class LinkProposer(Proposer):
             # an outcome of somebody else's draft says nothing about what was prepared here
             num_accepted=[s.last_accepted if self._drafted_last_round(s) else None for s in sequences],
             sampling=rows.sampling,
+            accepted=self._accepted,
+            round_s=self._round_s,
+            texts=[list(sequence.token_ids) for sequence in sequences] if self._sends_texts else None,
         )
+        self._asked_s = time.perf_counter()
+        self._round_s, self._accepted = None, {}
         proposal = ask(self.link, message, self._timeout_s)
         for sequence in sequences:
             self._seen[sequence.request_id] = len(sequence.token_ids)
@@ -88,7 +98,13 @@ class LinkProposer(Proposer):
         self.link.work_ahead()
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
-        """Tell a worker that grew trees which nodes to keep, before anything else reads its cache."""
+        """Keep what the worker is told with the next round: outcomes, and how long the round took. Tell a worker that
+        grew trees which nodes to keep, before anything else reads its cache.
+        """
+        if self._asked_s is not None:
+            self._round_s = time.perf_counter() - self._asked_s
+            self._asked_s = None
+        self._accepted = {s.request_id: s.last_accepted for s in sequences if s.last_accepted is not None}
         kept = {sequence.request_id: sequence.last_path for sequence in sequences}
         paths = [kept.get(request_id, []) for request_id in self._grown]
         self._grown = []

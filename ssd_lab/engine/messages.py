@@ -26,7 +26,9 @@ class RoundMessage:
     """The sequences of the next round, with the outcome of their previous one.
 
     num_accepted: previous accepted length, None for a sequence that had no round yet (or whose cache was given up).
-    With `last_tokens`, the recovery token, it is the outcome.
+    With `last_tokens`, the recovery token, it is the outcome. accepted: the same of all sequences of the previous
+    round, also of those that ended with it, by request id; round_s: how long that round took, from asking for its
+    draft tokens to its outcome (None: not known). texts: all tokens of each sequence, where the plan asks for them.
     """
 
     request_ids: list[int]
@@ -36,6 +38,9 @@ class RoundMessage:
     block_tables: list[list[int]]
     num_accepted: list[int | None]
     sampling: list[SamplingRow]
+    accepted: dict[int, int] = field(default_factory=dict)
+    round_s: float | None = None
+    texts: list[list[int]] | None = None
 
     @property
     def rows(self) -> RowBatch:
@@ -54,6 +59,7 @@ class RoundReply:
     token_probs: torch.Tensor | None
     previous_tree: RecordedTree | None = None
     activities: list[Span] = field(default_factory=list)
+    predicted_hits: list[float | None] | None = None
     tree: TokenTree | None = None
 
 

@@ -18,10 +18,11 @@ class Proposal:
     tokens: `[batch, k]`, int64; k may be 0. num_drafted: how many of a row's k are real. probs: `[batch, k, vocab]`,
     the distribution each token was drawn from, or None if every token is a certain guess (and always at temperature 0,
     where only the tokens count). origins: which path made each row's tokens. cache_hits: was the previous outcome
-    prepared (None: no cache or no previous outcome). tree: how the tokens hang together if they are no chain; k is
-    then the number of nodes, and `probs` `[batch, rows, vocab]` are what siblings were drawn from. For the trace alone:
-    token_probs `[batch, k]`, the draft's probability of each token; previous_tree, what was drafted while the previous
-    round was verified; activities of the draft since the last proposal, on the monotonic clock.
+    prepared (None: no cache or no previous outcome). predicted_hits: how likely that was thought to be (None: nobody
+    thought, or no lookup). tree: how the tokens hang together if they are no chain; k is then the number of nodes, and
+    `probs` `[batch, rows, vocab]` are what siblings were drawn from. For the trace alone: token_probs `[batch, k]`, the
+    draft's probability of each token; previous_tree, what was drafted while the previous round was verified; activities
+    of the draft since the last proposal, on the monotonic clock.
     """
 
     tokens: torch.Tensor
@@ -32,6 +33,7 @@ class Proposal:
     token_probs: torch.Tensor | None = None
     previous_tree: RecordedTree | None = None
     activities: list[Span] = field(default_factory=list)
+    predicted_hits: list[float | None] | None = None
     tree: TokenTree | None = None
 
     def problem(self, batch: int, lookahead: int, vocab_size: int, *, nodes: int | None = None) -> str | None:

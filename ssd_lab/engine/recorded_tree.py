@@ -8,35 +8,32 @@ import torch
 
 from ssd_lab.decoding.tree import async_tree_parents
 from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.engine.phases.draft_tree import DraftTree
 from ssd_lab.trace.records import TreeRecord
+
+_COUNTS, _CANDIDATES = 6, 7  # places in the copy
 
 
 @dataclass(frozen=True)
 class RecordedTree:
-    """The tree of one round's rows. schedules: the fan-out of each row."""
+    """The tree of one round's rows."""
 
     request_ids: list[int]
-    schedules: list[tuple[int, ...]]
     copy: HostCopy
 
     @classmethod
     def of(
-        cls,
-        request_ids: list[int],
-        schedules: list[tuple[int, ...]],
-        chain: torch.Tensor,
-        chain_probs: torch.Tensor,
-        branches: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
-        candidates: torch.Tensor,
-    ) -> RecordedTree:
-        """chain, chain_probs `[batch, k]`: what is being verified. branches: recovery tokens and their probabilities
-        `[batch, branches]`, drafted tokens and theirs `[batch, branches, k]`. candidates `[batch, k + 1, n]`.
-        """
-        return cls(request_ids, schedules, HostCopy(chain, chain_probs, *branches, candidates))
+        cls, request_ids: list[int], chain: torch.Tensor, chain_probs: torch.Tensor, tree: DraftTree
+    ) -> RecordedTree | None:
+        """chain, chain_probs `[batch, k]`: what is being verified. None for a tree without probabilities."""
+        if tree.recovery_probs is None or tree.drafted.token_probs is None:
+            return None
+        branches = (tree.recovery_tokens, tree.recovery_probs, tree.drafted.tokens, tree.drafted.token_probs)
+        return cls(request_ids, HostCopy(chain, chain_probs, *branches, tree.counts, tree.candidates))
 
     def records(self) -> dict[int, TreeRecord]:
         """By request id; the layout is that of `TreeRecord`."""
-        chain, chain_probs, recovery, recovery_probs, drafted, drafted_probs, _ = (
+        chain, chain_probs, recovery, recovery_probs, drafted, drafted_probs, counts, _ = (
             array.tolist() for array in self.copy.arrays()
         )
         records = {}
@@ -45,14 +42,14 @@ class RecordedTree:
             for branch, token in enumerate(recovery[row]):
                 tokens += [token, *drafted[row][branch]]
                 probs += [recovery_probs[row][branch], *drafted_probs[row][branch]]
-            parents = async_tree_parents(len(chain[row]), self.schedules[row])
+            parents = async_tree_parents(len(chain[row]), counts[row], len(drafted[row][0]))
             records[request_id] = TreeRecord(tokens, parents, probs)
         return records
 
     @property
     def num_candidates(self) -> int:
         """How many candidates at each accepted length were ranked."""
-        return self.copy.arrays()[6].shape[-1]
+        return self.copy.arrays()[_CANDIDATES].shape[-1]
 
     def rank_of(self, request_id: int, num_accepted: int, recovery_token: int) -> int | None:
         """Rank of the recovery token among the candidates at this accepted length, or their number if it is none of
@@ -60,10 +57,12 @@ class RecordedTree:
         """
         if request_id not in self.request_ids:
             return None
-        candidates = self.copy.arrays()[6][self.request_ids.index(request_id), num_accepted]
+        candidates = self.copy.arrays()[_CANDIDATES][self.request_ids.index(request_id), num_accepted]
         found = (candidates == recovery_token).nonzero()[0]
         return int(found[0]) if len(found) else len(candidates)
 
     def schedule_of(self, request_id: int) -> tuple[int, ...] | None:
         """The fan-out that the request's tree was built with."""
-        return self.schedules[self.request_ids.index(request_id)] if request_id in self.request_ids else None
+        if request_id not in self.request_ids:
+            return None
+        return tuple(self.copy.arrays()[_COUNTS][self.request_ids.index(request_id)].tolist())

@@ -37,6 +37,7 @@ class _Round:
     lengths: list[int]
     origins: list[str]
     cache_hits: list[bool | None]
+    predicted_hits: list[float | None] | None
     verified: Verified
     emitted: list[int]
     times: RoundTimes
@@ -94,6 +95,7 @@ class Recorder:
                 num_emitted=emitted[row],
                 origin=proposal.origins[row],
                 cache_hit=proposal.cache_hits[row],
+                predicted_hit=None if proposal.predicted_hits is None else proposal.predicted_hits[row],
             )
         if not self._record or verified.probabilities is None:
             return
@@ -106,6 +108,7 @@ class Recorder:
                 lengths=lengths,
                 origins=proposal.origins,
                 cache_hits=proposal.cache_hits,
+                predicted_hits=proposal.predicted_hits,
                 verified=verified,
                 emitted=emitted,
                 times=times,
@@ -187,6 +190,7 @@ class Recorder:
             recovery_rank=rank,
             fan_out=None if schedule is None else list(schedule),
             alternatives=None if verified.alternatives is None else _positions(verified.alternatives, row, drafted),
+            predicted_hit=None if kept.predicted_hits is None else kept.predicted_hits[row],
         )
 
 

@@ -35,11 +35,11 @@ class Resources:
     longest_table: int
     target: LoadedModel
 
-    def open_worker(self, plan: WorkerPlan, link: LinkKind) -> LinkProposer:
+    def open_worker(self, plan: WorkerPlan, link: LinkKind, *, sends_texts: bool = False) -> LinkProposer:
         """Start a draft worker with this plan and return the proposer that talks to it.
 
         `auto` takes a stream of its own on a GPU; on a CPU a child process where the platform allows it and the draft
-        can be loaded there, else a thread.
+        can be loaded there, else a thread. sends_texts: the worker looks at the texts themselves.
         """
         if self.draft is None:
             raise ConfigError(
@@ -57,7 +57,7 @@ class Resources:
             longest_table=self.longest_table,
             eager=self.config.eager,
         )
-        return LinkProposer(self._open(setup, link), timeout_s=self.config.timeout_s)
+        return LinkProposer(self._open(setup, link), timeout_s=self.config.timeout_s, sends_texts=sends_texts)
 
     def _open(self, setup: WorkerSetup, link: LinkKind) -> Link:
         if link == "inline":

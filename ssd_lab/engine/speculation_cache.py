@@ -1,9 +1,11 @@
-"""The speculation cache: outcome -> the k draft tokens prepared for it."""
+"""The speculation cache: outcome -> the draft tokens prepared for it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from ssd_lab.engine.host_copy import HostCopy
 from ssd_lab.engine.phases.draft_tree import DraftTree
@@ -17,43 +19,75 @@ class Entry:
     branch: int
 
 
+@dataclass(frozen=True)
+class PreparedRow:
+    """What was prepared for one sequence, on the host: one row of `DraftTree`'s fields of the same names."""
+
+    row: int
+    counts: np.ndarray
+    recovery_tokens: np.ndarray
+    candidates: np.ndarray
+    confidences: np.ndarray | None = None
+    candidate_probs: np.ndarray | None = None
+    hit_chance: float | None = None
+
+    def branch_of(self, num_accepted: int, recovery_token: int) -> int | None:
+        """The branch that assumes this outcome."""
+        if not 0 <= num_accepted < len(self.counts):
+            return None
+        start = int(self.counts[:num_accepted].sum())
+        found = (self.recovery_tokens[start : start + int(self.counts[num_accepted])] == recovery_token).nonzero()[0]
+        return start + int(found[0]) if len(found) else None
+
+    def likeliest_branch(self, num_accepted: int) -> int | None:
+        """The first branch at this accepted length."""
+        if not 0 <= num_accepted < len(self.counts) or not self.counts[num_accepted]:
+            return None
+        return int(self.counts[:num_accepted].sum())
+
+    def rank_of(self, num_accepted: int, recovery_token: int) -> int | None:
+        """Place of the recovery token among the candidates at this accepted length; None if it is none of them."""
+        found = (self.candidates[num_accepted] == recovery_token).nonzero()[0]
+        return int(found[0]) if len(found) else None
+
+
 class SpeculationCache:
     """Holds the branches of the latest tree. A new tree replaces the old one: an outcome is asked for once.
 
-    Of a tree that is still growing on a device only the recovery tokens are waited for, and only when asked for.
+    A tree that is still growing on a device is waited for only when it is asked for.
     """
 
     def __init__(self) -> None:
         self.tree: DraftTree | None = None
-        self._waiting: tuple[Sequence[int], Sequence[Sequence[int]], HostCopy] | None = None
-        self._branches: dict[int, tuple[int, dict[tuple[int, int], int]]] = {}
+        self._waiting: tuple[Sequence[int], HostCopy] | None = None
+        self._rows: dict[int, PreparedRow] = {}
 
-    def store(self, request_ids: Sequence[int], prefixes: Sequence[Sequence[int]], tree: DraftTree) -> None:
-        """Keep the branches of these sequences, row by row; prefixes: the accepted length that each branch assumes."""
+    def store(self, request_ids: Sequence[int], tree: DraftTree) -> None:
+        """Keep the branches of these sequences, row by row (rows of padding follow them)."""
         self.tree = tree
-        self._waiting = (request_ids, prefixes, HostCopy(tree.recovery_tokens))
+        opinion = () if tree.opinion is None else tree.opinion.tensors()
+        self._waiting = (list(request_ids), HostCopy(tree.counts, tree.recovery_tokens, tree.candidates, *opinion))
+
+    def prepared(self, request_id: int) -> PreparedRow | None:
+        """All that was prepared for this sequence in the latest tree."""
+        if self._waiting is not None:
+            request_ids, copy = self._waiting
+            self._waiting = None
+            counts, recovery, candidates, *opinion = copy.arrays()
+            self._rows = {}
+            for row, own in enumerate(request_ids):
+                thoughts = (opinion[0][row], opinion[1][row], float(opinion[2][row])) if opinion else ()
+                self._rows[own] = PreparedRow(row, counts[row], recovery[row], candidates[row], *thoughts)
+        return self._rows.get(request_id)
 
     def find(self, request_id: int, num_accepted: int, recovery_token: int) -> Entry | None:
         """The continuation prepared for this outcome, or None: a miss."""
-        row, branches = self._of(request_id)
-        branch = branches.get((num_accepted, recovery_token))
-        return None if branch is None else Entry(row, branch)
+        own = self.prepared(request_id)
+        branch = None if own is None else own.branch_of(num_accepted, recovery_token)
+        return None if own is None or branch is None else Entry(own.row, branch)
 
     def find_nearest(self, request_id: int, num_accepted: int) -> Entry | None:
         """A continuation prepared for the same accepted length and another recovery token: stale, but at hand."""
-        row, branches = self._of(request_id)
-        branch = next((index for (prefix, _), index in branches.items() if prefix == num_accepted), None)
-        return None if branch is None else Entry(row, branch)
-
-    def _of(self, request_id: int) -> tuple[int, dict[tuple[int, int], int]]:
-        if self._waiting is not None:
-            request_ids, prefixes, copy = self._waiting
-            self._waiting = None
-            (tokens,) = copy.arrays()
-            self._branches = {
-                own: (row, {outcome: branch for branch, outcome in enumerate(zip(lengths, candidates, strict=True))})
-                for row, (own, lengths, candidates) in enumerate(
-                    zip(request_ids, prefixes, tokens.tolist(), strict=False)  # padding rows have no request
-                )
-            }
-        return self._branches.get(request_id, (0, {}))
+        own = self.prepared(request_id)
+        branch = None if own is None else own.likeliest_branch(num_accepted)
+        return None if own is None or branch is None else Entry(own.row, branch)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.decoding.tree import branch_prefixes, branch_ranks
 from ssd_lab.engine.graphs import make_executor
 from ssd_lab.engine.phases.draft_chain import draft_chain
-from ssd_lab.engine.phases.draft_tree import draft_tree
+from ssd_lab.engine.phases.draft_tree import TreeShape, draft_tree
 from ssd_lab.engine.phases.verify import VerifyOptions, launch_verify
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.proposal import Proposal
@@ -105,10 +104,10 @@ class PhaseTimer:
         rows = self.place(work)
         count = len(rows)
         tokens = torch.randint(1, self._vocab, (count, k), device=self.device)
-        prefixes = torch.tensor([branch_prefixes(fan_out)] * count, device=self.device)
-        ranks = torch.tensor([branch_ranks(fan_out)] * count, device=self.device)
+        counts = torch.tensor([fan_out] * count, device=self.device)
+        shape = TreeShape(branches=sum(fan_out), depth=k, widest=max(fan_out))
         return seconds_per_call(
-            lambda: draft_tree(self.runner, rows, tokens, prefixes, ranks, widest=max(fan_out), record=record),
+            lambda: draft_tree(self.runner, rows, tokens, counts, shape, record=record),
             self.device,
             repeats=repeats,
         )

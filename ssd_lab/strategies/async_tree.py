@@ -8,16 +8,18 @@ verified against the distribution its tokens were drawn from, so the text follow
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from ssd_lab.engine.draft_worker import DraftPlan
+from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
 from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.strategies.base import StrategyConfig
-from ssd_lab.strategies.fanout import FanOut, Schedule, Uniform, check_lengths
+from ssd_lab.strategies.fallback import Fallback, Jit
+from ssd_lab.strategies.fanout import Explicit, FanOut, Schedule, Uniform, check_lengths
+from ssd_lab.strategies.lookahead import DynamicLookahead
 from ssd_lab.strategies.registry import registry
 
 
@@ -30,21 +32,42 @@ class AsyncTree(StrategyConfig):
     overlaps: ClassVar[bool] = True
 
     k: int = Field(
-        6, ge=1, le=32, description="lookahead: draft tokens verified in one round; the tree is k steps deep"
+        6,
+        ge=1,
+        le=32,
+        description="lookahead: draft tokens verified in one round, or the most of them; branches are as deep",
     )
     f: int | None = Field(
         None, ge=1, le=64, description="fan-out: outcomes prepared at each accepted length (3 if no fan_out is given)"
     )
-    fan_out: FanOut | None = Field(None, description="a fan-out schedule instead of f")
-    fallback: Literal["jit", "fast"] = Field(
-        "jit",
-        description="what answers a miss: jit drafts now while the target waits; fast reuses a prepared branch",
+    fan_out: FanOut | None = Field(
+        None, description='a fan-out schedule instead of f, such as {"kind": "adaptive", "budget": 21}'
+    )
+    fallback: Fallback = Field(
+        Jit(),
+        description="what answers a miss: jit drafts now while the target waits; fast guesses (stale: a branch "
+        "prepared for another recovery token; ngram; random); auto picks by what rounds gave and cost",
+    )
+    saguaro_c: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="C of Saguaro sampling: below 1 the draft draws less often from what is cached, for more hits and "
+        "fewer accepted tokens; no effect at temperature 0",
+    )
+    draft_temperature: float | None = Field(
+        None, ge=0, description="temperature of the draft where requests sample (default: the request's own)"
+    )
+    dynamic_lookahead: bool = Field(
+        False, description="choose each round's draft tokens, at most k, by confidence and measured times"
     )
 
     @model_validator(mode="after")
     def _one_schedule(self) -> AsyncTree:
         if self.f is not None and self.fan_out is not None:
             raise ValueError("f and fan_out both say the fan-out: give one of them")
+        if isinstance(self.fan_out, Explicit) and self.dynamic_lookahead:
+            raise ValueError("explicit fan-out lists fit one k: with a dynamic lookahead take another kind of fan_out")
         check_lengths(self.schedule, self.k)
         return self
 
@@ -55,7 +78,7 @@ class AsyncTree(StrategyConfig):
 
     @property
     def lookahead(self) -> int:
-        """k draft tokens a round."""
+        """At most k draft tokens a round."""
         return self.k
 
     @property
@@ -68,9 +91,11 @@ class AsyncTree(StrategyConfig):
         """A draft worker of its own, on the link that the engine's config names."""
         plan = DraftPlan(
             k=self.k,
-            fan_out_hit=self.schedule.after_hit(self.k),
-            fan_out_miss=self.schedule.after_miss(self.k),
+            fan_out=self.schedule,
             fallback=self.fallback,
+            lookahead=DynamicLookahead() if self.dynamic_lookahead else None,
+            saguaro_c=self.saguaro_c,
+            draft_temperature=self.draft_temperature,
             record=resources.config.record,
         )
-        return resources.open_worker(plan, link=resources.config.draft_link)
+        return resources.open_worker(plan, link=resources.config.draft_link, sends_texts=plan.needs_texts)

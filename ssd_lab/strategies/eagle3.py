@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ssd_lab import demo
-from ssd_lab.engine.draft_worker import DraftPlan
+from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.eagle_proposer import open_head
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
@@ -23,6 +23,7 @@ from ssd_lab.models.eagle3_loader import load_eagle3
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.names import EAGLE_HEADS
 from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.fallback import Fast, Jit
 from ssd_lab.strategies.fanout import FanOut, Schedule, Uniform, check_lengths
 from ssd_lab.strategies.registry import registry
 
@@ -82,12 +83,11 @@ class Eagle3(StrategyConfig):
             return open_head(resources, head, DraftPlan(k=self.k, record=record), link="inline")
         plan = DraftPlan(
             k=self.k,
-            fan_out_hit=self.schedule.after_hit(self.k),
-            fan_out_miss=self.schedule.after_miss(self.k),
-            fallback=self.fallback,
+            fan_out=self.schedule,
+            fallback=Fast() if self.fallback == "fast" else Jit(),
             record=record,
         )
-        _check_fan_out(head, plan)
+        _check_fan_out(head, self.schedule.learner(self.k).widest)
         return open_head(resources, head, plan, link=resources.config.draft_link)
 
 
@@ -104,9 +104,9 @@ def _known_head(target: LoadedModel) -> str:
     )
 
 
-def _check_fan_out(head: Eagle3Head, plan: DraftPlan) -> None:
+def _check_fan_out(head: Eagle3Head, widest: int) -> None:
     """Only tokens that the head can name are prepared for, and one of them is the draft token itself."""
-    widest, nameable = max(*plan.schedule(True), *plan.schedule(False)), head.vocabulary.size - 1
+    nameable = head.vocabulary.size - 1
     if widest > nameable:
         raise ConfigError(
             f"a fan-out of {widest} was asked for, and this head can name {nameable} recovery tokens: lower f or "

@@ -5,23 +5,29 @@ None changes the acceptance rule: whatever is guessed is verified against the di
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ssd_lab.decoding.fallback_choice import FallbackChooser, FallbackKind
-
-FastSource = Literal["stale", "ngram", "random"]
+from ssd_lab.decoding.fallback_choice import FallbackChooser, FixedChoice
+from ssd_lab.engine.draft_plan import FastSource
 
 
 class _Fallback(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    learns: ClassVar[bool] = False
 
 
 class Jit(_Fallback):
     """The draft drafts now, for the missed rows, while the target waits: slow and accurate."""
 
     kind: Literal["jit"] = "jit"
+
+    @property
+    def source(self) -> FastSource:
+        """What would be guessed, were it not drafted."""
+        return "stale"
 
     def chooser(self) -> FixedChoice:
         """Always jit."""
@@ -46,6 +52,8 @@ class Fast(_Fallback):
 class Auto(_Fallback):
     """jit or fast, whichever gives more tokens per second, from measured rounds (Corollary 16 of arXiv 2603.03251)."""
 
+    learns: ClassVar[bool] = True
+
     kind: Literal["auto"] = "auto"
     source: FastSource = Field("stale", description="what fast guesses, as there")
     explore: int = Field(24, ge=1, description="missed rows that each answers before one is chosen")
@@ -55,20 +63,6 @@ class Auto(_Fallback):
     def chooser(self) -> FallbackChooser:
         """One that learns."""
         return FallbackChooser(explore=self.explore, revisit=self.revisit, margin=self.margin)
-
-
-class FixedChoice:
-    """Always the same fallback, with the interface of `FallbackChooser`."""
-
-    def __init__(self, kind: FallbackKind) -> None:
-        self._kind = kind
-
-    def observe(self, measured: object) -> None:
-        """Nothing to learn."""
-
-    def choose(self, batch: int, missed: int) -> FallbackKind:
-        """The one kind."""
-        return self._kind
 
 
 def _from_name(value: Any) -> Any:

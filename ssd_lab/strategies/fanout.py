@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ssd_lab.decoding.confidence_fan_out import ConfidenceFanOut
 from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw, allocate
 from ssd_lab.decoding.fan_out_fit import fit_outcome_law
 from ssd_lab.decoding.fan_out_learner import OutcomeStatistics, ScheduleLearner
@@ -45,6 +46,10 @@ class Schedule(BaseModel):
     def learner(self, k: int) -> ScheduleLearner:
         """The schedule of one run: asked before each round, told after it. This one stays as it is."""
         return ScheduleLearner(self.after_hit(k), self.after_miss(k), self._statistics(k, forgetting=1.0))
+
+    def confidence(self) -> ConfidenceFanOut | None:
+        """What chooses each round's fan-out by the draft's own probabilities; None: `learner` decides."""
+        return None
 
     def _statistics(self, k: int, *, forgetting: float, prior_rounds: float = PRIOR_ROUNDS) -> OutcomeStatistics:
         after_hit, after_miss = self.laws()
@@ -185,19 +190,29 @@ class Geometric(Schedule):
 
 
 class Adaptive(Schedule):
-    """Learns accepted lengths and ranks while it runs, apart for hit and miss rounds, and allots the budget anew.
+    """Learns while it runs how to spend the budget.
 
-    Starts from `prior` (None: a law near the bundled pair's), which counts as much as `prior_rounds` rounds.
+    by_confidence: apart for each round, on the outcomes that the draft's own probabilities of it make likeliest; how
+    far those can be trusted is what is learned. Else by accepted lengths and ranks alone, apart for hit and miss
+    rounds, allotted anew after every `every` rounds; that starts from `prior` (None: a law near the bundled pair's),
+    which counts as much as `prior_rounds` rounds.
     """
 
     kind: Literal["adaptive"] = "adaptive"
     budget: int = Field(ge=1, le=1024, description="branches in all; each costs k draft tokens a round")
-    prior: Law | None = Field(None, description="what is believed before the first round")
+    by_confidence: bool = Field(True, description="spend it by the draft's probabilities of the round itself")
+    prior: Law | None = Field(None, description="what is believed before the first round (not by confidence)")
     prior_rounds: float = Field(PRIOR_ROUNDS, gt=0, description="how many rounds that belief is worth")
     forgetting: float = Field(
         0.999, gt=0.5, le=1, description="weight of the past for each round: 0.999 remembers about 1000 rounds"
     )
     every: int = Field(16, ge=1, description="observed rounds between two allocations; one takes milliseconds")
+
+    @model_validator(mode="after")
+    def _prior_is_used(self) -> Adaptive:
+        if self.prior is not None and self.by_confidence:
+            raise ValueError("prior is a law of lengths and ranks, which by_confidence does not use: set that to false")
+        return self
 
     def laws(self) -> tuple[OutcomeLaw, OutcomeLaw]:
         """The prior, for both kinds of round."""
@@ -212,6 +227,10 @@ class Adaptive(Schedule):
         """Learns from each observed round."""
         statistics = self._statistics(k, forgetting=self.forgetting, prior_rounds=self.prior_rounds)
         return ScheduleLearner(self.after_hit(k), self.after_miss(k), statistics, resolve_every=self.every)
+
+    def confidence(self) -> ConfidenceFanOut | None:
+        """Learns how far the draft's probabilities can be trusted."""
+        return ConfidenceFanOut(self.budget, forgetting=self.forgetting) if self.by_confidence else None
 
 
 FanOut = Annotated[Uniform | Explicit | Geometric | Adaptive, Field(discriminator="kind")]

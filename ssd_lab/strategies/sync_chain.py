@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ssd_lab.engine.draft_worker import DraftPlan
+from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
 from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.lookahead import DynamicLookahead
 from ssd_lab.strategies.registry import registry
 
 
@@ -21,14 +22,29 @@ class SyncChain(StrategyConfig):
     needs_draft: ClassVar[bool] = True
 
     k: int = Field(
-        6, ge=1, le=32, description="lookahead: draft tokens verified in one round; each costs one draft step"
+        6,
+        ge=1,
+        le=32,
+        description="lookahead: draft tokens verified in one round, or the most of them; each costs one draft step",
+    )
+    draft_temperature: float | None = Field(
+        None, ge=0, description="temperature of the draft where requests sample (default: the request's own)"
+    )
+    dynamic_lookahead: bool = Field(
+        False, description="choose each round's draft tokens, at most k, by confidence and measured times"
     )
 
     @property
     def lookahead(self) -> int:
-        """k draft tokens a round."""
+        """At most k draft tokens a round."""
         return self.k
 
     def build(self, resources: Resources) -> Proposer:
         """A draft worker in the engine's own thread, with no work of its own between rounds."""
-        return resources.open_worker(DraftPlan(k=self.k, record=resources.config.record), link="inline")
+        plan = DraftPlan(
+            k=self.k,
+            lookahead=DynamicLookahead() if self.dynamic_lookahead else None,
+            draft_temperature=self.draft_temperature,
+            record=resources.config.record,
+        )
+        return resources.open_worker(plan, link="inline")

@@ -53,6 +53,7 @@ class Metrics:
     accepted_by_position[i]: the same without the condition.
     acceptance_rate: accepted over tested tokens, the estimate of the geometric model's rate.
     accepted_share: accepted over all drafted tokens.
+    predicted_cache_hit_rate: what the fan-out's learned statistics said of the same lookups, each before its outcome.
     cache_hit_rate_after_hit / _after_miss: given the same sequence's previous lookup.
     lanes: by lane name; an activity whose name begins with `wait` is waiting.
     exact: False also where the trace does not say (see lossy_reason).
@@ -73,6 +74,7 @@ class Metrics:
     acceptance_by_position: list[float]
     accepted_by_position: list[float]
     cache_hit_rate: float | None
+    predicted_cache_hit_rate: float | None
     cache_hit_rate_after_hit: float | None
     cache_hit_rate_after_miss: float | None
     origin_counts: dict[str, int]
@@ -116,6 +118,7 @@ def compute_metrics(trace: Trace) -> Metrics:
         ],  # the list ends at the first position that was never reached
         accepted_by_position=[a / d for a, d in zip(totals.accepted_at, totals.drafted_at, strict=True)],
         cache_hit_rate=_ratio(totals.hits, totals.hits + totals.misses),
+        predicted_cache_hit_rate=_ratio(totals.predicted_hits, totals.predicted_lookups),
         cache_hit_rate_after_hit=after_hit,
         cache_hit_rate_after_miss=after_miss,
         origin_counts=dict(totals.origins),

@@ -14,10 +14,11 @@ class TreeRecord:
     """A draft tree as flat arrays: node i holds `tokens[i]`, drawn with `draft_probs[i]` after node `parents[i]`.
 
     Parent -1 is the last committed token. For `async_tree` the first k nodes are the chain under verification, then
-    come the branches: a candidate recovery token (its probability under the draft) and its k draft tokens, branch after
-    branch. target_probs: of a tree that was verified, the target's probability of each node (None where it was not
-    computed, and for the whole of a tree that was only prepared). In a verified tree siblings stand in the order in
-    which they were tried, and draft_probs are the draft's probabilities of the tokens before any sibling was left out.
+    come the branches: a candidate recovery token (its probability under the draft) and its draft tokens (as many as the
+    next round verifies: k, unless that is chosen while running), branch after branch. target_probs: of a tree that was
+    verified, the target's probability of each node (None where it was not computed, and for the whole of a tree that
+    was only prepared). In a verified tree siblings stand in the order in which they were tried, and draft_probs are the
+    draft's probabilities of the tokens before any sibling was left out.
     """
 
     tokens: list[int]
@@ -62,8 +63,8 @@ class SequenceRound:
     the schedule of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's
     candidates after the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if
     and only if it is below fan_out[num_accepted]; a token beyond the candidates that were ranked has their number,
-    which is meta["ranked_candidates"]. alternatives: the likeliest tokens at each verified place, one more than draft
-    tokens.
+    which is meta["ranked_candidates"]. predicted_hit: how likely the hit that `cache_hit` tells of was thought to be
+    before. alternatives: the likeliest tokens at each verified place, one more than draft tokens.
     """
 
     request_id: int
@@ -83,6 +84,7 @@ class SequenceRound:
     recovery_rank: int | None = None
     fan_out: list[int] | None = None
     alternatives: list[Position] | None = None
+    predicted_hit: float | None = None
 
 
 @dataclass(frozen=True)

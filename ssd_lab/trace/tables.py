@@ -73,7 +73,13 @@ _RUN = (
     Column("cache hits", _number("cache_hit_rate", "{:.0%}")),
     Column("first token", _duration("time_to_first_token_s")),
 )
-RUN_COLUMNS = Columns((*_RUN, Column("tokens", _number("num_output_tokens", "{}"))))
+RUN_COLUMNS = Columns(
+    (
+        *_RUN,
+        Column("predicted hits", _number("predicted_cache_hit_rate", "{:.0%}")),
+        Column("tokens", _number("num_output_tokens", "{}")),
+    )
+)
 COMPARISON_COLUMNS = Columns(
     (
         *_RUN,

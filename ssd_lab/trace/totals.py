@@ -30,7 +30,8 @@ from ssd_lab.trace.spans import length_s, union
 class Totals:
     """Counts over all rounds; times in seconds.
 
-    tested: draft tokens that verification looked at (all before them were accepted).
+    predicted_hits: sum over predicted_lookups lookups of the chance that the outcome was prepared, as it was thought to
+    be before. tested: draft tokens that verification looked at (all before them were accepted).
     drafted_at / reached_at / accepted_at: by position, how many rounds had a draft token there, tested it, accepted it.
     Of a tree, draft tokens are the chain that `SequenceRound` describes.
     """
@@ -43,6 +44,8 @@ class Totals:
     emitted: int = 0
     hits: int = 0
     misses: int = 0
+    predicted_hits: float = 0.0
+    predicted_lookups: int = 0
     decode_time_s: float = 0.0
     prefill_time_s: float = 0.0
     origins: dict[str, int] = field(default_factory=dict)
@@ -56,7 +59,14 @@ class Totals:
         self.decode_time_s += duration_s
 
     def add_sequence(
-        self, *, num_drafted: int, num_accepted: int, num_emitted: int, origin: str, cache_hit: bool | None
+        self,
+        *,
+        num_drafted: int,
+        num_accepted: int,
+        num_emitted: int,
+        origin: str,
+        cache_hit: bool | None,
+        predicted_hit: float | None = None,
     ) -> None:
         """Count one sequence of one round; the arguments mean what they mean in `SequenceRound`."""
         self.sequence_rounds += 1
@@ -66,6 +76,9 @@ class Totals:
         self.emitted += num_emitted
         self.hits += cache_hit is True
         self.misses += cache_hit is False
+        if predicted_hit is not None:
+            self.predicted_hits += predicted_hit
+            self.predicted_lookups += 1
         self.origins[origin] = self.origins.get(origin, 0) + 1
         missing = num_drafted - len(self.drafted_at)
         for counts in (self.drafted_at, self.reached_at, self.accepted_at):
@@ -83,6 +96,7 @@ class Totals:
             num_emitted=record.num_emitted,
             origin=record.origin,
             cache_hit=record.cache_hit,
+            predicted_hit=record.predicted_hit,
         )
 
     def as_dict(self) -> dict[str, Any]:

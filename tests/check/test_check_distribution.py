@@ -23,6 +23,8 @@ from ssd_lab.strategies import Context, Draft, SequenceStrategy
 VOCAB = 259
 SAMPLED = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=600)
 
+SAGUARO = {"strategy": "async_tree", "k": 3, "fan_out": {"kind": "adaptive", "budget": 12}, "saguaro_c": 0.5}
+
 
 def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fields: Any) -> CheckReport:
     return check(
@@ -37,6 +39,13 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
         ({"strategy": "sync_chain", "k": 3}, {"draft"}),
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "jit"}, {"hit", "jit"}),
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "fast"}, {"hit", "fast", "jit"}),
+        (SAGUARO, {"hit", "jit"}),
+        ({**SAGUARO, "saguaro_c": 0.0}, {"hit", "jit"}),
+        ({"strategy": "async_tree", "k": 3, "fallback": {"kind": "fast", "source": "random"}}, {"hit", "fast", "jit"}),
+        ({"strategy": "async_tree", "k": 3, "fallback": {"kind": "auto", "source": "ngram"}}, {"hit", "fast", "jit"}),
+        ({"strategy": "async_tree", "k": 4, "f": 2, "dynamic_lookahead": True}, {"hit", "jit"}),
+        ({"strategy": "sync_chain", "k": 3, "draft_temperature": 0.0}, {"draft"}),
+        ({"strategy": "sync_chain", "k": 4, "dynamic_lookahead": True}, {"draft"}),
         ({"strategy": "prompt_lookup", "k": 3}, {"custom", "none"}),
         ({"strategy": "suffix_tree", "k": 5}, {"custom", "none"}),
         ({"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [3, 2, 1]}}, {"tree"}),
@@ -44,7 +53,7 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
         ({"strategy": "cascade", "second": {"strategy": "sync_chain", "k": 3}}, {"custom", "draft"}),
         ({"strategy": "cascade", "second": {"strategy": "sync_tree"}}, {"custom", "tree"}),
     ],
-    ids=lambda value: value.get("fallback", value["strategy"]) if isinstance(value, dict) else "",
+    ids=lambda value: " ".join(str(part) for part in value.values()) if isinstance(value, dict) else "",
 )
 def test_every_path_of_an_exact_strategy_is_not_rejected(tiny_pair: Any, strategy: dict[str, Any], paths: set[str]):
     report = run_check(tiny_pair, strategy)
@@ -110,14 +119,34 @@ def test_likeliest_tokens_passed_off_as_drawn_are_rejected(tiny_pair: Any, monke
     """Planted bug: the draft's likeliest tokens, with the distribution that they were not drawn from."""
     right = DraftWorker._answer
 
-    def argmax_answers(self: Any, message: Any) -> Any:
-        reply = right(self, message)
+    def argmax_answers(self: Any, *told: Any) -> Any:
+        reply = right(self, *told)
         reply.tokens.copy_(reply.probs.argmax(-1))
         return reply
 
     monkeypatch.setattr(DraftWorker, "_answer", argmax_answers)
     report = run_check(tiny_pair, {"strategy": "sync_chain", "k": 3})
     assert [path.path for path in report.rejected] == ["draft"]
+
+
+def test_saguaro_sampling_verified_with_the_plain_distribution_is_rejected(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """Planted bug: tokens are drawn away from what is cached, and verified as if they were not."""
+    from ssd_lab.engine.phases import draft_chain, draft_tree
+    from ssd_lab.engine.phases.drawing import PLAIN
+
+    right = draft_chain.choose
+
+    def dishonest(*inputs: Any, drawing: Any, fan_out: Any, **options: Any) -> Any:
+        drawn = right(*inputs, drawing=drawing, fan_out=fan_out, **options)
+        claimed = right(*inputs, drawing=PLAIN, **options)
+        return dataclasses.replace(drawn, probs=claimed.probs)
+
+    for module in (draft_chain, draft_tree):
+        monkeypatch.setattr(module, "choose", dishonest)
+    report = run_check(tiny_pair, {**SAGUARO, "saguaro_c": 0.2})
+    assert [path.path for path in report.rejected] == ["hit", "jit"]
 
 
 FIXED_TREE = {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [4, 2]}}

@@ -12,9 +12,13 @@ from ssd_lab.decoding.tree import (
     ancestors,
     async_tree_parents,
     branch_prefixes,
-    branch_ranks,
     recovery_candidates,
 )
+
+
+def branch_ranks(fan_out: list[int]) -> list[int]:
+    """Rank of each branch's recovery token among the candidates at its accepted length."""
+    return [rank for count in fan_out for rank in range(count)]
 
 
 def test_a_mask_by_hand() -> None:

@@ -27,10 +27,15 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "sync_chain": {"k": 3},
     "async_tree": {"k": 3, "f": 2},
     "prompt_lookup": {"k": 3},
+    "by confidence": {"strategy": "async_tree", "k": 3, "fan_out": {"kind": "adaptive", "budget": 7}, "saguaro_c": 0.5},
+    "learned lengths": {"strategy": "async_tree", "k": 3, "fan_out": {"kind": "adaptive", "budget": 7,
+                        "by_confidence": False, "every": 2}, "saguaro_c": 0.5},
+    "random": {"strategy": "async_tree", "k": 3, "f": 1, "fallback": {"kind": "fast", "source": "random"}},
+    "temperature": {"strategy": "sync_chain", "k": 3, "draft_temperature": 0.3},
     "sync_tree": {"tree": {"kind": "fixed", "widths": (3, 2, 1)}},
     "dynamic tree": {"strategy": "sync_tree", "tree": {"kind": "dynamic", "top_k": 3, "depth": 3, "num_nodes": 7}},
     "cascade": {"first": {"strategy": "prompt_lookup", "k": 3}, "second": {"strategy": "sync_tree"}},
-}
+}  # fmt: skip
 
 
 def texts(tiny_pair: Any, strategy: str, temperature: float, **fields: Any) -> tuple[list[list[int]], Any]:
@@ -83,6 +88,17 @@ def test_nothing_is_captured_twice(tiny_pair: Any, backends: Backends) -> None:
         assert [backend.captured for _, backend in backends.made] == captured
         llm.run(PROMPTS[:3], params)  # another batch bucket
         assert [backend.captured for _, backend in backends.made] > captured
+
+
+def test_schedules_that_change_capture_no_more_trees(tiny_pair: Any, backends: Backends) -> None:
+    names: list[str] = []
+    for name in ("by confidence", "learned lengths"):
+        backends.made.clear()
+        texts(tiny_pair, name, 0.8)
+        _, draft = backends.made
+        names = [key[0] for key in draft[0]._calls]
+        buckets = {batch_bucket(rows) for rows in (1, 2, 3)}
+        assert names.count("draft_tree") <= len(buckets)
 
 
 def test_stop_strings_and_logprobs_wait_for_the_text(tiny_pair: Any, backends: Backends) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -9,19 +10,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssd_lab.engine.draft_worker import DraftPlan
+from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.link import InlineLink, ThreadLink
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
 from ssd_lab.engine.process_link import ProcessLink
 from ssd_lab.engine.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError
+from ssd_lab.strategies.fallback import Auto, Fast
+from ssd_lab.strategies.fanout import Adaptive, Explicit
+from ssd_lab.strategies.lookahead import DynamicLookahead
 
 GREEDY, WARM = (0.0, 0, 1.0, 0.0, 1), (1.0, 0, 1.0, 0.0, 7)
 PROMPT = [10, 20, 30, 40, 50]
 
 
 def setup_for(tiny_pair, **plan: object) -> WorkerSetup:
-    options = {"k": 2, "fan_out_hit": (2, 1, 1), "fan_out_miss": (1, 1, 2), **plan}
+    options = {"k": 2, "fan_out": Explicit(hit=[2, 1, 1], miss=[1, 1, 2]), **plan}
     return WorkerSetup(tiny_pair.draft, "float32", "cpu", 20, 8, 4, 1, DraftPlan(**options), longest_table=4)
 
 
@@ -81,6 +85,38 @@ def test_every_link_gives_the_same_replies(tiny_pair) -> None:
         link.close()
         replies.append([(reply.tokens.tolist(), reply.origins, reply.probs.sum().item()) for reply in got])
     assert replies[0] == replies[1] == replies[2]
+
+
+PLANS = {
+    "by confidence, Saguaro": {"fan_out": Adaptive(budget=5), "saguaro_c": 0.5},
+    "learned lengths, random": {"fan_out": Adaptive(budget=5, by_confidence=False), "fallback": Fast(source="random")},
+    "n-gram": {"fallback": Fast(source="ngram"), "draft_temperature": 0.7},
+    "auto, chosen depth": {"fan_out": Adaptive(budget=5), "fallback": Auto(), "lookahead": DynamicLookahead()},
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_every_plan_travels_and_gives_the_same_replies(tiny_pair, name: str) -> None:
+    replies = []
+    for kind in ("inline", "process"):
+        link = open_link(kind, setup_for(tiny_pair, **PLANS[name]))
+        link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
+        got, text, accepted = [], list(PROMPT), None
+        for step in range(6):
+            message = dataclasses.replace(
+                round_of(len(text), text[-1], accepted, WARM, text[-2]),
+                texts=[list(text)],
+                accepted={} if accepted is None else {0: accepted},
+            )
+            got.append(round_trip(link, message))
+            accepted = 0
+            text.append(60 + step)
+        link.close()
+        replies.append(
+            [(reply.tokens.tolist(), reply.origins, reply.probs.tolist(), reply.predicted_hits) for reply in got]
+        )
+    assert replies[0] == replies[1]
+    assert len(replies[0][-1][0][0]) in (1, 2)
 
 
 @pytest.mark.parametrize("kind", ["inline", "thread", "process"])

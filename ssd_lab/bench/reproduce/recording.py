@@ -1,8 +1,9 @@
-"""The rounds that the sections are about: synchronous speculation recorded once for each temperature, with the rank of
+"""The rounds that the sections are about: asynchronous speculation recorded once for each temperature, with the rank of
 every recovery token among the draft's candidates.
 
 A rank tells of any schedule whether it would have hit, and neither a hit nor the `jit` fallback changes what is drafted
-(branch and chain draw each token from the same distribution at the same place), so one recording serves all schedules.
+(branch and chain draw each token from the same distribution at the same place), so one recording serves all schedules
+over accepted lengths. Spending a budget by confidence needs the draft's probabilities: that is run for each budget.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ Score = Callable[[list[int]], torch.Tensor]
 
 @dataclass(frozen=True)
 class Recordings:
-    """traces: by temperature, with ranks and with the hits of f = 3. target_probs, draft_probs: by temperature,
+    """traces: by temperature, with ranks and with the hits of f = 3. by_confidence: the same prompts with a fan-out by
+    confidence, by temperature and budget. target_probs, draft_probs: by temperature,
     `[places, vocab]` along the text (temperatures above 0). settings: how they were made.
     """
 
     k: int
     traces: dict[float, Trace]
+    by_confidence: dict[tuple[float, int], Trace] = field(repr=False)
     target_probs: dict[float, torch.Tensor] = field(repr=False)
     draft_probs: dict[float, torch.Tensor] = field(repr=False)
     settings: dict[str, Any]
@@ -51,10 +54,12 @@ def record(
     prompts: int = 24,
     max_tokens: int = 96,
     seed: int = 0,
+    budgets: Sequence[int] = (),
     progress: bool = False,
     **fields: Any,
 ) -> Recordings:
-    """Run `prompts` prompts of each bundled set at each temperature; fields: of `ssd_lab.LLM`.
+    """Run `prompts` prompts of each bundled set at each temperature; budgets: also by confidence; fields: of
+    `ssd_lab.LLM`.
 
     Raises ConfigError for fewer than two prompts: schedules are fitted on one half and tried on the other.
     """
@@ -62,43 +67,29 @@ def record(
         raise ConfigError(f"prompts is {prompts}; schedules are fitted on one half and tried on the other: at least 2")
     target, draft = target or str(demo.TARGET), draft or str(demo.DRAFT)
     texts = _texts(prompts, seed)
-    runs: dict[float, Trace] = {}
-    with LLM(target, draft, "sync_chain", k=k, progress=progress, **fields) as llm:
-        for temperature in TEMPERATURES:
-            params = [
-                SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed * 10_000 + i)
-                for i in range(len(texts))
-            ]
-            runs[temperature] = llm.run(texts, params).trace
+
+    def run(llm: LLM, temperature: float) -> Trace:
+        params = [
+            SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed * 10_000 + i)
+            for i in range(len(texts))
+        ]
+        return llm.run(texts, params).trace
+
+    with LLM(target, draft, "async_tree", k=k, f=UNIFORM, progress=progress, **fields) as llm:
+        traces = {temperature: run(llm, temperature) for temperature in TEMPERATURES}
         settings = {
             "target": target, "draft": draft, "k": k, "datasets": list(DATASETS), "prompts": len(texts),
             "max_tokens": max_tokens, "seed": seed, "dtype": str(llm.target.dtype),
         }  # fmt: skip
-        target_probs = {t: _along(trace, llm.score, t) for t, trace in runs.items() if t > 0}
+        target_probs = {t: _along(trace, llm.score, t) for t, trace in traces.items() if t > 0}
     with LLM(draft, None, "autoregressive", progress=progress, **fields) as llm:
-        draft_probs = {t: _along(trace, llm.score, t) for t, trace in runs.items() if t > 0}
-        traces = {t: with_hits(with_ranks(trace, llm.score), (UNIFORM,) * (k + 1)) for t, trace in runs.items()}
-    return Recordings(k, traces, target_probs, draft_probs, settings)
-
-
-def with_ranks(trace: Trace, draft_score: Score) -> Trace:
-    """The trace with `recovery_rank` in every round whose recovery token entered the text, from one forward of the
-    draft over each text. draft_score: logits `[tokens, vocab]` after each token.
-    """
-    ranks: dict[tuple[int, int], int] = {}
-    by_request: dict[int, list[SequenceRound]] = {}
-    for one in trace.rounds:
-        for own in one.sequences:
-            by_request.setdefault(own.request_id, []).append(own)
-    for request in trace.requests:
-        text = [*request.prompt_ids, *request.token_ids]
-        logits = draft_score(text)
-        for own in by_request.get(request.request_id, []):
-            place = own.position + own.num_accepted  # of the recovery token
-            if own.num_emitted == own.num_accepted + 1 and own.draft_tokens:
-                refused = own.draft_tokens[own.num_accepted] if own.num_accepted < len(own.draft_tokens) else None
-                ranks[request.request_id, own.position] = recovery_rank(logits[place - 1], own.recovery_token, refused)
-    return _mapped(trace, lambda own: replace(own, recovery_rank=ranks.get((own.request_id, own.position))))
+        draft_probs = {t: _along(trace, llm.score, t) for t, trace in traces.items() if t > 0}
+    by_confidence: dict[tuple[float, int], Trace] = {}
+    for budget in budgets:
+        fan_out = {"kind": "adaptive", "budget": budget}
+        with LLM(target, draft, "async_tree", k=k, fan_out=fan_out, progress=progress, **fields) as llm:
+            by_confidence |= {(temperature, budget): run(llm, temperature) for temperature in TEMPERATURES}
+    return Recordings(k, traces, by_confidence, target_probs, draft_probs, settings)
 
 
 def with_hits(trace: Trace, fan_out: Sequence[int]) -> Trace:
@@ -112,13 +103,6 @@ def with_hits(trace: Trace, fan_out: Sequence[int]) -> Trace:
         return replace(own, cache_hit=hit, origin="hit" if hit else "jit")
 
     return _mapped(trace, noted)
-
-
-def recovery_rank(logits: torch.Tensor, token: int, refused: int | None) -> int:
-    """Place of a token among the draft's candidates, given its logits `[vocab]`; the refused token is none."""
-    above = logits > logits[token]
-    rank = int(above.sum())
-    return rank - int(refused is not None and bool(above[refused]))
 
 
 def _mapped(trace: Trace, change: Callable[[SequenceRound], SequenceRound]) -> Trace:

@@ -37,7 +37,7 @@ def reproduce(
     except OSError as error:
         raise ConfigError(f"the report cannot be written to {folder}: {error}") from error
     if recordings is None and set(chosen) - NEED_NO_RECORDING:
-        recordings = record(**recording)
+        recordings = record(**{"budgets": schedules.RUN_BUDGETS if schedules.KEY in chosen else (), **recording})
     found = [SECTIONS[key](recordings) for key in chosen]  # type: ignore[arg-type]
     _write(folder, found, recordings)
     return found

@@ -1,18 +1,19 @@
-"""Draft tree: while the target verifies k tokens, prepare k more for each of the likeliest outcomes (arXiv
-2603.03251).
-"""
+"""Draft tree: while the target verifies k tokens, prepare more for the likeliest outcomes (arXiv 2603.03251)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
+from ssd_lab.decoding.branches import best_counts, branch_layout, outcome_chances
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.phases.branches import BranchRun
 from ssd_lab.engine.phases.draft_chain import Drafted, choose
+from ssd_lab.engine.phases.drawing import PLAIN, Drawing
 from ssd_lab.engine.rows import RowTensors, causal_step
 from ssd_lab.engine.runner import StepRunner
 
@@ -20,65 +21,168 @@ RECORDED_CANDIDATES = 64  # a trace tells the rank of every recovery token among
 
 
 @dataclass(frozen=True)
+class TreeShape:
+    """What a tree is like whatever the round: its graph is captured once.
+
+    branches: in all. depth: draft tokens of each. widest: a bound on the fan-out at one accepted length. by_confidence:
+    the phase itself chooses the fan-out of each row.
+    """
+
+    branches: int
+    depth: int
+    widest: int
+    by_confidence: bool = False
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What the draft thought of its own round: its probability of each draft token `[batch, k]` and of each candidate
+    `[batch, k + 1, n]` (given that the draft token is refused), and the chance `[batch]` that the outcome is prepared.
+    """
+
+    confidences: torch.Tensor
+    candidate_probs: torch.Tensor
+    hit_chance: torch.Tensor
+
+    def tensors(self) -> Tensors:
+        """All of them."""
+        return self.confidences, self.candidate_probs, self.hit_chance
+
+
+@dataclass(frozen=True)
 class DraftTree:
     """Branches prepared for the rows of a round.
 
-    recovery_tokens `[batch, branches]`: the recovery token that each branch assumes (its accepted length is the
-    caller's `prefixes`). recovery_probs `[batch, branches]`: the draft's probability of that token (None unless
-    recorded). candidates `[batch, k + 1, n]`: the likeliest recovery tokens after each accepted length, whether they
-    got a branch or not. drafted: the branches' continuations, with tokens and token_probs `[batch, branches, k]` and
-    probs `[batch, branches, k, vocab]`.
+    counts `[batch, k + 1]`: how many recovery tokens were prepared at each accepted length, the likeliest ones;
+    branches are ordered by accepted length, then by rank. recovery_tokens `[batch, branches]`: what each branch
+    assumes. candidates `[batch, k + 1, n]`: the likeliest recovery tokens after each accepted length, with a branch or
+    not. drafted: the branches' continuations, with tokens and token_probs `[batch, branches, depth]` and probs
+    `[batch, branches, depth, vocab]`. recovery_probs `[batch, branches]`: the draft's probability of each recovery
+    token (None unless recorded). opinion: None unless the fan-out was chosen by it.
     """
 
+    counts: torch.Tensor
     recovery_tokens: torch.Tensor
-    recovery_probs: torch.Tensor | None
     candidates: torch.Tensor
     drafted: Drafted
+    recovery_probs: torch.Tensor | None
+    opinion: Opinion | None
 
     def tensors(self) -> Tensors:
         """All that are there, in the order that `of_tensors` takes."""
-        probs = () if self.recovery_probs is None else (self.recovery_probs,)
-        return (self.recovery_tokens, self.candidates, *probs, *self.drafted.tensors())
+        return (
+            *(self.counts, self.recovery_tokens, self.candidates),
+            *(() if self.recovery_probs is None else (self.recovery_probs,)),
+            *(() if self.opinion is None else self.opinion.tensors()),
+            *self.drafted.tensors(),
+        )
 
     @classmethod
-    def of_tensors(cls, tensors: Tensors, *, sampled: bool, record: bool) -> DraftTree:
+    def of_tensors(cls, tensors: Iterable[torch.Tensor], *, sampled: bool, record: bool, opinion: bool) -> DraftTree:
         """From what `tensors` returned."""
-        recovery, candidates, *rest = tensors
+        counts, recovery, candidates, *rest = tensors
         recovery_probs = rest.pop(0) if record else None
-        return cls(recovery, recovery_probs, candidates, Drafted.of_tensors(rest, sampled=sampled, record=record))
+        own = Opinion(rest.pop(0), rest.pop(0), rest.pop(0)) if opinion else None
+        drafted = Drafted.of_tensors(rest, sampled=sampled, record=record)
+        return cls(counts, recovery, candidates, drafted, recovery_probs, own)
 
 
 def draft_tree(
     runner: StepRunner,
     rows: RowTensors,
     draft_tokens: torch.Tensor,
-    prefixes: torch.Tensor,
-    ranks: torch.Tensor,
+    fan_out: torch.Tensor,
+    shape: TreeShape,
     *,
-    widest: int,
     record: bool,
+    drawing: Drawing = PLAIN,
+    next_fan_out: torch.Tensor | None = None,
 ) -> DraftTree:
-    """Extend the draft's cache over the k tokens under verification, fork, and decode all branches k steps in parallel.
+    """Extend the draft's cache over the k tokens under verification, fork, and decode all branches in parallel.
 
-    Args: draft_tokens `[batch, k]`, what the target verifies; prefixes, ranks `[batch, branches]`, which outcomes to
-    prepare (all rows the same number of branches); widest: a bound on the ranks, plus one.
+    Args: draft_tokens `[batch, k]`, what the target verifies; fan_out, counts `[batch, k + 1]` that sum to the shape's
+    branches, or for a tree by confidence the tables `[batch, TABLE]` of `decoding.branches`; next_fan_out `[batch,
+    depth]`, candidates that will be cached at each place of the branches, where `drawing` asks for them.
 
     A branch at accepted length a sees the committed tokens, the first a draft tokens and itself.
     """
-    k, branches = draft_tokens.shape[1], prefixes.shape[1]
     sampled = not rows.sampling.all_greedy
     bound = runner.executor.context_bound
-    extended = bound(rows.longest + k)
-    longest_start = rows.longest_table * runner.block_size
-    farthest = bound(longest_start + k * branches)
+    extended = bound(rows.longest + draft_tokens.shape[1])
+    farthest = bound(rows.longest_table * runner.block_size + shape.depth * shape.branches)
+    modified = (next_fan_out,) if sampled and drawing.modifies and next_fan_out is not None else ()
+    given = (draft_tokens, fan_out, *modified)
 
-    def phase(draft_tokens: torch.Tensor, prefixes: torch.Tensor, ranks: torch.Tensor, *own: torch.Tensor) -> Tensors:
-        tree = _Tree(runner, rows.with_tensors(own), draft_tokens, prefixes, ranks)
-        return tree.grow(extended, farthest, widest, sampled, record).tensors()
+    def phase(*tensors: torch.Tensor) -> Tensors:
+        tokens, counts, *rest = tensors[: len(given)]
+        own = rows.with_tensors(tensors[len(given) :])
+        tree = _Tree(runner, own, tokens, shape, sampled, record, drawing, rest[0] if rest else None)
+        return tree.grow(counts, extended, farthest).tensors()
 
-    static = (widest, extended, farthest, sampled, sampled and rows.sampling.any_filter, record)
-    outputs = runner.call("draft_tree", static, phase, draft_tokens, prefixes, ranks, *rows.tensors())
-    return DraftTree.of_tensors(outputs, sampled=sampled, record=record)
+    static = (shape, extended, farthest, sampled, sampled and rows.sampling.any_filter, record, drawing)
+    outputs = runner.call("draft_tree", static, phase, *given, *rows.tensors())
+    return DraftTree.of_tensors(outputs, sampled=sampled, record=record, opinion=shape.by_confidence)
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Where the branches leave the tokens under verification: counts `[batch, k + 1]`, and of each branch the accepted
+    length and the rank of its recovery token `[batch, branches]`.
+    """
+
+    counts: torch.Tensor
+    prefixes: torch.Tensor
+    ranks: torch.Tensor
+    opinion: Opinion | None
+
+    @classmethod
+    def chosen(
+        cls,
+        logits: torch.Tensor,
+        draft_tokens: torch.Tensor,
+        candidates: torch.Tensor,
+        fan_out: torch.Tensor,
+        shape: TreeShape,
+        temperature: torch.Tensor,
+    ) -> Fork:
+        """As `fan_out` says, which are the counts, or the tables to choose them by; logits `[batch, k + 1, vocab]`."""
+        opinion, counts = None, fan_out
+        if shape.by_confidence:
+            counts, opinion = _by_confidence(logits, draft_tokens, candidates, fan_out, shape, temperature)
+        return cls(counts, *branch_layout(counts, shape.branches), opinion)
+
+    def recovery(
+        self, logits: torch.Tensor, candidates: torch.Tensor, *, record: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Recovery tokens `[batch, branches]`, and the draft's probabilities of them if recorded."""
+        every = torch.arange(len(candidates), device=candidates.device)[:, None]
+        tokens = candidates[every, self.prefixes, self.ranks]
+        if not record:
+            return tokens, None
+        normaliser = logits.logsumexp(-1).gather(1, self.prefixes)
+        return tokens, (logits[every, self.prefixes, tokens] - normaliser).exp()
+
+
+def _by_confidence(
+    logits: torch.Tensor,
+    draft_tokens: torch.Tensor,
+    candidates: torch.Tensor,
+    tables: torch.Tensor,
+    shape: TreeShape,
+    temperature: torch.Tensor,
+) -> tuple[torch.Tensor, Opinion]:
+    """Counts of the likeliest outcomes, by the draft's softmax at the request's temperature (greedy: at 1)."""
+    own = temperature[:, None, None]
+    scaled = logits / torch.where(own == 0, 1.0, own)
+    normaliser = scaled.logsumexp(-1)
+    of_drafted = scaled[:, :-1].gather(-1, draft_tokens.unsqueeze(-1)).squeeze(-1)
+    confidences = (of_drafted - normaliser[:, :-1]).exp()
+    probs = (scaled.gather(-1, candidates) - normaliser.unsqueeze(-1)).exp()
+    others = torch.cat([1 - confidences, torch.ones_like(confidences[:, :1])], 1).clamp(min=1e-6)
+    candidate_probs = (probs / others.unsqueeze(-1)).clamp(max=1.0)
+    chances = outcome_chances(confidences, candidate_probs[..., : shape.widest], tables)
+    counts, hit_chance = best_counts(chances, shape.branches)
+    return counts, Opinion(confidences, candidate_probs, hit_chance)
 
 
 @dataclass(frozen=True)
@@ -86,41 +190,45 @@ class _Tree:
     runner: StepRunner
     rows: RowTensors
     draft_tokens: torch.Tensor
-    prefixes: torch.Tensor
-    ranks: torch.Tensor
+    shape: TreeShape
+    sampled: bool
+    record: bool
+    drawing: Drawing
+    next_fan_out: torch.Tensor | None
 
-    def grow(self, extended: int, farthest: int, widest: int, sampled: bool, record: bool) -> DraftTree:
+    def grow(self, fan_out: torch.Tensor, extended: int, farthest: int) -> DraftTree:
         """All forwards of the phase. extended, farthest: bounds on the context of the extension and of the branches."""
         rows, runner, k = self.rows, self.runner, self.draft_tokens.shape[1]
         extension = torch.cat([rows.last_tokens[:, None], self.draft_tokens], 1)
         step = causal_step(extension, rows.lengths - 1, rows.tables, runner.block_size, longest=extended - k - 1)
         logits = runner.logits(step)
-        kept = min(max(widest, RECORDED_CANDIDATES if record else 0), logits.shape[-1] - 1)
+        kept = min(max(self.shape.widest, RECORDED_CANDIDATES if self.record else 0), logits.shape[-1] - 1)
         candidates = recovery_candidates(logits, self.draft_tokens, kept)
-        every = torch.arange(len(rows), device=logits.device)[:, None]
-        recovery = candidates[every, self.prefixes, self.ranks]
-        recovery_probs = None
-        if record:
-            normaliser = logits.logsumexp(-1).gather(1, self.prefixes)
-            recovery_probs = (logits[every, self.prefixes, recovery] - normaliser).exp()
-        steps = self._branches(recovery, farthest, sampled, record)
-        return DraftTree(recovery, recovery_probs, candidates, Drafted.joined(steps))
+        fork = Fork.chosen(logits, self.draft_tokens, candidates, fan_out, self.shape, rows.sampling.temperature)
+        recovery, recovery_probs = fork.recovery(logits, candidates, record=self.record)
+        drafted = Drafted.joined(self._branches(recovery, fork.prefixes, farthest))
+        return DraftTree(fork.counts, recovery, candidates, drafted, recovery_probs, fork.opinion)
 
-    def _branches(self, recovery: torch.Tensor, farthest: int, sampled: bool, record: bool) -> list[Drafted]:
+    def _branches(self, recovery: torch.Tensor, prefixes: torch.Tensor, farthest: int) -> list[Drafted]:
         rows, device = self.rows, recovery.device
-        k = self.draft_tokens.shape[1]
-        first_position = rows.lengths[:, None] + self.prefixes  # where the recovery token stands
+        depth, branches = self.shape.depth, self.shape.branches
+        first_position = rows.lengths[:, None] + prefixes  # where the recovery token stands
         uniforms = None
-        if sampled:  # by the place where each draft token will stand
-            places = first_position.unsqueeze(-1) + 1 + torch.arange(k, device=device)
+        if self.sampled:  # by the place where each draft token will stand
+            places = first_position.unsqueeze(-1) + 1 + torch.arange(depth, device=device)
             uniforms = uniform(rows.sampling.seeds[:, None, None], places, Purpose.DRAFT)
-        run = BranchRun.starting(rows, first_position, k, self.runner.block_size, farthest=farthest)
+        run = BranchRun.starting(rows, first_position, depth, self.runner.block_size, farthest=farthest)
         tokens = recovery
         steps: list[Drafted] = []
-        for step in range(k):
-            numbers = None if uniforms is None else uniforms[:, :, step]
-            logits = self.runner.logits(run.step(tokens, step))
-            chosen = choose(self.runner.decoder.kernels, logits, rows.sampling, numbers, record=record)
+        for step in range(depth):
+            cached = None if self.next_fan_out is None else self.next_fan_out[:, step : step + 1].expand(-1, branches)
+            chosen = choose(
+                *(self.runner.decoder.kernels, self.runner.logits(run.step(tokens, step)), rows.sampling),
+                None if uniforms is None else uniforms[:, :, step],
+                record=self.record,
+                drawing=self.drawing,
+                fan_out=cached,
+            )
             steps.append(chosen)
             tokens = chosen.tokens
         return steps

@@ -14,7 +14,7 @@ from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.head_runner import HeadRunner
 from ssd_lab.engine.phases.branches import BranchRun
 from ssd_lab.engine.phases.draft_chain import Drafted
-from ssd_lab.engine.phases.draft_tree import RECORDED_CANDIDATES, DraftTree
+from ssd_lab.engine.phases.draft_tree import RECORDED_CANDIDATES, DraftTree, Fork, TreeShape
 from ssd_lab.engine.phases.eagle_chain import NewFeatures, condition
 from ssd_lab.engine.rows import CausalRun, RowTensors
 
@@ -24,33 +24,32 @@ def eagle_tree(
     rows: RowTensors,
     new: NewFeatures,
     draft_tokens: torch.Tensor,
-    prefixes: torch.Tensor,
-    ranks: torch.Tensor,
+    fan_out: torch.Tensor,
+    shape: TreeShape,
     *,
-    widest: int,
     record: bool,
 ) -> DraftTree:
     """Meet the last round's features, follow the k tokens under verification on the head's own states, fork, and decode
-    all branches k steps in parallel.
+    all branches in parallel.
 
     Arguments and result are those of `draft_tree`. Recovery tokens are tokens that the head can name.
     """
-    k, branches = draft_tokens.shape[1], prefixes.shape[1]
+    k = draft_tokens.shape[1]
     sampled = not rows.sampling.all_greedy
     bound = runner.executor.context_bound
     extended = bound(rows.longest + max(k, new.token_ids.shape[1]))
-    farthest = bound(rows.longest_table * runner.block_size + k * branches)
+    farthest = bound(rows.longest_table * runner.block_size + shape.depth * shape.branches)
 
     def phase(*tensors: torch.Tensor) -> Tensors:
-        features, token_ids, counts, draft_tokens, prefixes, ranks, *own = tensors
+        features, token_ids, counts, draft_tokens, fan_out, *own = tensors
         fresh = NewFeatures(features, token_ids, counts)
-        tree = _Tree(runner, rows.with_tensors(own), fresh, draft_tokens, prefixes, ranks)
-        return tree.grow(extended, farthest, widest, sampled, record).tensors()
+        tree = _Tree(runner, rows.with_tensors(own), fresh, draft_tokens, shape)
+        return tree.grow(fan_out, extended, farthest, sampled, record).tensors()
 
-    static = (widest, extended, farthest, sampled, sampled and rows.sampling.any_filter, record)
-    inputs = (*new.tensors(), draft_tokens, prefixes, ranks, *rows.tensors())
+    static = (shape, extended, farthest, sampled, sampled and rows.sampling.any_filter, record)
+    inputs = (*new.tensors(), draft_tokens, fan_out, *rows.tensors())
     outputs = runner.call("eagle_tree", static, phase, *inputs)
-    return DraftTree.of_tensors(outputs, sampled=sampled, record=record)
+    return DraftTree.of_tensors(outputs, sampled=sampled, record=record, opinion=shape.by_confidence)
 
 
 @dataclass(frozen=True)
@@ -59,24 +58,22 @@ class _Tree:
     rows: RowTensors
     new: NewFeatures
     draft_tokens: torch.Tensor
-    prefixes: torch.Tensor
-    ranks: torch.Tensor
+    shape: TreeShape
 
-    def grow(self, extended: int, farthest: int, widest: int, sampled: bool, record: bool) -> DraftTree:
+    def grow(self, fan_out: torch.Tensor, extended: int, farthest: int, sampled: bool, record: bool) -> DraftTree:
         """All forwards of the phase. extended, farthest: bounds on the context of the extension and of the branches."""
         normed, carried = self._extension(extended)
         logits = self.runner.target_logits(normed)
-        kept = max(widest, RECORDED_CANDIDATES if record else 0)
+        kept = max(self.shape.widest, RECORDED_CANDIDATES if record else 0)
         kept = min(kept, self.runner.head.vocabulary.size - 1)  # no more than the head has names for
         candidates = recovery_candidates(logits, self.draft_tokens, kept)
+        temperature = self.rows.sampling.temperature
+        fork = Fork.chosen(logits, self.draft_tokens, candidates, fan_out, self.shape, temperature)
+        recovery, recovery_probs = fork.recovery(logits, candidates, record=record)
         every = torch.arange(len(self.rows), device=logits.device)[:, None]
-        recovery = candidates[every, self.prefixes, self.ranks]
-        recovery_probs = None
-        if record:
-            normaliser = logits.logsumexp(-1).gather(1, self.prefixes)
-            recovery_probs = (logits[every, self.prefixes, recovery] - normaliser).exp()
-        steps = self._branches(recovery, carried[every, self.prefixes], farthest, sampled, record)
-        return DraftTree(recovery, recovery_probs, candidates, Drafted.joined(steps))
+        first_states = carried[every, fork.prefixes]
+        steps = self._branches(recovery, fork.prefixes, first_states, farthest, sampled, record)
+        return DraftTree(fork.counts, recovery, candidates, Drafted.joined(steps), recovery_probs, fork.opinion)
 
     def _extension(self, extended: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Normed and carried states `[batch, k + 1, hidden]` after the committed tokens and each draft token."""
@@ -88,19 +85,25 @@ class _Tree:
         return torch.cat([normed for normed, _ in states], 1), torch.cat([carried for _, carried in states], 1)
 
     def _branches(
-        self, recovery: torch.Tensor, carried: torch.Tensor, farthest: int, sampled: bool, record: bool
+        self,
+        recovery: torch.Tensor,
+        prefixes: torch.Tensor,
+        carried: torch.Tensor,
+        farthest: int,
+        sampled: bool,
+        record: bool,
     ) -> list[Drafted]:
-        rows, device, k = self.rows, recovery.device, self.draft_tokens.shape[1]
-        place = rows.lengths[:, None] + self.prefixes  # where the recovery token stands; its row is the one before
+        rows, device, depth = self.rows, recovery.device, self.shape.depth
+        place = rows.lengths[:, None] + prefixes  # where the recovery token stands; its row is the one before
         uniforms = None
         if sampled:
-            places = place.unsqueeze(-1) + 1 + torch.arange(k, device=device)
+            places = place.unsqueeze(-1) + 1 + torch.arange(depth, device=device)
             uniforms = uniform(rows.sampling.seeds[:, None, None], places, Purpose.DRAFT)
         # a padding row has no committed tokens; its place is the dump
-        run = BranchRun.starting(rows, (place - 1).clamp(min=0), k, self.runner.block_size, farthest=farthest)
+        run = BranchRun.starting(rows, (place - 1).clamp(min=0), depth, self.runner.block_size, farthest=farthest)
         tokens = recovery
         steps: list[Drafted] = []
-        for step in range(k):
+        for step in range(depth):
             normed, carried = self.runner.continued(run.step(tokens, step), carried)
             numbers = None if uniforms is None else uniforms[:, :, step]
             steps.append(self.runner.choose(normed, rows.sampling, numbers, record=record))

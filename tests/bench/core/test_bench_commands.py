@@ -30,6 +30,8 @@ RUNNING = [
     ("--size 70 --draft 1 --spec --async --k 4 --fl 3 3 3 3 3", "async_tree"),
     ("--size 70 --draft 1 --spec --async --temp 0.7", "async_tree"),
     ("--size 70 --draft 1 --spec --async --backup fast", "async_tree"),
+    ("--size 70 --draft 1 --spec --async --temp 0.7 --x 0.5", "async_tree"),
+    ("--size 70 --draft 1 --spec --async --temp 0.7 --dtemp 0.3", "async_tree"),
     ("--size 8 --eager", "autoregressive"),
     ("--qwen --size 32 --draft 0.6 --spec --async", "async_tree"),
     ("--size 8 --random", "autoregressive"),
@@ -43,8 +45,7 @@ REFUSED = [
     ("--llama --size 70 --gpus 4 --b 1 --temp 0 --all", "several GPUs is not built yet"),
     ("--llama --size 70 --gpus 4 --spec --k 6 --all", "several GPUs is not built yet"),
     ("--llama --size 70 --gpus 5 --spec --async --k 7 --f 3 --all", "several GPUs is not built yet"),
-    ("--llama --size 70 --spec --async --x 0.5", "Saguaro sampling (--x) is not built yet"),
-    ("--llama --size 70 --spec --async --temp 0.7 --dtemp 0.3", "leave --dtemp out"),
+    ("--llama --size 70 --temp 0.7 --dtemp 0.3", "leave --dtemp out"),
 ]
 
 

@@ -129,10 +129,10 @@ def test_live_states_count_up_to_the_end(tiny_config: BenchConfig):
         ({"num_gpus": 2}, ConfigError, "several GPUs is not built yet"),
         ({"strategy": "eagle3", "strategy_fields": {"k": 2}, "draft": None}, ConfigError, "no EAGLE3 head is known"),
         ({"strategy": "eagle3", "strategy_fields": {"head": "some/head"}}, ModelLoadError, "not on this machine"),
-        ({"strategy_fields": {"saguaro_c": 0.5}}, ConfigError, "not built yet"),
+        ({"strategy_fields": {"saguaro_c": 1.5}}, ConfigError, "saguaro_c"),
         ({"strategy_fields": {"kk": 2}}, ConfigError, "did you mean 'k'"),
         ({"strategy": "asynctree"}, ConfigError, "did you mean 'async_tree'"),
-        ({"draft_temperature": 0.5}, ConfigError, "not built yet"),
+        ({"draft_temperature": 0.5, "strategy": "autoregressive", "strategy_fields": {}}, ConfigError, "--dtemp out"),
         ({"draft": None}, ConfigError, "needs a draft model"),
         ({"output_len": 5000}, ConfigError, "lower --input_len or --output_len"),
         ({"max_model_len": 20}, ConfigError, "max_model_len"),
@@ -152,6 +152,11 @@ def test_what_cannot_be_had_is_refused_in_words(
 def test_a_draft_temperature_equal_to_the_targets_changes_nothing(tiny_config: BenchConfig):
     warm = changed(tiny_config, temperature=0.5, repeats=1)
     assert run_benchmark(warm).digests == run_benchmark(changed(warm, draft_temperature=0.5)).digests
+
+
+def test_another_draft_temperature_is_accepted_and_matters(tiny_config: BenchConfig):
+    warm = changed(tiny_config, temperature=0.8, repeats=1)
+    assert run_benchmark(warm).digests != run_benchmark(changed(warm, draft_temperature=0.2)).digests
 
 
 def test_cell_keys_tell_configs_apart_and_survive_storing():

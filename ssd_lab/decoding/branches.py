@@ -1,0 +1,65 @@
+"""Which outcomes of a round to prepare: from counts for each accepted length, or from the draft's own probabilities of
+this very round.
+
+A prepared outcome (a, t) is a hit with probability P(a tokens are accepted) * P(t is the recovery token | a). The draft
+has an opinion on both: how likely it thought each token that it drafted, and the candidates after each prefix. Two
+tables, learned while running, turn these into chances (see `ConfidenceFanOut`); then the B outcomes with the largest
+products are the best that any B branches can do in this round.
+"""
+
+from __future__ import annotations
+
+import torch
+
+CONFIDENCE_BINS = 20  # of equal width over a draft token's probability
+CANDIDATE_BINS = 26  # half octaves of a candidate's probability: 1 .. 2^-0.5, .., below 2^-12.5
+TABLE = CONFIDENCE_BINS + 2 * CANDIDATE_BINS  # accepted; recovery token after a rejection; after k accepted tokens
+
+
+def branch_layout(counts: torch.Tensor, branches: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Accepted length and rank `[batch, branches]` of each branch; counts `[batch, k + 1]` sum to branches."""
+    ends = counts.cumsum(1)
+    branch = torch.arange(branches, device=counts.device)
+    prefixes = (branch[None, :, None] >= ends[:, None, :]).sum(-1)
+    return prefixes, branch - (ends - counts).gather(1, prefixes)
+
+
+def outcome_chances(confidences: torch.Tensor, candidate_probs: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
+    """P(outcome) `[batch, k + 1, n]` of each candidate; along n it does not rise.
+
+    Args: confidences `[batch, k]`, the draft's probability of each token that it drafted; candidate_probs `[batch, k +
+    1, n]`, of each candidate given that the drafted token is refused, in falling order; tables `[batch, TABLE]`.
+    """
+    k = confidences.shape[1]
+    accepted, after_rejection, bonus = tables.split([CONFIDENCE_BINS, CANDIDATE_BINS, CANDIDATE_BINS], 1)
+    kept = accepted.gather(1, (confidences * CONFIDENCE_BINS).long().clamp(0, CONFIDENCE_BINS - 1))
+    one = torch.ones_like(kept[:, :1])
+    lengths = torch.cat([one, kept.cumprod(1)], 1) * torch.cat([1 - kept, one], 1)
+    bins = candidate_bins(candidate_probs)
+    recovered = torch.cat(
+        [
+            after_rejection.gather(1, bins[:, :k].flatten(1)).view(bins[:, :k].shape),
+            bonus.gather(1, bins[:, k:].flatten(1)).view(bins[:, k:].shape),
+        ],
+        1,
+    )
+    return lengths.unsqueeze(-1) * recovered.cummin(-1).values
+
+
+def candidate_bins(probs: torch.Tensor) -> torch.Tensor:
+    """Bin of each candidate's probability, int64."""
+    octaves = -2 * probs.clamp(min=2.0**-20).log2()
+    return octaves.long().clamp(0, CANDIDATE_BINS - 1)
+
+
+def best_counts(chances: torch.Tensor, budget: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Counts `[batch, k + 1]` with sum `budget` that are likeliest to hit, and that likelihood `[batch]`.
+
+    chances `[batch, k + 1, n]` as from `outcome_chances`: not rising along n, so that the best outcomes at an accepted
+    length are its first ones.
+    """
+    batch, lengths, candidates = chances.shape
+    best = chances.flatten(1).topk(budget, dim=1)
+    counts = torch.zeros(batch, lengths, dtype=torch.int64, device=chances.device)
+    counts.scatter_add_(1, torch.div(best.indices, candidates, rounding_mode="floor"), torch.ones_like(best.indices))
+    return counts, best.values.sum(1)
