@@ -26,7 +26,8 @@ def command(
     strategy: Annotated[
         str | None,
         typer.Option(
-            "--strategy", "-s",
+            "--strategy",
+            "-s",
             help='Draw rounds of this strategy from the trace\'s outcomes: "async_tree k=4 fan_out=3 fallback=auto". '
             "None: replay them as they were.",
         ),
@@ -69,9 +70,7 @@ def command(
             more["scenario"] = _scenario(Scenario, {**fields, "batch": batch, "rounds": rounds, "seed": seed})
         else:
             more |= given(hit_rate=hit_rate)
-    found = simulate(
-        what, hardware, draft_gpus=draft_gpus, miss_cost="full" if full_miss_cost else "paper", **more
-    )
+    found = simulate(what, hardware, draft_gpus=draft_gpus, miss_cost="full" if full_miss_cost else "paper", **more)
     if json_:
         print_json(found.as_dict())
         return

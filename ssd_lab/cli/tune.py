@@ -27,9 +27,7 @@ def command(
         str | None,
         typer.Option("--hardware", help="Measure nothing: price the rounds of --trace on this machine."),
     ] = None,
-    trace: Annotated[
-        Path | None, typer.Option("--trace", help="Rounds of an async_tree run, for --hardware.")
-    ] = None,
+    trace: Annotated[Path | None, typer.Option("--trace", help="Rounds of an async_tree run, for --hardware.")] = None,
     full_grid: Annotated[
         bool, typer.Option("--full-grid", help="Also try the winner against a full grid: takes minutes.")
     ] = False,

@@ -26,9 +26,7 @@ def speedup_by_batch(
     found = {}
     for batch in batches:
         drawn = replace(rates, batch=batch, rounds=max(50, _ROUNDS // batch))
-        found[batch] = simulate(
-            drawn, machine.profile, strategy=workload.strategy, miss_cost=machine.miss_cost
-        ).speedup
+        found[batch] = simulate(drawn, machine.profile, strategy=workload.strategy, miss_cost=machine.miss_cost).speedup
     return found
 
 

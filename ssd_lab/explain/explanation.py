@@ -94,7 +94,9 @@ class RunExplanation:
         if self.measured_tokens_per_second is None:
             said = f"These rounds would give {predicted}"
         else:
-            said = f"It ran at {self.measured_tokens_per_second:.1f} tokens/s; from its parts one would expect {predicted}"
+            said = (
+                f"It ran at {self.measured_tokens_per_second:.1f} tokens/s; from its parts one would expect {predicted}"
+            )
         if self.speedup is None:
             return f"{said}."
         faster = "faster" if self.pays else "not faster"

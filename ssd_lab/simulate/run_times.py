@@ -23,8 +23,8 @@ _CHAINS = ("draft", "jit")
 @dataclass(frozen=True)
 class RunTimes:
     """Median seconds by size. verify: by rows. chain_step: by sequences drafted for. tree_step: by branches, whole tree
-    over its depth. link_s: of a round's wait for the draft, what the draft did not work. overhead_s: of a round, what is
-    neither verification nor waiting (where nothing overlaps the link is in it). rounds: how many were read.
+    over its depth. link_s: of a round's wait for the draft, what the draft did not work. overhead_s: of a round, what
+    is neither verification nor waiting (where nothing overlaps the link is in it). rounds: how many were read.
     """
 
     verify: Mapping[int, float]
@@ -37,7 +37,7 @@ class RunTimes:
 
     @classmethod
     def of(cls, trace: Trace) -> RunTimes:
-        """Read a trace's spans, its first rounds left out. Raises ConfigError if it holds no round with a verify span."""
+        """Read a trace's spans, its first rounds left out. Raises ConfigError if no round has a verify span."""
         rounds = trace.rounds[FIRST_ROUNDS:] if len(trace.rounds) > 2 * FIRST_ROUNDS else trace.rounds
         return cls.of_rounds([one for one in rounds if one.sequences], trace)
 

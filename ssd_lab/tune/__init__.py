@@ -2,8 +2,8 @@
 
 from ssd_lab.callable_module import make_callable
 from ssd_lab.tune.candidates import Candidate
-from ssd_lab.tune.tuning import Scored, Tuning
 from ssd_lab.tune.tuner import tune
+from ssd_lab.tune.tuning import Scored, Tuning
 
 __all__ = ["Candidate", "Scored", "Tuning", "tune"]
 

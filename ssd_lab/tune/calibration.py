@@ -27,8 +27,8 @@ PHASES, PLAIN, CHAIN, TREE = 0.12, 0.06, 0.08, 0.22  # shares of the budget
 
 @dataclass
 class Calibration:
-    """What was measured. trace: of the asynchronous run, from which outcomes are learned. start_s: what its draft worker
-    took to start. seconds: by part.
+    """What was measured. trace: of the asynchronous run, from which outcomes are learned. start_s: what its draft
+    worker took to start. seconds: by part.
     """
 
     machine: Machine

@@ -105,8 +105,8 @@ def variants(candidate: Candidate) -> list[Candidate]:
     schedule = candidate.fields.get("fan_out", {})
     changes: list[dict[str, Any]] = [{"fallback": fallback} for fallback in FALLBACKS[1:]]
     if schedule.get("kind") == "geometric":
-        adaptive = Adaptive(budget=schedule["budget"], prior=schedule.get("hit")).model_dump(exclude_none=True)
-        changes += [{"fan_out": adaptive, "fallback": fallback} for fallback in FALLBACKS]
+        adaptive = Adaptive(budget=schedule["budget"], prior=schedule.get("hit"))
+        changes += [{"fan_out": _as_fields(adaptive), "fallback": fallback} for fallback in FALLBACKS]
     found = [Candidate("async_tree", {**candidate.fields, **change}) for change in changes]
     return [one for one in found if one.allowed]
 
@@ -133,7 +133,7 @@ def _trees(trace: Trace) -> Iterator[Candidate]:
             schedules: list[dict[str, Any]] = [{"f": f}]
             geometric = _geometric(trace, f * (k + 1))
             if geometric is not None:
-                schedules.append({"fan_out": geometric.model_dump(exclude_none=True)})
+                schedules.append({"fan_out": _as_fields(geometric)})
             for schedule in schedules:
                 yield Candidate("async_tree", {"k": k, **schedule, "fallback": FALLBACKS[0]})
 
@@ -143,6 +143,11 @@ def _geometric(trace: Trace, budget: int) -> Geometric | None:
         return Geometric.from_trace(trace, budget)
     except ConfigError:  # too few misses to fit a law: any schedule hits
         return None
+
+
+def _as_fields(schedule: Geometric | Adaptive) -> dict[str, Any]:
+    """What must be written to get this schedule."""
+    return {"kind": schedule.kind, **schedule.model_dump(exclude_defaults=True, exclude={"kind"})}
 
 
 def _combs() -> Iterator[Candidate]:
@@ -177,5 +182,3 @@ def _flat(name: str, value: dict[str, Any]) -> Iterator[str]:
             yield from _flat(f"{name}.{key}", inner)
         else:
             yield f"{name}.{key}={inner if isinstance(inner, str) else json.dumps(inner)}"
-
-

@@ -34,7 +34,8 @@ def replay_lookup(strategy: SequenceStrategy, requests: Iterable[RequestRecord],
     shortest = min((len(slot) for slot in slots if slot), default=0)  # until then every slot that is used is taken
     filled = [slot for slot in slots if slot]
     rounds = [RoundRecord(i, i, i + 1, [slot[i] for slot in filled]) for i in range(shortest)]
-    return LookupReplay(Trace({"strategy": {"name": strategy.strategy_name}}, rounds=rounds), statistics.median(calls_s or [0.0]))
+    trace = Trace({"strategy": {"name": strategy.strategy_name}}, rounds=rounds)
+    return LookupReplay(trace, statistics.median(calls_s or [0.0]))
 
 
 def _walk(strategy: SequenceStrategy, request: RequestRecord, calls_s: list[float]) -> list[SequenceRound]:

@@ -33,9 +33,7 @@ class Subject:
     @contextmanager
     def opened(self, candidate: Candidate) -> Iterator[LLM]:
         """An engine for the candidate, warmed up."""
-        with LLM(
-            self.target, self.draft, candidate.strategy, progress=False, **self.engine, **candidate.fields
-        ) as llm:
+        with LLM(self.target, self.draft, candidate.strategy, progress=False, **self.engine, **candidate.fields) as llm:
             llm.run(self.prompts[0], self.params.model_copy(update={"max_tokens": WARM_TOKENS}))
             yield llm
 
@@ -65,7 +63,7 @@ class Paired:
 
 
 def run_in_turn(
-    subject: Subject, candidates: Sequence[Candidate], *, end_s: float, start_s: float, per_pass: int, most_passes: int = 9
+    subject: Subject, candidates: Sequence[Candidate], *, end_s: float, start_s: float, per_pass: int, passes: int = 9
 ) -> Paired:
     """Pass after pass of all candidates until `end_s` (of the performance counter), each pass on the next prompts.
 
@@ -80,7 +78,7 @@ def run_in_turn(
                 continue
             opened.append((candidate, stack.enter_context(subject.opened(candidate))))
         first_s = time.perf_counter()
-        for number in range(most_passes):
+        for number in range(passes):
             prompts = [subject.prompts[(number * per_pass + i) % len(subject.prompts)] for i in range(per_pass)]
             # the order turns around, so that a machine that slows down favours none
             for candidate, llm in opened if number % 2 == 0 else reversed(opened):

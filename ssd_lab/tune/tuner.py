@@ -19,7 +19,7 @@ from ssd_lab.simulate import HardwareProfile, find_profile
 from ssd_lab.simulate.published import PUBLISHED_PROFILES
 from ssd_lab.trace import Trace
 from ssd_lab.tune.calibration import calibrate
-from ssd_lab.tune.candidates import Candidate, grid
+from ssd_lab.tune.candidates import Candidate, grid, variants
 from ssd_lab.tune.full_grid import measured_grid, simulated_grid
 from ssd_lab.tune.recorded_runs import Subject, run_in_turn
 from ssd_lab.tune.scoring import Machine, Scorer, outcome_model
@@ -122,20 +122,18 @@ def _measured(subject: Subject, batch: int, budget_s: float, progress: bool) -> 
 
 
 def _finalists(ranking: Sequence[Scored]) -> list[Scored]:
-    """The best of different strategies first, so that one whose prediction is off cannot fill all places; autoregressive
-    decoding always, since it costs no trust.
+    """The best, then the best of another strategy, so that one whose prediction is off cannot fill all places, then the
+    next; autoregressive decoding always.
     """
-    best: list[Scored] = ranking[:1]  # type: ignore[assignment]
-    others = [one for one in ranking[1:] if one.candidate.strategy != ranking[0].candidate.strategy]
-    best = [*best, *others[:1], *(one for one in ranking[1:] if one not in others[:1])][:FINALISTS]
+    first, *following = ranking
+    others = [one for one in following if one.candidate.strategy != first.candidate.strategy][:1]
+    best = [first, *others, *(one for one in following if one not in others)][:FINALISTS]
     base = [one for one in ranking if one.candidate.strategy == "autoregressive" and one not in best]
-    return [*best[:1], *base, *best[1:]]
+    return [first, *base, *best[1:]]
 
 
 def _on_hardware(profile: HardwareProfile, trace: Trace, batch: int, full_grid: bool) -> Tuning:
-    machine = Machine(
-        profile, profile, profile.overhead_s, "paper" if profile.name in PUBLISHED_PROFILES else "full"
-    )
+    machine = Machine(profile, profile, profile.overhead_s, "paper" if profile.name in PUBLISHED_PROFILES else "full")
     learned, tried = halves(trace) if full_grid else (trace, trace)
     model = outcome_model(learned)
     candidates: list[Candidate] = grid(learned)
@@ -145,7 +143,8 @@ def _on_hardware(profile: HardwareProfile, trace: Trace, batch: int, full_grid: 
     if not full_grid:
         return tuning
     judge = Scorer(outcome_model(tried), machine, tried.requests, batch)
-    return replace(tuning, grid=simulated_grid(judge, tuning.winner.candidate, candidates))
+    everything = [*candidates, *(other for one in candidates for other in variants(one))]
+    return replace(tuning, grid=simulated_grid(judge, tuning.winner.candidate, everything))
 
 
 def halves(trace: Trace) -> tuple[Trace, Trace]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ssd_lab.trace.tables import Column, Columns, Row, html_table, markdown_table, rich_table
+from ssd_lab.trace.tables import Column, Columns, Row, html_table, markdown_table
 from ssd_lab.tune.candidates import Candidate
 
 if TYPE_CHECKING:
@@ -145,18 +145,24 @@ class Tuning:
         return [one.as_dict() for one in shown]
 
     def __str__(self) -> str:
-        return "\n\n".join([markdown_table(self.rows(), _COLUMNS), "\n".join(self._lines())])
+        return "\n\n".join([markdown_table(self.rows(), _COLUMNS), "\n".join(self.lines())])
 
     __repr__ = __str__
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
+        from rich.table import Table
         from rich.text import Text
 
-        return Group(rich_table(self.rows(), _COLUMNS), *map(Text, self._lines()))
+        table = Table()
+        for column in _COLUMNS.columns:
+            table.add_column(column.title, justify="right" if column.number else "left", overflow="fold")
+        for row in self.rows():
+            table.add_row(*(Text(text) for _, text in _COLUMNS.cells(row)))
+        return Group(table, *map(Text, self.lines()))
 
     def _repr_html_(self) -> str:
-        return html_table(self.rows(), _COLUMNS, notes=self._lines())
+        return html_table(self.rows(), _COLUMNS, notes=self.lines())
 
     def _lines(self) -> list[str]:
         gain = "" if self.speedup is None else f", {self.speedup:.2f}x autoregressive"
