@@ -75,4 +75,7 @@ def command(
     if json_:
         print_json(tuning.as_dict())
     else:
-        console().print(tuning)
+        out = console()
+        out.print(tuning.table())
+        for line in tuning.lines():  # the command stays one line, to be copied
+            out.print(line, markup=False, soft_wrap=True)

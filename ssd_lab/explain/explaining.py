@@ -11,6 +11,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.explain.batches import speedup_by_batch
 from ssd_lab.explain.explanation import Explanation, RunExplanation
 from ssd_lab.explain.terms import Machine, terms_of, tokens_per_second
+from ssd_lab.simulate.clock import MissCost
 from ssd_lab.simulate.hardware import HardwareProfile, TableTime
 from ssd_lab.simulate.published import PUBLISHED_PROFILES, find_profile
 from ssd_lab.simulate.run_times import RunTimes
@@ -58,7 +59,7 @@ def _explained(
         baseline = None if plain is None else compute_metrics(plain).tokens_per_second
         measured = metrics.tokens_per_second
     else:
-        miss_cost = "paper" if hardware.name in PUBLISHED_PROFILES else "full"
+        miss_cost: MissCost = "paper" if hardware.name in PUBLISHED_PROFILES else "full"
         machine = Machine(hardware, miss_cost, hardware.autoregressive_s(batch) - hardware.overhead_s)
         baseline, measured = batch / hardware.autoregressive_s(batch), None
         caveats += [*hardware.caveats, f"priced on {hardware.name}, not measured"]

@@ -75,8 +75,13 @@ class RunTimes:
         if recorded_strategy(rounds) != "async":  # on the virtual clock only asynchronous rounds have a link
             link_s, overhead_s = 0.0, link_s + overhead_s
         return cls(
-            *(_medians(verify), _medians(chains), _medians(trees)),
-            *(_median(fast), link_s, overhead_s, len(overheads)),
+            verify=_medians(verify),
+            chain_step=_medians(chains),
+            tree_step=_medians(trees),
+            fast_fallback_s=_median(fast),
+            link_s=link_s,
+            overhead_s=overhead_s,
+            rounds=len(overheads),
         )
 
     def profile(self, name: str, *, step: Mapping[int, float] | None = None) -> HardwareProfile:

@@ -151,6 +151,12 @@ class Tuning:
 
     def __rich__(self) -> RenderableType:
         from rich.console import Group
+        from rich.text import Text
+
+        return Group(self.table(), *map(Text, self.lines()))
+
+    def table(self) -> RenderableType:
+        """The ranking for a terminal."""
         from rich.table import Table
         from rich.text import Text
 
@@ -159,12 +165,13 @@ class Tuning:
             table.add_column(column.title, justify="right" if column.number else "left", overflow="fold")
         for row in self.rows():
             table.add_row(*(Text(text) for _, text in _COLUMNS.cells(row)))
-        return Group(table, *map(Text, self.lines()))
+        return table
 
     def _repr_html_(self) -> str:
         return html_table(self.rows(), _COLUMNS, notes=self.lines())
 
-    def _lines(self) -> list[str]:
+    def lines(self) -> list[str]:
+        """What is said below the ranking: the winner, how to run it, how it was found."""
         gain = "" if self.speedup is None else f", {self.speedup:.2f}x autoregressive"
         lines = [f"best on {self.hardware}, batch {self.batch}: {self.winner.candidate.label}{gain}"]
         lines += [self.command, self.call]
