@@ -16,6 +16,7 @@ from ssd_lab.trace import Trace
 
 LOOKAHEADS = (1, 2, 3, 4, 6, 8)
 FAN_OUTS = (1, 2, 3, 5)  # branches at each accepted length; a budget is k + 1 times as much
+COEFFICIENTS = (0.75, 0.5, 0.25)  # of Saguaro sampling, at temperatures above 0
 FALLBACKS = ("jit", "fast", "auto")
 COMBS = ((2, 2, 1), (3, 2, 1, 1), (2, 2, 2, 1, 1))  # nodes at each depth, all but the first of them leaves
 
@@ -30,7 +31,7 @@ class Candidate:
     @property
     def label(self) -> str:
         """How it is shown."""
-        return " ".join([self.strategy, *(f"{name}={_short(value)}" for name, value in self.fields.items())])
+        return " ".join([self.strategy, *(_shown(name, value) for name, value in self.fields.items())])
 
     @property
     def options(self) -> list[str]:
@@ -74,6 +75,12 @@ class Candidate:
         config = registry.config(self.strategy, self.fields)
         return isinstance(config, SequenceStrategy) and not config.needs_draft
 
+    @property
+    def mean_fan_out(self) -> int:
+        """Branches at the mean accepted length of an `async_tree`."""
+        config: Any = registry.config(self.strategy, self.fields)
+        return max(1, round(sum(config.schedule.after_hit(config.k)) / (config.k + 1)))
+
     def scenario(self, batch: int, rounds: int) -> Scenario:
         """What the virtual clock draws for it. Raises ConfigError for a strategy that it cannot draw."""
         config: Any = registry.config(self.strategy, self.fields)
@@ -108,6 +115,14 @@ def variants(candidate: Candidate) -> list[Candidate]:
         adaptive = Adaptive(budget=schedule["budget"], prior=schedule.get("hit"))
         changes += [{"fan_out": _as_fields(adaptive), "fallback": fallback} for fallback in FALLBACKS]
     found = [Candidate("async_tree", {**candidate.fields, **change}) for change in changes]
+    return [one for one in found if one.allowed]
+
+
+def with_coefficients(candidate: Candidate) -> list[Candidate]:
+    """The same tree with Saguaro sampling."""
+    if candidate.strategy != "async_tree":
+        return []
+    found = [Candidate("async_tree", {**candidate.fields, "saguaro_c": c}) for c in COEFFICIENTS]
     return [one for one in found if one.allowed]
 
 
@@ -166,11 +181,13 @@ def _widths(paths: Sequence[Sequence[int]]) -> tuple[int, ...]:
     return tuple(sum(len(path) == depth for path in paths) for depth in range(1, max(map(len, paths)) + 1))
 
 
-def _short(value: Any) -> str:
-    """A value in a few characters: of nested settings the kind and the budget."""
-    if not isinstance(value, dict):
+def _shown(name: str, value: Any) -> str:
+    """A field in a few characters: of nested settings the kind and the size."""
+    if name == "fallback":
         return str(value)
-    shown = [str(value.get("kind", "")), *(str(value[name]) for name in ("budget", "f") if name in value)]
+    if not isinstance(value, dict):
+        return f"{name}={value}"
+    shown = [str(value.get("kind", "")), *(str(value[key]) for key in ("budget", "f") if key in value)]
     if "paths" in value:
         shown.append("x".join(map(str, _widths(value["paths"]))))
     return ":".join(shown)

@@ -18,6 +18,7 @@ from ssd_lab.results import RunResult
 from ssd_lab.tune.candidates import Candidate
 
 WARM_TOKENS = 12
+LEAST_STEPS = 12  # of a run, however short its budget: fewer rounds tell nothing
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,9 @@ class Subject:
         end_s = None if budget_s is None else time.perf_counter() + budget_s
         try:
             return llm.run(
-                list(prompts), self.params, on_step=lambda steps, _: end_s is None or time.perf_counter() < end_s
+                list(prompts),
+                self.params,
+                on_step=lambda steps, _: steps < LEAST_STEPS or end_s is None or time.perf_counter() < end_s,
             )
         finally:
             torch.set_num_threads(threads)

@@ -12,7 +12,8 @@ from ssd_lab.simulate.clock import MissCost
 from ssd_lab.strategies import SequenceStrategy, registry
 from ssd_lab.trace import RequestRecord, Trace, compute_metrics
 from ssd_lab.trace.outcomes import outcome_samples
-from ssd_lab.tune.candidates import Candidate, variants
+from ssd_lab.tune.candidates import Candidate, variants, with_coefficients
+from ssd_lab.tune.coefficients import Coefficients
 from ssd_lab.tune.lookup_replay import replay_lookup
 from ssd_lab.tune.tuning import Scored
 
@@ -36,12 +37,15 @@ class Machine:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scores candidates for a batch. requests: the texts that lookups are replayed on."""
+    """Scores candidates for a batch. requests: the texts that lookups are replayed on. coefficients: what Saguaro
+    sampling does there (None: it is not tried, as at temperature 0, where it changes nothing).
+    """
 
     model: OutcomeModel
     machine: Machine
     requests: Sequence[RequestRecord]
     batch: int
+    coefficients: Coefficients | None = None
 
     def best_first(self, candidates: Sequence[Candidate]) -> list[Scored]:
         """All of them, and variants of the best trees, the most predicted tokens per second first; the best are drawn
@@ -51,6 +55,10 @@ class Scorer:
         trees = [one.candidate for one in scored if one.candidate.strategy == "async_tree"][:VARIED]
         scored += self._scored([other for tree in trees for other in variants(tree)], COARSE_ROUNDS)
         scored.sort(key=_slowness)
+        if self.coefficients is not None:
+            trees = [one.candidate for one in scored if one.candidate.strategy == "async_tree"][:VARIED]
+            scored += self._scored([other for tree in trees for other in with_coefficients(tree)], COARSE_ROUNDS)
+            scored.sort(key=_slowness)
         finer = self._scored([one.candidate for one in scored[:FINE_COUNT]], FINE_ROUNDS)
         return sorted(finer + scored[FINE_COUNT:], key=_slowness)
 
@@ -80,9 +88,10 @@ class Scorer:
             profile = machine.alone.model_copy(update={"overhead_s": overhead_s})
             return simulate(replayed.trace, profile, strategy="free")
         profile = machine.beside if candidate.overlaps else machine.alone
-        return simulate(
-            self.model, profile, scenario=candidate.scenario(self.batch, rounds), miss_cost=machine.miss_cost
-        )
+        model = self.model
+        if "saguaro_c" in candidate.fields and self.coefficients is not None:
+            model = self.coefficients.applied(model, candidate)
+        return simulate(model, profile, scenario=candidate.scenario(self.batch, rounds), miss_cost=machine.miss_cost)
 
 
 def _slowness(scored: Scored) -> float:

@@ -20,6 +20,7 @@ from ssd_lab.simulate.published import PUBLISHED_PROFILES
 from ssd_lab.trace import Trace
 from ssd_lab.tune.calibration import calibrate
 from ssd_lab.tune.candidates import Candidate, grid, variants
+from ssd_lab.tune.coefficients import Coefficients
 from ssd_lab.tune.full_grid import measured_grid, simulated_grid
 from ssd_lab.tune.recorded_runs import Subject, run_in_turn
 from ssd_lab.tune.scoring import Machine, Scorer, outcome_model
@@ -97,7 +98,9 @@ def _measured(subject: Subject, batch: int, budget_s: float, progress: bool) -> 
         seconds = found.seconds
         bar.update(1)
         scored_from_s = time.perf_counter()
-        scorer = Scorer(outcome_model(found.trace), found.machine, found.trace.requests, batch)
+        texts = [one for one in found.trace.requests if one.token_ids]
+        coefficients = Coefficients.along(subject, texts) if subject.params.temperature > 0 and texts else None
+        scorer = Scorer(outcome_model(found.trace), found.machine, texts, batch, coefficients)
         ranking = scorer.best_first(grid(found.trace))
         seconds["scoring"] = time.perf_counter() - scored_from_s
         bar.update(1)
