@@ -52,9 +52,7 @@ def async_run(
         if chain:
             activities.append(Activity("draft", "jit", start + left, start + left + chain))
         record = sequence_round(accepted, k=k, origin="hit" if hit else "jit", cache_hit=hit)
-        made.append(
-            round_record(i, start, verify_end + spans.overhead, record, activities=tuple(activities))
-        )
+        made.append(round_record(i, start, verify_end + spans.overhead, record, activities=tuple(activities)))
         start = verify_end + spans.overhead
     return Trace({"strategy": {"name": name, "k": k, "f": 1}}, rounds=made)
 
