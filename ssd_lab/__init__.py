@@ -18,6 +18,8 @@ _HOMES = {
 _CALLABLE_PACKAGES = (
     "strategies",
     "simulate",
+    "explain",
+    "tune",
 )  # `ssd_lab.strategies()` lists them, `ssd_lab.strategies.fanout` is a module
 
 __all__ = ["__version__", *sorted(_HOMES), *_CALLABLE_PACKAGES]

@@ -13,6 +13,7 @@ from ssd_lab.trace.tables import COMPARISON_COLUMNS, RUN_COLUMNS, Row, html_tabl
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from ssd_lab.explain import Explanation
     from ssd_lab.simulate import Simulation
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -57,6 +58,12 @@ class RunResult:
         from ssd_lab.simulate import PUBLISHED_70B, simulate  # here, because showing a result needs no simulator
 
         return simulate(self.trace, PUBLISHED_70B if hardware is None else hardware, **options)
+
+    def explain(self, hardware: Any = None) -> Explanation:
+        """Why it was as fast as it was; arguments and errors as `ssd_lab.explain`."""
+        from ssd_lab.explain import explain  # here, because showing a result needs no simulator
+
+        return explain(self.trace, hardware)
 
     def as_dict(self) -> dict[str, Any]:
         """Outputs, metrics and strategy as plain data (the trace has its own file format)."""
@@ -129,6 +136,14 @@ class Comparison:
         """One plain dictionary a run; unknown numbers are None, `simulated_tokens_per_second` was never measured."""
         baseline = self.baseline
         return [_metrics_row(name, run) | _against(baseline, run) for name, run in self.runs.items()]
+
+    def explain(self, hardware: Any = None) -> Explanation:
+        """Why each speculative run was as fast as it was, and what to blame where it does not pay; arguments and errors
+        as `ssd_lab.explain`.
+        """
+        from ssd_lab.explain import explain  # here, because showing a comparison needs no simulator
+
+        return explain({name: run.trace for name, run in self.runs.items()}, hardware)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""

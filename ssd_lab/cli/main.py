@@ -14,6 +14,7 @@ from ssd_lab.cli import (
     compare,
     data,
     demo,
+    explain,
     models,
     notebooks,
     peer,
@@ -21,8 +22,10 @@ from ssd_lab.cli import (
     reproduce,
     run,
     settings,
+    simulate,
     strategies,
     train,
+    tune,
     view,
 )
 from ssd_lab.cli.output import INTERRUPTED, report_error
@@ -66,7 +69,9 @@ def _root(
     pass
 
 
-for module in (run, compare, view, check, peer, profile, reproduce, strategies, settings, demo, notebooks):
+for module in (
+    run, compare, view, check, tune, explain, simulate, peer, profile, reproduce, strategies, settings, demo, notebooks,
+):  # fmt: skip
     app.command(name=module.NAME, help=module.HELP)(module.command)
 app.add_typer(models.app)
 app.add_typer(data.app)

@@ -34,6 +34,9 @@ def command(
         list[int] | None, typer.Option("--context", help="Tokens before the round; repeatable.")
     ] = None,
     rounds: Annotated[bool, typer.Option("--rounds/--no-rounds", help="Whole runs too, at the first batch.")] = True,
+    check: Annotated[
+        bool, typer.Option("--check", help="Predict rounds with the simulator, and set recorded ones beside them.")
+    ] = False,
     eager: Annotated[bool, typer.Option("--eager", help="Without CUDA graphs.")] = False,
     name: Annotated[str, typer.Option("--name", help="Of the hardware profile.")] = "this-machine",
     out: Annotated[
@@ -74,14 +77,21 @@ def command(
         measured = dataclasses.replace(measured, rounds=measure_rounds(models[0], models[1], sizes))
     measured = dataclasses.replace(measured, surroundings=describe())
     hardware = measure.hardware_profile(measured, name)
+    checked = []
+    if check:
+        from ssd_lab.profile.check import check_rounds
+
+        checked = check_rounds(models[0], models[1], phases=hardware, k=k, f=f, device=place, dtype=dtype, eager=eager)
     text = report.markdown(measured, command=shlex.join(["ssd-lab", *sys.argv[1:]]))
+    if checked:
+        text += "\n" + report.check_markdown(checked)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "measurement.json").write_text(json.dumps(measured.as_dict(), indent=1) + "\n", encoding="utf-8")
         (out / "report.md").write_text(text, encoding="utf-8")
         hardware.save(out / "hardware.json")
     if json_:
-        print_json(measured.as_dict())
+        print_json(measured.as_dict() | ({"check": [{**vars(c), "error": c.error} for c in checked]} if check else {}))
     else:
         console().print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -141,6 +141,7 @@ def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
         verify_s=_table(verify),
         draft_step_s=_table(chains),
         draft_tree_step_s=_table(trees),
+        draft_extension_s=_table(_by_rows(measurement, points.EXTENSION, "draft")),
         autoregressive_step_s=_table(_by_rows(measurement, points.AUTOREGRESSIVE, "target")),
         overhead_s=min(overheads, default=0.0),
     )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ssd_lab.profile import points
+from ssd_lab.profile.check import CheckedRounds
 from ssd_lab.profile.points import Measurement
 
 Cells = list[str]
 ROOFLINE_TITLES = ("what", "model", "batch", "context", "rows", "ms", "GB", "floor ms", "of bandwidth")
 ROUND_TITLES = ("strategy", "batch", "context", "round ms", "phases ms", "beyond them", "tokens/s", "tokens/round")
+CHECK_TITLES = (
+    "strategy", "rounds", "recorded ms", "predicted ms", "error", "within 10 %", "from phases alone ms",
+)  # fmt: skip
 RATIO_TITLES = ("figure", "measured")
 
 
@@ -79,6 +83,31 @@ def ratio_rows(measurement: Measurement) -> list[Cells]:
             ]
         )
     return found
+
+
+def check_rows(checked: Sequence[CheckedRounds]) -> list[Cells]:
+    """Predicted beside recorded, run by run."""
+    return [
+        [
+            one.strategy,
+            str(one.rounds),
+            f"{one.recorded_s * 1e3:.3f}",
+            f"{one.predicted_s * 1e3:.3f}",
+            f"{one.error:+.1%}",
+            "yes" if one.holds else "no",
+            "-" if one.from_phases_s is None else f"{one.from_phases_s * 1e3:.3f}",
+        ]
+        for one in checked
+    ]
+
+
+def check_markdown(checked: Sequence[CheckedRounds]) -> str:
+    """The simulator against real rounds."""
+    return (
+        "## The simulator against these rounds\n\n"
+        "Predicted: from times that every other round of the same run took, for the rounds between. From phases alone: "
+        "without what target and draft take from each other.\n\n" + _table(CHECK_TITLES, check_rows(checked)) + "\n"
+    )
 
 
 def markdown(measurement: Measurement, *, command: str) -> str:

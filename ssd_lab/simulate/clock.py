@@ -144,9 +144,11 @@ def _async_round(
     builder: RoundBuilder, rows: Sequence[ReplayRow], profile: HardwareProfile, miss_cost: MissCost
 ) -> None:
     missed = [row for row in rows if row.hit is not True]
-    verify_s = profile.verify_s.at(sum(row.verify_rows for row in rows))
-    branches = -(-sum(row.branches for row in rows) // profile.draft_gpus)  # on the draft GPU that has most of them
-    tree_s = max((row.steps for row in rows), default=0) * profile.draft_tree_step_s.at(branches)
+    verify_rows = sum(row.verify_rows for row in rows)
+    verify_s = profile.verify_s.at(verify_rows)
+    tree_s = profile.tree_s(
+        steps=max((row.steps for row in rows), default=0), branches=sum(row.branches for row in rows), rows=verify_rows
+    )
     builder.add("link", "link", profile.link_s)
     if missed:
         just_in_time = _chain_s([row for row in missed if row.fallback == "jit"], profile)

@@ -75,6 +75,11 @@ class HardwareProfile(_Frozen):
     draft_tree_step_s: TimeModel = Field(
         description="one step of the draft over all branches, by branches of the batch"
     )
+    draft_extension_s: TimeModel | None = Field(
+        default=None,
+        description="the draft's forward over the tokens under verification before it grows a tree, by rows; absent: "
+        "within the tree steps' times",
+    )
     autoregressive_step_s: TimeModel | None = Field(
         default=None, description="one autoregressive step, by sequences; absent: the target forward over as many rows"
     )
@@ -92,12 +97,22 @@ class HardwareProfile(_Frozen):
         """Seconds of one autoregressive step, overhead included."""
         return (self.autoregressive_step_s or self.verify_s).at(sequences) + self.overhead_s
 
+    def tree_s(self, *, steps: int, branches: int, rows: int) -> float:
+        """Seconds to prepare `branches` branches in all, `steps` deep, behind `rows` rows under verification; no steps
+        are no tree.
+        """
+        if not steps:
+            return 0.0
+        extension_s = 0.0 if self.draft_extension_s is None else self.draft_extension_s.at(rows)
+        return extension_s + steps * self.draft_tree_step_s.at(-(-branches // self.draft_gpus))  # the fullest device's
+
     def for_head(self) -> HardwareProfile:
         """The same machine with an EAGLE head as the draft; without its times a caveat says so."""
         if self.head_step_s is None:
             caveat = "no times of an EAGLE head in this profile: those of the draft model were taken"
             return self.model_copy(update={"caveats": (*self.caveats, caveat)})
-        return self.model_copy(update={"draft_step_s": self.head_step_s, "draft_tree_step_s": self.head_step_s})
+        head = self.head_step_s
+        return self.model_copy(update={"draft_step_s": head, "draft_tree_step_s": head, "draft_extension_s": None})
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write as JSON."""

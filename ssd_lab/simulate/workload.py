@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import Metrics, RoundRecord, SequenceRound, Trace, TreeRecord, compute_metrics
@@ -115,12 +115,17 @@ def workload_of_trace(trace: Trace) -> Workload:
     """The trace's rounds, or rounds drawn from its totals if it recorded none; raises ConfigError if it has neither."""
     if not trace.rounds:
         return _workload_of_totals(trace)
-    strategy = recorded_strategy(trace.rounds)
-    settings = trace.meta.get("strategy")
+    rounds = [one for one in trace.rounds if one.sequences]
+    return Workload(workload_of_rounds(rounds, trace.meta), recorded_strategy(rounds))
+
+
+def workload_of_rounds(rounds: Sequence[RoundRecord], meta: Mapping[str, Any]) -> list[list[ReplayRow]]:
+    """Recorded rounds, each as its rows; meta: of their trace."""
+    strategy = recorded_strategy(rounds)
+    settings = meta.get("strategy")
     fan_out = settings.get("f") if isinstance(settings, dict) else None
     fan_out = fan_out if isinstance(fan_out, int) else DEFAULT_FAN_OUT
-    rounds = [[_row_of_record(s, strategy, fan_out) for s in r.sequences] for r in trace.rounds if r.sequences]
-    return Workload(rounds, strategy)
+    return [[_row_of_record(record, strategy, fan_out) for record in one.sequences] for one in rounds]
 
 
 def recorded_strategy(rounds: Sequence[RoundRecord]) -> Strategy:
@@ -173,7 +178,7 @@ def _with_drawn_hits(rounds: list[list[ReplayRow]], hit_rate: float, generator: 
 
 def _row_of_record(record: SequenceRound, strategy: Strategy, fan_out: int) -> ReplayRow:
     steps = verify_draft = len(record.draft_tokens)
-    branches = fan_out * (steps + 1)
+    branches = fan_out * (steps + 1) if record.fan_out is None else sum(record.fan_out)
     if record.tree is not None and strategy == "async":
         # the chain and every branch are runs of parent = previous node; the chain's length is no help, for near the end
         # of a text fewer tokens are verified than were drafted

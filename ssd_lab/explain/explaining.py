@@ -1,0 +1,150 @@
+"""Put measured speed beside predicted, run by run, and find the cause to blame."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, Any
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.explain.batches import speedup_by_batch
+from ssd_lab.explain.explanation import Explanation, RunExplanation
+from ssd_lab.explain.terms import Machine, terms_of, tokens_per_second
+from ssd_lab.simulate.clock import MissCost
+from ssd_lab.simulate.hardware import HardwareProfile, TableTime
+from ssd_lab.simulate.published import PUBLISHED_PROFILES, find_profile
+from ssd_lab.simulate.run_times import RunTimes
+from ssd_lab.simulate.workload import Workload, recorded_strategy, workload_of_trace
+from ssd_lab.trace import Trace, compute_metrics
+
+if TYPE_CHECKING:
+    from ssd_lab.results import Comparison, RunResult
+
+Hardware = str | PathLike[str] | HardwareProfile
+
+
+def explain(
+    subject: Comparison | RunResult | Trace | Sequence[Trace] | Mapping[str, Trace], hardware: Hardware | None = None
+) -> Explanation:
+    """Explain each speculative run of a comparison, a run, or traces (by name, or in order).
+
+    Times come from the runs' own spans, and those of one autoregressive step from an autoregressive run among them;
+    without one there is nothing to compare with, unless `hardware` (a profile of this machine, or a published one's
+    name) says it. With `hardware` the rounds are priced there.
+
+    Raises ConfigError if no run has rounds, or none is speculative.
+    """
+    traces = _traces(subject)
+    empty = [name for name, trace in traces.items() if not trace.rounds]
+    if empty or not traces:
+        raise ConfigError(f"no rounds were recorded in {', '.join(empty) or 'nothing'}: run with record=True")
+    speculative = {n: t for n, t in traces.items() if recorded_strategy(t.rounds) != "autoregressive"}
+    if not speculative:
+        raise ConfigError("only autoregressive runs were given: there is no speculation to explain; add another run")
+    plain = next((t for n, t in traces.items() if n not in speculative), None)
+    profile = None if hardware is None else find_profile(hardware)
+    return Explanation({name: _explained(trace, plain, traces, profile) for name, trace in speculative.items()})
+
+
+def _explained(
+    trace: Trace, plain: Trace | None, traces: Mapping[str, Trace], hardware: HardwareProfile | None
+) -> RunExplanation:
+    metrics = compute_metrics(trace)
+    workload = workload_of_trace(trace)
+    batch = max(len(rows) for rows in workload.rounds)
+    caveats: list[str] = []
+    if hardware is None:
+        machine = _own_machine(trace, workload, plain, traces, batch)
+        baseline = None if plain is None else compute_metrics(plain).tokens_per_second
+        measured = metrics.tokens_per_second
+    else:
+        miss_cost: MissCost = "paper" if hardware.name in PUBLISHED_PROFILES else "full"
+        machine = Machine(hardware, miss_cost, hardware.autoregressive_s(batch) - hardware.overhead_s)
+        baseline, measured = batch / hardware.autoregressive_s(batch), None
+        caveats += [*hardware.caveats, f"priced on {hardware.name}, not measured"]
+    predicted = tokens_per_second(workload, machine.profile, machine.miss_cost)
+    curve: dict[int, float] = {}
+    if machine.step_s is not None:
+        curve = speedup_by_batch(metrics, workload, machine)
+        caveats += _range_caveats(machine, batch)
+    else:
+        caveats.append("no autoregressive run: whether speculation pays is not known; add one, or give --hardware")
+    name = trace.meta.get("strategy", {}).get("name") if isinstance(trace.meta.get("strategy"), dict) else None
+    rows = statistics.median(sum(row.verify_rows for row in rows) for rows in workload.rounds)
+    return RunExplanation(
+        strategy=str(name or workload.strategy),
+        batch=batch,
+        measured_tokens_per_second=measured,
+        predicted_tokens_per_second=predicted,
+        baseline_tokens_per_second=baseline,
+        tokens_per_round=metrics.emitted_per_round or 0.0,
+        acceptance_rate=metrics.acceptance_rate,
+        hit_rate=metrics.cache_hit_rate,
+        verify_over_step=None if machine.step_s is None else machine.profile.verify_s.at(round(rows)) / machine.step_s,
+        terms=terms_of(workload, machine),
+        speedup_by_batch=curve,
+        caveats=caveats,
+    )
+
+
+def _own_machine(
+    trace: Trace, workload: Workload, plain: Trace | None, traces: Mapping[str, Trace], batch: int
+) -> Machine:
+    """This run's own times; those of an autoregressive step, and of verification without a draft beside it, from the
+    other runs.
+    """
+    own = RunTimes.of(trace)
+    step = {} if plain is None else dict(RunTimes.of(plain).verify)
+    profile = own.profile("this run", step=step)
+    if plain is not None:
+        plain_overhead_s = RunTimes.of(plain).overhead_s
+        step_table = profile.autoregressive_step_s
+        if isinstance(step_table, TableTime):  # a step's overhead is its own run's, not this one's
+            changed = tuple(max(0.0, s + plain_overhead_s - own.overhead_s) for s in step_table.seconds)
+            profile = profile.model_copy(
+                update={"autoregressive_step_s": TableTime(rows=step_table.rows, seconds=changed)}
+            )
+    sharing = None
+    if workload.strategy == "async":
+        alone: dict[int, float] = dict(step)
+        for other in traces.values():
+            if recorded_strategy(other.rounds) in ("sync", "free"):
+                alone |= dict(RunTimes.of(other).verify)
+        common = set(alone) & set(own.verify) - set(step)
+        if common:
+            sharing = max(1.0, statistics.median(own.verify[rows] / alone[rows] for rows in common))
+    if not step:
+        return Machine(profile, "full", None, sharing)
+    nearest = min(step, key=lambda rows: abs(rows - batch))
+    return Machine(profile, "full", step[nearest], sharing)
+
+
+def _range_caveats(machine: Machine, batch: int) -> list[str]:
+    table = machine.profile.verify_s
+    if isinstance(table, TableTime):
+        return [f"verification was timed up to {table.rows[-1]} rows; larger batches go on along the last slope"]
+    return []
+
+
+def _traces(subject: Any) -> dict[str, Trace]:
+    if isinstance(subject, Trace):
+        return {_name(subject, 0): subject}
+    if hasattr(subject, "runs"):
+        return {name: run.trace for name, run in subject.runs.items()}
+    if hasattr(subject, "trace"):
+        return _traces(subject.trace)
+    if isinstance(subject, Mapping):
+        return dict(subject)
+    if isinstance(subject, Sequence) and all(isinstance(one, Trace) for one in subject):
+        named: dict[str, Trace] = {}
+        for number, one in enumerate(subject):
+            name = _name(one, number)
+            named[name if name not in named else f"{name} #{number + 1}"] = one
+        return named
+    raise ConfigError(f"explain takes a comparison, a run or traces, not {type(subject).__name__}")
+
+
+def _name(trace: Trace, number: int) -> str:
+    strategy = trace.meta.get("strategy")
+    return str(strategy.get("name")) if isinstance(strategy, dict) and "name" in strategy else f"run {number + 1}"

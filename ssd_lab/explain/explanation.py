@@ -1,0 +1,181 @@
+"""What `explain` hands back: numbers, and sentences plain enough to read without a book beside them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ssd_lab.explain.batches import off_from
+from ssd_lab.explain.terms import Term
+from ssd_lab.trace.tables import Column, Columns, Row, html_table, rich_table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_NEGLIGIBLE = 0.01  # of the speed; a gain below this is no cause
+_CAUSE = Column("cause", lambda row: str(row["name"]), number=False)
+_SPEED = Column("tokens/s without it", lambda row: f"{row['tokens_per_second']:.1f}")
+_GAIN = Column("gain", lambda row: f"+{row['gain']:.1f}")
+_IDEAL = Column("without it", lambda row: str(row["ideal"]), number=False)
+_NARROW, _WIDE = Columns((_CAUSE, _SPEED, _GAIN)), Columns((_CAUSE, _SPEED, _GAIN, _IDEAL))
+
+
+@dataclass(frozen=True)
+class RunExplanation:
+    """One run. Speeds in tokens per second of the whole batch; measured_tokens_per_second is None where the rounds were
+    priced on a machine they did not run on, baseline (autoregressive) None where nothing tells it.
+
+    verify_over_step: verification of a usual round over one autoregressive step. terms: the largest gain first.
+    speedup_by_batch: simulated from this run's rates and times.
+    """
+
+    strategy: str
+    batch: int
+    measured_tokens_per_second: float | None
+    predicted_tokens_per_second: float
+    baseline_tokens_per_second: float | None
+    tokens_per_round: float
+    acceptance_rate: float | None
+    hit_rate: float | None
+    verify_over_step: float | None
+    terms: list[Term]
+    speedup_by_batch: dict[int, float]
+    caveats: list[str] = field(default_factory=list)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """As measured, else as predicted."""
+        return self.measured_tokens_per_second or self.predicted_tokens_per_second
+
+    @property
+    def speedup(self) -> float | None:
+        """Over autoregressive decoding; None if that is not known."""
+        return None if not self.baseline_tokens_per_second else self.tokens_per_second / self.baseline_tokens_per_second
+
+    @property
+    def pays(self) -> bool | None:
+        """Is it faster than autoregressive decoding?"""
+        return None if self.speedup is None else self.speedup > 1
+
+    @property
+    def blame(self) -> Term | None:
+        """The cause whose absence would gain most, acceptance left out unless nothing else gains: a draft that is
+        always right is no plan. None if nothing gains 1 %.
+        """
+        worth = [term for term in self.terms if term.gain > _NEGLIGIBLE * self.predicted_tokens_per_second]
+        return next((term for term in worth if term.name != "acceptance"), worth[0] if worth else None)
+
+    @property
+    def off_from_batch(self) -> int | None:
+        """The batch size from which on it should be off; None if it pays at every one that was simulated."""
+        return off_from(self.speedup_by_batch)
+
+    def sentences(self) -> list[str]:
+        """The explanation in words."""
+        return [self._speed(), self._round(), self._verdict(), *self._batches()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        derived = {
+            "speedup": self.speedup,
+            "pays": self.pays,
+            "blame": None if self.blame is None else self.blame.name,
+            "off_from_batch": self.off_from_batch,
+            "sentences": self.sentences(),
+        }
+        return {**asdict(self), **derived}
+
+    def rows(self) -> list[Row]:
+        """One plain dictionary a cause."""
+        return [asdict(term) for term in self.terms]
+
+    def _speed(self) -> str:
+        predicted = f"{self.predicted_tokens_per_second:.1f} tokens/s"
+        if self.measured_tokens_per_second is None:
+            said = f"These rounds would give {predicted}"
+        else:
+            said = (
+                f"It ran at {self.measured_tokens_per_second:.1f} tokens/s; from its parts one would expect {predicted}"
+            )
+        if self.speedup is None:
+            return f"{said}."
+        faster = "faster" if self.pays else "not faster"
+        return (
+            f"{said}. That is {self.speedup:.2f} times autoregressive decoding "
+            f"({self.baseline_tokens_per_second:.1f} tokens/s): {faster}."
+        )
+
+    def _round(self) -> str:
+        parts = [f"A round gives {self.tokens_per_round:.2f} tokens"]
+        if self.acceptance_rate is not None:
+            parts.append(f"the target keeps {self.acceptance_rate:.0%} of the draft tokens it looks at")
+        if self.hit_rate is not None:
+            parts.append(f"the draft had prepared for what happened in {self.hit_rate:.0%} of the rounds")
+        if self.verify_over_step is not None:
+            parts.append(f"checking them takes {self.verify_over_step:.1f} times as long as one plain step")
+        return "; ".join(parts) + "."
+
+    def _verdict(self) -> str:
+        blame = self.blame
+        if blame is None:
+            return "No single cause holds it back by more than 1 %."
+        start = "What holds it back most" if self.pays is not False else "Why it does not pay"
+        return (
+            f"{start}: {blame.name}. If {blame.ideal}, it would give {blame.tokens_per_second:.1f} tokens/s "
+            f"(+{blame.gain:.1f}). What can be done: {blame.advice}."
+        )
+
+    def _batches(self) -> list[str]:
+        if not self.speedup_by_batch:
+            return []
+        off = self.off_from_batch
+        if off is None:
+            return [f"It should pay at every batch size up to {max(self.speedup_by_batch)} (simulated)."]
+        if off == min(self.speedup_by_batch):
+            return ["It should be off at every batch size (simulated)."]
+        return [f"From about {off} sequences together it should be off (simulated)."]
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """The speculative runs of a comparison, by name."""
+
+    runs: dict[str, RunExplanation]
+
+    def __getitem__(self, name: str) -> RunExplanation:
+        return self.runs[name]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {name: run.as_dict() for name, run in self.runs.items()}
+
+    def __str__(self) -> str:
+        parts = []
+        for name, run in self.runs.items():
+            gains = ", ".join(f"{term.name} +{term.gain:.1f}" for term in run.terms)
+            lines = [name, *run.sentences(), f"Tokens/s gained if a cause were gone: {gains}.", *_notes(run)]
+            parts.append("\n".join(lines))
+        return "\n\n".join(parts)
+
+    __repr__ = __str__
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        shown: list[RenderableType] = []
+        for name, run in self.runs.items():
+            shown += [Text(name, style="bold"), *map(Text, run.sentences())]
+            shown += [rich_table(run.rows(), _NARROW, notes=_notes(run)), Text("")]
+        return Group(*shown)
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            html_table(run.rows(), _WIDE, lead="\n".join([name, *run.sentences()]), notes=_notes(run))
+            for name, run in self.runs.items()
+        )
+
+
+def _notes(run: RunExplanation) -> list[str]:
+    overlap = "gains do not add up: each is the same rounds with that one cause gone"
+    return [overlap, *dict.fromkeys(run.caveats)]

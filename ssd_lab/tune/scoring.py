@@ -1,0 +1,115 @@
+"""Candidates on the virtual clock: what each would give on the machine, by the outcomes that were recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ssd_lab.decoding.fan_out import HitLaw
+from ssd_lab.errors import ConfigError
+from ssd_lab.simulate import HardwareProfile, OutcomeModel, RoundModel, Simulation, simulate
+from ssd_lab.simulate.clock import MissCost
+from ssd_lab.strategies import SequenceStrategy, registry
+from ssd_lab.trace import RequestRecord, Trace, compute_metrics
+from ssd_lab.trace.outcomes import outcome_samples
+from ssd_lab.tune.candidates import Candidate, variants, with_coefficients
+from ssd_lab.tune.coefficients import Coefficients
+from ssd_lab.tune.lookup_replay import replay_lookup
+from ssd_lab.tune.tuning import Scored
+
+COARSE_ROUNDS, FINE_ROUNDS = 250, 2000
+FINE_COUNT = 8  # of the best candidates, drawn anew with more rounds
+VARIED = 4  # of the best trees, tried with other fallbacks too
+_USUAL_EXPONENT = 0.6  # of the law of ranks, where too few misses were recorded to fit one
+
+
+@dataclass(frozen=True)
+class Machine:
+    """alone: where target and draft take turns; beside: where both work at once; plain: overhead of a round without a
+    draft model. miss_cost: as `ssd_lab.simulate` takes it.
+    """
+
+    alone: HardwareProfile
+    beside: HardwareProfile
+    plain_overhead_s: float
+    miss_cost: MissCost
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Scores candidates for a batch. requests: the texts that lookups are replayed on. coefficients: what Saguaro
+    sampling does there (None: it is not tried, as at temperature 0, where it changes nothing).
+    """
+
+    model: OutcomeModel
+    machine: Machine
+    requests: Sequence[RequestRecord]
+    batch: int
+    coefficients: Coefficients | None = None
+
+    def best_first(self, candidates: Sequence[Candidate]) -> list[Scored]:
+        """All of them, and variants of the best trees, the most predicted tokens per second first; the best are drawn
+        twice, the second time longer.
+        """
+        scored = self._scored(candidates, COARSE_ROUNDS)
+        trees = [one.candidate for one in scored if one.candidate.strategy == "async_tree"][:VARIED]
+        scored += self._scored([other for tree in trees for other in variants(tree)], COARSE_ROUNDS)
+        scored.sort(key=_slowness)
+        if self.coefficients is not None:
+            trees = [one.candidate for one in scored if one.candidate.strategy == "async_tree"][:VARIED]
+            scored += self._scored([other for tree in trees for other in with_coefficients(tree)], COARSE_ROUNDS)
+            scored.sort(key=_slowness)
+        finer = self._scored([one.candidate for one in scored[:FINE_COUNT]], FINE_ROUNDS)
+        return sorted(finer + scored[FINE_COUNT:], key=_slowness)
+
+    def _scored(self, candidates: Sequence[Candidate], rounds: int) -> list[Scored]:
+        return sorted((one for c in candidates if (one := self.score(c, rounds)) is not None), key=_slowness)
+
+    def score(self, candidate: Candidate, rounds: int) -> Scored | None:
+        """None if the virtual clock cannot time such a candidate, or there is no text for it."""
+        try:
+            found = self._simulated(candidate, max(50, rounds // self.batch))
+        except ConfigError:
+            return None
+        return Scored(
+            candidate,
+            predicted_tokens_per_second=found.tokens_per_second,
+            tokens_per_round=found.tokens_per_round,
+            hit_rate=found.hit_rate,
+        )
+
+    def _simulated(self, candidate: Candidate, rounds: int) -> Simulation:
+        machine = self.machine
+        if candidate.is_lookup:
+            config = registry.config(candidate.strategy, candidate.fields)
+            assert isinstance(config, SequenceStrategy)
+            replayed = replay_lookup(config, self.requests, self.batch)
+            overhead_s = machine.plain_overhead_s + replayed.call_s * self.batch
+            profile = machine.alone.model_copy(update={"overhead_s": overhead_s})
+            return simulate(replayed.trace, profile, strategy="free")
+        profile = machine.beside if candidate.overlaps else machine.alone
+        model = self.model
+        if "saguaro_c" in candidate.fields and self.coefficients is not None:
+            model = self.coefficients.applied(model, candidate)
+        return simulate(model, profile, scenario=candidate.scenario(self.batch, rounds), miss_cost=machine.miss_cost)
+
+
+def _slowness(scored: Scored) -> float:
+    return -scored.predicted_tokens_per_second
+
+
+def outcome_model(trace: Trace) -> OutcomeModel:
+    """Fitted to a trace with recovery ranks; where too few missed for a law of ranks, the share that did and a usual
+    exponent. Raises ConfigError if nothing was drafted.
+    """
+    try:
+        return OutcomeModel.from_trace(trace)
+    except ConfigError:
+        acceptance = compute_metrics(trace).acceptance_rate
+        if acceptance is None:
+            raise
+    ranks = [s.rank for s in outcome_samples(trace) if s.rank is not None]
+    missed = sum(rank > 0 for rank in ranks) / len(ranks) if ranks else 1.0 - acceptance
+    law = HitLaw(_USUAL_EXPONENT, missed)
+    own = RoundModel((acceptance,), law, law)
+    return OutcomeModel(own, own, replace(own, acceptance=(0.0,)), source="mean rates: too few misses to fit a law")

@@ -1,0 +1,172 @@
+"""The calibration of seconds: measure, score every candidate on the virtual clock, confirm the best by running them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from os import PathLike
+from typing import Any
+
+from ssd_lab import demo
+from ssd_lab.api import Prompt
+from ssd_lab.build import resolve_device
+from ssd_lab.config import EngineConfig, SamplingParams
+from ssd_lab.errors import ConfigError, PromptError
+from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.progress import progress_bar
+from ssd_lab.simulate import HardwareProfile, find_profile
+from ssd_lab.simulate.published import PUBLISHED_PROFILES
+from ssd_lab.trace import Trace
+from ssd_lab.tune.calibration import calibrate
+from ssd_lab.tune.candidates import Candidate, grid, variants
+from ssd_lab.tune.coefficients import Coefficients
+from ssd_lab.tune.full_grid import measured_grid, simulated_grid
+from ssd_lab.tune.recorded_runs import Subject, run_in_turn
+from ssd_lab.tune.scoring import Machine, Scorer, outcome_model
+from ssd_lab.tune.tuning import Scored, Tuning
+
+FINALISTS = 3
+LEAST_BUDGET_S = 2.0
+_PARTS = 5  # of a calibration, for the progress bar
+
+
+def tune(
+    prompts: Prompt | Sequence[Prompt] | None = None,
+    *,
+    target: LoadedModel | str | None = None,
+    draft: LoadedModel | str | None = None,
+    budget_s: float = 30.0,
+    batch: int = 1,
+    temperature: float = 0.0,
+    max_tokens: int = 64,
+    hardware: str | PathLike[str] | HardwareProfile | None = None,
+    trace: Trace | None = None,
+    full_grid: bool = False,
+    device: str = "auto",
+    dtype: str = "auto",
+    progress: bool = True,
+    **fields: Any,
+) -> Tuning:
+    """The fastest strategy, k, schedule and fallback for these prompts, this pair of models and this machine.
+
+    budget_s: seconds of measuring and confirming, loading left out. batch: sequences decoded together. fields: further
+    sampling and engine fields. With `hardware` and `trace` (of an `async_tree` run, with recovery ranks) nothing is
+    measured: every candidate is priced there. full_grid: also try the winner against a full grid, for as long as it
+    takes.
+
+    Raises ConfigError for a budget, batch or combination that is not allowed.
+    """
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}; it must be at least 1")
+    if (hardware is None) != (trace is None):
+        raise ConfigError("hardware and trace go together: rounds that were recorded, and a machine to price them on")
+    if hardware is not None and trace is not None:
+        return _on_hardware(find_profile(hardware), trace, batch, full_grid)
+    if budget_s < LEAST_BUDGET_S:
+        raise ConfigError(f"budget_s is {budget_s}; a calibration takes {LEAST_BUDGET_S:g} s at the very least")
+    sampling = {name: fields.pop(name) for name in list(fields) if name in SamplingParams.model_fields}
+    engine = {name: fields.pop(name) for name in list(fields) if name in EngineConfig.model_fields}
+    if fields:
+        raise ConfigError(f"{', '.join(sorted(fields))}: tune takes sampling and engine fields, and picks the rest")
+    many = _prompts(prompts)
+    if target is None:
+        target, draft = str(demo.TARGET), str(demo.DRAFT) if draft is None else draft
+    if draft is None:
+        raise ConfigError("tuning needs a draft model: pass draft=<hub id, folder or .gguf file>")
+    place = str(resolve_device(device))
+    loaded = [
+        load_model(one, dtype=dtype, device=place, progress=progress) if isinstance(one, str) else one
+        for one in (target, draft)
+    ]
+    engine |= {"device": place, "dtype": dtype, "max_batch": batch}
+    params = SamplingParams(temperature=temperature, max_tokens=max_tokens, **sampling)
+    subject = Subject(loaded[0], loaded[1], many, params, engine)
+    tuning = _measured(subject, batch, budget_s, progress)
+    further: dict[str, Any] = {"target": target, "draft": draft} if isinstance(target, str) else {}
+    if target == str(demo.TARGET):
+        further = {}
+    further |= ({"temperature": temperature} if temperature else {}) | ({"max_batch": batch} if batch != 16 else {})
+    tuning = replace(tuning, further=further)
+    return replace(tuning, grid=measured_grid(subject, tuning.winner.candidate)) if full_grid else tuning
+
+
+def _measured(subject: Subject, batch: int, budget_s: float, progress: bool) -> Tuning:
+    start_s = time.perf_counter()
+    with progress_bar(_PARTS + 1, "tune", "part", enabled=progress) as bar:
+        found = calibrate(subject, batch, budget_s, lambda part: bar.update(1))
+        seconds = found.seconds
+        bar.update(1)
+        scored_from_s = time.perf_counter()
+        texts = [one for one in found.trace.requests if one.token_ids]
+        coefficients = Coefficients.along(subject, texts) if subject.params.temperature > 0 and texts else None
+        scorer = Scorer(outcome_model(found.trace), found.machine, texts, batch, coefficients)
+        ranking = scorer.best_first(grid(found.trace))
+        seconds["scoring"] = time.perf_counter() - scored_from_s
+        bar.update(1)
+        confirm_from_s = time.perf_counter()
+        finalists = _finalists(ranking)
+        paired = run_in_turn(
+            subject,
+            [one.candidate for one in finalists],
+            end_s=start_s + budget_s,
+            start_s=found.start_s,
+            per_pass=batch,
+        )
+        seconds["confirming"] = time.perf_counter() - confirm_from_s
+    confirmed = [replace(one, measured_tokens_per_second=paired.speed(one.candidate)) for one in finalists]
+    measured = [one for one in confirmed if one.measured_tokens_per_second is not None]
+    measured.sort(key=lambda one: -one.tokens_per_second)
+    labels = {one.candidate.label for one in measured}
+    rest = [one for one in ranking if one.candidate.label not in labels]
+    notes = [f"outcomes: {scorer.model.source}"]
+    device = subject.target.decoder.device
+    return Tuning([*measured, *rest], f"this machine ({device})", batch, seconds=seconds, notes=notes)
+
+
+def _finalists(ranking: Sequence[Scored]) -> list[Scored]:
+    """The best, then the best of another strategy, so that one whose prediction is off cannot fill all places, then the
+    next; autoregressive decoding always.
+    """
+    first, *following = ranking
+    others = [one for one in following if one.candidate.strategy != first.candidate.strategy][:1]
+    best = [first, *others, *(one for one in following if one not in others)][:FINALISTS]
+    base = [one for one in ranking if one.candidate.strategy == "autoregressive" and one not in best]
+    return [first, *base, *best[1:]]
+
+
+def _on_hardware(profile: HardwareProfile, trace: Trace, batch: int, full_grid: bool) -> Tuning:
+    machine = Machine(profile, profile, profile.overhead_s, "paper" if profile.name in PUBLISHED_PROFILES else "full")
+    learned, tried = halves(trace) if full_grid else (trace, trace)
+    model = outcome_model(learned)
+    candidates: list[Candidate] = grid(learned)
+    ranking = Scorer(model, machine, learned.requests, batch).best_first(candidates)
+    notes = [*profile.caveats, f"outcomes: {model.source}", f"every speed is simulated on {profile.name}"]
+    tuning = Tuning(ranking, profile.name, batch, notes=notes, further={"max_batch": batch})
+    if not full_grid:
+        return tuning
+    judge = Scorer(outcome_model(tried), machine, tried.requests, batch)
+    everything = [*candidates, *(other for one in candidates for other in variants(one))]
+    return replace(tuning, grid=simulated_grid(judge, tuning.winner.candidate, everything))
+
+
+def halves(trace: Trace) -> tuple[Trace, Trace]:
+    """Every other request in each: one to learn from, one to be judged by. Raises ConfigError for a single request."""
+    ids = sorted({s.request_id for one in trace.rounds for s in one.sequences})
+    if len(ids) < 2:
+        raise ConfigError("a full grid is judged on other requests than were learned from: record at least two")
+    parts = []
+    for chosen in (set(ids[::2]), set(ids[1::2])):
+        rounds = [replace(one, sequences=[s for s in one.sequences if s.request_id in chosen]) for one in trace.rounds]
+        requests = [one for one in trace.requests if one.request_id in chosen]
+        parts.append(Trace(trace.meta, requests, [one for one in rounds if one.sequences]))
+    return parts[0], parts[1]
+
+
+def _prompts(prompts: Prompt | Sequence[Prompt] | None) -> list[Prompt]:
+    if prompts is None:
+        return list(demo.canned_prompts())
+    many: list[Any] = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not many:
+        raise PromptError("no prompt was given")
+    return [many] if isinstance(many[0], int | dict) else many
