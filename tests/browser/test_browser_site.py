@@ -15,8 +15,8 @@ import pytest
 from browser_pages import THEMES, WIDTHS, no_sideways_scrolling
 
 pytest.importorskip("mkdocs", reason="the documentation's packages are not installed: pip install -e '.[docs]'")
-ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "docs" / "hooks"), str(ROOT / "tests" / "docs")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "docs"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "hooks"))
 
 import executed
 import live_views
@@ -25,6 +25,7 @@ from test_site import build
 
 from ssd_lab.trace import load_trace
 
+TESTS = Path(__file__).resolve().parents[1]
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
@@ -124,10 +125,10 @@ def test_widgets_of_a_notebook_are_alive_on_its_page_and_linked(
     notebook = nbformat.v4.new_notebook(
         cells=[
             nbformat.v4.new_code_cell(
-                "import sys; sys.path.insert(0, %r)\nfrom recorded_traces import recorded_trace\n"
+                f"import sys\nsys.path.insert(0, {str(TESTS)!r})\nfrom recorded_traces import recorded_trace\n"
                 "from ssd_lab.widgets import CacheView, Selection, TreeStepper\n"
                 "trace, shared = recorded_trace(rounds=12, seed=3), Selection()\n"
-                "TreeStepper(trace, selection=shared)" % str(ROOT / "tests")
+                "TreeStepper(trace, selection=shared)"
             ),
             nbformat.v4.new_code_cell("CacheView(trace, selection=shared)"),
         ]

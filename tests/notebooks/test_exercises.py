@@ -16,7 +16,8 @@ from ssd_lab.notebooks.exercises import EXERCISES
 NUMBERS = {
     "01-1": 5, "02-1": 0.6, "02-2": 0.5, "02-3": 3.3616, "04-1": 21, "04-2": 11.2, "04-3": 13.54,
     "03-1": 20, "03-2": 0.96, "03-3": 2 / 3, "05-1": 0.4096, "05-2": 0.8, "05-3": 0.2, "06-1": 1 / 3, "06-2": 5 / 6,
-    "07-1": 12288, "07-2": 1, "10-1": 161.1, "10-2": 253.5, "08-1": 1, "08-2": 0.3, "09-1": 15, "09-2": 6, "09-3": 1.5, "09-4": 0.43,
+    "07-1": 12288, "07-2": 1, "10-1": 161.1, "10-2": 253.5,
+    "08-1": 1, "08-2": 0.3, "09-1": 15, "09-2": 6, "09-3": 1.5, "09-4": 0.43,
 }  # fmt: skip
 WORDS = {
     "01-2": "tokens_per_second", "03-4": "certain", "04-4": "missed", "06-3": "nothing", "06-4": "no", "07-3": "own",
@@ -53,7 +54,8 @@ def emit(p: list[float], q: list[float], token: int, u: float, v: float) -> int:
 def one_by_one(weights: list[float], exponent: float, budget: int) -> list[int]:
     counts = [0] * len(weights)
     for _ in range(budget):
-        gains = [w * (0.5 if f == 0 else 0.5 * (f**-exponent - (f + 1) ** -exponent)) for w, f in zip(weights, counts)]
+        pairs = zip(weights, counts, strict=True)
+        gains = [w * (0.5 if f == 0 else 0.5 * (f**-exponent - (f + 1) ** -exponent)) for w, f in pairs]
         counts[max(range(len(weights)), key=gains.__getitem__)] += 1
     return counts
 

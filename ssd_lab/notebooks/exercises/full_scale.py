@@ -27,9 +27,9 @@ EXERCISES: tuple[Exercise, ...] = (
         "near the published 256",
         tolerance=0.6,
         slips={
-            "six tree steps take longer than the verification": lambda: _TOKENS
-            / (_HITS * _VERIFY_MS + (1 - _HITS) * (_VERIFY_MS + _K * _STEP_MS))
-            * 1e3,
+            "six tree steps take longer than the verification": lambda: (
+                _TOKENS / (_HITS * _VERIFY_MS + (1 - _HITS) * (_VERIFY_MS + _K * _STEP_MS)) * 1e3
+            ),
             "15 of 100 lookups miss": lambda: _TOKENS / _async_round_ms(1.0) * 1e3,
         },
     ),
