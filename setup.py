@@ -1,4 +1,6 @@
-"""One build step that pyproject.toml cannot say: the wheel takes the tutorials from notebooks/, their only place."""
+"""One build step that pyproject.toml cannot say: the wheel takes the tutorials from notebooks/, their only place,
+and the results that they read from docs/results/runs/.
+"""
 
 from pathlib import Path
 
@@ -18,6 +20,11 @@ class BuildWithNotebooks(build_py):
         self.mkpath(str(folder))
         for notebook in sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb")):
             self.copy_file(str(notebook), str(folder / notebook.name))
+        runs = sorted(Path("docs", "results", "runs").glob("*.json"))
+        if runs:
+            self.mkpath(str(folder / "runs"))
+        for run in runs:
+            self.copy_file(str(run), str(folder / "runs" / run.name))
 
 
 setup(cmdclass={"build_py": BuildWithNotebooks})

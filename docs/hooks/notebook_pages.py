@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import executed
 import formulas
+import live_views
 import nbformat
 import plotly
 from mkdocs.config.defaults import MkDocsConfig
@@ -20,6 +22,7 @@ PAGES = executed.ROOT / "build" / "pages"
 FOLDER, DOWNLOADS = "tutorials", "assets/notebooks"
 PLOT = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
+WIDGET_STATES = "application/vnd.jupyter.widget-state+json"
 _COPIERS = (
     re.compile(r'<div class="zeroclipboard-container">.*?</clipboard-copy>\s*</div>', re.DOTALL),
     re.compile(r'<div[^>]*class="clipboard-copy-txt"[^>]*>.*?</div>', re.DOTALL),
@@ -60,15 +63,16 @@ def _download(page: Any) -> str:
 
 def for_site(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook with formulas drawn, links that lead to pages, and results that need no kernel."""
+    states = notebook.metadata.pop("widgets", {}).get(WIDGET_STATES, {}).get("state", {})
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = formulas.replace_dollars(_LINK.sub(r"](../\1/\2)", cell.source))
         else:
-            cell.outputs = [shown for output in cell.outputs if (shown := _output(output)) is not None]
+            cell.outputs = [shown for output in cell.outputs if (shown := _output(output, states)) is not None]
     return notebook
 
 
-def _output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+def _output(output: nbformat.NotebookNode, states: Mapping[str, Any]) -> nbformat.NotebookNode | None:
     if output.output_type == "stream" and output.name == "stderr":
         return None  # progress bars
     data = output.get("data", {})
@@ -82,5 +86,7 @@ def _output(output: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
         )
         output.data = nbformat.from_dict({"text/html": markup})
     elif WIDGET in data:
-        del data[WIDGET]  # a view's own HTML stands beside it
+        state = states.get(data.pop(WIDGET)["model_id"], {}).get("state", {})
+        if state.get("kind") in live_views.DRAWN:  # others have their own HTML beside them
+            output.data = nbformat.from_dict({"text/html": live_views.live_view(state, data.get("text/html", ""))})
     return output

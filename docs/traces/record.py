@@ -13,8 +13,9 @@ PROMPTS = [
 
 
 def main() -> None:
-    """The bundled pair, one request at a time, on one core."""
-    run = ssd_lab.run(PROMPTS, strategy="async_tree", k=4, f=2, max_tokens=80, max_batch=1, threads=1, progress=False)
+    """The bundled pair, one request at a time, on one core; sampled, so that coins are tossed."""
+    options = {"max_tokens": 80, "max_batch": 1, "threads": 1, "progress": False, "record_details": 12}
+    run = ssd_lab.run(PROMPTS, strategy="async_tree", k=4, f=2, temperature=0.7, seed=1, **options)
     run.trace.meta |= {"target": "bundled target", "draft": "bundled draft"}  # not the paths of the recording machine
     run.trace.save(Path(__file__).with_name("async_tree.jsonl.gz"))
 

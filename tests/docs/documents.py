@@ -93,6 +93,7 @@ def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
         "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",  # threads that wait for a busy machine's cores take longer than one that does not
     }
     return subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False

@@ -12,6 +12,7 @@ pytest.importorskip("mkdocs", reason="the documentation's packages are not insta
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "hooks"))
 
 import formulas
+import live_views
 import nbformat
 import notebook_pages
 
@@ -54,6 +55,29 @@ def test_progress_bars_and_widgets_of_a_kernel_are_left_out():
     )
     assert outputs[0].text == "kept"
     assert dict(outputs[1].data) == {"text/html": "<p>view</p>"}
+
+
+def test_a_views_state_stands_on_the_page_and_its_tables_until_it_is_drawn():
+    state = {"kind": "views", "views": ["stepper"], "data": {"runs": ["</script><b>"]}, "_esm": "code", "link": "1"}
+    output = nbformat.v4.new_output(
+        "display_data", {notebook_pages.WIDGET: {"model_id": "7"}, "text/html": "<table></table>"}
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])])
+    notebook.metadata["widgets"] = {notebook_pages.WIDGET_STATES: {"state": {"7": {"state": state}}}}
+    (cell,) = notebook_pages.for_site(notebook).cells
+    markup = cell.outputs[0].data["text/html"]
+    data = markup.split('<script type="application/json">')[1].split("</script>")[0]
+    assert json.loads(data) == {name: state[name] for name in ("kind", "views", "data", "link")}
+    assert markup.startswith('<div class="live-view">') and "<table></table></div>" in markup
+
+
+def test_a_place_for_a_recorded_run_is_filled():
+    html = live_views.on_page_content(
+        '<p>x</p><div class="live-view" data-trace="async_tree" data-views="stepper"></div>'
+    )
+    data = json.loads(html.split('<script type="application/json">')[1].split("</script>")[0])
+    assert data["views"] == ["stepper"] and data["data"]["runs"][0]["name"] == "async_tree"
+    assert "Round 1" in html, "its tables stand there until a script draws"
 
 
 def test_no_jupyter_script_or_copied_code_is_left(tmp_path: Path):

@@ -15,14 +15,22 @@ from ssd_lab.notebooks.exercises import EXERCISES
 # worked out by hand, so that the code that works them out is tested, too
 NUMBERS = {
     "01-1": 5, "02-1": 0.6, "02-2": 0.5, "02-3": 3.3616, "04-1": 21, "04-2": 11.2, "04-3": 13.54,
+    "03-1": 20, "03-2": 0.96, "03-3": 2 / 3, "05-1": 0.4096, "05-2": 0.8, "05-3": 0.2, "06-1": 1 / 3, "06-2": 5 / 6,
+    "07-1": 12288, "07-2": 1, "10-1": 161.1, "10-2": 253.5,
     "08-1": 1, "08-2": 0.3, "09-1": 15, "09-2": 6, "09-3": 1.5, "09-4": 0.43,
 }  # fmt: skip
-WORDS = {"01-2": "tokens_per_second", "04-4": "missed"}
+WORDS = {
+    "01-2": "tokens_per_second", "03-4": "certain", "04-4": "missed", "06-3": "nothing", "06-4": "no", "07-3": "own",
+    "07-4": "recovery", "10-3": "no",
+}  # fmt: skip
 SLIPS = {
     "01-1": (4, "target adds"), "02-1": (0.4, "rejected"), "02-2": (0.2, "scaled"), "02-3": (2.3616, "own token"),
     "04-1": (18, "0 as well"), "04-2": (16, "beside"), "04-3": (11.2, "all four"), "08-1": (0, "own token"),
     "08-2": (1, "min(1, p/q)"), "09-1": (7.5, "two bytes"), "09-2": (7, "still"), "09-3": (2, "hides"),
-    "09-4": (0.9, "one sequence"),
+    "09-4": (0.9, "one sequence"), "03-1": (7, "each node"), "03-2": (0.8, "siblings"), "03-3": (1, "changed"),
+    "05-1": (0.08192, "nothing is refused"), "05-2": (0.64, "more slowly"), "05-3": (0.1, "r = 1"),
+    "06-1": (0.25, "sum to one"), "06-2": (1, "bent"), "07-1": (4096, "comes out"), "07-2": (2, "one before"),
+    "10-1": (307.4, "six"), "10-2": (313.0, "longer"), "03-4": ("drawn", "follow q"), "07-3": ("target", "not read"),
 }  # fmt: skip
 
 
@@ -41,6 +49,15 @@ def emit(p: list[float], q: list[float], token: int, u: float, v: float) -> int:
         if target < 0:
             return word
     return len(p) - 1
+
+
+def one_by_one(weights: list[float], exponent: float, budget: int) -> list[int]:
+    counts = [0] * len(weights)
+    for _ in range(budget):
+        pairs = zip(weights, counts, strict=True)
+        gains = [w * (0.5 if f == 0 else 0.5 * (f**-exponent - (f + 1) ** -exponent)) for w, f in pairs]
+        counts[max(range(len(weights)), key=gains.__getitem__)] += 1
+    return counts
 
 
 class TwoTokens(ssd_lab.SequenceStrategy):
@@ -63,7 +80,7 @@ class TwoTokens(ssd_lab.SequenceStrategy):
 
 
 def test_every_exercise_has_an_answer_here():
-    assert set(EXERCISES) == {*NUMBERS, *WORDS, "01-3", "02-4", "08-3"}
+    assert set(EXERCISES) == {*NUMBERS, *WORDS, "01-3", "02-4", "05-4", "08-3"}
 
 
 @pytest.mark.parametrize(("exercise", "answer"), [*NUMBERS.items(), *WORDS.items()])
@@ -103,6 +120,9 @@ def test_code_answers():
     assert "recovery token" in check("01-3", lambda trace: tokens_per_round(trace) - 1).message
     assert "ZeroDivisionError" in check("01-3", lambda trace: 1 / 0).message
     assert check("02-4", emit).right is True
+    assert check("05-4", one_by_one).right is True
+    assert "better one" in check("05-4", lambda weights, r, budget: [budget, *[0] * (len(weights) - 1)]).message
+    assert "with sum" in check("05-4", lambda weights, r, budget: [1] * len(weights)).message
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,33 @@
+// Draws the views of recorded rounds; their front end is loaded only where there is one. What a kernel would keep in
+// step is kept by the page: views that share a link move together.
+(() => {
+  const here = document.currentScript.src;
+  const places = [...document.querySelectorAll(".live-view")];
+  if (!places.length) return;
+
+  const modelOf = (state) => ({
+    get: (name) => state[name],
+    set: (name, value) => { state[name] = value; },
+    save_changes: () => {},
+    on: () => {},
+    off: () => {},
+  });
+
+  const draw = () => {
+    for (const place of places) {
+      const state = JSON.parse(place.querySelector("script").textContent);
+      place.replaceChildren();
+      const el = place.appendChild(document.createElement("div"));
+      window.ssdLabWidgets.render({ model: modelOf(state), el });
+    }
+  };
+
+  const sheet = document.createElement("link");
+  sheet.rel = "stylesheet";
+  sheet.href = new URL("front_end.css", here).href;
+  const script = document.createElement("script");
+  script.src = new URL("front_end.js", here).href;
+  script.onload = draw;
+  sheet.onload = () => document.head.append(script);
+  document.head.append(sheet);
+})();

@@ -1,0 +1,35 @@
+"""Benchmark results that come with the documentation: what `ssd-lab bench --json` printed, in docs/results/runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ssd_lab.bench.result import BenchResult
+from ssd_lab.errors import ConfigError
+
+_INSTALLED = Path(__file__).parent / "files" / "runs"  # written there when a wheel is built
+_CHECKOUT = Path(__file__).parents[2] / "docs" / "results" / "runs"
+
+
+def committed(folder: str | Path | None = None) -> dict[str, BenchResult]:
+    """Results by name, sorted. folder: of `*.json` files instead of those that come along, each one run or a list.
+
+    A run without a name has its file's, with its number in a list. Raises ConfigError for a folder that is not there
+    and for a file that holds no results of this version.
+    """
+    if folder is not None and not Path(folder).is_dir():
+        raise ConfigError(f"{folder} is no folder: name one that holds the output of `ssd-lab bench --json`")
+    own = next((place for place in (_INSTALLED, _CHECKOUT) if place.is_dir()), None)
+    place = own if folder is None else Path(folder)
+    return {} if place is None else dict(sorted(pair for path in place.glob("*.json") for pair in _results(path)))
+
+
+def _results(path: Path) -> list[tuple[str, BenchResult]]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        runs = data if isinstance(data, list) else [data]
+        named = [run.get("name") or path.stem + (f"-{i}" if len(runs) > 1 else "") for i, run in enumerate(runs, 1)]
+        return [(name, BenchResult.from_dict(run)) for name, run in zip(named, runs, strict=True)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} holds no results: {error!r}; write it with `ssd-lab bench --json`") from error
