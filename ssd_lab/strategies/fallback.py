@@ -18,6 +18,12 @@ class _Fallback(BaseModel):
 
     learns: ClassVar[bool] = False
 
+    def __str__(self) -> str:
+        """The kind, and what was set besides."""
+        changed = self.model_dump(exclude_defaults=True, exclude={"kind"})
+        kind = str(self.model_dump()["kind"])
+        return kind if not changed else f"{kind} {' '.join(f'{name}={value}' for name, value in changed.items())}"
+
 
 class Jit(_Fallback):
     """The draft drafts now, for the missed rows, while the target waits: slow and accurate."""

@@ -112,7 +112,7 @@ def variants(candidate: Candidate) -> list[Candidate]:
     schedule = candidate.fields.get("fan_out", {})
     changes: list[dict[str, Any]] = [{"fallback": fallback} for fallback in FALLBACKS[1:]]
     if schedule.get("kind") == "geometric":
-        adaptive = Adaptive(budget=schedule["budget"], prior=schedule.get("hit"))
+        adaptive = Adaptive(budget=schedule["budget"], prior=schedule.get("hit"), by_confidence=False)
         changes += [{"fan_out": _as_fields(adaptive), "fallback": fallback} for fallback in FALLBACKS]
     found = [Candidate("async_tree", {**candidate.fields, **change}) for change in changes]
     return [one for one in found if one.allowed]

@@ -44,7 +44,7 @@ def test_json_is_one_document_and_nothing_else(tiny_pair: Any, tmp_path: Path):
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["strategy"]["name"] == "async_tree"
-    assert (document["strategy"]["k"], document["strategy"]["fallback"]) == (2, "fast")
+    assert (document["strategy"]["k"], document["strategy"]["fallback"]["kind"]) == (2, "fast")
     assert len(document["outputs"][0]["token_ids"]) == 8
     from ssd_lab import load_trace
 
