@@ -25,6 +25,9 @@ from ssd_lab.planning import plan_loaded
 from ssd_lab.strategies.base import StrategyConfig
 
 
+THREADS_AT_START = torch.get_num_threads()  # knows OMP_NUM_THREADS; later numbers are those of other engines
+
+
 def resolve_device(name: str) -> torch.device:
     """The device meant by `auto`, `cpu`, `cuda` or `cuda:N`."""
     if name == "auto":
@@ -45,7 +48,7 @@ def share_threads(
     if device.type != "cpu":
         return config.threads, None
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(allowed, torch.get_num_threads())  # which knows OMP_NUM_THREADS, and what the caller set
+    cores = min(allowed, THREADS_AT_START)
     draft = max(1, cores // 4) if strategy.overlaps else None
     target = config.threads or max(1, cores - (draft or 0))
     return target, draft

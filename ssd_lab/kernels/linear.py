@@ -61,6 +61,8 @@ class Linear:
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows `[n, in]` -> `[n, out]`, padded and cut as `padding` says."""
+        if self.padding.is_none:
+            return self.product(rows)
         count, largest = rows.shape[0], self.padding.largest
         if largest is not None and count > largest:
             return torch.cat([self(rows[start : start + largest]) for start in range(0, count, largest)])
@@ -69,16 +71,22 @@ class Linear:
 
     def unsummed(self, rows: torch.Tensor) -> Product:
         """The same product, for an operation of `Kernels` that can add its pieces."""
+        if self._few_rows is None:  # said first and plainly: on a CPU a product of few rows takes microseconds
+            return self(rows)
         return self(rows) if (few_rows := self._kernel_for(rows)) is None else few_rows(rows)
 
     def gated(self, rows: torch.Tensor, gated_silu: Callable[[Product], torch.Tensor]) -> torch.Tensor:
         """silu(gate) * up `[n, out / 2]` of the product; gated_silu makes it where the product's kernel does not."""
+        if self._few_rows is None:
+            return gated_silu(self(rows))
         few_rows = self._kernel_for(rows)
         gated = None if few_rows is None else few_rows.gated(rows)
         return gated_silu(self.unsummed(rows)) if gated is None else gated
 
     def wide(self, rows: torch.Tensor) -> torch.Tensor:
         """The same product as float32."""
+        if self._few_rows is None:
+            return self(rows).float()
         return self(rows).float() if (few_rows := self._kernel_for(rows)) is None else few_rows.wide(rows)
 
     def product(self, rows: torch.Tensor) -> torch.Tensor:

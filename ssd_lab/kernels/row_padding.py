@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,6 +30,11 @@ class RowPadding:
     multiple: int = 1
     invariant: bool = False
     largest: int | None = None
+
+    @cached_property
+    def is_none(self) -> bool:
+        """Are any number of rows computed as they are?"""
+        return self.minimum == self.multiple == 1 and self.largest is None
 
     def padded(self, rows: int) -> int:
         """How many rows to compute when `rows` are wanted."""

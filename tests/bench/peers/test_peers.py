@@ -135,8 +135,8 @@ def test_a_peer_may_use_every_thread_that_ours_uses_for_target_and_draft_togethe
         with LLM(tiny_pair.target, tiny_pair.draft, strategy, dtype="float32", progress=False, **fields) as llm:
             return peers.all_threads(llm)
 
-    torch.set_num_threads(2)  # as many as a caller may allow
-    assert threads("async_tree") == threads("autoregressive")  # all cores, however ours shares them
+    # all cores, however ours shares them, and one for either model where there is but one
+    assert threads("async_tree") == max(2, threads("autoregressive"))
     assert threads("autoregressive", threads=1) == 1
     assert threads("async_tree", threads=1) > 1
 
