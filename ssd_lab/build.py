@@ -24,7 +24,6 @@ from ssd_lab.models.loader import LoadedModel
 from ssd_lab.planning import plan_loaded
 from ssd_lab.strategies.base import StrategyConfig
 
-
 THREADS_AT_START = torch.get_num_threads()  # knows OMP_NUM_THREADS; later numbers are those of other engines
 
 
