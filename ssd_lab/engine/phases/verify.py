@@ -249,6 +249,8 @@ class _Verify:
         was sampled from (greedy: softmax).
         """
         at, token = outcome.num_accepted[:, None], self.draft_tokens.unsqueeze(-1)
+        if probs is None and not self.draft_tokens.shape[1]:
+            return choice_probs[:, :0], choice_probs
         if probs is None:  # a softmax is known by one of its values
             beside = logits[:, :-1].gather(-1, token) - logits[:, :-1].gather(-1, choices[:, :-1].unsqueeze(-1))
             return beside.squeeze(-1).exp() * choice_probs[:, :-1], choice_probs.gather(1, at)
