@@ -99,17 +99,11 @@ class GraphExecutor(Executor):
         self._on_capture = on_capture
         self._calls: dict[Hashable, GraphedCall] = {}
         self._persistent: set[int] = set()
-        self.capture_time_s = 0.0
 
     @property
     def runs_behind(self) -> bool:
         """A replay is queued."""
         return True
-
-    @property
-    def num_graphs(self) -> int:
-        """Graphs captured so far."""
-        return len(self._calls)
 
     def bucket(self, rows: int) -> int:
         """See `batch_bucket`."""
@@ -147,7 +141,6 @@ class GraphExecutor(Executor):
             self._backend.warm_up(lambda: function(*buffers))
             replay, outputs = self._backend.capture(lambda: function(*buffers))
         took_s = time.perf_counter() - start_s
-        self.capture_time_s += took_s
         logger.debug("captured %s for %s in %.2f s", name, [tuple(b.shape) for b in buffers], took_s)
         return GraphedCall(buffers, replay, outputs)
 
