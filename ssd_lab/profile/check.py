@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +16,7 @@ from ssd_lab.models.loader import LoadedModel
 from ssd_lab.simulate import HardwareProfile
 from ssd_lab.simulate.clock import round_on_clock
 from ssd_lab.simulate.run_times import FIRST_ROUNDS, RunTimes
-from ssd_lab.simulate.workload import recorded_strategy, workload_of_rounds
+from ssd_lab.simulate.workload import ReplayRow, recorded_strategy, workload_of_rounds
 from ssd_lab.trace import RoundRecord, Trace
 
 ALLOWED_ERROR = 0.10
@@ -47,12 +47,19 @@ class CheckedRounds:
 
 
 def check_trace(trace: Trace, strategy: str) -> CheckedRounds:
-    """Times from every other round, prediction of those between. Raises ConfigError for fewer than eight rounds."""
+    """Times from every other round of a kind (rows and misses), prediction of those between: both halves hold each kind
+    that came twice. Raises ConfigError for fewer than eight rounds.
+    """
     rounds = _settled(trace)
     if len(rounds) < 2 * 4:
         raise ConfigError(f"{len(rounds)} settled rounds were recorded; a check needs at least 8: run longer")
-    profile = RunTimes.of_rounds(rounds[::2], trace).profile(strategy)
-    recorded_s, predicted_s = usual_round_s(rounds[1::2], trace, profile)
+    halves: tuple[list[RoundRecord], list[RoundRecord]] = ([], [])
+    seen: Counter[tuple[int, int]] = Counter()
+    for one, rows in zip(rounds, workload_of_rounds(rounds, trace.meta), strict=True):
+        halves[seen[_kind(rows)] % 2].append(one)
+        seen[_kind(rows)] += 1
+    profile = RunTimes.of_rounds(halves[0], trace).profile(strategy)
+    recorded_s, predicted_s = usual_round_s(halves[1], trace, profile)
     return CheckedRounds(strategy, len(rounds), recorded_s, predicted_s)
 
 
@@ -64,9 +71,8 @@ def usual_round_s(rounds: Sequence[RoundRecord], trace: Trace, profile: Hardware
     recorded: dict[tuple[int, int], list[float]] = defaultdict(list)
     predicted: dict[tuple[int, int], list[float]] = defaultdict(list)
     for one, rows in zip(rounds, workload_of_rounds(rounds, trace.meta), strict=True):
-        kind = (sum(row.verify_rows for row in rows), sum(row.hit is not True for row in rows))
-        recorded[kind].append(one.end_s - one.start_s)
-        predicted[kind].append(round_on_clock(0, 0.0, rows, strategy, profile, "full").end_s)
+        recorded[_kind(rows)].append(one.end_s - one.start_s)
+        predicted[_kind(rows)].append(round_on_clock(0, 0.0, rows, strategy, profile, "full").end_s)
     return tuple(  # type: ignore[return-value]
         sum(len(times) * statistics.median(times) for times in groups.values()) / len(rounds)
         for groups in (recorded, predicted)
@@ -102,6 +108,11 @@ def check_rounds(
             checked = replace(checked, from_phases_s=usual_round_s(_settled(trace), trace, profile)[1])
         found.append(checked)
     return found
+
+
+def _kind(rows: Sequence[ReplayRow]) -> tuple[int, int]:
+    """Verified rows and misses: rounds of one kind take the same steps."""
+    return sum(row.verify_rows for row in rows), sum(row.hit is not True for row in rows)
 
 
 def _settled(trace: Trace) -> list[RoundRecord]:

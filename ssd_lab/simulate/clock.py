@@ -154,10 +154,12 @@ def _async_round(
         just_in_time = _chain_s([row for row in missed if row.fallback == "jit"], profile)
         fast_s = profile.fast_fallback_s if any(row.fallback == "fast" for row in missed) else 0.0
         builder.add("fallback", "draft", just_in_time + fast_s)
-    waited_s = 0.0 if missed and miss_cost == "paper" else max(0.0, tree_s - verify_s)
-    builder.beside("tree", "draft", min(tree_s, verify_s + waited_s))
+    # the next tree starts when the outcome is answered: beside it go the answer's way, verification and host work
+    beside_s = profile.link_s + verify_s + profile.overhead_s
+    held_up_s = 0.0 if missed and miss_cost == "paper" else max(0.0, tree_s + profile.turnaround_s - beside_s)
+    builder.beside("tree", "draft", min(tree_s, verify_s + held_up_s))
     builder.add("verify", "target", verify_s)
-    builder.add("wait for draft", "target", waited_s)
+    builder.add("wait for draft", "target", held_up_s)
 
 
 def _chain_s(rows: Sequence[ReplayRow], profile: HardwareProfile) -> float:

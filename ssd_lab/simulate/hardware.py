@@ -91,6 +91,11 @@ class HardwareProfile(_Frozen):
         default=0.0, description="what a `fast` fallback costs; `jit` costs k steps of the chain"
     )
     link_s: Seconds = Field(default=0.0, description="outcome there and speculation back, each async round")
+    turnaround_s: Seconds = Field(
+        default=0.0,
+        description="from the end of one tree to the start of the next where the outcome is there already: the draft "
+        "reads it and answers",
+    )
     overhead_s: Seconds = Field(default=0.0, description="host time of each round that nothing hides")
 
     def autoregressive_s(self, sequences: int) -> float:

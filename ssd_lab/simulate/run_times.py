@@ -6,6 +6,7 @@ Target and draft that share cores or a device slow each other down; spans record
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ _CHAINS = ("draft", "jit")
 class RunTimes:
     """Median seconds by size. verify: by rows. chain_step: by sequences drafted for. tree_step: by branches, whole tree
     over its depth. link_s: of a round's wait for the draft, what the draft did not work. overhead_s: of a round, what
-    is neither verification nor waiting (where nothing overlaps the link is in it). rounds: how many were read.
+    is neither verification nor waiting (where nothing overlaps the link is in it). turnaround_s: of the draft, from the
+    end of a tree that was waited for to its next work. rounds: how many were read.
     """
 
     verify: Mapping[int, float]
@@ -33,6 +35,7 @@ class RunTimes:
     fast_fallback_s: float
     link_s: float
     overhead_s: float
+    turnaround_s: float
     rounds: int
 
     @classmethod
@@ -81,6 +84,7 @@ class RunTimes:
             fast_fallback_s=_median(fast),
             link_s=link_s,
             overhead_s=overhead_s,
+            turnaround_s=_median(_turnarounds(rounds, trace)),
             rounds=len(overheads),
         )
 
@@ -100,6 +104,7 @@ class RunTimes:
             fast_fallback_s=self.fast_fallback_s,
             link_s=self.link_s,
             overhead_s=self.overhead_s,
+            turnaround_s=self.turnaround_s,
         )
 
     def scaled(self, base: HardwareProfile, name: str, *, depth: int) -> HardwareProfile:
@@ -126,6 +131,7 @@ class RunTimes:
                 "draft_extension_s": None if extension is None else times(extension, tree),
                 "link_s": self.link_s,
                 "overhead_s": self.overhead_s,
+                "turnaround_s": self.turnaround_s,
                 "fast_fallback_s": self.fast_fallback_s or base.fast_fallback_s,
             }
         )
@@ -147,6 +153,19 @@ def _by_name(activities: Iterable[Activity]) -> dict[str, list[Activity]]:
 
 def _union(spans: Mapping[str, Sequence[Activity]], *names: str) -> list[Interval]:
     return union((span.start_s, span.end_s) for name in names for span in spans.get(name, ()))
+
+
+def _turnarounds(rounds: Sequence[RoundRecord], trace: Trace) -> list[float]:
+    """Seconds from each tree that the target waited for to what the draft did next, which the next round recorded."""
+    starts = sorted(span.start_s for one in trace.rounds for span in one.activities if span.lane == "draft")
+    found = []
+    for one in rounds:
+        waits = [span for span in one.activities if span.name == "wait for draft"]
+        for tree in (span for span in one.activities if span.name == "tree"):
+            after = bisect_left(starts, tree.end_s)
+            if after < len(starts) and any(wait.start_s < tree.end_s < wait.end_s for wait in waits):
+                found.append(starts[after] - tree.end_s)
+    return found
 
 
 def _drafted_now(row: ReplayRow) -> bool:

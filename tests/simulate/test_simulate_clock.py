@@ -56,6 +56,15 @@ def test_link_and_overhead_lengthen_every_round():
     assert ends(simulate(async_trace(), machine(link_s=0.5, overhead_s=0.25))) == [13.75, 27.5, 38.25]
 
 
+def test_a_slow_tree_runs_beside_the_answer_and_the_host_too():
+    hit = Trace({}, rounds=[round_record(0, 0, 1, sequence_round(1, origin="hit", cache_hit=True))])
+    parts = {"link_s": 0.5, "overhead_s": 0.25, "turnaround_s": 0.125}
+    # 3 steps of 4 s and the turnaround, longer than answer, verification and host together: the draft sets the pace
+    assert ends(simulate(hit, machine(tree=4.0, **parts), miss_cost="full")) == [12.125]
+    # 3 steps of 3.5 s are shorter: the target does
+    assert ends(simulate(hit, machine(tree=3.5, **parts), miss_cost="full")) == [10.75]
+
+
 def test_a_fast_fallback_costs_its_own_time():
     rounds = [round_record(0, 0, 1, sequence_round(1, origin="fast", cache_hit=False))]
     assert ends(simulate(Trace({}, rounds=rounds), machine(fast_fallback_s=0.5))) == [10.5]

@@ -56,6 +56,19 @@ def test_of_a_wait_only_what_the_draft_did_not_work_is_the_link():
     assert found.overhead_s == pytest.approx(10 - 4.5 - 0.5 - 3.5)
 
 
+def test_the_turnaround_is_what_the_draft_takes_from_a_tree_waited_for_to_its_next_work():
+    def one(index: int, tree: tuple[float, float], wait: tuple[float, float]) -> object:
+        spans = (Activity("draft", "tree", *tree), Activity("link", "wait for draft", *wait))
+        verify = Activity("target", "verify", wait[1], wait[1] + 5)
+        hit = sequence_round(1, origin="hit", cache_hit=True)
+        return round_record(index, wait[0], wait[1] + 6, hit, activities=(*spans, verify))
+
+    # each tree is recorded with the round that used it: the first ends 2 s into its wait and the next starts 0.25 s
+    # later; the second ends before its wait, so the draft was idle until the outcome came
+    rounds = [one(0, (3, 12), (10, 13)), one(1, (12.25, 18), (20, 20.5)), one(2, (20.125, 26), (27, 27.5))]
+    assert RunTimes.of(Trace({"strategy": {"f": 1}}, rounds=rounds)).turnaround_s == 0.25
+
+
 def test_a_chain_queued_on_the_device_is_no_part_of_the_verification_that_waits_for_it():
     # the host has launched both at 1.0 and waits until 9.0; the device drafts until 4.0
     spans = (Activity("draft", "draft", 1.0, 4.0), Activity("target", "verify", 1.0, 9.0))
