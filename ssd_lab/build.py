@@ -11,8 +11,9 @@ import torch
 import ssd_lab
 from ssd_lab.config import EngineConfig
 from ssd_lab.engine.block_manager import BlockManager
-from ssd_lab.engine.engine import Engine, EngineLimits
+from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.graphs import make_executor
+from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.memory_plan import MemoryPlan
 from ssd_lab.engine.resources import Resources
 from ssd_lab.engine.runner import StepRunner

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch.nn.functional import pad
 
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.rows import RowBatch
@@ -27,7 +28,7 @@ def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) 
     If one of them holds trees, the other's chains become trees too.
     """
     device = other.tokens.device
-    place = torch.tensor(list(chosen), dtype=torch.int64, device=device)
+    place = sent(list(chosen), device, torch.int64)
     own, theirs = _alike(_on(proposal, device), other)
     source = {row: index for index, row in enumerate(chosen)}
 

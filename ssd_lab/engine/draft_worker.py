@@ -11,7 +11,7 @@ from ssd_lab.decoding.fallback_choice import FallbackKind, FixedChoice
 from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.drafter import Drafter, Wish
 from ssd_lab.engine.fan_out_control import FanOutControl
-from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.engine.host_copy import HostCopy, sent
 from ssd_lab.engine.lookahead_control import LookaheadControl
 from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
 from ssd_lab.engine.phases.draft_chain import Drafted
@@ -146,7 +146,7 @@ class DraftWorker:
             fallback = self._note(paths[(drafted or quick)[0]].origin, start)
         done = parts[0]
         if len(parts) > 1:
-            order = torch.tensor([*taken, *quick, *drafted], device=self._drafter.device).argsort()
+            order = sent([*taken, *quick, *drafted], self._drafter.device).argsort()
             done = Drafted.concatenated(parts).at(order)
         self._check_numbers(done)
         cache_hits: list[bool | None] = [
@@ -188,12 +188,12 @@ class DraftWorker:
         if tree is None:
             raise RuntimeError("the speculation cache has entries and no tree")
         entries = [(path.entry.row, path.entry.branch) for path in paths if path.entry is not None]
-        places = torch.tensor(entries, device=self._drafter.device)
+        places = sent(entries, self._drafter.device)
         drafted = _with_distribution(tree.drafted.at(places[:, 0], places[:, 1]), sampled, self._vocab_size)
         stale = [path.origin == "fast" for path in paths]
         if not any(stale):
             return drafted
-        certain = torch.tensor(stale, device=self._drafter.device)
+        certain = sent(stale, self._drafter.device)
         probs = drafted.probs
         if probs is not None:
             probs = torch.where(certain[:, None, None], _ones_on(drafted.tokens, self._vocab_size), probs)

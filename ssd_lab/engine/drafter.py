@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
 from ssd_lab.engine.phases.draft_chain import Drafted, draft_chain
 from ssd_lab.engine.phases.draft_tree import DraftTree, TreeShape, draft_tree
@@ -28,7 +29,7 @@ class Wish:
 
     def cached_at(self, rows: int, device: torch.device) -> torch.Tensor | None:
         """The same for each of so many rows, `[rows, k]`."""
-        return None if self.cached is None else torch.tensor(self.cached, device=device).expand(rows, -1)
+        return None if self.cached is None else sent(self.cached, device).expand(rows, -1)
 
 
 class Drafter(ABC):
@@ -96,7 +97,7 @@ class ModelDrafter(Drafter):
         rows = self._placement.place(message.rows)
         tokens = padded(draft_tokens.to(self.device), len(rows))
         return draft_tree(
-            *(self._runner, rows, tokens, padded(fan_out, len(rows)).to(self.device), shape),
+            *(self._runner, rows, tokens, sent(padded(fan_out, len(rows)), self.device), shape),
             record=wish.record,
             drawing=wish.drawing,
             next_fan_out=wish.cached_at(len(rows), self.device),

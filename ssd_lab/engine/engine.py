@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.engine.block_manager import BlockManager
-from ssd_lab.engine.logprobs import token_logprobs
+from ssd_lab.engine.limits import EngineLimits
+from ssd_lab.engine.outcome import append_outcome, make_text
 from ssd_lab.engine.phases.verify import Verification, Verified, VerifyOptions, launch_verify
 from ssd_lab.engine.phases.verify_tree import TreeVerification, launch_verify_tree
 from ssd_lab.engine.placement import Placement
@@ -24,28 +25,8 @@ from ssd_lab.engine.runner import StepRunner
 from ssd_lab.engine.scheduler import PrefillChunk, Scheduler
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.stopping import FinishReason, StopChecker, TextDecoder
-from ssd_lab.errors import (
-    CacheCapacityError,
-    ConfigError,
-    DraftWorkerError,
-    NonFiniteLogitsError,
-    PromptError,
-    ProposerError,
-    SsdLabError,
-)
+from ssd_lab.errors import ConfigError, DraftWorkerError, NonFiniteLogitsError, ProposerError, SsdLabError
 from ssd_lab.trace.records import Trace
-
-
-@dataclass(frozen=True)
-class EngineLimits:
-    """Sizes the engine works within. lookahead: most draft tokens that a round may keep. reserved: cache positions past
-    the committed tokens that it may write.
-    """
-
-    max_model_len: int
-    lookahead: int
-    reserved: int
-    vocab_size: int
 
 
 class Engine:
@@ -87,6 +68,7 @@ class Engine:
             record=config.record,
             details=config.record_details if config.record else 0,
             feature_layers=proposer.feature_layers,
+            advance=runner.executor.runs_behind and not proposer.needs_outcomes,
         )
         self._scheduler = Scheduler(
             blocks,
@@ -126,9 +108,7 @@ class Engine:
         """Queue a request; returns its id. Raises PromptError or CacheCapacityError for one that could never finish."""
         if self._closed:
             raise ConfigError("the engine is closed: make a new one")
-        if not -(2**63) <= seed < 2**63:
-            raise ConfigError(f"seed {seed} does not fit in 64 bits")
-        self._check_prompt(prompt_ids, params)
+        self._limits.check(prompt_ids, params, seed, self._blocks)
         stops = set(params.stop_token_ids)
         if not params.ignore_eos:
             stops |= self._eos_token_ids
@@ -171,31 +151,35 @@ class Engine:
 
     def cancel_all(self) -> list[Sequence]:
         """End every unfinished request."""
-        flight, self._flight = self._flight, None
-        if flight is not None:
-            flight.verification.wait()
+        self._drop_flight()
         return [sequence for request_id in list(self._sequences) if (sequence := self.cancel(request_id)) is not None]
 
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
         """Compute prompt chunks and one round; returns the sequences whose text grew or that ended.
 
-        Where the device works by itself the next round is launched before this one's text is made, so that the host's
-        work costs no time of the device's.
+        Where the device works by itself the host's work costs no time of the device's: the next round is launched
+        before this one's outcome is read, if it can be told from the outcome where that lies, and otherwise before this
+        one's text is made.
         """
         if self._flight is None:
             self._launch()
         flight, self._flight = self._flight, None
         if flight is None:
             return []
+        if self._may_follow(flight):
+            self._flight = self._follow(flight)
         flight, verified = self._collect(flight)
         verify_end_s = self.recorder.now_s()
+        own = [row for row, sequence in enumerate(flight.sequences) if sequence.end_s is None]  # not ended meanwhile
         appended = [self._commit(sequence, row, verified) for row, sequence in enumerate(flight.sequences)]
         self._guard_proposer(lambda: self._proposer.observe(flight.sequences, flight.verification.features))
-        if self._may_run_ahead(flight, verified):
+        if self._flight is not None:  # on the run's clock it begins now
+            self._flight = replace(self._flight, start_s=verify_end_s, verify_start_s=verify_end_s)
+        elif self._may_run_ahead(flight, verified):
             self._launch()
-        self._publish(flight, verified, appended, verify_end_s)
-        return flight.sequences
+        self._publish(flight, verified, own, appended, verify_end_s)
+        return [flight.sequences[row] for row in own]
 
     def take_trace(self) -> Trace:
         """What was recorded since the last call; recording starts afresh."""
@@ -211,26 +195,6 @@ class Engine:
 
     def _new_recorder(self) -> Recorder:
         return Recorder(self._meta, record=self._config.record)
-
-    def _check_prompt(self, prompt_ids: list[int], params: SamplingParams) -> None:
-        limits = self._limits
-        if not prompt_ids:
-            raise PromptError("the prompt is empty: give at least one token")
-        if len(prompt_ids) >= limits.max_model_len:
-            raise PromptError(
-                f"the prompt has {len(prompt_ids)} tokens, and the context holds {limits.max_model_len} with at least "
-                "one of them generated: shorten the prompt or raise max_model_len"
-            )
-        outside = [token for token in prompt_ids if not 0 <= token < limits.vocab_size]
-        if outside:
-            raise PromptError(f"token ids {outside[:5]} are outside the vocabulary of {limits.vocab_size}")
-        longest = min(len(prompt_ids) + params.max_tokens, limits.max_model_len) + limits.reserved
-        needed = self._blocks.blocks_for(longest)
-        if needed > self._blocks.num_usable:
-            raise CacheCapacityError(
-                f"the request can grow to {needed} KV blocks and the cache has {self._blocks.num_usable} in all: "
-                "raise num_blocks, or lower max_tokens"
-            )
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         start_s = self.recorder.now_s()
@@ -259,15 +223,41 @@ class Engine:
         if not sequences:
             return
         start_s = self.recorder.now_s()
-        rows = RowBatch(
-            lengths=[len(sequence.token_ids) for sequence in sequences],
-            previous_tokens=[sequence.token_ids[-2:][0] for sequence in sequences],
-            last_tokens=[sequence.token_ids[-1] for sequence in sequences],
-            block_tables=[sequence.blocks for sequence in sequences],
-            sampling=[sequence.sampling_row for sequence in sequences],
+        self._flight = self._start(sequences, _rows(sequences), start_s)
+
+    def _may_follow(self, flight: Flight) -> bool:
+        """May the next round be launched before this one's outcome is read? Its sequences and blocks must be those of
+        this round whatever the outcome is; one that ends all the same takes part once more, in vain.
+        """
+        most = self._limits.lookahead + 1
+        return (
+            flight.verification.advanced is not None
+            and not self._proposer.needs_outcomes
+            and not self._scheduler.may_admit
+            and not any(
+                s.end_s is not None
+                or s.stop.by_text
+                or s.params.logprobs
+                or len(s.token_ids) + most >= min(len(s.prompt_ids) + s.params.max_tokens, self._limits.max_model_len)
+                for s in flight.sequences
+            )
+            and len(flight.sequences) == len(self._scheduler.running)
+            and self._scheduler.extend(most)
         )
-        self._flight = self._verify(sequences, rows, self._propose(sequences, rows), start_s)
+
+    def _follow(self, flight: Flight) -> Flight:
+        """Launch the round after `flight`, from its outcome on the device."""
+        start_s = self.recorder.now_s()
+        rows = _rows(flight.sequences)
+        most = self._limits.lookahead + 1
+        bounds = [length + most for length in rows.lengths]
+        rows = replace(rows, lengths=bounds, advanced=flight.verification.advanced)
+        return self._start(flight.sequences, rows, start_s)
+
+    def _start(self, sequences: list[Sequence], rows: RowBatch, start_s: float) -> Flight:
+        flight = self._verify(sequences, rows, self._propose(sequences, rows), start_s)
         self._guard_proposer(self._proposer.work_ahead)
+        return flight
 
     def _verify(self, sequences: list[Sequence], rows: RowBatch, proposal: Proposal, start_s: float) -> Flight:
         verify_start_s = self.recorder.now_s()
@@ -281,15 +271,24 @@ class Engine:
 
     def _collect(self, flight: Flight) -> tuple[Flight, Verified]:
         """The outcome. A round whose draft was not made of numbers is done again without one."""
+        if flight.rows.advanced is not None:  # it was launched before the host knew where
+            flight = replace(flight, rows=_rows(flight.sequences))
         verified = flight.verification.collect()
         if all(verified.draft_finite):
             return flight, verified
+        self._drop_flight()
         self._go_on_without_draft(
             DraftWorkerError("the draft's probabilities hold NaN or infinity: check its weights and dtype")
         )
         empty = Proposal.empty(len(flight.sequences))
         again = self._verify(flight.sequences, flight.rows, empty, flight.start_s)
         return again, again.verification.collect()
+
+    def _drop_flight(self) -> None:
+        """Forget what was launched, once the device is done with it."""
+        flight, self._flight = self._flight, None
+        if flight is not None:
+            flight.verification.wait()
 
     def _propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         proposal = self._guard_proposer(lambda: self._proposer.propose(sequences, rows))
@@ -316,27 +315,13 @@ class Engine:
             raise ProposerError(f"the strategy's proposer raised {type(error).__name__}: {error}") from error
 
     def _commit(self, sequence: Sequence, row: int, verified: Verified) -> int:
-        """Append the outcome until the request ends, as far as the tokens tell; returns how many were appended."""
-        sequence.last_path = []
+        """Append the outcome as far as it belongs to the text; returns how many tokens were appended."""
         if not verified.finite[row] or sequence.end_s is not None:
+            sequence.last_path = []
             return 0
-        num_accepted = verified.num_accepted[row]
-        tokens = [*verified.draft_tokens[row][:num_accepted], verified.recovery_tokens[row]]
         if sequence.first_token_s is None:
             sequence.first_token_s = self.recorder.now_s()
-        prompt, limit = len(sequence.prompt_ids), self._limits.max_model_len
-        appended = 0
-        for token in tokens:
-            sequence.token_ids.append(token)
-            appended += 1
-            length = len(sequence.token_ids)
-            sequence.is_complete = sequence.stop.ends_with(token, length - prompt) or length >= limit
-            if sequence.is_complete:
-                break
-        sequence.last_accepted = num_accepted
-        if verified.paths is not None:
-            sequence.last_path = verified.paths[row]
-        sequence.num_cached = len(sequence.token_ids) - 1
+        appended = append_outcome(sequence, row, verified, self._limits.max_model_len)
         self._scheduler.register_full_blocks(sequence, self._proposer.cached_tokens(sequence))
         return appended
 
@@ -350,15 +335,25 @@ class Engine:
             and not any(s.is_complete or s.stop.by_text or s.params.logprobs for s in flight.sequences)
         )
 
-    def _publish(self, flight: Flight, verified: Verified, appended: list[int], verify_end_s: float) -> None:
-        """Make the round's text, record it, and let go of the requests that ended."""
-        emitted = [self._show(sequence, flight, row, appended[row]) for row, sequence in enumerate(flight.sequences)]
+    def _publish(
+        self, flight: Flight, verified: Verified, own: list[int], appended: list[int], verify_end_s: float
+    ) -> None:
+        """Make the round's text, record it, and let go of the requests that ended. own: the rows whose requests had not
+        ended before.
+        """
+        logits, longest = flight.verification.logits, self._limits.max_model_len
+        emitted = [
+            make_text(sequence, count, longest, logits[row])
+            for row, (sequence, count) in enumerate(zip(flight.sequences, appended, strict=True))
+        ]
         # a round that runs already began where this one ended
         end_s = self.recorder.now_s() if self._flight is None else self._flight.start_s
         times = RoundTimes(flight.start_s, flight.verify_start_s, verify_end_s, end_s)
         proposal = flight.verification.proposal
-        self.recorder.round(flight.sequences, flight.rows.lengths, proposal, verified, emitted, times)
-        for row, sequence in enumerate(flight.sequences):
+        if own:
+            self.recorder.round(flight.sequences, flight.rows.lengths, proposal, verified, own, emitted, times)
+        for row in own:
+            sequence = flight.sequences[row]
             if not verified.finite[row]:
                 self._runner.wipe(self._scheduler.discard(sequence))
                 self._finish(sequence, "error")
@@ -368,26 +363,6 @@ class Engine:
                 )
             elif sequence.finish_reason is not None:
                 self._finish(sequence, sequence.finish_reason)
-
-    def _show(self, sequence: Sequence, flight: Flight, row: int, appended: int) -> int:
-        """Turn the appended tokens into text; returns how many of them stay, fewer if a stop string ended the text."""
-        if not appended:
-            return 0
-        first = len(sequence.token_ids) - appended
-        emitted = 0
-        for token in sequence.token_ids[first:]:
-            emitted += 1
-            sequence.finish_reason = sequence.stop.push(token)
-            if sequence.finish_reason is None and first + emitted >= self._limits.max_model_len:
-                sequence.stop.finish()
-                sequence.finish_reason = "length"
-            if sequence.finish_reason is not None:
-                break
-        del sequence.token_ids[first + emitted :]
-        if sequence.params.logprobs:
-            logits = flight.verification.logits[row]
-            sequence.logprobs += token_logprobs(logits, sequence.token_ids[first:], sequence.params.logprobs)
-        return emitted
 
     def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
         if sequence.end_s is not None:
@@ -407,3 +382,14 @@ class Engine:
         self.recorder.note("degraded", str(error))
         failed, self._proposer = self._proposer, NoProposer(self._runner.device)
         failed.close()
+
+
+def _rows(sequences: list[Sequence]) -> RowBatch:
+    """The sequences of a round as they stand."""
+    return RowBatch(
+        lengths=[len(sequence.token_ids) for sequence in sequences],
+        previous_tokens=[sequence.token_ids[-2:][0] for sequence in sequences],
+        last_tokens=[sequence.token_ids[-1] for sequence in sequences],
+        block_tables=[sequence.blocks for sequence in sequences],
+        sampling=[sequence.sampling_row for sequence in sequences],
+    )

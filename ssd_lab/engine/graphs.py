@@ -80,7 +80,7 @@ class GraphedCall:
     def __call__(self, inputs: Tensors) -> Tensors:
         """Replay on these inputs. An input that lies where the graph reads it is not copied."""
         for buffer, given in zip(self.inputs, inputs, strict=True):
-            if buffer.data_ptr() != given.data_ptr():
+            if buffer is not given and buffer.data_ptr() != given.data_ptr():
                 buffer.copy_(given, non_blocking=True)
         self.replay()
         return self.outputs

@@ -43,14 +43,16 @@ class LinkProposer(Proposer):
     comes back after such rounds has tokens that the draft never saw: they are sent first, as a part of a prompt is.
     """
 
-    def __init__(self, link: Link, *, timeout_s: float, sends_texts: bool = False) -> None:
+    def __init__(self, link: Link, *, timeout_s: float, sends_texts: bool = False, needs_outcomes: bool = True) -> None:
         self.link = link
+        self.needs_outcomes = needs_outcomes
         self._timeout_s = timeout_s
         self._sends_texts = sends_texts
         self._asked_s: float | None = None
         self._round_s: float | None = None
         self._accepted: dict[int, int] = {}
         self._seen: dict[int, int] = {}  # of each request, how many tokens were sent
+        self._followed: list[Sequence] = []  # the round after the next `observe` is theirs, and drafted already
         self._grown: list[int] = []  # the requests whose trees are being verified, as the worker answered them
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
@@ -84,12 +86,14 @@ class LinkProposer(Proposer):
             accepted=self._accepted,
             round_s=self._round_s,
             texts=[list(sequence.token_ids) for sequence in sequences] if self._sends_texts else None,
+            advanced=rows.advanced,
         )
         self._asked_s = time.perf_counter()
         self._round_s, self._accepted = None, {}
         proposal = ask(self.link, message, self._timeout_s)
         for sequence in sequences:
             self._seen[sequence.request_id] = len(sequence.token_ids)
+        self._followed = [] if rows.advanced is None else sequences
         self._grown = [] if proposal.tree is None else message.request_ids
         return proposal
 
@@ -104,6 +108,9 @@ class LinkProposer(Proposer):
         if self._asked_s is not None:
             self._round_s = time.perf_counter() - self._asked_s
             self._asked_s = None
+        for sequence in self._followed:
+            self._seen[sequence.request_id] = len(sequence.token_ids)
+        self._followed = []
         self._accepted = {s.request_id: s.last_accepted for s in sequences if s.last_accepted is not None}
         kept = {sequence.request_id: sequence.last_path for sequence in sequences}
         paths = [kept.get(request_id, []) for request_id in self._grown]

@@ -29,6 +29,7 @@ class RoundMessage:
     With `last_tokens`, the recovery token, it is the outcome. accepted: the same of all sequences of the previous
     round, also of those that ended with it, by request id; round_s: how long that round took, from asking for its
     draft tokens to its outcome (None: not known). texts: all tokens of each sequence, where the plan asks for them.
+    advanced: see `RowBatch`; only for a worker in the engine's own thread that needs no outcomes.
     """
 
     request_ids: list[int]
@@ -41,11 +42,14 @@ class RoundMessage:
     accepted: dict[int, int] = field(default_factory=dict)
     round_s: float | None = None
     texts: list[list[int]] | None = None
+    advanced: torch.Tensor | None = None
 
     @property
     def rows(self) -> RowBatch:
         """The sequences themselves."""
-        return RowBatch(self.lengths, self.previous_tokens, self.last_tokens, self.block_tables, self.sampling)
+        return RowBatch(
+            *(self.lengths, self.previous_tokens, self.last_tokens, self.block_tables, self.sampling), self.advanced
+        )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import torch
 from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.engine.rows import RowBatch, RowTensors, SamplingRow
 
-_INTS = 5  # lengths, previous tokens, last tokens, tree starts, numbers of draft tokens
+_STATE = 3  # lengths, previous tokens, last tokens: other ones every round
+_LAYOUT = 2  # tree starts, numbers of draft tokens
 
 
 class Placement:
@@ -33,10 +34,12 @@ class Placement:
     ) -> None:
         self._bucket, self._block_size, self._scratch = bucket, block_size, scratch
         rows = bucket(max_rows)
-        self._ints = _Buffer((_INTS, rows), torch.int64, device)
+        self._state = _Buffer((_STATE, rows), torch.int64, device)
+        self._layout = _Buffer((_LAYOUT, rows), torch.int64, device)
         self._tables = _Buffer((rows, width), torch.int64, device)
         self._sampling_ints = _Buffer((2, rows), torch.int64, device)
         self._sampling_floats = _Buffer((3, rows), torch.float32, device)
+        self._known_layout: tuple[list[int], list[int], int] | None = None
         self._known: list[list[int]] = [[] for _ in range(rows)]
         self._settings: list[SamplingRow] = []
         self._all_greedy, self._any_filter = True, False
@@ -45,13 +48,16 @@ class Placement:
     def place(self, rows: RowBatch, *, num_drafted: Sequence[int] = ()) -> RowTensors:
         """The rows on the device."""
         count, bucket = len(rows), self._bucket(len(rows))
-        ints = self._ints.host
+        if rows.advanced is None:
+            state = self._state.writable()
+            state[:, :count] = (rows.lengths, rows.previous_tokens, rows.last_tokens)
+            if bucket > count:
+                state[:, count:bucket] = 0
+            self._state.send()
+        else:
+            self._state.device[:, :bucket].copy_(rows.advanced)
         starts = [len(table) * self._block_size for table in rows.block_tables]
-        drafted = num_drafted if len(num_drafted) else [0] * count
-        ints[:, :count] = (rows.lengths, rows.previous_tokens, rows.last_tokens, starts, drafted)
-        if bucket > count:
-            ints[:, count:bucket] = 0
-        self._ints.send()
+        self._place_layout(starts, list(num_drafted) or [0] * count, bucket)
         self._place_tables(rows.block_tables, bucket)
         self._place_sampling(rows.sampling, bucket)
         lengths, previous, last, tree_starts, num, tables, temperature, top_p, min_p, top_k, seeds = self._views(bucket)
@@ -63,7 +69,8 @@ class Placement:
         """The buffers' parts for so many rows, made once."""
         if bucket not in self._parts:
             self._parts[bucket] = (
-                *self._ints.device[:, :bucket].unbind(),
+                *self._state.device[:, :bucket].unbind(),
+                *self._layout.device[:, :bucket].unbind(),
                 self._tables.device[:bucket],
                 *self._sampling_floats.device[:, :bucket].unbind(),
                 *self._sampling_ints.device[:, :bucket].unbind(),
@@ -73,9 +80,18 @@ class Placement:
     def buffers(self) -> list[torch.Tensor]:
         """Every buffer that `place` hands out, for an executor that reads them in place."""
         return [
-            *(*self._ints.device, self._tables.device),
+            *(*self._state.device, *self._layout.device, self._tables.device),
             *(*self._sampling_ints.device, *self._sampling_floats.device),
         ]
+
+    def _place_layout(self, starts: list[int], num_drafted: list[int], bucket: int) -> None:
+        if (starts, num_drafted, bucket) == self._known_layout:
+            return
+        self._known_layout = (starts, num_drafted, bucket)
+        layout, count = self._layout.writable(), len(starts)
+        layout[:, :count] = (starts, num_drafted)
+        layout[:, count:bucket] = 0
+        self._layout.send()
 
     def _place_tables(self, block_tables: Sequence[list[int]], bucket: int) -> None:
         changed = False
@@ -86,7 +102,7 @@ class Placement:
             changed = True
             self._known[row] = list(table)
             full = [*table, *self._scratch[row]] if table and self._scratch else table
-            host = self._tables.host[row]
+            host = self._tables.writable()[row]
             host[: len(full)] = full
             host[len(full) :] = 0
         if changed:
@@ -100,8 +116,8 @@ class Placement:
         self._all_greedy = all(temperature == 0 for temperature, *_ in settings)
         self._any_filter = any(k > 0 or p < 1.0 or m > 0.0 for _, k, p, m, _ in settings)
         temperatures, top_k, top_p, min_p, seeds = zip(*padded, strict=True)
-        self._sampling_ints.host[:, :bucket] = (top_k, seeds)
-        self._sampling_floats.host[:, :bucket] = (temperatures, top_p, min_p)
+        self._sampling_ints.writable()[:, :bucket] = (top_k, seeds)
+        self._sampling_floats.writable()[:, :bucket] = (temperatures, top_p, min_p)
         self._sampling_ints.send()
         self._sampling_floats.send()
 
@@ -112,10 +128,19 @@ class _Buffer:
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> None:
         pinned = torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")
         self._pinned = pinned
-        self.host: np.ndarray = pinned.numpy()
+        self._host: np.ndarray = pinned.numpy()
+        self._sent: torch.cuda.Event | None = None
         self.device = pinned if device.type == "cpu" else pinned.to(device)
+
+    def writable(self) -> np.ndarray:
+        """The host array, once its last contents have reached the device."""
+        if self._sent is not None:
+            self._sent.synchronize()
+        return self._host
 
     def send(self) -> None:
         """Bring the device up to date, behind what its current stream is doing."""
         if self.device is not self._pinned:
             self.device.copy_(self._pinned, non_blocking=True)
+            self._sent = self._sent or torch.cuda.Event()
+            self._sent.record()

@@ -16,10 +16,11 @@ class Proposer(ABC):
     """Makes the draft tokens of each round. One lives as long as its engine.
 
     feature_layers: the target's residual stream at these layers' inputs is handed to `prefill` and `observe`, for
-    drafts that feed on it.
+    drafts that feed on it. needs_outcomes: must the host know a round's outcome before the next one can be proposed?
     """
 
     feature_layers: tuple[int, ...] = ()
+    needs_outcomes: bool = True
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:  # noqa: B027 - may be nothing
         """The target computes these prompt tokens; a draft model does the same with its own cache.
@@ -29,7 +30,11 @@ class Proposer(ABC):
 
     @abstractmethod
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
-        """Draft tokens for the sequences of a round (`rows` holds the same sequences as lists)."""
+        """Draft tokens for the sequences of a round (`rows` holds the same sequences as lists).
+
+        A proposer that needs no outcomes may be asked for the next round before it is told of this one's: `rows` then
+        says where on the device the outcome lies (see `RowBatch`).
+        """
 
     def work_ahead(self) -> None:  # noqa: B027 - most proposers have nothing to prepare
         """The target verifies the last proposal now: what may be done meanwhile, begins here."""
@@ -57,6 +62,8 @@ class Proposer(ABC):
 
 class NoProposer(Proposer):
     """Proposes nothing: autoregressive decoding."""
+
+    needs_outcomes = False
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self._device = device

@@ -8,6 +8,7 @@ import torch
 
 from ssd_lab.decoding.n_gram import continuation
 from ssd_lab.decoding.random import Purpose, uniform
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.phases.draft_chain import Drafted
 
 LONGEST = 3  # tokens of the text's end that are looked for
@@ -17,8 +18,8 @@ def random_guesses(
     seeds: Sequence[int], lengths: Sequence[int], k: int, vocab: int, *, sampled: bool, device: torch.device
 ) -> Drafted:
     """k tokens a row, each drawn uniformly from the vocabulary; that is the distribution they are verified against."""
-    places = torch.tensor(lengths, device=device)[:, None] + torch.arange(k, device=device)
-    numbers = uniform(torch.tensor(seeds, device=device)[:, None], places, Purpose.FALLBACK)
+    places = sent(lengths, device)[:, None] + torch.arange(k, device=device)
+    numbers = uniform(sent(seeds, device)[:, None], places, Purpose.FALLBACK)
     tokens = (numbers.double() * vocab).long().clamp(max=vocab - 1)
     probs = torch.full((*tokens.shape, vocab), 1 / vocab, device=device) if sampled else None
     return Drafted(tokens, probs, torch.full(tokens.shape, 1 / vocab, device=device))
@@ -32,5 +33,5 @@ def n_gram_guesses(texts: Sequence[Sequence[int]], k: int, *, device: torch.devi
     for text in texts:
         found = list(continuation(text, LONGEST, k)) or [text[-1]]
         rows.append([*found, *[found[-1]] * (k - len(found))])
-    tokens = torch.tensor(rows, device=device)
+    tokens = sent(rows, device)
     return Drafted(tokens, None, torch.ones(tokens.shape, device=device))

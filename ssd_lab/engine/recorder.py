@@ -39,6 +39,7 @@ class _Round:
     cache_hits: list[bool | None]
     predicted_hits: list[float | None] | None
     verified: Verified
+    rows: list[int]
     emitted: list[int]
     times: RoundTimes
     spans: list[Span]
@@ -83,12 +84,15 @@ class Recorder:
         lengths: list[int],
         proposal: Proposal,
         verified: Verified,
+        rows: list[int],
         emitted: list[int],
         times: RoundTimes,
     ) -> None:
-        """A round is over; `emitted[i]` tokens of sequence i entered its text."""
+        """A round is over; `emitted[i]` tokens of sequence i entered its text. rows: those that count, of requests that
+        had not ended when it was launched.
+        """
         self._totals.add_round(times.end_s - times.start_s)
-        for row in range(len(sequences)):
+        for row in rows:
             self._totals.add_sequence(
                 num_drafted=verified.num_drafted[row],
                 num_accepted=verified.num_accepted[row],
@@ -110,6 +114,7 @@ class Recorder:
                 cache_hits=proposal.cache_hits,
                 predicted_hits=proposal.predicted_hits,
                 verified=verified,
+                rows=rows,
                 emitted=emitted,
                 times=times,
                 spans=proposal.activities,
@@ -147,7 +152,7 @@ class Recorder:
         trees = {} if kept.tree is None else kept.tree.records()
         rows = [
             self._sequence_round(kept, row, trees)
-            for row in range(len(kept.request_ids))
+            for row in kept.rows
             if kept.verified.finite[row]  # a failed request's numbers are none, and JSON holds none
         ]
         activities = [Activity("target", "verify", kept.times.verify_start_s, kept.times.verify_end_s)]

@@ -35,11 +35,14 @@ class Resources:
     longest_table: int
     target: LoadedModel
 
-    def open_worker(self, plan: WorkerPlan, link: LinkKind, *, sends_texts: bool = False) -> LinkProposer:
+    def open_worker(
+        self, plan: WorkerPlan, link: LinkKind, *, sends_texts: bool = False, needs_outcomes: bool = True
+    ) -> LinkProposer:
         """Start a draft worker with this plan and return the proposer that talks to it.
 
         `auto` takes a stream of its own on a GPU; on a CPU a child process where the platform allows it and the draft
-        can be loaded there, else a thread. sends_texts: the worker looks at the texts themselves.
+        can be loaded there, else a thread. sends_texts: the worker looks at the texts themselves. needs_outcomes: it
+        goes by what became of its last draft; without, and inline, it may draft before the host knows that.
         """
         if self.draft is None:
             raise ConfigError(
@@ -57,7 +60,13 @@ class Resources:
             longest_table=self.longest_table,
             eager=self.config.eager,
         )
-        return LinkProposer(self._open(setup, link), timeout_s=self.config.timeout_s, sends_texts=sends_texts)
+        opened = self._open(setup, link)
+        return LinkProposer(
+            opened,
+            timeout_s=self.config.timeout_s,
+            sends_texts=sends_texts,
+            needs_outcomes=needs_outcomes or not isinstance(opened, InlineLink),
+        )
 
     def _open(self, setup: WorkerSetup, link: LinkKind) -> Link:
         if link == "inline":

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.kernels.step_input import StepInput
 
 SamplingRow = tuple[float, int, float, float, int]  # temperature, top_k, top_p, min_p, seed
@@ -19,6 +20,9 @@ class RowBatch:
 
     lengths: committed tokens L of each. previous_tokens, last_tokens: the tokens at L - 2 and L - 1. block_tables: each
     sequence's blocks. sampling: each request's settings.
+
+    advanced: where the host has not read the outcome of the round before yet, lengths, previous and last tokens lie on
+    the device, `[3, rows]` with padding; the lists then hold the most that the lengths can be, and nothing to go by.
     """
 
     lengths: list[int]
@@ -26,6 +30,7 @@ class RowBatch:
     last_tokens: list[int]
     block_tables: list[list[int]]
     sampling: list[SamplingRow]
+    advanced: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -36,7 +41,7 @@ class RowBatch:
         return all(row[0] == 0 for row in self.sampling)
 
     def select(self, rows: Sequence[int]) -> RowBatch:
-        """Some of the rows."""
+        """Some of the rows, which the host must know."""
         return RowBatch(
             [self.lengths[row] for row in rows],
             [self.previous_tokens[row] for row in rows],
@@ -142,5 +147,5 @@ def causal_step_at(
     """`causal_step` for starts and block tables that the host holds as lists; short tables are padded with block 0."""
     device = token_ids.device
     width = max(len(table) for table in block_tables)
-    tables = torch.tensor([[*table, *[0] * (width - len(table))] for table in block_tables], device=device)
-    return causal_step(token_ids, torch.tensor(starts, device=device), tables, block_size, longest=max(starts))
+    tables = sent([[*table, *[0] * (width - len(table))] for table in block_tables], device)
+    return causal_step(token_ids, sent(starts, device), tables, block_size, longest=max(starts))

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Sequence
 import torch
 
 from ssd_lab.engine.execution import EagerExecutor, Executor, PhaseFunction, Tensors
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.step_input import StepInput
@@ -51,7 +52,7 @@ class StepRunner:
 
     def wipe(self, blocks: list[int]) -> None:
         """Zero the K/V of these blocks: even what no row sees must be a number, since 0 times NaN is NaN."""
-        index = torch.tensor(blocks, dtype=torch.int64, device=self.device)
+        index = sent(blocks, self.device, torch.int64)
         for layer in self.cache.layers:
             layer.view(self.cache.num_blocks, -1).index_fill_(0, index, 0.0)
 
@@ -64,7 +65,7 @@ class StepRunner:
         """
         pieces = []
         for first in range(0, len(token_ids), LARGEST):  # so that K/V has the bits that a decoding step would give it
-            tokens = torch.tensor([token_ids[first : first + LARGEST]], device=self.device)
+            tokens = sent([token_ids[first : first + LARGEST]], self.device)
             features = dict.fromkeys(feature_layers, tokens) if feature_layers else None
             step = causal_step_at(tokens, [start + first], [block_table], self.block_size)
             self.decoder.forward(step, self.cache, features=features)

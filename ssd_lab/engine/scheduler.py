@@ -63,6 +63,20 @@ class Scheduler:
         self._admit()
         return self._prefill_chunks()
 
+    @property
+    def may_admit(self) -> bool:
+        """Could a waiting request enter before the next round?"""
+        return bool(self.waiting) and len(self.running) < self._max_batch
+
+    def extend(self, ahead: int) -> bool:
+        """Reserve so many positions more for every running sequence; False if there are not enough blocks."""
+        missing = [self._needed(sequence, ahead) for sequence in self.running]
+        if sum(missing) > self._blocks.num_available:
+            return False
+        for sequence, needed in zip(self.running, missing, strict=True):
+            sequence.blocks += self._blocks.allocate(needed)
+        return True
+
     def ready(self) -> list[Sequence]:
         """The sequences that take part in a round: all that are past their prefill."""
         return [sequence for sequence in self.running if sequence.is_prefilled]
@@ -76,9 +90,9 @@ class Scheduler:
             sequence.prefix_key = self._blocks.register(sequence.blocks[index], sequence.prefix_key, tokens)
             sequence.num_registered += 1
 
-    def _needed(self, sequence: Sequence) -> int:
-        """Blocks still missing for the next round of this sequence."""
-        wanted = self._blocks.blocks_for(len(sequence.token_ids) + self._reserved)
+    def _needed(self, sequence: Sequence, ahead: int = 0) -> int:
+        """Blocks still missing for the next round of this sequence, with its text up to `ahead` tokens longer."""
+        wanted = self._blocks.blocks_for(len(sequence.token_ids) + ahead + self._reserved)
         return max(0, wanted - len(sequence.blocks))
 
     def _reserve_running(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.engine.execution import Tensors
+from ssd_lab.engine.host_copy import sent
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class TokenTree:
         """Chains `[batch, k]` as trees. A row whose tokens are spelled out as ones in `probs` is certain too."""
         batch, k = tokens.shape
         own = torch.arange(k, device=tokens.device).expand(batch, -1)
-        drafted = own < torch.tensor(num_drafted, device=tokens.device)[:, None]
+        drafted = own < sent(num_drafted, tokens.device)[:, None]
         certain = torch.ones(batch, dtype=torch.bool, device=tokens.device)
         if probs is not None:
             certain = ((probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) == 1.0) | ~drafted).all(-1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.decoding.topology import Topology
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
 from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
 from ssd_lab.engine.phases.grow_tree import GrownTree, Levels, grow_tree
@@ -107,7 +108,7 @@ class TreeWorker:
         rows = self._placement.place(batch)
         depth = grown.tree.depth
         inner = [path[:-1] for path in message.paths] + [[]] * (len(rows) - len(message.paths))
-        padded = torch.tensor([[*path, *[-1] * (depth - len(path))] for path in inner], device=self._runner.device)
+        padded = sent([[*path, *[-1] * (depth - len(path))] for path in inner], self._runner.device)
         sources = grown.written.gather(1, padded.clamp(min=0))
         keep_path(self._runner, rows, torch.where(padded >= 0, sources, -1))
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from ssd_lab.config import SamplingParams
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import sample
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
@@ -116,7 +117,7 @@ class SequenceProposer(Proposer):
         drafts = [self._draft(sequence) for sequence in sequences]
         k = max(len(draft.tokens) for draft in drafts)
         tokens = torch.tensor([[*draft.tokens, *[0] * (k - len(draft.tokens))] for draft in drafts], dtype=torch.int64)
-        tokens = tokens.view(len(drafts), k).to(self._device)
+        tokens = sent(tokens.view(len(drafts), k), self._device)
         probs = None
         if not rows.all_greedy and any(draft.probs is not None for draft in drafts):
             probs = torch.zeros(len(drafts), k, self._vocab_size, device=self._device)

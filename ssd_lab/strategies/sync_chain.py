@@ -47,4 +47,4 @@ class SyncChain(StrategyConfig):
             draft_temperature=self.draft_temperature,
             record=resources.config.record,
         )
-        return resources.open_worker(plan, link="inline")
+        return resources.open_worker(plan, link="inline", needs_outcomes=self.dynamic_lookahead)

@@ -11,7 +11,7 @@ from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import target_distribution
 from ssd_lab.engine.execution import Tensors
-from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.engine.host_copy import HostCopy, sent
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.rows import RowTensors, causal_step
 from ssd_lab.engine.runner import StepRunner
@@ -21,12 +21,14 @@ from ssd_lab.engine.verified_trees import VerifiedTrees
 @dataclass(frozen=True)
 class VerifyOptions:
     """record: keep probabilities for the trace. details: of so many likeliest tokens of either model too, at every
-    place. feature_layers: keep the residual stream at these layers' inputs.
+    place. feature_layers: keep the residual stream at these layers' inputs. advance: tell on the device what the next
+    round starts from.
     """
 
     record: bool = True
     details: int = 0
     feature_layers: tuple[int, ...] = ()
+    advance: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,15 @@ class Verified:
 class Verification:
     """A verification under way. `collect` waits for its outcome.
 
-    logits `[batch, k + 1, vocab]` and features `[batch, k + 1, layers * hidden]` stay on the device, until the next
-    verification overwrites them.
+    logits `[batch, k + 1, vocab]`, features `[batch, k + 1, layers * hidden]` and advanced `[3, batch]` (lengths,
+    previous and last tokens of the next round) stay on the device, until the next verification overwrites them.
     """
 
     def __init__(self, proposal: Proposal, outputs: Tensors, *, sampled: bool, options: VerifyOptions) -> None:
         outcome, self.logits, *rest = outputs
         self.proposal = proposal
         self.features = rest.pop() if options.feature_layers else None
+        self.advanced = rest.pop() if options.advance else None
         self._sampled, self._record, self._details = sampled, options.record, options.details
         self._copy = HostCopy(outcome, *rest)
 
@@ -150,7 +153,7 @@ def launch_verify(runner: StepRunner, rows: RowTensors, proposal: Proposal, opti
     draft_probs = proposal.probs if sampled else None
     token_probs = proposal.token_probs if options.record else None
     extra = [
-        padded_rows(tensor.to(runner.device, non_blocking=True), len(rows))
+        padded_rows(sent(tensor, runner.device), len(rows))
         for tensor in (proposal.tokens, draft_probs, token_probs)
         if tensor is not None
     ]
@@ -222,9 +225,18 @@ class _Verify:
             outputs.append(torch.cat([part.float() for part in parts if part is not None], 1))
         if options.details:
             outputs += self._likeliest(torch.softmax(logits, -1) if probs is None else probs, options.details)
+        if options.advance:
+            outputs.append(self._advanced(tokens, outcome))
         if options.feature_layers:
             outputs.append(torch.cat([features[layer] for layer in options.feature_layers], -1))
         return tuple(outputs)
+
+    def _advanced(self, tokens: torch.Tensor, outcome: Outcome) -> torch.Tensor:
+        """Lengths, previous and last tokens after this outcome; padding rows stay empty."""
+        lengths = self.rows.lengths
+        grown = torch.where(lengths > 0, lengths + outcome.num_accepted + 1, 0)
+        previous = tokens.gather(1, outcome.num_accepted[:, None]).squeeze(1)
+        return torch.stack([grown, previous, outcome.recovery_token])
 
     def _likeliest(self, probs: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The fields of `Alternatives`."""

@@ -16,7 +16,7 @@ from ssd_lab.decoding.tree_acceptance import (
     accept_tree_sampled,
 )
 from ssd_lab.engine.execution import Tensors
-from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.engine.host_copy import HostCopy, sent
 from ssd_lab.engine.phases.keep_path import move_path
 from ssd_lab.engine.phases.verify import RoundProbabilities, Verified, VerifyOptions, padded_rows
 from ssd_lab.engine.proposal import Proposal
@@ -40,6 +40,7 @@ class TreeVerification:
         ints, self.logits, *rest = outputs
         self.proposal = proposal
         self.features = rest.pop() if options.feature_layers else None
+        self.advanced = None  # which nodes of a tree stay is the host's to tell
         self._depth, self._sampled, self._record = tree.depth, sampled, options.record
         self._copy = HostCopy(ints, *rest)
 
@@ -99,7 +100,7 @@ def launch_verify_tree(
     draft_probs = proposal.probs if sampled else None
     token_probs = proposal.token_probs if options.record else None
     extra = [
-        padded_rows(tensor.to(runner.device, non_blocking=True), len(rows))
+        padded_rows(sent(tensor, runner.device), len(rows))
         for tensor in (*tree.tensors(), proposal.tokens, draft_probs, token_probs)
         if tensor is not None
     ]

@@ -1,0 +1,162 @@
+"""A round launched before the outcome of the one before it is read: the same text and records, whatever happens."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from replay_graphs import Backends
+
+from ssd_lab import LLM, SamplingParams
+from ssd_lab.engine.engine import Engine
+from ssd_lab.engine.rounds import Flight
+
+PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13], [100, 101], [5, 5, 5, 9, 9]]
+OPTIONS = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline"}
+STRATEGIES: dict[str, dict[str, Any]] = {"autoregressive": {}, "sync_chain": {"k": 3}}
+
+
+class Counted:
+    """How many rounds were launched before the outcome of the one before was read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.followed = 0
+        plain = Engine._follow
+
+        def counting(engine: Engine, flight: Flight) -> Flight:
+            self.followed += 1
+            return plain(engine, flight)
+
+        monkeypatch.setattr(Engine, "_follow", counting)
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counted:
+    return Counted(monkeypatch)
+
+
+def generated(pair: Any, strategy: str, params: list[SamplingParams] | SamplingParams, **fields: Any) -> Any:
+    with LLM(pair.target, pair.draft, **OPTIONS, **{"strategy": strategy, **STRATEGIES[strategy], **fields}) as llm:
+        result = llm.run(PROMPTS, params)
+        assert llm.num_free_blocks == llm._engine._blocks.num_usable
+    return result
+
+
+def ids(result: Any) -> list[list[int]]:
+    return [output.token_ids for output in result.outputs]
+
+
+def decided(result: Any) -> list[tuple[Any, ...]]:
+    """What each request went through, round by round."""
+    return [
+        (s.request_id, s.position, s.draft_tokens, s.num_accepted, s.recovery_token, s.num_emitted)
+        for s in sorted((s for r in result.trace.rounds for s in r.sequences), key=lambda s: (s.request_id, s.position))
+    ]
+
+
+@pytest.mark.parametrize("max_batch", [1, 3, 5])
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_text_and_records_are_those_of_rounds_that_wait(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str, temperature: float, max_batch: int
+) -> None:
+    lengths = (24, 9, 31, 17, 1)
+    params = [
+        SamplingParams(max_tokens=n, temperature=temperature, seed=i, ignore_eos=True, top_p=0.9)
+        for i, n in enumerate(lengths)
+    ]
+    expected = generated(tiny_pair, strategy, params, max_batch=max_batch)
+    assert counted.followed == 0
+    Backends.installed(monkeypatch)
+    got = generated(tiny_pair, strategy, params, max_batch=max_batch)
+    assert ids(got) == ids(expected) and decided(got) == decided(expected)
+    assert counted.followed > 3
+    # the counts of the run hold no round that was launched in vain
+    assert got.metrics.tokens_per_round == expected.metrics.tokens_per_round
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_round_launched_in_vain_leaves_no_trace(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str
+) -> None:
+    """Requests end by a stop token, which the host learns of when the next round runs already."""
+    whole = ids(generated(tiny_pair, strategy, SamplingParams(max_tokens=40, ignore_eos=True)))
+    params = [
+        SamplingParams(max_tokens=40, ignore_eos=True, stop_token_ids=[text[12 + i]]) for i, text in enumerate(whole)
+    ]
+    expected = generated(tiny_pair, strategy, params, max_batch=2)
+    Backends.installed(monkeypatch)
+    got = generated(tiny_pair, strategy, params, max_batch=2)
+    assert counted.followed > 0
+    assert ids(got) == ids(expected) and decided(got) == decided(expected)
+    assert [o.finish_reason for o in got.outputs] == ["stop"] * len(PROMPTS)
+    assert all(s.num_emitted > 0 for r in got.trace.rounds for s in r.sequences)
+    assert got.metrics.as_dict().keys() == expected.metrics.as_dict().keys()
+
+
+def test_rounds_do_not_overlap_on_the_runs_clock(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    Backends.installed(monkeypatch)
+    rounds = generated(tiny_pair, "sync_chain", SamplingParams(max_tokens=30, ignore_eos=True)).trace.rounds
+    assert counted.followed > 0
+    assert all(one.start_s <= one.end_s <= two.start_s for one, two in itertools.pairwise(rounds))
+
+
+def test_without_blocks_for_two_rounds_the_host_waits(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    small = {"num_blocks": 14, "block_size": 4, "max_batch": 3, "max_model_len": 47}
+    expected = generated(tiny_pair, "sync_chain", params, **small)
+    Backends.installed(monkeypatch)
+    got = generated(tiny_pair, "sync_chain", params, **small)
+    assert ids(got) == ids(expected)
+
+
+def test_requests_may_come_and_go_while_a_round_is_on_its_way(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    alone = ids(generated(tiny_pair, "sync_chain", params))
+    Backends.installed(monkeypatch)
+    with LLM(tiny_pair.target, tiny_pair.draft, "sync_chain", k=3, **OPTIONS, max_batch=4) as llm:
+        engine = llm._engine
+        first, second = (engine.submit(PROMPTS[i], params, seed=0) for i in (0, 1))
+        kept = {first: engine.sequence(first)}
+        for _ in range(4):
+            engine.step()
+        cut = engine.cancel(second)
+        assert cut is not None and cut.output_ids == alone[1][: len(cut.output_ids)]
+        third = engine.submit(PROMPTS[2], params, seed=0)
+        kept[third] = engine.sequence(third)
+        while engine.has_work:
+            assert all(sequence.request_id != second for sequence in engine.step())
+        assert counted.followed > 5
+        assert kept[first].output_ids == alone[0] and kept[third].output_ids == alone[2]
+        assert llm.num_free_blocks == engine._blocks.num_usable
+
+
+def test_a_draft_that_stops_making_numbers_is_left_out_at_once(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted
+) -> None:
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    expected = ids(generated(tiny_pair, "autoregressive", params))
+    Backends.installed(monkeypatch)
+    with LLM(tiny_pair.target, tiny_pair.draft, "sync_chain", k=3, **OPTIONS, max_batch=5) as llm:
+        engine = llm._engine
+        sequences = [engine.sequence(engine.submit(prompt, params, seed=0)) for prompt in PROMPTS]
+        for _ in range(4):
+            engine.step()
+        assert engine._flight is not None and counted.followed > 0
+        cache = engine.proposer.link._worker._drafter._runner.cache
+        with torch.inference_mode():
+            for tensor in cache.layers:
+                tensor.fill_(torch.nan)
+        with pytest.warns(RuntimeWarning, match="NaN or infinity"):
+            engine.step()
+        while engine.has_work:
+            engine.step()
+        assert [sequence.output_ids for sequence in sequences] == expected
