@@ -8,7 +8,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "run": "api", "compare": "api", "LLM": "api",
+    "run": "api", "compare": "api", "LLM": "llm",
     "SamplingParams": "config", "EngineConfig": "config",
     "Output": "results", "RunResult": "results", "Comparison": "results",
     "Trace": "trace", "load_trace": "trace",

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from ssd_lab.api import LLM
 from ssd_lab.config import SamplingParams
+from ssd_lab.llm import LLM
 from ssd_lab.progress import progress_bar
 
 Ids = list[int]

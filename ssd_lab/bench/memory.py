@@ -100,8 +100,8 @@ def _measure_here(strategy: str, max_tokens: int, fields: dict[str, Any]) -> Mem
     base = _peak_bytes()
 
     from ssd_lab import demo
-    from ssd_lab.api import LLM
     from ssd_lab.config import SamplingParams
+    from ssd_lab.llm import LLM
     from ssd_lab.models.kv_cache import PagedKVCache
 
     with LLM(strategy=strategy, progress=False, **fields) as llm:

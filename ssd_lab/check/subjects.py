@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssd_lab.api import LLM
 from ssd_lab.config import EngineConfig
 from ssd_lab.errors import ConfigError
+from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.strategies import StrategyConfig, registry
 

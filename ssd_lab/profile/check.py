@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ssd_lab import demo
-from ssd_lab.api import LLM
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
+from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.simulate import HardwareProfile
 from ssd_lab.simulate.clock import round_on_clock

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ssd_lab import demo
-from ssd_lab.api import LLM
 from ssd_lab.config import SamplingParams
+from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.profile.measure import Sizes
 from ssd_lab.profile.phase_times import PhaseTimer, Work

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ssd_lab.api import LLM
 from ssd_lab.decoding.saguaro import expected_hit_and_acceptance
 from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
+from ssd_lab.llm import LLM
 from ssd_lab.simulate import OutcomeModel
 from ssd_lab.trace import RequestRecord
 from ssd_lab.tune.candidates import Candidate

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from ssd_lab.api import LLM, Prompt
 from ssd_lab.config import SamplingParams
+from ssd_lab.llm import LLM, Prompt
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.results import RunResult
 from ssd_lab.tune.candidates import Candidate

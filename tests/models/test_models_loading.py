@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 
-from ssd_lab.api import LLM
 from ssd_lab.errors import DraftMismatchError, ModelLoadError
+from ssd_lab.llm import LLM
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.loader import from_tensors, load_model, resolve_dtype

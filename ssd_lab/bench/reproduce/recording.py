@@ -15,11 +15,11 @@ from typing import Any
 import torch
 
 from ssd_lab import demo
-from ssd_lab.api import LLM
 from ssd_lab.bench.data import load_prompts
 from ssd_lab.config import SamplingParams
 from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
 from ssd_lab.errors import ConfigError
+from ssd_lab.llm import LLM
 from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace
 
 DATASETS = ("gsm8k", "humaneval", "ultrafeedback")

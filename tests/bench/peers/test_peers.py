@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from ssd_lab.api import LLM
 from ssd_lab.bench import peers
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.peer import compare_with_transformers
 from ssd_lab.bench.peers import PeerResult, first_difference, peer_names, run_peers
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
+from ssd_lab.llm import LLM
 from ssd_lab.results import Output
 
 if TYPE_CHECKING:

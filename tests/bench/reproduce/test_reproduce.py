@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from ssd_lab import demo
-from ssd_lab.api import LLM
 from ssd_lab.bench.reproduce import headline, miss_rate, schedules
 from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import Recordings, record, split
 from ssd_lab.bench.reproduce.report import SECTIONS, reproduce
 from ssd_lab.errors import ConfigError
+from ssd_lab.llm import LLM
 
 
 @pytest.fixture(scope="module")
