@@ -92,6 +92,13 @@ class BenchConfig(BaseModel):
         knobs = ", ".join(f"{name}={_short(value)}" for name, value in self.strategy_fields.items())
         return f"{self.strategy} ({knobs})" if knobs else self.strategy
 
+    @property
+    def others(self) -> str:
+        """What else was asked for, models and data sets apart: fields that are not at their defaults."""
+        shown = {"strategy", "strategy_fields", "target", "draft", "datasets"}
+        fields = self.model_dump(mode="json", exclude_defaults=True, exclude=shown)
+        return ", ".join(f"{name}={_short(value)}" for name, value in fields.items())
+
 
 def cell_key(config: BenchConfig) -> str:
     """A stable hash of the config: equal for equal configs, on any machine and in any session.

@@ -77,18 +77,24 @@ def _planned(flags: Flags, settings: Settings) -> PlannedRun:
 
 
 def _cells(base: PlannedRun, text: str) -> list[PlannedRun]:
-    """A sweep's cells; a change of a list may give its cell a `name`, as the reference's do."""
+    """A sweep's cells, numbered after the command's name; a change of a list may give its cell a `name`, as the
+    reference's do.
+    """
     grid: Any = read_grid(text)
     if isinstance(grid, dict):
-        return [PlannedRun(config, None, base.group) for config in expand(base.config, grid)]
+        configs = expand(base.config, grid)
+        return [PlannedRun(config, _numbered(base, number), base.group) for number, config in enumerate(configs)]
     cells: dict[str, PlannedRun] = {}
     for number, change in enumerate(grid):
         fields = dict(change) if isinstance(change, dict) else change
         named = fields.pop("name", None) if isinstance(fields, dict) else None
         config = expand(base.config, [fields])[0]
-        name = named or (None if base.name is None else f"{base.name}_{number}")
-        cells.setdefault(cell_key(config), PlannedRun(config, name, base.group))
+        cells.setdefault(cell_key(config), PlannedRun(config, named or _numbered(base, number), base.group))
     return list(cells.values())
+
+
+def _numbered(base: PlannedRun, number: int) -> str | None:
+    return None if base.name is None else f"{base.name}_{number}"
 
 
 def _read_runs(file: Path, shared: Flags) -> list[Flags]:

@@ -78,13 +78,14 @@ def list_(
     from rich.table import Table as RichTable
 
     shown = RichTable()
-    for title in ("id", "time", "name", "group", "strategy", "target", "data sets", "repeats"):
-        shown.add_column(title)
+    for title in ("id", "time", "name", "group", "run", "target", "data sets"):
+        shown.add_column(title, overflow="fold")
     for row in rows:
         config = row.config
         shown.add_row(
-            str(row.run_id), row.time, row.name or "", row.group or "", config.label, config.target,
-            ", ".join(config.dataset_names), str(config.repeats),
+            str(row.run_id), row.time[:16].replace("T", " "), row.name or "", row.group or "",
+            ", ".join(part for part in (config.label, config.others) if part), config.target,
+            ", ".join(config.dataset_names),
         )  # fmt: skip
     console().print(shown)
 

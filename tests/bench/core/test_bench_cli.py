@@ -189,6 +189,14 @@ def test_a_sweep_as_the_reference_writes_it(bench: Invoke, tiny_flags: list[str]
     assert len(RunTable("results/bench.sqlite").list()) == 2  # finished cells are not measured again
 
 
+def test_a_grids_cells_are_told_apart_in_the_list(bench: Invoke, tiny_flags: list[str]):
+    assert bench("--sweep", '{"temp": [0.0, 0.7]}', "--name", "s", *tiny_flags).exit_code == 0
+    rows = RunTable("results/bench.sqlite").list()
+    assert [row.name for row in rows] == ["s_0", "s_1"]
+    assert ["temperature=0.7" in row.config.others for row in rows] == [False, True]
+    assert "s_1" in bench("list").stdout
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
