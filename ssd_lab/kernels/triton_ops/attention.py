@@ -17,35 +17,38 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ssd_lab.kernels.triton_ops.launching import product, start_after_previous
+from ssd_lab.kernels.triton_ops.launching import product, start_after_previous, wait_for_previous
 from ssd_lab.kernels.triton_ops.split_sums import add_split, combined, store_output, store_split
 
 
 @triton.jit
-def _attend(
-    query,
+def _read(
     cache_ptr,
     slots,
     loaded,
-    visible,
     kv_head,
-    scale,
     NUM_KV_HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
-    INTERPRETED: tl.constexpr,
+    CACHE: tl.constexpr,
 ):
-    """One split: reference exponent `[M]`, sum of weights `[M]`, weighted values `[M, BLOCK_DIM]`.
-
-    slots, loaded `[SPLIT]`; visible `[M, SPLIT]`. Where nothing is visible: -inf, 0, 0.
-    """
+    """Keys and values of one split `[SPLIT, BLOCK_DIM]` at cache slots `[SPLIT]`, zeros where not `loaded`."""
     dims = tl.arange(0, BLOCK_DIM)
     mask = loaded[:, None]
     if HEAD_DIM < BLOCK_DIM:
         mask = mask & (dims < HEAD_DIM)[None, :]
     key_ptrs = cache_ptr + (slots * (2 * NUM_KV_HEADS * HEAD_DIM) + kv_head * HEAD_DIM)[:, None] + dims[None, :]
-    keys = tl.load(key_ptrs, mask=mask, other=0.0)
-    values = tl.load(key_ptrs + NUM_KV_HEADS * HEAD_DIM, mask=mask, other=0.0)
+    keys = tl.load(key_ptrs, mask=mask, other=0.0, cache_modifier=CACHE)
+    values = tl.load(key_ptrs + NUM_KV_HEADS * HEAD_DIM, mask=mask, other=0.0, cache_modifier=CACHE)
+    return keys, values
+
+
+@triton.jit
+def _attend(query, keys, values, visible, scale, INTERPRETED: tl.constexpr):
+    """One split: reference exponent `[M]`, sum of weights `[M]`, weighted values `[M, BLOCK_DIM]`.
+
+    visible `[M, SPLIT]`. Where nothing is visible: -inf, 0, 0.
+    """
     scores = tl.where(visible, product(query, tl.trans(keys), INTERPRETED) * scale, float("-inf"))
     reference = tl.ceil(tl.max(scores, 1))
     base = tl.where(reference == float("-inf"), 0.0, reference)
@@ -54,9 +57,9 @@ def _attend(
 
 
 @triton.jit
-def _slots(table_ptr, positions, loaded, BLOCK_SIZE: tl.constexpr):
+def _slots(table_ptr, positions, loaded, BLOCK_SIZE: tl.constexpr, CACHE: tl.constexpr):
     """Cache slots of positions, through a sequence's block table."""
-    blocks = tl.load(table_ptr + positions // BLOCK_SIZE, mask=loaded, other=0).to(tl.int64)
+    blocks = tl.load(table_ptr + positions // BLOCK_SIZE, mask=loaded, other=0, cache_modifier=CACHE).to(tl.int64)
     return blocks * BLOCK_SIZE + positions % BLOCK_SIZE
 
 
@@ -95,12 +98,16 @@ def attend_splits(
     WHOLE: tl.constexpr,
     FUSED: tl.constexpr,
     UNROLL: tl.constexpr,
+    GATHERED: tl.constexpr,
+    EARLY: tl.constexpr,
     INTERPRETED: tl.constexpr,
     PDL: tl.constexpr,
 ):
     """Splits p, p + programs, p + 2 * programs, ... of a tile of rows, of one sequence and K/V head.
 
     WHOLE: one program does all splits and writes the output. FUSED: the last program of a tile adds what all left.
+    EARLY: what the kernel ahead does not write is read before it has ended, around the first cache: that may hold
+    lines of an older step.
     Grid: (sequence * tiles + tile, K/V head, p).
     """
     GROUP: tl.constexpr = NUM_HEADS // NUM_KV_HEADS
@@ -115,19 +122,36 @@ def attend_splits(
     row = first_row + lane_row
     valid = (lane_row < TILE_ROWS) & (row < rows)
     head_index = (sequence * rows + row) * NUM_HEADS + kv_head * GROUP + lanes % GROUP
-    start_after_previous(PDL)
+    AHEAD: tl.constexpr = ".cg" if EARLY else ""
+    if not EARLY:
+        start_after_previous(PDL)
 
     prefix_ptr += sequence * prefix_stride
-    prefix = tl.load(prefix_ptr + row, mask=valid, other=0).to(tl.int64)
+    prefix = tl.load(prefix_ptr + row, mask=valid, other=0, cache_modifier=AHEAD).to(tl.int64)
     longest = tl.max(prefix, 0)
     num_splits = tl.minimum(tl.cdiv(longest + depth, SPLIT), max_splits).to(tl.int32)
     common = num_splits  # splits whose keys are the same positions for every row of the tile
+    shortest = tl.min(tl.where(valid, prefix, longest), 0)
     if HAS_ANCESTORS:
-        shortest = tl.min(tl.where(valid, prefix, longest), 0)
         common = tl.minimum(shortest // SPLIT, num_splits).to(tl.int32)
     active = tl.maximum(tl.minimum(num_splits, programs), 1)
     if program >= active:
+        if EARLY:
+            start_after_previous(PDL)
         return
+
+    table_ptr += sequence * table_stride
+    first_split = program
+    if EARLY:  # a sequence's rows of this step are its last `rows` positions: what lies before them is settled
+        if (program + 1) * SPLIT > shortest - rows:
+            wait_for_previous(PDL)
+        positions = program * SPLIT + tl.arange(0, SPLIT)
+        loaded = (positions < longest) & (program < common)
+        slots = _slots(table_ptr, positions, loaded, BLOCK_SIZE, AHEAD)
+        visible = positions[None, :] < prefix[:, None]
+        keys, values = _read(cache_ptr, slots, loaded, kv_head, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, AHEAD)
+        start_after_previous(PDL)
+        first_split += programs
 
     dims = tl.arange(0, BLOCK_DIM)
     query = tl.load(
@@ -135,21 +159,29 @@ def attend_splits(
         mask=valid[:, None] & (dims < HEAD_DIM)[None, :],
         other=0.0,
     )
-    table_ptr += sequence * table_stride
     first_partial = head_index * max_splits
     best = tl.full([LANES], float("-inf"), tl.float32)
     total = tl.zeros([LANES], tl.float32)
     summed = tl.zeros([LANES, BLOCK_DIM], tl.float32)
 
-    for split in range(program, common, programs):
+    if EARLY:
+        if program < common:
+            reference, split_total, split_summed = _attend(query, keys, values, visible, scale, INTERPRETED)
+            if WHOLE:
+                best, total, summed = add_split(best, total, summed, reference, split_total, split_summed)
+            else:
+                store_split(
+                    reference_ptr, total_ptr, summed_ptr, first_partial + program, valid,
+                    reference, split_total, split_summed, HEAD_DIM, BLOCK_DIM,
+                )  # fmt: skip
+
+    for split in range(first_split, common, programs):
         positions = split * SPLIT + tl.arange(0, SPLIT)
         loaded = positions < longest
-        slots = _slots(table_ptr, positions, loaded, BLOCK_SIZE)
+        slots = _slots(table_ptr, positions, loaded, BLOCK_SIZE, "")
         visible = positions[None, :] < prefix[:, None]
-        reference, split_total, split_summed = _attend(
-            query, cache_ptr, slots, loaded, visible, kv_head, scale,
-            NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, INTERPRETED,
-        )  # fmt: skip
+        keys, values = _read(cache_ptr, slots, loaded, kv_head, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, "")
+        reference, split_total, split_summed = _attend(query, keys, values, visible, scale, INTERPRETED)
         if WHOLE:
             best, total, summed = add_split(best, total, summed, reference, split_total, split_summed)
         else:
@@ -174,13 +206,15 @@ def attend_splits(
                     ancestors = tl.load(line + own, mask=(own >= 0) & (own < depth), other=-1).to(tl.int64)
                     positions = tl.where(own < 0, keys, ancestors)
                     loaded = positions >= 0
-                    slots = _slots(table_ptr, positions, loaded, BLOCK_SIZE)
+                    slots = _slots(table_ptr, positions, loaded, BLOCK_SIZE, "")
                     mine = valid & (lane_row == tile_row)
                     visible = mine[:, None] & loaded[None, :]
+                    row_keys, row_values = _read(
+                        cache_ptr, slots, loaded, kv_head, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, ""
+                    )
                     row_reference, row_total, row_summed = _attend(
-                        query, cache_ptr, slots, loaded, visible, kv_head, scale,
-                        NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, INTERPRETED,
-                    )  # fmt: skip
+                        query, row_keys, row_values, visible, scale, INTERPRETED
+                    )
                     reference = tl.where(mine, row_reference, reference)
                     split_total = tl.where(mine, row_total, split_total)
                     split_summed = tl.where(mine[:, None], row_summed, split_summed)
@@ -201,6 +235,7 @@ def attend_splits(
         if arrived == active - 1:
             tl.store(counter, 0)  # for the next layer
             total, summed = combined(
-                reference_ptr, total_ptr, summed_ptr, first_partial, valid, num_splits, HEAD_DIM, BLOCK_DIM, UNROLL
-            )
+                reference_ptr, total_ptr, summed_ptr, first_partial, valid, num_splits,
+                HEAD_DIM, BLOCK_DIM, UNROLL, GATHERED,
+            )  # fmt: skip
             store_output(out_ptr, head_index, valid, total, summed, HEAD_DIM, BLOCK_DIM)

@@ -1,4 +1,4 @@
-"""How a forward's attention is cut over the GPU, its working memory, and its launches."""
+"""A forward's attention on the GPU: its cut, its working memory, and its launches."""
 
 from __future__ import annotations
 
@@ -8,46 +8,18 @@ from dataclasses import dataclass
 import torch
 import triton
 
-from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.interface import Attention, HeadLayout
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention import attend_splits
+from ssd_lab.kernels.triton_ops.attention_tuning import (
+    LANES,
+    AttentionChoice,
+    AttentionTuning,
+    measured_attention,
+    rows_of_a_tile,
+)
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
 from ssd_lab.kernels.triton_ops.split_sums import add_splits
-
-LANES = 16  # rows of the product on the matrix units
-
-
-@dataclass(frozen=True)
-class AttentionTuning:
-    """Choices that change the speed and, the splits apart, no bit of the result.
-
-    split, float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since its products do
-    not run on the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU;
-    with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it one program
-    does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last
-    program of a tile adds them, else a second launch does (with programmatic dependent launch never slower on an H100,
-    so that is the default). tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by
-    row. unroll: splits whose loads are under way at once while splits are added, a power of 2.
-    """
-
-    split: int = 128
-    float32_split: int = 32
-    programs: int = 4 * 132
-    partials_mib: int = 256
-    fused_splits: int = 0
-    tree_tile_rows: int = 2
-    unroll: int = 8
-    num_warps: int = 4
-    num_stages: int = 2
-    combine_warps: int = 1
-
-    def __post_init__(self) -> None:
-        for split in (self.split, self.float32_split):
-            if split < 16 or split & (split - 1):
-                raise ConfigError(f"a split is {split} keys: a power of 2 of at least 16 is allowed")
-        if self.unroll < 1 or self.unroll & (self.unroll - 1):
-            raise ConfigError(f"unroll is {self.unroll}: a power of 2 is allowed")
 
 
 @dataclass(frozen=True)
@@ -83,7 +55,7 @@ def plan_split_attention(
     """Cut the work by the shapes and `context_length` alone: the device is not asked."""
     batch, rows = step.prefix_lengths.shape
     device = step.prefix_lengths.device
-    tile_rows = max(1, LANES // heads.group)
+    tile_rows = rows_of_a_tile(heads)
     if step.ancestors is not None:
         tile_rows = min(tile_rows, tuning.tree_tile_rows)
     tiles = batch * -(-rows // tile_rows) * heads.num_kv_heads
@@ -169,6 +141,8 @@ def split_attention(
         WHOLE=is_whole,
         FUSED=is_fused,
         UNROLL=tuning.unroll,
+        GATHERED=tuning.gathered,
+        EARLY=tuning.early,
         INTERPRETED=is_interpreted(),
         num_warps=tuning.num_warps,
         num_stages=tuning.num_stages,
@@ -190,6 +164,8 @@ def split_attention(
             BLOCK_DIM=block_dim,
             SPLIT=plan.split,
             UNROLL=tuning.unroll,
+            GATHERED=tuning.gathered,
+            EARLY=tuning.early,
             num_warps=tuning.combine_warps,
             **pdl_options(pdl),
         )
@@ -197,17 +173,21 @@ def split_attention(
 
 
 class SplitAttention(Attention):
-    """`plan_split_attention` and `split_attention` with their tuning."""
+    """`plan_split_attention` and `split_attention` with their tuning: one for everything, or by heads and tiles."""
 
     name = "triton"
     captures = True
 
-    def __init__(self, tuning: AttentionTuning, *, pdl: bool = False) -> None:
+    def __init__(self, tuning: AttentionTuning | AttentionChoice = measured_attention, *, pdl: bool = False) -> None:
         self._tuning, self._pdl = tuning, pdl
 
     def plan(self, step: StepInput, block_size: int, heads: HeadLayout, dtype: torch.dtype) -> SplitAttentionPlan:
         """See `Attention`."""
-        return plan_split_attention(step, block_size, heads, dtype, self._tuning)
+        tuning = self._tuning
+        if not isinstance(tuning, AttentionTuning):
+            batch, rows = step.prefix_lengths.shape
+            tuning = tuning(heads, batch * -(-rows // rows_of_a_tile(heads)) * heads.num_kv_heads)
+        return plan_split_attention(step, block_size, heads, dtype, tuning)
 
     def attend(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: SplitAttentionPlan) -> torch.Tensor:
         """See `Attention`."""

@@ -50,12 +50,74 @@ def combined(
     HEAD_DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
     UNROLL: tl.constexpr,
+    GATHERED: tl.constexpr,
 ):
-    """Sum of weights `[M]` and weighted values `[M, BLOCK_DIM]` over the splits stored at `first` `[M]`, in order.
+    """Sum of weights `[M]` and weighted values `[M, BLOCK_DIM]` over the splits stored at `first` `[M]`, in order."""
+    if GATHERED:
+        total, summed = _gathered(
+            reference_ptr, total_ptr, summed_ptr, first, valid, num_splits, HEAD_DIM, BLOCK_DIM, UNROLL
+        )
+    else:
+        total, summed = _in_two_passes(
+            reference_ptr, total_ptr, summed_ptr, first, valid, num_splits, HEAD_DIM, BLOCK_DIM, UNROLL
+        )
+    return total, summed
 
-    Loads go around the first cache: another processor may have written the lines.
-    """
+
+@triton.jit
+def _load_split(
+    reference_ptr, total_ptr, summed_ptr, index, here, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr
+):  # fmt: skip
+    """A split's result at `index` `[M]`; -inf, 0, 0 if not `here`. Around the first cache: another processor wrote it."""
     dims = tl.arange(0, BLOCK_DIM)
+    reference = tl.load(reference_ptr + index, mask=here, other=float("-inf"), cache_modifier=".cg")
+    total = tl.load(total_ptr + index, mask=here, other=0.0, cache_modifier=".cg")
+    mask = here[:, None] & (dims < HEAD_DIM)[None, :]
+    summed = tl.load(
+        summed_ptr + index[:, None] * HEAD_DIM + dims[None, :], mask=mask, other=0.0, cache_modifier=".cg"
+    )
+    return reference, total, summed
+
+
+@triton.jit
+def _gathered(
+    reference_ptr, total_ptr, summed_ptr, first, valid, num_splits, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    UNROLL: tl.constexpr,
+):  # fmt: skip
+    """All loads of UNROLL splits, then their sum over the largest reference so far: one wait for the memory each."""
+    best = tl.full(first.shape, float("-inf"), tl.float32)
+    total = tl.zeros(first.shape, tl.float32)
+    summed = tl.zeros([first.shape[0], BLOCK_DIM], tl.float32)
+    for start in range(0, num_splits, UNROLL):
+        splits = ()
+        for step in tl.static_range(UNROLL):
+            here = valid & (start + step < num_splits)
+            splits = splits + (
+                _load_split(
+                    reference_ptr, total_ptr, summed_ptr, first + start + step, here, HEAD_DIM, BLOCK_DIM
+                ),
+            )  # fmt: skip
+        larger = best
+        for step in tl.static_range(UNROLL):
+            larger = tl.maximum(larger, splits[step][0])
+        base = tl.where(larger == float("-inf"), 0.0, larger)
+        old = tl.exp2(best - base)  # exact, as every scaling here: a power of two
+        total *= old
+        summed *= old[:, None]
+        for step in tl.static_range(UNROLL):
+            scale = tl.exp2(splits[step][0] - base)
+            total += splits[step][1] * scale
+            summed += splits[step][2] * scale[:, None]
+        best = larger
+    return total, summed
+
+
+@triton.jit
+def _in_two_passes(
+    reference_ptr, total_ptr, summed_ptr, first, valid, num_splits, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    UNROLL: tl.constexpr,
+):  # fmt: skip
+    """The largest reference of all splits, then the sum; the compiler says how many loads are under way at once."""
     steps = tl.arange(0, UNROLL)
     best = tl.full(first.shape, float("-inf"), tl.float32)
     for start in range(0, num_splits, UNROLL):
@@ -71,18 +133,13 @@ def combined(
     total = tl.zeros(first.shape, tl.float32)
     summed = tl.zeros([first.shape[0], BLOCK_DIM], tl.float32)
     for start in range(0, num_splits, UNROLL):
-        for step in tl.static_range(UNROLL):  # loads of several splits are under way at once; sums stay in order
-            split = start + step
-            here = valid & (split < num_splits)
-            reference = tl.load(reference_ptr + first + split, mask=here, other=float("-inf"), cache_modifier=".cg")
-            scale = tl.exp2(reference - base)
-            total += tl.load(total_ptr + first + split, mask=here, other=0.0, cache_modifier=".cg") * scale
-            split_summed = tl.load(
-                summed_ptr + (first + split)[:, None] * HEAD_DIM + dims[None, :],
-                mask=here[:, None] & (dims < HEAD_DIM)[None, :],
-                other=0.0,
-                cache_modifier=".cg",
+        for step in tl.static_range(UNROLL):
+            here = valid & (start + step < num_splits)
+            reference, split_total, split_summed = _load_split(
+                reference_ptr, total_ptr, summed_ptr, first + start + step, here, HEAD_DIM, BLOCK_DIM
             )
+            scale = tl.exp2(reference - base)
+            total += split_total * scale
             summed += split_summed * scale[:, None]
     return total, summed
 
@@ -112,17 +169,23 @@ def add_splits(
     BLOCK_DIM: tl.constexpr,
     SPLIT: tl.constexpr,
     UNROLL: tl.constexpr,
+    GATHERED: tl.constexpr,
+    EARLY: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """Add the splits that `attend_splits` left, in order. Grid: (sequence * rows + row, head)."""
+    """Add the splits that `attend_splits` left, in order. EARLY: see there. Grid: (sequence * rows + row, head)."""
     index = tl.program_id(0).to(tl.int64)
     sequence, row = index // rows, index % rows
     head_index = index * NUM_HEADS + tl.program_id(1) + tl.arange(0, 1)
     valid = tl.full([1], 1, tl.int1)
-    start_after_previous(PDL)
-    num_keys = tl.load(prefix_ptr + sequence * prefix_stride + row).to(tl.int64) + depth
+    if not EARLY:
+        start_after_previous(PDL)
+    num_keys = tl.load(prefix_ptr + sequence * prefix_stride + row, cache_modifier=".cg").to(tl.int64) + depth
+    if EARLY:
+        start_after_previous(PDL)
     num_splits = tl.minimum(tl.cdiv(num_keys, SPLIT), max_splits).to(tl.int32)
     total, summed = combined(
-        reference_ptr, total_ptr, summed_ptr, head_index * max_splits, valid, num_splits, HEAD_DIM, BLOCK_DIM, UNROLL
-    )
+        reference_ptr, total_ptr, summed_ptr, head_index * max_splits, valid, num_splits,
+        HEAD_DIM, BLOCK_DIM, UNROLL, GATHERED,
+    )  # fmt: skip
     store_output(out_ptr, head_index, valid, total, summed, HEAD_DIM, BLOCK_DIM)

@@ -14,7 +14,8 @@ from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops import activation, greedy, rope, sampled
-from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning, SplitAttention
+from ssd_lab.kernels.triton_ops.attention_plan import SplitAttention
+from ssd_lab.kernels.triton_ops.attention_tuning import AttentionChoice, AttentionTuning, measured_attention
 from ssd_lab.kernels.triton_ops.linear import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_tuning import TuningChoice, measured_tuning
 from ssd_lab.kernels.triton_ops.norm import add_rms_norm
@@ -34,20 +35,20 @@ class TritonPlan:
 class TritonKernels(Kernels[TritonPlan]):
     """Every operation as a Triton kernel.
 
-    tuning: how attention is cut. linear_tuning: how products of few rows are cut, by `[out, in]`; None for a shape
+    tuning: how attention is cut, for all work or by heads and tiles. linear_tuning: how products of few rows are cut, by `[out, in]`; None for a shape
     leaves it to the library. pdl: programmatic dependent launch (compute capability 9.0 and up): a kernel's launch
     overlaps the end of the one before it. attention: another in place of Triton's.
     """
 
     def __init__(
         self,
-        tuning: AttentionTuning | None = None,
+        tuning: AttentionTuning | AttentionChoice = measured_attention,
         *,
         linear_tuning: TuningChoice = measured_tuning,
         pdl: bool = False,
         attention: Attention | None = None,
     ) -> None:
-        self._attention = attention or SplitAttention(tuning or AttentionTuning(), pdl=pdl)
+        self._attention = attention or SplitAttention(tuning, pdl=pdl)
         self._linear_tuning = linear_tuning
         self._pdl = pdl
         self.name, self.captures = self._attention.name, self._attention.captures

@@ -6,33 +6,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attention_tunings import MANY_PROGRAMS, ONE_PROGRAM, SMALL, TUNINGS, attend
+from attention_tunings import MANY_PROGRAMS, ONE_PROGRAM, SMALL, TUNINGS, attend, budgeted
 from kernel_cases import (
     BLOCK,
     DTYPES,
-    AttentionCase,
     attention_case,
     attention_in_float64,
     rotary_table,
     same_bits,
-    within_budget,
 )
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.kernels.attention import paged_attention, plan_attention
 from ssd_lab.kernels.interface import HeadLayout
-from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning, plan_split_attention
+from ssd_lab.kernels.triton_ops.attention_plan import plan_split_attention
+from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
-
-
-def budgeted(result: torch.Tensor, case: AttentionCase) -> None:
-    plan = plan_attention(case.step(), BLOCK, case.heads.group, case.queries.dtype)
-    clean = case.cache.clone()
-    clean[:BLOCK] = 0  # the torch version multiplies what it reads from the dump by zero
-    reference = paged_attention(case.flat_queries(), clean, plan)
-    expected = attention_in_float64(case)
-    seen = expected.abs().sum(-1) > 0  # where a row sees nothing the torch version gives any numbers
-    within_budget(result.flatten(0, 1).cpu()[seen], expected[seen], reference[seen])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

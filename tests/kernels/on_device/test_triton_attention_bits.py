@@ -6,9 +6,21 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attention_tunings import FUSED, MANY_PROGRAMS, ONE_PROGRAM, SMALL, TUNINGS, attend
+from attention_tunings import (
+    EARLY_SOME,
+    FUSED,
+    GATHERED,
+    MANY_PROGRAMS,
+    ONE_PROGRAM,
+    OTHER_SPLITS,
+    SMALL,
+    TUNINGS,
+    attend,
+    budgeted,
+)
 from kernel_cases import BLOCK, AttentionCase, attention_case, same_bits
 
+from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
 
@@ -23,6 +35,27 @@ def test_bits_do_not_depend_on_how_the_splits_are_shared_out(
     for tuning in TUNINGS[1:]:
         assert same_bits(attend(TritonKernels(tuning), case, device), expected), tuning
         assert same_bits(attend(TritonKernels(tuning), case, device, context=700), expected), tuning
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+@pytest.mark.parametrize("tunings", OTHER_SPLITS)
+def test_bits_with_other_splits_are_again_the_same_whoever_adds(
+    device: torch.device, tunings: list[AttentionTuning], depth: int
+) -> None:
+    case = attention_case(SMALL, torch.bfloat16, [[250, 256, 257], [3, 130, 600]], depth=depth, seed=1)
+    results = [attend(TritonKernels(tuning), case, device) for tuning in tunings]
+    budgeted(results[0], case)
+    assert same_bits(results[0], results[1]) and same_bits(results[0], results[2])
+    assert not same_bits(results[0], attend(TritonKernels(ONE_PROGRAM), case, device)), "a split of 128 was as good"
+
+
+def test_splits_whose_references_are_far_apart_are_added_alike(device: torch.device) -> None:
+    """One split outweighs the others by more than float32's exponents reach: rescaling may only change exponents."""
+    case = attention_case(SMALL, torch.float32, [[300, 301]], seed=6)
+    case.queries.mul_(300)
+    expected = attend(TritonKernels(ONE_PROGRAM), case, device)
+    for tuning in TUNINGS[1:]:
+        assert same_bits(attend(TritonKernels(tuning), case, device), expected), tuning
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -76,5 +109,5 @@ def test_a_row_of_a_tree_has_the_bits_of_the_chain_it_stands_for(
     prefixes = [[prefix + offset for offset in (0, 1, 2, 3, 1)]]
     case = attention_case(SMALL, dtype, prefixes, depth=5, seed=prefix)
     chains = [attend(TritonKernels(MANY_PROGRAMS), laid_out_as_chain(case, row), device) for row in range(5)]
-    for tuning in (ONE_PROGRAM, FUSED):
+    for tuning in (ONE_PROGRAM, FUSED, GATHERED, EARLY_SOME):
         assert same_bits(attend(TritonKernels(tuning), case, device), torch.cat(chains, 1)), tuning

@@ -1,0 +1,109 @@
+"""How attention is cut over the GPU, and the cuts that were measured to be the best.
+
+Where the time goes at batch 1, 8,192 tokens and Llama 8B's heads (33.5 MB of K/V a layer: 10.8 us at 3.1 TB/s; 24 us
+measured), as far as it can be read from the machine code:
+
+* 512 programs of one split each. Each has 64 KB under way and takes 78 KB of shared memory, so a processor holds two
+  of them and 264 run at once: two waves. That is ample for the memory (bandwidth times latency is 19 KB a processor),
+  but a program's chain of waits (prefix, block table, K and V, two products, results) is paid for twice.
+* The second launch adds 64 splits. The compiler starts the loads of about four of them at once, so it waits some
+  sixteen times for the second cache: with 0.4 to 0.6 us a time as much as reading all K and V. `gathered` starts the
+  loads of `unroll` splits before the first is added.
+* Both launches wait for the one before them, then for the prefix, then for the table. `early` reads those, and the
+  K/V of the first split that older steps wrote, while the kernel ahead still runs.
+
+The copy engine is of no use here: on compute capability 9.0 it fetches one block of 16 keys at a time, and gathers
+none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.kernels.interface import HeadLayout
+
+LANES = 16  # rows of the product on the matrix units
+
+
+@dataclass(frozen=True)
+class AttentionTuning:
+    """Choices that change the speed. Those in `bits` change the result's last bits too; the others no bit.
+
+    split, float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since its products do
+    not run on the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU;
+    with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it one program
+    does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last
+    program of a tile adds them, else a second launch does (with programmatic dependent launch never slower on an H100,
+    so that is the default). tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by
+    row. unroll: splits whose loads may be under way at once while splits are added, a power of 2; gathered: they are,
+    all of them, before the first is added. early: with programmatic dependent launch, prefix lengths, block tables
+    and the first split's K/V are read before the kernel ahead has ended. That kernel must not have written the first
+    two, and of the cache nothing but this step's rows: `rope_and_write` is such a kernel.
+    """
+
+    split: int = 128
+    float32_split: int = 32
+    programs: int = 4 * 132
+    partials_mib: int = 256
+    fused_splits: int = 0
+    tree_tile_rows: int = 2
+    unroll: int = 8
+    gathered: bool = False
+    early: bool = False
+    num_warps: int = 4
+    num_stages: int = 2
+    combine_warps: int = 1
+
+    def __post_init__(self) -> None:
+        for split in (self.split, self.float32_split):
+            if split < 16 or split & (split - 1):
+                raise ConfigError(f"a split is {split} keys: a power of 2 of at least 16 is allowed")
+        if self.unroll < 1 or self.unroll & (self.unroll - 1):
+            raise ConfigError(f"unroll is {self.unroll}: a power of 2 is allowed")
+
+    @property
+    def bits(self) -> tuple[int, int, int]:
+        """What the order of sums follows from: equal for all work of a model, or rows lose their bits."""
+        return self.split, self.float32_split, self.num_warps
+
+
+@dataclass(frozen=True)
+class SizedTunings:
+    """Tunings by the number of tiles: the first whose bound is not exceeded, else the last.
+
+    A tile is as many rows of one sequence, with one K/V head, as a product takes. Raises ConfigError if the bounds do
+    not rise, or if the tunings differ in `AttentionTuning.bits`.
+    """
+
+    by_tiles: tuple[tuple[int, AttentionTuning], ...]
+
+    def __post_init__(self) -> None:
+        bounds = [most for most, _ in self.by_tiles]
+        if not bounds or bounds != sorted(set(bounds)):
+            raise ConfigError(f"tunings are for at most {bounds} tiles: at least one bound, each above the one before")
+        if len({tuning.bits for _, tuning in self.by_tiles}) > 1:
+            raise ConfigError("tunings of one model differ in split, float32_split or num_warps: give all the same")
+
+    def at(self, tiles: int) -> AttentionTuning:
+        """The tuning for so many tiles."""
+        return next((tuning for most, tuning in self.by_tiles if tiles <= most), self.by_tiles[-1][1])
+
+
+AttentionChoice = Callable[[HeadLayout, int], AttentionTuning]
+
+# By (query heads, K/V heads, head size): what `ssd_lab.profile.tune_attention` found best. Others: the defaults.
+MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType({})
+
+
+def measured_attention(heads: HeadLayout, tiles: int) -> AttentionTuning:
+    """The measured tuning of these heads, or the defaults."""
+    measured = MEASURED.get((heads.num_heads, heads.num_kv_heads, heads.head_dim))
+    return AttentionTuning() if measured is None else measured.at(tiles)
+
+
+def rows_of_a_tile(heads: HeadLayout) -> int:
+    """Rows of one sequence whose heads fill a product."""
+    return max(1, LANES // heads.group)
