@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ from ssd_lab.kernels.triton_ops.activation import gated_silu
 from ssd_lab.kernels.triton_ops.linear import run_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
 from ssd_lab.kernels.triton_ops.norm import add_rms_norm
+from ssd_lab.profile.timing import graph_us
 
 ROTATED_BYTES = 1 << 28  # more than five times the second cache of an H100
 FEWEST_CALLS = 24  # of one graph
 LEAST_BYTES = 1 << 30  # read by one graph
-REPEATS = 7
 
 
 @dataclass(frozen=True)
@@ -101,25 +100,8 @@ def _microseconds(
     def call(weight: torch.Tensor) -> None:
         product(add_rms_norm(inputs, None, norm_weight, 1e-5, pdl=pdl)[1] if behind_norm else inputs, weight)
 
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        call(weights[0])
-    stream.synchronize()
     calls = max(FEWEST_CALLS, LEAST_BYTES // (case.out_features * case.in_features * 2))
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        for index in range(calls):
-            call(weights[index % len(weights)])
-    graph.replay()
-    times = []
-    for _ in range(REPEATS):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) * 1e3 / calls)
-    return statistics.median(times)
+    return graph_us(lambda number: call(weights[number % len(weights)]), calls)
 
 
 def worst_error(

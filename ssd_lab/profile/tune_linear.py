@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
@@ -24,6 +23,7 @@ from triton.runtime.errors import OutOfResources
 from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.triton_ops.linear import run_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
+from ssd_lab.profile.compiling import CompileAhead
 from ssd_lab.profile.product_timing import ProductCase, library_us, product_us, worst_error
 
 KEPT = 3  # candidates of a shape that are looked at closely
@@ -89,42 +89,9 @@ def compile_one(build: Build) -> None:
     run_product(rows, weight, None, out, build.tuning, gated=gated, pdl=build.pdl, only_compile=True)
 
 
-class Search:
-    """Compiles ahead, times what is ready, and stops when the time is over."""
-
-    def __init__(self, pool: ProcessPoolExecutor, budget_s: float) -> None:
-        self._pool = pool
-        self._end = time.monotonic() + budget_s
-        self._built: dict[Build, Future[None]] = {}
-
-    def ahead(self, builds: list[Build]) -> None:
-        """Begin to compile, in this order."""
-        for build in builds:
-            if build not in self._built:
-                self._built[build] = self._pool.submit(compile_one, build)
-
-    def ready(self, build: Build) -> bool:
-        """Wait for a kernel; False if it does not compile or the time is over."""
-        if self.left_s() <= 0:
-            return False
-        self.ahead([build])
-        try:
-            self._built[build].result(timeout=self.left_s())
-        except Exception as error:  # whatever the compiler says about one candidate is no reason to stop
-            sys.stderr.write(f"{build}: {type(error).__name__}: {error}\n")
-            return False
-        return True
-
-    def forget_waiting(self) -> None:
-        """Leave out what has not begun to compile."""
-        self._built = {build: future for build, future in self._built.items() if not future.cancel()}
-
-    def left_s(self) -> float:
-        """Seconds of the budget."""
-        return self._end - time.monotonic()
-
-
-def first_pass(search: Search, cases: list[ProductCase], most: int) -> dict[str, list[tuple[float, LinearTuning]]]:
+def first_pass(
+    search: CompileAhead[Build], cases: list[ProductCase], most: int
+) -> dict[str, list[tuple[float, LinearTuning]]]:
     """Times of candidates at one row, the fastest first; three fifths of the time, shared among the cases."""
     lists = {case.name: candidates(case)[:most] for case in cases}
     builds = [Build(case, tuning, 1) for case in cases for tuning in lists[case.name]]
@@ -145,7 +112,9 @@ def first_pass(search: Search, cases: list[ProductCase], most: int) -> dict[str,
     return {name: sorted(times, key=lambda pair: pair[0]) for name, times in timed.items()}
 
 
-def look_closely(search: Search, case: ProductCase, best: list[tuple[float, LinearTuning]]) -> list[dict[str, Any]]:
+def look_closely(
+    search: CompileAhead[Build], case: ProductCase, best: list[tuple[float, LinearTuning]]
+) -> list[dict[str, Any]]:
     """Errors, invariance, more rows and dependent launch of the kept candidates; what the time allows."""
     found = []
     with case.weights() as weights:
@@ -205,7 +174,7 @@ def main() -> None:
     cases = [case for case in CASES if case.name.startswith(options.only)]
     results: dict[str, Any] = {"device": torch.cuda.get_device_name(), "torch": torch.__version__, "cases": {}}
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool, torch.inference_mode():
-        search = Search(pool, options.budget_s)
+        search = CompileAhead(pool, compile_one, options.budget_s)
         ranked = first_pass(search, cases, options.most)
         for case in cases:
             best = ranked[case.name][:KEPT]

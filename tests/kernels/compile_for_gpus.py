@@ -7,6 +7,7 @@ compiled instead: python compile_for_gpus.py CAPABILITY, such as 90.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -65,7 +66,11 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     row = torch.zeros(1, 2, dtype=torch.int64)
     for ancestors in (None, torch.zeros(1, 2, 3, dtype=torch.int64)):
         step = StepInput(row, row, row, torch.zeros(1, 40, dtype=torch.int64), row, 600, ancestors)
-        for tuning in (AttentionTuning(), AttentionTuning(programs=1), AttentionTuning(fused_splits=100)):
+        early = AttentionTuning(early=True, gathered=True)
+        for tuning in (
+            *(AttentionTuning(), AttentionTuning(programs=1), AttentionTuning(fused_splits=100)),
+            *(early, replace(early, programs=1), replace(early, fused_splits=100, unroll=4)),
+        ):
             kernels = TritonKernels(tuning, pdl=pdl)
             plan = kernels.plan(step, 16, heads, table, dtype)
             kernels.attention(hidden.view(2, 8, 64), cache, plan)

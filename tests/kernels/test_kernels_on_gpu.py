@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from kernel_cases import BLOCK, attention_case, random, rotary_table, same_bits
@@ -10,6 +12,8 @@ from ssd_lab.kernels.backend import choose_kernels
 from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.step_input import StepInput
+from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
+from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
 pytestmark = [
     pytest.mark.gpu,
@@ -83,6 +87,34 @@ def test_a_graph_replays_what_runs_eagerly(pdl: bool) -> None:
             graph.replay()
         torch.cuda.synchronize()
         assert equal(results, expected), shift
+
+
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        AttentionTuning(gathered=True, unroll=16, combine_warps=4),
+        AttentionTuning(gathered=True, early=True, num_stages=1),
+        AttentionTuning(early=True, programs=1),
+        AttentionTuning(early=True, fused_splits=100, gathered=True, unroll=2),
+    ],
+)
+def test_reading_before_the_kernels_ahead_have_ended_changes_nothing(tuning: AttentionTuning) -> None:
+    """Their K/V, of this step's rows, differs each time, and lies in the splits that are read first and last."""
+    if torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("programmatic dependent launch needs compute capability 9.0")
+    layer, plain = Layer(TritonKernels(tuning, pdl=True)), Layer(choose_kernels("cuda", "triton", pdl=False))
+    for one in (layer, plain):  # rows are written where a chain's are, so attention sees them
+        slots = one.case.tables.gather(1, (one.prefixes - 1) // BLOCK) * BLOCK + (one.prefixes - 1) % BLOCK
+        one.step = replace(one.step, write_slots=slots)
+    graph, results = captured(layer)
+    for seed in range(20):
+        for one in (layer, plain):
+            one.qkv.copy_(random(tuple(one.qkv.shape), seed, torch.bfloat16))
+        expected = plain()
+        for _ in range(5):
+            graph.replay()
+        torch.cuda.synchronize()
+        assert equal(results, expected), seed
 
 
 def test_two_graphs_on_two_streams_do_not_disturb_each_other() -> None:

@@ -145,11 +145,13 @@ def attend_splits(
     if EARLY:  # a sequence's rows of this step are its last `rows` positions: what lies before them is settled
         if (program + 1) * SPLIT > shortest - rows:
             wait_for_previous(PDL)
-        positions = program * SPLIT + tl.arange(0, SPLIT)
-        loaded = (positions < longest) & (program < common)
-        slots = _slots(table_ptr, positions, loaded, BLOCK_SIZE, AHEAD)
-        visible = positions[None, :] < prefix[:, None]
-        keys, values = _read(cache_ptr, slots, loaded, kv_head, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, AHEAD)
+        early_positions = program * SPLIT + tl.arange(0, SPLIT)
+        early_loaded = (early_positions < longest) & (program < common)
+        early_slots = _slots(table_ptr, early_positions, early_loaded, BLOCK_SIZE, AHEAD)
+        early_visible = early_positions[None, :] < prefix[:, None]
+        early_keys, early_values = _read(
+            cache_ptr, early_slots, early_loaded, kv_head, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, AHEAD
+        )
         start_after_previous(PDL)
         first_split += programs
 
@@ -164,9 +166,11 @@ def attend_splits(
     total = tl.zeros([LANES], tl.float32)
     summed = tl.zeros([LANES, BLOCK_DIM], tl.float32)
 
-    if EARLY:
+    if EARLY:  # noqa: SIM102 - decided by the compiler, and not by the device
         if program < common:
-            reference, split_total, split_summed = _attend(query, keys, values, visible, scale, INTERPRETED)
+            reference, split_total, split_summed = _attend(
+                query, early_keys, early_values, early_visible, scale, INTERPRETED
+            )
             if WHOLE:
                 best, total, summed = add_split(best, total, summed, reference, split_total, split_summed)
             else:

@@ -40,8 +40,9 @@ class AttentionTuning:
     so that is the default). tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by
     row. unroll: splits whose loads may be under way at once while splits are added, a power of 2; gathered: they are,
     all of them, before the first is added. early: with programmatic dependent launch, prefix lengths, block tables
-    and the first split's K/V are read before the kernel ahead has ended. That kernel must not have written the first
-    two, and of the cache nothing but this step's rows: `rope_and_write` is such a kernel.
+    and the first split's K/V are read before the kernels ahead have ended. Of all that, those may write nothing but
+    K/V of this step's rows. So it is in a decoder: a kernel that begins when those before it have ended (the lookup of
+    the embeddings, the attention of the layer before) stands after whatever made the rest.
     """
 
     split: int = 128

@@ -68,14 +68,12 @@ def combined(
 def _load_split(
     reference_ptr, total_ptr, summed_ptr, index, here, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr
 ):  # fmt: skip
-    """A split's result at `index` `[M]`; -inf, 0, 0 if not `here`. Around the first cache: another processor wrote it."""
+    """A split's result at `index` `[M]`; -inf, 0, 0 if not `here`. Around the first cache, which may be old."""
     dims = tl.arange(0, BLOCK_DIM)
     reference = tl.load(reference_ptr + index, mask=here, other=float("-inf"), cache_modifier=".cg")
     total = tl.load(total_ptr + index, mask=here, other=0.0, cache_modifier=".cg")
     mask = here[:, None] & (dims < HEAD_DIM)[None, :]
-    summed = tl.load(
-        summed_ptr + index[:, None] * HEAD_DIM + dims[None, :], mask=mask, other=0.0, cache_modifier=".cg"
-    )
+    summed = tl.load(summed_ptr + index[:, None] * HEAD_DIM + dims[None, :], mask=mask, other=0.0, cache_modifier=".cg")
     return reference, total, summed
 
 
@@ -92,7 +90,7 @@ def _gathered(
         splits = ()
         for step in tl.static_range(UNROLL):
             here = valid & (start + step < num_splits)
-            splits = splits + (
+            splits = splits + (  # type: ignore[assignment]  # noqa: RUF005
                 _load_split(
                     reference_ptr, total_ptr, summed_ptr, first + start + step, here, HEAD_DIM, BLOCK_DIM
                 ),

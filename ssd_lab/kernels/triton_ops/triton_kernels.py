@@ -35,9 +35,9 @@ class TritonPlan:
 class TritonKernels(Kernels[TritonPlan]):
     """Every operation as a Triton kernel.
 
-    tuning: how attention is cut, for all work or by heads and tiles. linear_tuning: how products of few rows are cut, by `[out, in]`; None for a shape
-    leaves it to the library. pdl: programmatic dependent launch (compute capability 9.0 and up): a kernel's launch
-    overlaps the end of the one before it. attention: another in place of Triton's.
+    tuning: how attention is cut, for all work or by heads and tiles. linear_tuning: how products of few rows are cut,
+    by `[out, in]`; None for a shape leaves it to the library. pdl: programmatic dependent launch (compute capability
+    9.0 and up): a kernel's launch overlaps the end of the one before it. attention: another in place of Triton's.
     """
 
     def __init__(

@@ -18,15 +18,13 @@ SOME_PROGRAMS = AttentionTuning(programs=12, unroll=4)
 FUSED = AttentionTuning(programs=10**6, fused_splits=10**6, unroll=1)
 FUSED_SOME = AttentionTuning(programs=12, fused_splits=10**6)
 GATHERED = AttentionTuning(programs=10**6, unroll=4, gathered=True, combine_warps=4)
-GATHERED_AT_ONCE = AttentionTuning(programs=12, unroll=16, gathered=True)
 FUSED_GATHERED = AttentionTuning(programs=10**6, fused_splits=10**6, unroll=2, gathered=True)
 EARLY = AttentionTuning(programs=10**6, early=True, num_stages=1)
 EARLY_SOME = AttentionTuning(programs=12, early=True, unroll=8, gathered=True)
 EARLY_ONE = AttentionTuning(programs=1, early=True)
 EARLY_FUSED = AttentionTuning(programs=10**6, fused_splits=10**6, early=True)
-GATHERING = [GATHERED, GATHERED_AT_ONCE, FUSED_GATHERED]
 READING_EARLY = [EARLY, EARLY_SOME, EARLY_ONE, EARLY_FUSED]
-TUNINGS = [ONE_PROGRAM, MANY_PROGRAMS, SOME_PROGRAMS, FUSED, FUSED_SOME, *GATHERING, *READING_EARLY]
+TUNINGS = [ONE_PROGRAM, MANY_PROGRAMS, SOME_PROGRAMS, FUSED, FUSED_SOME, GATHERED, FUSED_GATHERED, *READING_EARLY]
 # Other splits: other sums, and again the same whoever makes them
 OTHER_SPLITS = [
     [replace(tuning, split=split, float32_split=split // 4) for tuning in (ONE_PROGRAM, GATHERED, EARLY_SOME)]

@@ -29,11 +29,12 @@ from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 def test_bits_do_not_depend_on_how_the_splits_are_shared_out(
     device: torch.device, dtype: torch.dtype, depth: int
 ) -> None:
-    """Nor on who adds them: the program that made them, a second launch, or the last program of a tile."""
+    """Nor on who adds them (the program that made them, a second launch, the last program of a tile), nor on the
+    bound of the context, nor on what is read early.
+    """
     case = attention_case(SMALL, dtype, [[250, 256, 257, 384, 385], [3, 130, 0, 128, 300]], depth=depth, seed=1)
     expected = attend(TritonKernels(ONE_PROGRAM), case, device)
     for tuning in TUNINGS[1:]:
-        assert same_bits(attend(TritonKernels(tuning), case, device), expected), tuning
         assert same_bits(attend(TritonKernels(tuning), case, device, context=700), expected), tuning
 
 
@@ -42,11 +43,11 @@ def test_bits_do_not_depend_on_how_the_splits_are_shared_out(
 def test_bits_with_other_splits_are_again_the_same_whoever_adds(
     device: torch.device, tunings: list[AttentionTuning], depth: int
 ) -> None:
-    case = attention_case(SMALL, torch.bfloat16, [[250, 256, 257], [3, 130, 600]], depth=depth, seed=1)
+    case = attention_case(SMALL, torch.float32, [[62, 64, 65], [3, 32, 150]], depth=depth, seed=1)
     results = [attend(TritonKernels(tuning), case, device) for tuning in tunings]
     budgeted(results[0], case)
     assert same_bits(results[0], results[1]) and same_bits(results[0], results[2])
-    assert not same_bits(results[0], attend(TritonKernels(ONE_PROGRAM), case, device)), "a split of 128 was as good"
+    assert not same_bits(results[0], attend(TritonKernels(ONE_PROGRAM), case, device)), "sums were not cut elsewhere"
 
 
 def test_splits_whose_references_are_far_apart_are_added_alike(device: torch.device) -> None:

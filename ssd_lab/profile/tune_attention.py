@@ -1,0 +1,274 @@
+"""Find how attention is best cut on this GPU: `python -m ssd_lab.profile.tune_attention --out FILE.json`.
+
+Every variant is timed at one row over keys and values that no cache holds, in a CUDA graph as in an engine; the best
+of each size also at more rows, as branches of a tree, and behind the rotation that makes its queries. Every variant is
+checked against float64 and for its bits. What is printed last goes into `attention_tuning.MEASURED` as it is.
+Compilation runs in other processes, ahead of the timing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import torch
+from triton.runtime.errors import OutOfResources
+
+from ssd_lab.kernels.interface import HeadLayout
+from ssd_lab.kernels.triton_ops.attention_plan import plan_split_attention
+from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning, rows_of_a_tile
+from ssd_lab.profile.attention_timing import AttentionSize, attention_us, caches, check, run_once
+from ssd_lab.profile.compiling import CompileAhead
+from ssd_lab.profile.timing import read_bandwidth
+
+LAYOUTS = {"8b": HeadLayout(32, 8, 128), "1b": HeadLayout(32, 8, 64)}
+CONTEXTS = (8192, 2048, 512)
+BATCHES = (1, 4, 16, 64)
+CHECKED_CONTEXT = 1500
+KEPT = 2  # variants of a size that are timed in more ways, besides the default
+WORST_ERROR = 1.25  # over plain torch's: beyond it a variant is not taken
+DEFAULT = AttentionTuning()
+
+
+def variants() -> list[AttentionTuning]:
+    """Cuts worth timing, the default first; `attention_tuning` says what each is for."""
+    gathered = replace(DEFAULT, gathered=True, unroll=16, combine_warps=4)
+    early = replace(gathered, early=True)
+    fine, coarse = replace(gathered, split=64), replace(gathered, split=256, num_warps=8)
+    wide = replace(gathered, num_warps=8)
+    return [
+        DEFAULT,
+        gathered,
+        replace(gathered, unroll=8, combine_warps=1),
+        replace(gathered, unroll=32),
+        *(replace(gathered, programs=programs) for programs in (132, 264, 396, 1056)),
+        *(replace(gathered, programs=programs, num_stages=3) for programs in (264, 528)),
+        replace(gathered, num_stages=1),
+        early,
+        *(replace(early, programs=programs) for programs in (264, 1056)),
+        replace(early, num_stages=1),
+        replace(gathered, fused_splits=1 << 20, unroll=4),
+        *(replace(wide, programs=programs) for programs in (264, 528)),
+        *(replace(wide, early=True, num_stages=stages) for stages in (1, 2)),
+        *(replace(fine, programs=programs) for programs in (396, 528, 1056)),
+        replace(fine, early=True),
+        *(replace(coarse, programs=programs) for programs in (132, 264)),
+        replace(coarse, early=True, programs=264),
+    ]
+
+
+@dataclass(frozen=True)
+class Build:
+    """What decides which kernels are compiled, and a size that launches them."""
+
+    heads: HeadLayout
+    tuning: AttentionTuning
+    is_whole: bool
+    is_fused: bool
+    tree: bool
+    size: AttentionSize
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Build) and self._key == other._key
+
+    @property
+    def _key(self) -> tuple[Any, ...]:
+        return self.heads, self.tuning, self.is_whole, self.is_fused, self.tree
+
+    @classmethod
+    def of(cls, size: AttentionSize, tuning: AttentionTuning) -> Build:
+        """Of this size; nothing is allocated."""
+        plan = plan_split_attention(size.step("meta"), 16, size.heads, torch.bfloat16, tuning)
+        # how many programs there are is no matter of the compiler's
+        is_whole, is_fused = plan.summed is None, plan.counters is not None
+        return cls(size.heads, replace(tuning, programs=0), is_whole, is_fused, size.tree, size)
+
+
+def compile_one(build: Build) -> None:
+    """In a process of its own: leaves the kernels in Triton's cache on the disk."""
+    with torch.inference_mode():
+        programs = 1 if build.is_whole else 1 << 20
+        run_once(build.size, replace(build.tuning, programs=programs), "cuda")
+        torch.cuda.synchronize()
+
+
+def timed(
+    search: CompileAhead[Build], sizes: list[AttentionSize], tunings: list[AttentionTuning]
+) -> dict[AttentionSize, dict[AttentionTuning, float]]:
+    """Microseconds at one row of every variant, and of the best few in more ways; what the time allows."""
+    search.ahead([Build.of(size, tuning) for size in sizes for tuning in tunings])
+    found: dict[AttentionSize, dict[AttentionTuning, float]] = {}
+    for size in sizes:
+        if search.left_s() <= 0:
+            break
+        us: dict[AttentionTuning, float] = {}
+        with caches(size) as made:
+            for tuning in tunings:
+                if search.ready(Build.of(size, tuning)):
+                    with suppress(OutOfResources):  # of shared memory or registers: not for this device
+                        us[tuning] = attention_us(size, made, tuning)
+        found[size] = us
+        sys.stderr.write(f"{name_of(size)}: {len(us)} variants, {search.left_s():.0f} s left\n")
+    return found
+
+
+def more_ways(
+    search: CompileAhead[Build], found: dict[AttentionSize, dict[AttentionTuning, float]]
+) -> list[dict[str, Any]]:
+    """The default and the best few of each size: 8 rows, 24 branches of a tree, and behind the rotation."""
+    entries = []
+    for size, us in found.items():
+        best = sorted(us, key=us.__getitem__)[:KEPT]
+        asked = [replace(size, rows=8), replace(size, rows=24, tree=True)]
+        for tuning in dict.fromkeys([DEFAULT, *best]):
+            if tuning not in us:
+                continue
+            entry: dict[str, Any] = {"size": name_of(size), "tuning": asdict(tuning), "us": {"1": us[tuning]}}
+            for more in asked:
+                if search.ready(Build.of(more, tuning)):
+                    with suppress(OutOfResources), caches(more) as made:
+                        entry["us"]["24 tree" if more.tree else str(more.rows)] = attention_us(more, made, tuning)
+            if search.left_s() > 0:
+                with caches(size) as made:
+                    entry["us"]["behind rope"] = attention_us(size, made, tuning, behind_rope=True)
+            entries.append(entry)
+    return entries
+
+
+def choose(
+    found: Mapping[AttentionSize, Mapping[AttentionTuning, float]], right: set[AttentionTuning]
+) -> dict[int, AttentionTuning]:
+    """By number of tiles the fastest over its contexts, all of the one kind of sums that is fastest over all sizes.
+
+    right: variants that passed the check. A variant is compared where all of its rivals were timed.
+    """
+    by_tiles: dict[int, list[Mapping[AttentionTuning, float]]] = {}
+    for size, us in found.items():
+        tiles = size.batch * -(-size.rows // rows_of_a_tile(size.heads)) * size.heads.num_kv_heads
+        by_tiles.setdefault(tiles, []).append(us)
+    kinds = {tuning.bits for tuning in right}
+    choices: list[tuple[float, dict[int, AttentionTuning]]] = []
+    for kind in kinds:
+        chosen: dict[int, AttentionTuning] = {}
+        times: list[float] = []
+        for tiles, all_us in sorted(by_tiles.items()):
+            rivals = [t for t in all_us[0] if t in right and t.bits == kind and all(t in us for us in all_us)]
+            if not rivals:
+                break
+            means = {tuning: geometric_mean([us[tuning] for us in all_us]) for tuning in rivals}
+            chosen[tiles] = min(means, key=means.__getitem__)
+            times.append(means[chosen[tiles]])
+        else:
+            choices.append((geometric_mean(times), chosen))
+    return min(choices, key=lambda pair: pair[0])[1] if choices else {}
+
+
+def name_of(size: AttentionSize) -> str:
+    """As in the tables."""
+    heads = size.heads
+    return f"{heads.num_heads}/{heads.num_kv_heads}x{heads.head_dim} batch {size.batch} context {size.context}"
+
+
+def written(tuning: AttentionTuning) -> str:
+    """The tuning as Python, without what is the default."""
+    own = [(field.name, getattr(tuning, field.name)) for field in fields(tuning)]
+    return f"AttentionTuning({', '.join(f'{n}={v!r}' for n, v in own if v != getattr(DEFAULT, n))})"
+
+
+def measured_entry(heads: HeadLayout, chosen: Mapping[int, AttentionTuning]) -> str:
+    """An entry of `attention_tuning.MEASURED`; a tuning that several bounds share stands at the last."""
+    bounds = sorted(chosen)
+    kept = [
+        n for n, after in zip(bounds, [*bounds[1:], None], strict=True) if after is None or chosen[n] != chosen[after]
+    ]
+    lines = "".join(f"            ({tiles}, {written(chosen[tiles])}),\n" for tiles in kept)
+    key = (heads.num_heads, heads.num_kv_heads, heads.head_dim)
+    return f"    {key}: SizedTunings(\n        (\n{lines}        )\n    ),\n"
+
+
+def table(found: Mapping[AttentionSize, Mapping[AttentionTuning, float]], bandwidth: float, best: int = 4) -> str:
+    """The default and the best of each size: microseconds, and the part of the bandwidth that K/V moved with."""
+    text = ""
+    for size, us in found.items():
+        ranked = sorted(us, key=us.__getitem__)[:best]
+        for tuning in dict.fromkeys([*(t for t in (DEFAULT,) if t in us), *ranked]):
+            share = size.kv_bytes / us[tuning] * 1e6 / bandwidth
+            text += f"{name_of(size):32} {us[tuning]:8.2f} us {share:6.1%}  {written(tuning)}\n"
+    return text
+
+
+def checked(heads: HeadLayout, tunings: list[AttentionTuning]) -> dict[AttentionTuning, tuple[float, bool]]:
+    """Error and bits of each variant that this device can run."""
+    able = []
+    for tuning in tunings:
+        with suppress(OutOfResources):
+            run_once(AttentionSize(heads, 1, 512), tuning, "cuda")
+            able.append(tuning)
+    return dict(zip(able, check(able, heads, CHECKED_CONTEXT), strict=True))
+
+
+def main() -> None:
+    """Measure, print tables, write everything that was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--budget-s", type=float, default=200.0)
+    parser.add_argument("--workers", type=int, default=14)
+    parser.add_argument("--only", default="", choices=["", *LAYOUTS], help="one geometry alone")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("attention is tuned on a CUDA device, and torch sees none here")
+    layouts = {name: heads for name, heads in LAYOUTS.items() if name.startswith(options.only)}
+    bandwidth = read_bandwidth(torch.device("cuda"))
+    results: dict[str, Any] = {
+        "device": torch.cuda.get_device_name(), "torch": torch.__version__, "bandwidth": bandwidth, "layouts": {},
+    }  # fmt: skip
+    entries = ""
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool, torch.inference_mode():
+        for name, heads in layouts.items():
+            share_s = options.budget_s / len(layouts)
+            search = CompileAhead(pool, compile_one, 0.65 * share_s)
+            sizes = [AttentionSize(heads, batch, context) for context in CONTEXTS for batch in BATCHES]
+            found = timed(search, sizes, variants())
+            search.forget_waiting()
+            sys.stdout.write(f"\n{name}: {bandwidth / 1e12:.3f} TB/s\n{table(found, bandwidth)}")
+            rightness = checked(heads, variants())
+            for tuning, (error, same) in rightness.items():
+                sys.stdout.write(f"error {error:5.2f} bits {'same' if same else 'DIFFER'}  {written(tuning)}\n")
+            chosen = choose(found, {t for t, (error, same) in rightness.items() if same and error <= WORST_ERROR})
+            entries += measured_entry(heads, chosen) if chosen else f"    # {name}: nothing passed\n"
+            more = more_ways(CompileAhead(pool, compile_one, 0.35 * share_s), found)
+            for entry in more:
+                times = " ".join(f"{what}: {us:.1f}" for what, us in entry["us"].items())
+                sys.stdout.write(f"{entry['size']:32} {times}  {written(AttentionTuning(**entry['tuning']))}\n")
+            results["layouts"][name] = {
+                "timed": [
+                    {"size": name_of(size), "us": us, "tuning": asdict(tuning)}
+                    for size, all_us in found.items()
+                    for tuning, us in all_us.items()
+                ],
+                "checked": [
+                    {"tuning": asdict(t), "error": error, "same_bits": same} for t, (error, same) in rightness.items()
+                ],
+                "more": more,
+                "chosen": {str(tiles): asdict(tuning) for tiles, tuning in chosen.items()},
+            }
+            options.out.write_text(json.dumps(results, indent=1))
+            sys.stdout.flush()
+        pool.shutdown(wait=False, cancel_futures=True)
+    sys.stdout.write(f"\nFor attention_tuning.MEASURED:\n{entries}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The search for attention's cuts: what it chooses, what it prints, what it compiles. Times are made up."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.kernels.interface import HeadLayout
+from ssd_lab.kernels.triton_ops import attention_tuning
+from ssd_lab.kernels.triton_ops.attention_plan import SplitAttention
+from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning, SizedTunings
+from ssd_lab.profile import tune_attention
+from ssd_lab.profile.attention_timing import AttentionSize
+from ssd_lab.profile.compiling import CompileAhead
+from ssd_lab.profile.tune_attention import Build, choose, measured_entry, table, timed, variants
+
+HEADS = HeadLayout(32, 8, 128)
+PLAIN = AttentionTuning()
+GATHERED = AttentionTuning(gathered=True, unroll=16)
+FINE = AttentionTuning(split=64)
+SIZES = {(batch, context): AttentionSize(HEADS, batch, context) for batch in (1, 4) for context in (512, 8192)}
+
+
+def times(**us: tuple[float, float, float, float]) -> dict[AttentionSize, dict[AttentionTuning, float]]:
+    """By name of a tuning, in the order of SIZES."""
+    tunings = {"plain": PLAIN, "gathered": GATHERED, "fine": FINE}
+    return {size: {tunings[name]: of[n] for name, of in us.items()} for n, size in enumerate(SIZES.values())}
+
+
+def test_the_fastest_over_all_contexts_is_chosen_by_number_of_tiles() -> None:
+    found = times(plain=(6, 24, 8, 60), gathered=(7, 16, 9, 61))
+    assert choose(found, {PLAIN, GATHERED}) == {8: GATHERED, 32: PLAIN}
+
+
+def test_all_sizes_get_one_kind_of_sums() -> None:
+    """Splits of 64 win at batch 1 and lose more at batch 4: bits must not follow from the batch."""
+    found = times(plain=(6, 24, 8, 60), fine=(5, 20, 16, 120))
+    assert choose(found, {PLAIN, FINE}) == {8: PLAIN, 32: PLAIN}
+    assert choose(found, {FINE}) == {8: FINE, 32: FINE}
+
+
+def test_what_failed_the_check_or_was_not_timed_everywhere_is_not_chosen() -> None:
+    found = times(plain=(6, 24, 8, 60), gathered=(1, 1, 1, 1))
+    assert choose(found, {PLAIN}) == {8: PLAIN, 32: PLAIN}
+    del found[SIZES[1, 8192]][GATHERED]
+    assert choose(found, {PLAIN, GATHERED}) == {8: PLAIN, 32: GATHERED}
+    assert choose(found, set()) == {}
+
+
+def test_what_is_printed_is_what_the_kernels_then_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {8: GATHERED, 32: GATHERED, 128: PLAIN}
+    text = measured_entry(HEADS, chosen)
+    assert text.count("AttentionTuning(") == 2, "two bounds that share a tuning are one"
+    measured = eval("{" + text + "}", {"AttentionTuning": AttentionTuning, "SizedTunings": SizedTunings})
+    monkeypatch.setattr(attention_tuning, "MEASURED", measured)
+    attention = SplitAttention(attention_tuning.measured_attention)
+    for size, tuning in (
+        (AttentionSize(HEADS, 1, 512), GATHERED),
+        (AttentionSize(HEADS, 2, 512, rows=8), GATHERED),  # 32 tiles
+        (AttentionSize(HEADS, 5, 512), PLAIN),
+        (AttentionSize(HEADS, 500, 512), PLAIN),
+        (AttentionSize(HeadLayout(32, 8, 64), 1, 512), AttentionTuning()),
+    ):
+        assert attention.plan(size.step("meta"), 16, size.heads, torch.bfloat16).tuning == tuning, size
+
+
+def test_tunings_of_one_model_cannot_differ_in_their_sums() -> None:
+    with pytest.raises(ConfigError, match="differ in split"):
+        SizedTunings(((8, PLAIN), (32, FINE)))
+    with pytest.raises(ConfigError, match="each above the one before"):
+        SizedTunings(((8, PLAIN), (8, GATHERED)))
+    with pytest.raises(ConfigError, match="at least one bound"):
+        SizedTunings(())
+
+
+def test_without_a_measurement_nothing_changes() -> None:
+    assert attention_tuning.measured_attention(HeadLayout(7, 7, 16), 8) == AttentionTuning()
+    assert variants()[0] == AttentionTuning() and len(set(variants())) == len(variants())
+
+
+def test_kernels_are_compiled_once_for_all_sizes_that_share_them() -> None:
+    size = SIZES[1, 8192]
+    same = [Build.of(one, replace(PLAIN, programs=n)) for one in (size, SIZES[4, 512]) for n in (264, 528)]
+    assert len(set(same)) == 1
+    assert Build.of(size, replace(PLAIN, programs=8)) not in same, "one program for all splits is another kernel"
+    assert Build.of(replace(size, rows=24, tree=True), PLAIN) not in same
+    assert Build.of(size, replace(PLAIN, fused_splits=100)) not in same
+
+
+def test_the_tree_has_ancestors_behind_its_prefix_and_inside_the_context() -> None:
+    step = replace(SIZES[1, 512], rows=24, tree=True).step("cpu")
+    assert step.ancestors is not None
+    places = step.ancestors.flatten()
+    assert len(set(places.tolist())) == 24 * 4 and int(places.min()) == int(step.prefix_lengths[0, 0])
+    assert int(places.max()) == 511
+
+
+class AtOnce(Executor):
+    """Runs what it is given when it is given."""
+
+    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments, **named))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def test_a_variant_that_does_not_compile_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def no_caches(size: AttentionSize, device: str = "cuda") -> Iterator[None]:
+        yield None
+
+    def build(one: Build) -> None:
+        if one.tuning.gathered:
+            raise RuntimeError("too many registers")
+
+    monkeypatch.setattr(tune_attention, "caches", no_caches)
+    monkeypatch.setattr(tune_attention, "attention_us", lambda size, made, tuning: float(size.context))
+    sizes = list(SIZES.values())
+    found = timed(CompileAhead(AtOnce(), build, 60), sizes, [PLAIN, GATHERED, FINE])
+    assert found == {size: {PLAIN: float(size.context), FINE: float(size.context)} for size in sizes}
+    text = table(found, 3e12)
+    assert text.count("\n") == 2 * len(sizes) and "32/8x128 batch 4 context 8192" in text
+    assert timed(CompileAhead(AtOnce(), build, 0), sizes, [PLAIN]) == {}, "no time, no times"
+
+
+def test_it_says_so_where_there_is_no_device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["tune_attention", "--out", str(tmp_path / "x.json")])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit, match="on a CUDA device"):
+        tune_attention.main()
