@@ -13,7 +13,12 @@ from ssd_lab.kernels.row_padding import LARGEST, RowPadding
 
 
 class FewRowsProduct(Protocol):
-    """A kernel for products of 1 to `LARGEST` rows with one weight; a row's bits do not depend on the others."""
+    """A kernel for products of few rows with one weight, which takes any number; a row's bits depend on it alone.
+
+    library_rows: more than `LARGEST` rows go to the library, so many at a time; 0: none do.
+    """
+
+    library_rows: int
 
     def __call__(self, rows: torch.Tensor) -> Product:
         """Rows `[n, in]` -> `[n, out]` (+ bias); its sums may be left in pieces."""
@@ -33,8 +38,8 @@ class Linear:
     rows (one row alone may differ in fp32: `row_padding.py`). The packed weight replaces the plain one.
     In float32 the packed product rounds a little more than the plain one (`pack=False`).
 
-    few_rows: computes every product instead of the library, more than `LARGEST` rows in pieces: were some left to the
-    library, K/V of a prompt would have other bits than those of the same tokens decoded.
+    few_rows: computes every product instead of the library: were some left to it, K/V of a prompt would have other bits
+    than those of the same tokens decoded.
     """
 
     def __init__(
@@ -92,8 +97,7 @@ class Linear:
     def product(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows `[n, in]` -> `[n, out]` as the library or the kernel for few rows does it."""
         if self._few_rows is not None:
-            pieces = [whole(self._few_rows(rows[i : i + LARGEST])) for i in range(0, rows.shape[0], LARGEST)]
-            return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+            return whole(self._few_rows(rows))
         if self._is_packed:
             return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")
         return F.linear(rows, self._weight, self._bias)
@@ -101,8 +105,20 @@ class Linear:
     def _kernel_for(self, rows: torch.Tensor) -> FewRowsProduct | None:
         """The kernel, if it takes these rows at once and as they are."""
         count = rows.shape[0]
-        most = min(self.padding.largest or LARGEST, LARGEST)
-        return self._few_rows if 0 < count <= most and self.padding.padded(count) == count else None
+        fits = 0 < count <= (self.padding.largest or count)
+        return self._few_rows if fits and self.padding.padded(count) == count else None
+
+    @torch.inference_mode()
+    def leave_library_unless_it_agrees(self) -> None:
+        """Use the library for many rows only if each then has the bits that the kernel gives it."""
+        if self._few_rows is None or not self._few_rows.library_rows:
+            return
+        generator = torch.Generator().manual_seed(1)
+        rows = torch.randn(self._few_rows.library_rows, self.in_features, generator=generator)
+        rows = rows.to(self.device, self.dtype)
+        few = torch.cat([whole(self._few_rows(part)) for part in rows.split(LARGEST)])
+        if not torch.equal(whole(self._few_rows(rows)), few):
+            self._few_rows.library_rows = 0
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor | None:

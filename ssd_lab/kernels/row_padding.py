@@ -59,6 +59,8 @@ def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
     shape has none, nothing is padded and the result is not invariant.
     """
     linears = list(linears)
+    for linear in linears:
+        linear.leave_library_unless_it_agrees()
     by_shape = {(linear.out_features, linear.in_features): linear for linear in linears}
     probed = {shape: probe_row_padding(linear) for shape, linear in by_shape.items()}
     if not all(padding.invariant for padding in probed.values()):

@@ -126,6 +126,15 @@ def worst_error(
     return float(ratio), invariant
 
 
+def library_agrees(case: ProductCase, weight: torch.Tensor, tuning: LinearTuning, rows: int) -> bool:
+    """Has the library, at so many rows, the bits of the kernel for every row?"""
+    generator = torch.Generator("cuda").manual_seed(2)
+    inputs = torch.randn(rows, case.in_features, dtype=torch.bfloat16, device="cuda", generator=generator)
+    plain = F.linear(inputs, weight)
+    plain = gated_silu(plain) if case.mode == "gated" else plain.float() if case.mode == "wide" else plain
+    return torch.equal(_product(case, inputs, weight, tuning), plain)
+
+
 def _product(case: ProductCase, inputs: torch.Tensor, weight: torch.Tensor, tuning: LinearTuning) -> torch.Tensor:
     """The result `[n, columns]`."""
     out = case.output(inputs.shape[0], tuning.split_k, "cuda")

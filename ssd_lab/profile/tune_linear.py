@@ -24,11 +24,12 @@ from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.triton_ops.linear import run_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
 from ssd_lab.profile.compiling import CompileAhead
-from ssd_lab.profile.product_timing import ProductCase, library_us, product_us, worst_error
+from ssd_lab.profile.product_timing import ProductCase, library_agrees, library_us, product_us, worst_error
 
 KEPT = 3  # candidates of a shape that are looked at closely
 ROWS = (8, 24, 64, 112)
-CHECKED_ROWS = (1, 2, 5, 16, 17, 33, 64, 100, LARGEST)
+MANY_ROWS = (256, 384, 512)  # where the library may be faster, if it has the kernel's bits
+CHECKED_ROWS = (1, 2, 5, 16, 17, 33, 64, 100, LARGEST, 300)
 RESIDENT = {200: 132, 100: 264, 72: 396}  # programs at once, by shared_kib
 
 CASES = [
@@ -121,7 +122,8 @@ def look_closely(
         for place, (us, tuning) in enumerate(best):
             entry: dict[str, Any] = {"tuning": asdict(tuning), "us": {1: us}}
             if all(search.ready(Build(case, tuning, rows)) for rows in (1, 24, 64, 112)):  # one of each bucket
-                entry["us"] |= {rows: product_us(case, weights, tuning, rows) for rows in ROWS}
+                entry["us"] |= {rows: product_us(case, weights, tuning, rows) for rows in (*ROWS, *MANY_ROWS)}
+                entry["library_agrees"] = [rows for rows in MANY_ROWS if library_agrees(case, weights[0], tuning, rows)]
                 entry["error"], entry["invariant"] = worst_error(case, weights[0], tuning, CHECKED_ROWS)
             if place == 0:
                 pdl = {}
@@ -156,6 +158,7 @@ def report(case: ProductCase, library: dict[str, Any], found: list[dict[str, Any
         tuning = entry["tuning"]
         name = " ".join(str(tuning[key]) for key in ("block_out", "block_k", "split_k", "shared_kib", "num_warps"))
         note = f"error {entry.get('error', float('nan')):.1e} invariant {entry.get('invariant')}"
+        note += f" library agrees at {entry.get('library_agrees')}"
         text += line(f"{name} {'tma' if tuning['tma'] else 'cp.async'}", entry["us"], note)
         for variant, us in entry.get("behind_norm_us", {}).items():
             text += f"{'':12}{variant:30} behind norm {us:7.2f} us\n"
@@ -182,7 +185,9 @@ def main() -> None:
             search.ahead([Build(case, variant, 1, True) for _, tuning in best[:1] for variant in pdl_variants(tuning)])
         for case in cases:
             with case.weights() as weights:
-                library: dict[str, Any] = {"us": {rows: library_us(case, weights, rows) for rows in (1, *ROWS)}}
+                library: dict[str, Any] = {
+                    "us": {rows: library_us(case, weights, rows) for rows in (1, *ROWS, *MANY_ROWS)}
+                }
                 library["behind_norm_us"] = library_us(case, weights, 1, behind_norm=True)
             found = look_closely(search, case, ranked[case.name][:KEPT])
             everything = [{"us": us, "tuning": asdict(tuning)} for us, tuning in ranked[case.name]]

@@ -2,7 +2,8 @@
 
 The weight is the left operand, so its outputs fill the tall side of the tensor cores' product, and the rows, padded to
 16, 32, 64 or 128, the other. A result is then one chain of sums over the inputs in steps of 16, from the first to the
-last of its split, whatever the number of rows.
+last of its split, whatever the number of rows. More than 128 rows are several tiles of 128, whose programs follow each
+other, so that the weight is read from memory once and by the others from the second cache.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 import triton
 import triton.language as tl
 from triton.tools.tensor_descriptor import TensorDescriptor
 
 from ssd_lab.kernels.product import Partials, Product
+from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, launch_next, pdl_options, wait_for_previous
 from ssd_lab.kernels.triton_ops.linear_tuning import ROW_BUCKETS, LinearTuning
 
@@ -95,15 +98,16 @@ def few_rows_product(
     INTERPRETED: tl.constexpr,
     PDL: tl.constexpr,
 ):
-    """One tile of outputs over one split of the inputs; GATED: of gate and of up. Grid: (tile, split).
+    """One tile of rows and of outputs over one split of the inputs; GATED: of gate and of up.
 
-    OUT counts the lines of the weight; with GATED the result has half as many columns. Sources are pointers, or
+    Grid: (row tile, tile, split): programs that share weights are neighbours. OUT counts the lines of the weight; with GATED the result has half as many columns. Sources are pointers, or
     descriptors with TMA. SPLIT_K > 1: out is float32 `[SPLIT_K, rows, OUT]`.
     """
     COLUMNS: tl.constexpr = OUT // 2 if GATED else OUT
     EVEN_K: tl.constexpr = STEPS * BLOCK_K * SPLIT_K == IN
-    first = tl.program_id(0) * BLOCK_OUT
-    split = tl.program_id(1)
+    first_row = tl.program_id(0) * ROWS
+    first = tl.program_id(1) * BLOCK_OUT
+    split = tl.program_id(2)
     first_in = split * (STEPS * BLOCK_K)
     if LAUNCH_EARLY:
         launch_next(PDL)
@@ -120,14 +124,14 @@ def few_rows_product(
     for step in tl.range(0, STEPS, num_stages=STAGES):
         start = first_in + step * BLOCK_K
         weights = _tile(weight_source, first, start, OUT - 1, IN, BLOCK_OUT, BLOCK_K, EVEN_K, TMA)
-        rows = _tile(rows_source, 0, start, num_rows - 1, IN, ROWS, BLOCK_K, EVEN_K, TMA)
+        rows = _tile(rows_source, first_row, start, num_rows - 1, IN, ROWS, BLOCK_K, EVEN_K, TMA)
         total = _add_product(total, weights, rows, INTERPRETED)
         if GATED:
             up = _tile(weight_source, COLUMNS + first, start, OUT - 1, IN, BLOCK_OUT, BLOCK_K, EVEN_K, TMA)
             total_up = _add_product(total_up, up, rows, INTERPRETED)
 
     columns = first + tl.arange(0, BLOCK_OUT)
-    row = tl.arange(0, ROWS)
+    row = first_row + tl.arange(0, ROWS)
     inside = (columns < COLUMNS)[:, None] & (row < num_rows)[None, :]
     if HAS_BIAS:
         if split == 0:
@@ -145,8 +149,8 @@ def few_rows_product(
 
 
 def padded_rows(count: int) -> int:
-    """Columns of the tile for `count` rows, 1 to the largest bucket."""
-    return next(bucket for bucket in ROW_BUCKETS if bucket >= count)
+    """Columns of a tile for `count` rows: those of the largest bucket where they do not fit one."""
+    return next((bucket for bucket in ROW_BUCKETS if bucket >= count), ROW_BUCKETS[-1])
 
 
 def uses_tma(weight: torch.Tensor, tuning: LinearTuning) -> bool:
@@ -184,7 +188,7 @@ def run_product(
             TensorDescriptor.from_tensor(rows, [padded, block_k]),
             TensorDescriptor.from_tensor(weight, [tuning.block_out, block_k]),
         )
-    grid = (triton.cdiv(columns, tuning.block_out), tuning.split_k)
+    grid = (triton.cdiv(count, padded), triton.cdiv(columns, tuning.block_out), tuning.split_k)
     arguments = (*sources, weight, weight if bias is None else bias, out, count)
     options = {
         "OUT": out_features,
@@ -223,14 +227,19 @@ def _prefetched(weight: torch.Tensor, tuning: LinearTuning) -> int:
 class TritonFewRows:
     """A weight with its tuning: see `FewRowsProduct`. weight: bfloat16 or float16, contiguous."""
 
+    library_rows: int
+
     def __init__(
         self, weight: torch.Tensor, bias: torch.Tensor | None, tuning: LinearTuning, *, pdl: bool = False
     ) -> None:
         self.tuning = tuning
+        self.library_rows = tuning.library_rows
         self._weight, self._bias, self._pdl = weight, bias, pdl
 
     def __call__(self, rows: torch.Tensor) -> Product:
         """See `FewRowsProduct`."""
+        if self._is_for_library(rows):
+            return self._by_library(rows)
         splits = self.tuning.split_k
         if splits == 1:
             return self._into(rows, rows.new_empty(rows.shape[0], self._weight.shape[0]))
@@ -239,17 +248,27 @@ class TritonFewRows:
 
     def gated(self, rows: torch.Tensor) -> torch.Tensor | None:
         """See `FewRowsProduct`."""
-        if self.tuning.split_k > 1:
+        if self.tuning.split_k > 1 or self._is_for_library(rows):
             return None
         return self._into(rows, rows.new_empty(rows.shape[0], self._weight.shape[0] // 2), gated=True)
 
     def wide(self, rows: torch.Tensor) -> torch.Tensor:
         """See `FewRowsProduct`."""
-        if self.tuning.split_k > 1:
+        if self.tuning.split_k > 1 or self._is_for_library(rows):
             product = self(rows)
             return (product.total() if isinstance(product, Partials) else product).float()
         out = torch.empty(rows.shape[0], self._weight.shape[0], dtype=torch.float32, device=rows.device)
         return self._into(rows, out)
+
+    def _is_for_library(self, rows: torch.Tensor) -> bool:
+        return self.library_rows > 0 and rows.shape[0] > LARGEST
+
+    def _by_library(self, rows: torch.Tensor) -> torch.Tensor:
+        """Always of the same number of rows, so that the library never has a reason to go another way."""
+        count = rows.shape[0]
+        padded = F.pad(rows, (0, 0, 0, -count % self.library_rows))
+        pieces = [F.linear(piece, self._weight, self._bias) for piece in padded.split(self.library_rows)]
+        return (pieces[0] if len(pieces) == 1 else torch.cat(pieces))[:count]
 
     def _into(self, rows: torch.Tensor, out: torch.Tensor, *, gated: bool = False) -> torch.Tensor:
         run_product(rows.contiguous(), self._weight, self._bias, out, self.tuning, gated=gated, pdl=self._pdl)

@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from ssd_lab.kernels.row_padding import LARGEST
+
 ROW_BUCKETS = (16, 32, 64, 128)  # rows are padded to one of these: they are the columns of the tile
 ELEMENT_BYTES = 2
 FEWEST_STAGES, MOST_STAGES = 3, 12
@@ -39,6 +41,8 @@ class LinearTuning:
     program may take. tma: tiles are fetched by the copy engine of compute capability 9.0, if the weight's lines are
     multiples of 16 bytes. With programmatic dependent launch: prefetch_bytes: asked for of each line before waiting for
     the kernel before; launch_early: let the next kernel start as soon as all programs run, not when they have waited.
+    library_rows: more than `row_padding.LARGEST` rows go to the library, so many at a time with padding; 0: none do.
+    Where bits matter, only if the library then has the kernel's bits, which the row probe tests.
     """
 
     block_out: int = 64
@@ -49,8 +53,11 @@ class LinearTuning:
     tma: bool = True
     prefetch_bytes: int = 0
     launch_early: bool = True
+    library_rows: int = 0
 
     def __post_init__(self) -> None:
+        if self.library_rows and self.library_rows <= LARGEST:
+            raise ValueError(f"library_rows is {self.library_rows}: 0, or more than {LARGEST}, is allowed")
         if self.block_out % (16 * self.num_warps) or self.block_out < 64 or self.block_k not in (64, 128, 256):
             raise ValueError(
                 f"block_out {self.block_out} must be at least 64 and a multiple of 16 * num_warps "

@@ -92,14 +92,30 @@ def test_the_probe_finds_the_kernel_invariant(device: torch.device, tuning: Line
         assert make_row_invariant([linear]) == RowPadding(1, 1, True, None)
 
 
-def test_more_rows_than_the_kernel_takes_are_computed_in_pieces(device: torch.device) -> None:
-    weight, rows = exact_numbers((96, 64), 0).to(device), exact_numbers((300, 64), 1).to(device)
-    linear = Linear(weight, few_rows=TritonFewRows(weight, None, LinearTuning(split_k=1)))
+@pytest.mark.parametrize(
+    "tuning",
+    [LinearTuning(), LinearTuning(tma=False), LinearTuning(split_k=2, block_k=64), LinearTuning(library_rows=256)],
+)
+def test_many_rows_are_several_tiles_or_the_librarys(device: torch.device, tuning: LinearTuning) -> None:
+    weight, rows = exact_numbers((96, 128), 0).to(device), exact_numbers((300, 128), 1).to(device)
+    linear = Linear(weight, few_rows=TritonFewRows(weight, None, tuning))
     expected = (rows.double() @ weight.double().T).to(torch.float16)
     assert torch.equal(linear(rows), expected)
     assert torch.equal(whole(linear.unsummed(rows)), expected)
     assert torch.equal(linear.wide(rows), expected.float())
     assert torch.equal(linear.product(rows), expected)
+    assert isinstance(linear.unsummed(rows), Partials) == (tuning.split_k > 1), "pieces are left to the reader"
+
+
+def test_many_gated_rows_have_the_bits_of_few(device: torch.device, triton_kernels: Kernels) -> None:
+    weight, rows = (exact_numbers((128, 64), 0) / 8).to(device), (exact_numbers((200, 64), 1) / 8).to(device)
+    linear = Linear(weight, few_rows=TritonFewRows(weight, None, LinearTuning()))
+    together = linear.gated(rows, triton_kernels.gated_silu)
+    for first in (0, 128, 195):
+        part = rows[first : first + 5]
+        assert same_bits(linear.gated(part, triton_kernels.gated_silu), together[first : first + 5])
+    by_library = Linear(weight, few_rows=TritonFewRows(weight, None, LinearTuning(library_rows=256)))
+    assert same_bits(by_library.gated(rows, triton_kernels.gated_silu), together)
 
 
 @pytest.mark.parametrize("padding", [RowPadding(24, 1, True), RowPadding(1, 1, True, 8)])
