@@ -19,7 +19,7 @@ from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.out_of_memory import explain_out_of_memory
 from ssd_lab.planning import plan_before_loading, plan_loaded
-from ssd_lab.progress import notice, progress_bar
+from ssd_lab.progress import CaptureProgress, notice, progress_bar
 from ssd_lab.results import Output, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.trace import Totals, Trace, compute_metrics
@@ -90,7 +90,10 @@ class LLM:
         if where.type == "cuda":
             notice(f"measured on {where}\n{self.memory_plan}", enabled=progress)
         self._threads_before = torch.get_num_threads()
-        self._engine = build_engine(self.target, self.draft, self.strategy, self.config, self.memory_plan)
+        self._captures = CaptureProgress()
+        self._engine = build_engine(
+            self.target, self.draft, self.strategy, self.config, self.memory_plan, self._captures
+        )
         self.threads = torch.get_num_threads()
 
     def __enter__(self) -> LLM:
@@ -219,9 +222,11 @@ class LLM:
     def _run_to_end(self, sequences: dict[int, EngineSequence], on_step: OnStep | None) -> None:
         total = sum(sequence.params.max_tokens for sequence in sequences.values())
         done = steps = 0
-        with progress_bar(total, self.strategy.strategy_name, "tok", enabled=self._progress) as bar:
+        shown = progress_bar(total, self.strategy.strategy_name, "tok", enabled=self._progress)
+        with shown as bar, self._captures.beside(bar):
             while self._engine.has_work:
                 self._step()
+                self._captures.done()
                 if self._progress:
                     # a request that ends early has no more tokens to wait for
                     now = sum(

@@ -10,7 +10,7 @@ import torch
 
 from ssd_lab.engine import worker_setup
 from ssd_lab.engine.execution import Executor, Tensors
-from ssd_lab.engine.graphs import GraphExecutor
+from ssd_lab.engine.graphs import GraphExecutor, OnCapture
 
 
 class ReplayBackend:
@@ -46,9 +46,9 @@ class Backends:
     def __init__(self) -> None:
         self.made: list[tuple[GraphExecutor, ReplayBackend]] = []
 
-    def make(self, device: torch.device, *, eager: bool, on_capture: Callable[[str], None] = print) -> Executor:
+    def make(self, device: torch.device, *, eager: bool, on_capture: OnCapture) -> Executor:
         backend = ReplayBackend()
-        executor = GraphExecutor(backend, on_capture=lambda name: None)
+        executor = GraphExecutor(backend, on_capture=on_capture)
         self.made.append((executor, backend))
         return executor
 

@@ -146,6 +146,7 @@ def open_head(resources: Resources, head: Eagle3Head, plan: DraftPlan, link: Lin
             longest_table=resources.longest_table,
             scratch_positions=plan.scratch_positions,
             eager=config.eager or not head.kernels.captures,
+            on_capture=resources.on_capture,
         )
         return DraftWorker(
             EagleDrafter(HeadRunner(head, memory.cache, device, memory.executor), memory.placement), plan

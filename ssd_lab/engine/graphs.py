@@ -20,6 +20,13 @@ WARM_UPS = 2  # runs before a capture: kernels are compiled and library handles 
 SMALLEST_CONTEXT = 512  # tokens; contexts are planned for in powers of two from here on
 
 
+OnCapture = Callable[[str], None]  # told the phase's name before it is captured
+
+
+def tell_nobody(name: str) -> None:
+    """An `OnCapture` for where nobody waits; a draft in another process can be given it."""
+
+
 def batch_bucket(rows: int) -> int:
     """The batch size that a graph is captured for: a power of two up to 8, then a multiple of 8."""
     if rows <= 8:
@@ -94,7 +101,7 @@ class GraphExecutor(Executor):
     used before the same executor's next phase of that name.
     """
 
-    def __init__(self, backend: GraphBackend, *, on_capture: Callable[[str], None] = lambda name: None) -> None:
+    def __init__(self, backend: GraphBackend, *, on_capture: OnCapture = tell_nobody) -> None:
         self._backend = backend
         self._on_capture = on_capture
         self._calls: dict[Hashable, GraphedCall] = {}
@@ -145,9 +152,7 @@ class GraphExecutor(Executor):
         return GraphedCall(buffers, replay, outputs)
 
 
-def make_executor(
-    device: torch.device, *, eager: bool, on_capture: Callable[[str], None] = lambda name: None
-) -> Executor:
+def make_executor(device: torch.device, *, eager: bool, on_capture: OnCapture = tell_nobody) -> Executor:
     """Graphs on a CUDA device unless `eager`; elsewhere phases are called as they are."""
     if eager or device.type != "cuda":
         return EagerExecutor(device)

@@ -19,7 +19,15 @@ from ssd_lab.kernels.interface import Attention, HeadLayout
 from ssd_lab.kernels.step_input import StepInput
 
 WORKSPACE_BYTES = 128 << 20  # as FlashInfer recommends
-SPLIT = 128  # keys of one split
+SPLIT = 512  # keys of one split; each leaves a tile of TILE_ROWS float32 rows a head, whatever it was asked for
+TILE_ROWS = (16, 64, 128)  # of FlashInfer's products: the first that holds a K/V head's queries
+
+
+def workspace_bytes(num_rows: int, context_length: int, heads: HeadLayout) -> int:
+    """What the splits of so many rows may leave: values and sums of each split, in float32."""
+    tile = next((rows for rows in TILE_ROWS if rows >= heads.group), TILE_ROWS[-1])
+    tiles = num_rows * -(-heads.group // tile) * -(-context_length // SPLIT)
+    return max(WORKSPACE_BYTES, tiles * tile * heads.num_heads * (heads.head_dim + 1) * 4)
 
 
 def row_slots(step: StepInput, block_size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,6 +75,12 @@ class FlashInferAttention(Attention):
         self._wrapper_class = flashinfer.BatchDecodeWithPagedKVCacheWrapper
         self._workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
 
+    def _workspace_for(self, num_bytes: int) -> torch.Tensor:
+        """One for all plans, grown when one needs more: FlashInfer refuses to plan beyond what it is given."""
+        if self._workspace.numel() < num_bytes:
+            self._workspace = torch.zeros(num_bytes, dtype=torch.uint8, device=self._workspace.device)
+        return self._workspace
+
     def plan(self, step: StepInput, block_size: int, heads: HeadLayout, dtype: torch.dtype) -> FlashInferPlan:
         """Tell FlashInfer which slots each row sees; reads the lengths on the host."""
         if step.prefix_lengths.is_cuda and torch.cuda.is_current_stream_capturing():
@@ -79,7 +93,10 @@ class FlashInferAttention(Attention):
             padded[~is_empty.repeat_interleave(filled)] = slots
             slots, lengths = padded, filled
         starts = torch.nn.functional.pad(lengths.cumsum(0), (1, 0)).int()
-        wrapper = self._wrapper_class(self._workspace, "NHD", use_tensor_cores=True)
+        seen = step.context_length + (0 if step.ancestors is None else step.ancestors.shape[-1])
+        workspace = self._workspace_for(workspace_bytes(len(lengths), seen, heads))
+        # the backend that cuts where it is told, as `auto` takes it for these dtypes
+        wrapper = self._wrapper_class(workspace, "NHD", use_tensor_cores=True, backend="fa2")
         wrapper.plan(
             starts,
             slots.int(),
@@ -98,5 +115,7 @@ class FlashInferAttention(Attention):
         """Attention of `[n, heads, head_dim]`: see `Kernels.attention`. A row that sees nothing gives zeros."""
         kv_heads = layer_cache.shape[1] // 2
         pages = layer_cache.unsqueeze(1)  # [slots, 1, 2 * kv_heads, head_dim]
-        attended = plan.wrapper.run(queries.contiguous(), (pages[:, :, :kv_heads], pages[:, :, kv_heads:]))
+        key_values = (pages[:, :, :kv_heads], pages[:, :, kv_heads:])
+        # launched in the plain way: ours wait for the kernel ahead of them, and rely on its having waited for the rest
+        attended = plan.wrapper.run(queries.contiguous(), key_values, enable_pdl=False)
         return attended.flatten(1).masked_fill(plan.is_empty, 0)

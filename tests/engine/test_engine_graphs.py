@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import pytest
@@ -155,3 +156,46 @@ def test_details_are_the_likeliest_tokens_of_both_models(tiny_pair: Any) -> None
                 assert shown.draft_probs[index] == pytest.approx(q, abs=1e-6)
         assert record.alternatives[-1].draft_probs is None
     assert result.trace.meta["ranked_candidates"] == 64
+
+
+class Bar:
+    """What tqdm would have been asked to show."""
+
+    disable, delay = False, 2.0
+
+    def __init__(self, running_s: float) -> None:
+        self.start_t = time.time() - running_s
+        self.shown: list[tuple[str, bool]] = []
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        pass
+
+    def set_postfix_str(self, text: str, *, refresh: bool) -> None:
+        self.shown.append((text, refresh))
+
+
+@pytest.mark.parametrize("running_s", [0.0, 10.0])
+def test_the_bar_says_which_graph_is_being_captured(
+    tiny_pair: Any, backends: Backends, monkeypatch: pytest.MonkeyPatch, running_s: float
+) -> None:
+    """Target's and draft's, counted; taken away with the round; drawn at once if the bar is there already."""
+    bars: list[Bar] = []
+    monkeypatch.setattr("ssd_lab.llm.progress_bar", lambda *_, **__: bars.append(Bar(running_s)) or bars[-1])
+    options = {"dtype": "float32", "threads": 1, "draft_link": "inline", "k": 3, "f": 2}
+    params = SamplingParams(max_tokens=8, ignore_eos=True)
+    with LLM(tiny_pair.target, tiny_pair.draft, "async_tree", **options) as llm:
+        llm.generate(PROMPTS[:1], params)
+        captured = sum(backend.captured for _, backend in backends.made)
+        llm.generate(PROMPTS[:1], params)
+    told = [text for text, _ in bars[0].shown if text]
+    assert [text.split(",")[0] for text in told] == [f"capturing graph {n + 1}" for n in range(captured)]
+    assert {"verify", "draft_tree"} <= {text.split(", ")[1] for text in told}
+    assert bars[0].shown[-1] == ("", False), "after a round nothing is being captured"
+    assert all(drawn == (running_s > 2 and text != "") for text, drawn in bars[0].shown)
+    assert len(bars) == 2 and not bars[1].shown, "nothing is captured twice"

@@ -86,7 +86,7 @@ def test_while_capturing(monkeypatch: pytest.MonkeyPatch, tiny_pair: Any) -> Non
         def capture(self, function: Any) -> Any:
             capture_that_fails_twice()
 
-    monkeypatch.setattr("ssd_lab.build.make_executor", lambda device, *, eager: graphs.GraphExecutor(Backend()))
+    monkeypatch.setattr("ssd_lab.build.make_executor", lambda device, **_: graphs.GraphExecutor(Backend()))
     with (
         LLM(tiny_pair.target, None, "autoregressive", dtype="float32", progress=False) as llm,
         pytest.raises(CacheCapacityError, match=r"capturing verify for 1 rows as graph number 1.*eager=True"),

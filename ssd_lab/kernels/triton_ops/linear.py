@@ -100,8 +100,9 @@ def few_rows_product(
 ):
     """One tile of rows and of outputs over one split of the inputs; GATED: of gate and of up.
 
-    Grid: (row tile, tile, split): programs that share weights are neighbours. OUT counts the lines of the weight; with GATED the result has half as many columns. Sources are pointers, or
-    descriptors with TMA. SPLIT_K > 1: out is float32 `[SPLIT_K, rows, OUT]`.
+    Grid: (row tile, tile, split): programs that share weights are neighbours. OUT counts the lines of the weight; with
+    GATED the result has half as many columns. Sources are pointers, or descriptors with TMA. SPLIT_K > 1: out is
+    float32 `[SPLIT_K, rows, OUT]`.
     """
     COLUMNS: tl.constexpr = OUT // 2 if GATED else OUT
     EVEN_K: tl.constexpr = STEPS * BLOCK_K * SPLIT_K == IN
