@@ -11,13 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import geometric_mean
 from typing import Any
 
 import torch
@@ -25,7 +23,8 @@ from triton.runtime.errors import OutOfResources
 
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.triton_ops.attention_plan import plan_split_attention
-from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning, rows_of_a_tile
+from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
+from ssd_lab.profile.attention_choice import DEFAULT, choose, measured_entry, name_of, table, written
 from ssd_lab.profile.attention_timing import AttentionSize, attention_us, caches, check, run_once
 from ssd_lab.profile.compiling import CompileAhead
 from ssd_lab.profile.timing import read_bandwidth
@@ -33,10 +32,9 @@ from ssd_lab.profile.timing import read_bandwidth
 LAYOUTS = {"8b": HeadLayout(32, 8, 128), "1b": HeadLayout(32, 8, 64)}
 CONTEXTS = (8192, 2048, 512)
 BATCHES = (1, 4, 16, 64)
-CHECKED_CONTEXT = 1500
+CHECKED_CONTEXT, CHECKED_ROWS = 1500, 24
 KEPT = 2  # variants of a size that are timed in more ways, besides the default
 WORST_ERROR = 1.25  # over plain torch's: beyond it a variant is not taken
-DEFAULT = AttentionTuning()
 
 
 def variants() -> list[AttentionTuning]:
@@ -105,13 +103,13 @@ def compile_one(build: Build) -> None:
 
 
 def timed(
-    search: CompileAhead[Build], sizes: list[AttentionSize], tunings: list[AttentionTuning]
+    search: CompileAhead[Build], sizes: list[AttentionSize], tunings: list[AttentionTuning], keep_s: float = 0.0
 ) -> dict[AttentionSize, dict[AttentionTuning, float]]:
-    """Microseconds at one row of every variant, and of the best few in more ways; what the time allows."""
+    """Microseconds at one row of every variant, until `keep_s` seconds are left."""
     search.ahead([Build.of(size, tuning) for size in sizes for tuning in tunings])
     found: dict[AttentionSize, dict[AttentionTuning, float]] = {}
     for size in sizes:
-        if search.left_s() <= 0:
+        if search.left_s() <= keep_s:
             break
         us: dict[AttentionTuning, float] = {}
         with caches(size) as made:
@@ -122,6 +120,23 @@ def timed(
         found[size] = us
         sys.stderr.write(f"{name_of(size)}: {len(us)} variants, {search.left_s():.0f} s left\n")
     return found
+
+
+def checked(
+    search: CompileAhead[Build], heads: HeadLayout, tunings: list[AttentionTuning]
+) -> dict[AttentionTuning, tuple[float, bool]]:
+    """Error and bits of each variant that this device can run."""
+    sizes = [AttentionSize(heads, 3, CHECKED_CONTEXT, CHECKED_ROWS, tree) for tree in (False, True)]
+    sizes.append(AttentionSize(heads, 1, CHECKED_CONTEXT))
+    search.ahead([Build.of(size, tuning) for size in sizes for tuning in tunings])
+    able = []
+    for tuning in tunings:
+        if all(search.ready(Build.of(size, tuning)) for size in sizes):
+            with suppress(OutOfResources):
+                for size in sizes:
+                    run_once(size, tuning, "cuda")
+                able.append(tuning)
+    return dict(zip(able, check(able, heads, CHECKED_CONTEXT, CHECKED_ROWS), strict=True))
 
 
 def more_ways(
@@ -147,78 +162,6 @@ def more_ways(
     return entries
 
 
-def choose(
-    found: Mapping[AttentionSize, Mapping[AttentionTuning, float]], right: set[AttentionTuning]
-) -> dict[int, AttentionTuning]:
-    """By number of tiles the fastest over its contexts, all of the one kind of sums that is fastest over all sizes.
-
-    right: variants that passed the check. A variant is compared where all of its rivals were timed.
-    """
-    by_tiles: dict[int, list[Mapping[AttentionTuning, float]]] = {}
-    for size, us in found.items():
-        tiles = size.batch * -(-size.rows // rows_of_a_tile(size.heads)) * size.heads.num_kv_heads
-        by_tiles.setdefault(tiles, []).append(us)
-    kinds = {tuning.bits for tuning in right}
-    choices: list[tuple[float, dict[int, AttentionTuning]]] = []
-    for kind in kinds:
-        chosen: dict[int, AttentionTuning] = {}
-        times: list[float] = []
-        for tiles, all_us in sorted(by_tiles.items()):
-            rivals = [t for t in all_us[0] if t in right and t.bits == kind and all(t in us for us in all_us)]
-            if not rivals:
-                break
-            means = {tuning: geometric_mean([us[tuning] for us in all_us]) for tuning in rivals}
-            chosen[tiles] = min(means, key=means.__getitem__)
-            times.append(means[chosen[tiles]])
-        else:
-            choices.append((geometric_mean(times), chosen))
-    return min(choices, key=lambda pair: pair[0])[1] if choices else {}
-
-
-def name_of(size: AttentionSize) -> str:
-    """As in the tables."""
-    heads = size.heads
-    return f"{heads.num_heads}/{heads.num_kv_heads}x{heads.head_dim} batch {size.batch} context {size.context}"
-
-
-def written(tuning: AttentionTuning) -> str:
-    """The tuning as Python, without what is the default."""
-    own = [(field.name, getattr(tuning, field.name)) for field in fields(tuning)]
-    return f"AttentionTuning({', '.join(f'{n}={v!r}' for n, v in own if v != getattr(DEFAULT, n))})"
-
-
-def measured_entry(heads: HeadLayout, chosen: Mapping[int, AttentionTuning]) -> str:
-    """An entry of `attention_tuning.MEASURED`; a tuning that several bounds share stands at the last."""
-    bounds = sorted(chosen)
-    kept = [
-        n for n, after in zip(bounds, [*bounds[1:], None], strict=True) if after is None or chosen[n] != chosen[after]
-    ]
-    lines = "".join(f"            ({tiles}, {written(chosen[tiles])}),\n" for tiles in kept)
-    key = (heads.num_heads, heads.num_kv_heads, heads.head_dim)
-    return f"    {key}: SizedTunings(\n        (\n{lines}        )\n    ),\n"
-
-
-def table(found: Mapping[AttentionSize, Mapping[AttentionTuning, float]], bandwidth: float, best: int = 4) -> str:
-    """The default and the best of each size: microseconds, and the part of the bandwidth that K/V moved with."""
-    text = ""
-    for size, us in found.items():
-        ranked = sorted(us, key=us.__getitem__)[:best]
-        for tuning in dict.fromkeys([*(t for t in (DEFAULT,) if t in us), *ranked]):
-            share = size.kv_bytes / us[tuning] * 1e6 / bandwidth
-            text += f"{name_of(size):32} {us[tuning]:8.2f} us {share:6.1%}  {written(tuning)}\n"
-    return text
-
-
-def checked(heads: HeadLayout, tunings: list[AttentionTuning]) -> dict[AttentionTuning, tuple[float, bool]]:
-    """Error and bits of each variant that this device can run."""
-    able = []
-    for tuning in tunings:
-        with suppress(OutOfResources):
-            run_once(AttentionSize(heads, 1, 512), tuning, "cuda")
-            able.append(tuning)
-    return dict(zip(able, check(able, heads, CHECKED_CONTEXT), strict=True))
-
-
 def main() -> None:
     """Measure, print tables, write everything that was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -238,17 +181,17 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool, torch.inference_mode():
         for name, heads in layouts.items():
             share_s = options.budget_s / len(layouts)
-            search = CompileAhead(pool, compile_one, 0.65 * share_s)
+            search = CompileAhead(pool, compile_one, share_s)
             sizes = [AttentionSize(heads, batch, context) for context in CONTEXTS for batch in BATCHES]
-            found = timed(search, sizes, variants())
+            found = timed(search, sizes, variants(), 0.5 * share_s)
             search.forget_waiting()
             sys.stdout.write(f"\n{name}: {bandwidth / 1e12:.3f} TB/s\n{table(found, bandwidth)}")
-            rightness = checked(heads, variants())
+            rightness = checked(search, heads, variants())
             for tuning, (error, same) in rightness.items():
                 sys.stdout.write(f"error {error:5.2f} bits {'same' if same else 'DIFFER'}  {written(tuning)}\n")
             chosen = choose(found, {t for t, (error, same) in rightness.items() if same and error <= WORST_ERROR})
             entries += measured_entry(heads, chosen) if chosen else f"    # {name}: nothing passed\n"
-            more = more_ways(CompileAhead(pool, compile_one, 0.35 * share_s), found)
+            more = more_ways(search, found)
             for entry in more:
                 times = " ".join(f"{what}: {us:.1f}" for what, us in entry["us"].items())
                 sys.stdout.write(f"{entry['size']:32} {times}  {written(AttentionTuning(**entry['tuning']))}\n")

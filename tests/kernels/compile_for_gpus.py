@@ -23,7 +23,7 @@ from ssd_lab.kernels.product import Partials
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
-from ssd_lab.kernels.triton_ops.linear import TritonFewRows
+from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning as FewRowsTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future
@@ -15,15 +16,18 @@ import torch
 
 pytest.importorskip("triton")
 
+from triton.runtime.errors import OutOfResources
+
 from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.triton_ops import attention_tuning
 from ssd_lab.kernels.triton_ops.attention_plan import SplitAttention
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning, SizedTunings
 from ssd_lab.profile import tune_attention
+from ssd_lab.profile.attention_choice import choose, measured_entry, table
 from ssd_lab.profile.attention_timing import AttentionSize
 from ssd_lab.profile.compiling import CompileAhead
-from ssd_lab.profile.tune_attention import Build, choose, measured_entry, table, timed, variants
+from ssd_lab.profile.tune_attention import Build, timed, variants
 
 HEADS = HeadLayout(32, 8, 128)
 PLAIN = AttentionTuning()
@@ -142,3 +146,55 @@ def test_it_says_so_where_there_is_no_device(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match="on a CUDA device"):
         tune_attention.main()
+
+
+class Pool(AtOnce):
+    """In place of the processes."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        pass
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        pass
+
+
+def test_a_whole_search_prints_and_writes_what_it_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that is made up: reading early pays, one variant differs by a bit, one needs too much memory."""
+    too_large, wrong = variants()[-1], variants()[1]
+
+    @contextmanager
+    def no_caches(size: AttentionSize, device: str = "cuda") -> Iterator[None]:
+        yield None
+
+    def run(size: AttentionSize, tuning: AttentionTuning, *_: Any) -> None:
+        if replace(tuning, programs=0) == replace(too_large, programs=0):
+            raise OutOfResources(300_000, 232_448, "shared memory")
+
+    def us(size: AttentionSize, made: None, tuning: AttentionTuning, behind_rope: bool = False) -> float:
+        run(size, tuning)
+        return 1.0 if tuning == wrong else 10.0 - 3 * tuning.early + size.batch + behind_rope
+
+    def check(tunings: list[AttentionTuning], *_: Any) -> list[tuple[float, bool]]:
+        return [(1.0, tuning != wrong) for tuning in tunings]
+
+    fakes = {"caches": no_caches, "run_once": run, "attention_us": us, "check": check, "ProcessPoolExecutor": Pool}
+    fakes |= {"compile_one": lambda build: None, "read_bandwidth": lambda device: 3e12}
+    for name, fake in fakes.items():
+        monkeypatch.setattr(tune_attention, name, fake)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "made up")
+    out = tmp_path / "attention.json"
+    monkeypatch.setattr(sys, "argv", ["tune_attention", "--out", str(out)])
+    tune_attention.main()
+    printed = capsys.readouterr().out
+    assert printed.count("bits DIFFER") == 2 and "behind rope: 9.0" in printed
+    entries = printed.split("For attention_tuning.MEASURED:\n")[1]
+    measured = eval("{" + entries + "}", {"AttentionTuning": AttentionTuning, "SizedTunings": SizedTunings})
+    assert set(measured) == {(32, 8, 128), (32, 8, 64)}
+    assert all(tuning.early for sized in measured.values() for _, tuning in sized.by_tiles)
+    layouts = json.loads(out.read_text())["layouts"]
+    assert len(layouts["8b"]["timed"]) == 12 * (len(variants()) - 1), "all but what the device cannot run"
+    assert len(layouts["1b"]["checked"]) == len(variants()) - 1
+    assert all({"1", "8", "24 tree", "behind rope"} == set(entry["us"]) for entry in layouts["8b"]["more"])

@@ -16,7 +16,7 @@ from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops import activation, greedy, rope, sampled
 from ssd_lab.kernels.triton_ops.attention_plan import SplitAttention
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionChoice, AttentionTuning, measured_attention
-from ssd_lab.kernels.triton_ops.linear import TritonFewRows
+from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_tuning import TuningChoice, measured_tuning
 from ssd_lab.kernels.triton_ops.norm import add_rms_norm
 

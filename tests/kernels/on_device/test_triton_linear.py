@@ -15,7 +15,7 @@ from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.product import Partials, Product, whole
 from ssd_lab.kernels.row_padding import RowPadding, make_row_invariant
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.kernels.triton_ops.linear import TritonFewRows
+from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, tuning_for
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
