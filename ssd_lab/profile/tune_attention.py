@@ -54,6 +54,8 @@ def variants() -> list[AttentionTuning]:
         early,
         *(replace(early, programs=programs) for programs in (264, 1056)),
         replace(early, num_stages=1),
+        replace(early, unroll=32),
+        replace(early, programs=264, num_stages=3),
         replace(gathered, fused_splits=1 << 20, unroll=4),
         *(replace(wide, programs=programs) for programs in (264, 528)),
         *(replace(wide, early=True, num_stages=stages) for stages in (1, 2)),

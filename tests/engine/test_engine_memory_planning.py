@@ -85,7 +85,7 @@ def test_a_batch_that_is_advised_fits_with_the_reserve_for_its_own_graphs() -> N
 def test_the_sizes_of_attention_s_partial_results_are_those_of_its_kernels() -> None:
     pytest.importorskip("triton")
     from ssd_lab.engine.model_demand import LARGEST_PARTIALS_BYTES, SPLIT_TOKENS
-    from ssd_lab.kernels.triton_ops.attention_plan import AttentionTuning
+    from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 
     assert (AttentionTuning().split, AttentionTuning().partials_mib << 20) == (SPLIT_TOKENS, LARGEST_PARTIALS_BYTES)
 

@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from attention_tunings import MANY_PROGRAMS, ONE_PROGRAM, SMALL, TUNINGS, attend, budgeted
+from attention_tunings import (
+    EARLY_FUSED,
+    FUSED_GATHERED,
+    FUSED_SOME,
+    MANY_PROGRAMS,
+    ONE_PROGRAM,
+    SMALL,
+    TUNINGS,
+    attend,
+    budgeted,
+)
 from kernel_cases import (
     BLOCK,
     DTYPES,
@@ -65,7 +75,7 @@ def test_layers_share_a_plan(device: torch.device) -> None:
     """What one layer leaves in the working memory does not reach the next."""
     case = attention_case(SMALL, torch.float32, [[300, 40, 257], [2, 129, 130]], depth=2, seed=8).to(device)
     caches = [case.cache, case.cache.flip(0).nan_to_num(), case.cache]
-    for tuning in TUNINGS:
+    for tuning in (ONE_PROGRAM, MANY_PROGRAMS, FUSED_SOME, FUSED_GATHERED, EARLY_FUSED):
         kernels = TritonKernels(tuning)
         plan = kernels.plan(case.step(), BLOCK, SMALL, rotary_table(32, device), torch.float32)
         first, other, again = [kernels.attention(case.flat_queries(), cache, plan) for cache in caches]
