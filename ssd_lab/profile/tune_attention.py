@@ -40,7 +40,7 @@ WORST_ERROR = 1.25  # over plain torch's: beyond it a variant is not taken
 def variants() -> list[AttentionTuning]:
     """Cuts worth timing, the default first; `attention_tuning` says what each is for."""
     gathered = replace(DEFAULT, gathered=True, unroll=16, combine_warps=4)
-    early = replace(gathered, early=True)
+    early, direct = replace(gathered, early=True), replace(gathered, direct=True)
     fine, coarse = replace(gathered, split=64), replace(gathered, split=256, num_warps=8)
     wide = replace(gathered, num_warps=8)
     return [
@@ -56,7 +56,12 @@ def variants() -> list[AttentionTuning]:
         replace(early, num_stages=1),
         replace(early, unroll=32),
         replace(early, programs=264, num_stages=3),
+        *(replace(direct, programs=programs) for programs in (264, 396, 528, 1056)),
+        *(replace(direct, programs=programs, num_stages=3) for programs in (396, 528)),
+        *(replace(direct, programs=programs, early=True) for programs in (396, 528, 1056)),
+        *(replace(direct, programs=programs, num_warps=8) for programs in (396, 528)),
         replace(gathered, fused_splits=1 << 20, unroll=4),
+        replace(direct, fused_splits=1 << 20, unroll=4),
         *(replace(wide, programs=programs) for programs in (264, 528)),
         *(replace(wide, early=True, num_stages=stages) for stages in (1, 2)),
         *(replace(fine, programs=programs) for programs in (396, 528, 1056)),

@@ -70,6 +70,11 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
         for tuning in (
             *(AttentionTuning(), AttentionTuning(programs=1), AttentionTuning(fused_splits=100)),
             *(early, replace(early, programs=1), replace(early, fused_splits=100, unroll=4)),
+            *(
+                AttentionTuning(direct=True),
+                replace(early, direct=True),
+                AttentionTuning(direct=True, fused_splits=100),
+            ),
         ):
             kernels = TritonKernels(tuning, pdl=pdl)
             plan = kernels.plan(step, 16, heads, table, dtype)

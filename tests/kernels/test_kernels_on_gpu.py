@@ -95,10 +95,12 @@ def test_a_graph_replays_what_runs_eagerly(pdl: bool) -> None:
         AttentionTuning(gathered=True, unroll=16, combine_warps=4),
         AttentionTuning(gathered=True, early=True, num_stages=1),
         AttentionTuning(early=True, programs=1),
+        AttentionTuning(direct=True),
+        AttentionTuning(early=True, direct=True, fused_splits=100),
         AttentionTuning(early=True, fused_splits=100, gathered=True, unroll=2),
     ],
 )
-def test_reading_before_the_kernels_ahead_have_ended_changes_nothing(tuning: AttentionTuning) -> None:
+def test_reading_early_and_storing_directly_change_nothing(tuning: AttentionTuning) -> None:
     """Their K/V, of this step's rows, differs each time, and lies in the splits that are read first and last."""
     if torch.cuda.get_device_capability() < (9, 0):
         pytest.skip("programmatic dependent launch needs compute capability 9.0")

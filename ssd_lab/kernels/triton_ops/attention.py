@@ -100,6 +100,7 @@ def attend_splits(
     UNROLL: tl.constexpr,
     GATHERED: tl.constexpr,
     EARLY: tl.constexpr,
+    DIRECT: tl.constexpr,
     INTERPRETED: tl.constexpr,
     PDL: tl.constexpr,
 ):
@@ -176,7 +177,7 @@ def attend_splits(
             else:
                 store_split(
                     reference_ptr, total_ptr, summed_ptr, first_partial + program, valid,
-                    reference, split_total, split_summed, HEAD_DIM, BLOCK_DIM,
+                    reference, split_total, split_summed, HEAD_DIM, BLOCK_DIM, DIRECT,
                 )  # fmt: skip
 
     for split in range(first_split, common, programs):
@@ -191,7 +192,7 @@ def attend_splits(
         else:
             store_split(
                 reference_ptr, total_ptr, summed_ptr, first_partial + split, valid,
-                reference, split_total, split_summed, HEAD_DIM, BLOCK_DIM,
+                reference, split_total, split_summed, HEAD_DIM, BLOCK_DIM, DIRECT,
             )  # fmt: skip
 
     if HAS_ANCESTORS:
@@ -227,7 +228,7 @@ def attend_splits(
             else:
                 store_split(
                     reference_ptr, total_ptr, summed_ptr, first_partial + split, valid,
-                    reference, split_total, split_summed, HEAD_DIM, BLOCK_DIM,
+                    reference, split_total, split_summed, HEAD_DIM, BLOCK_DIM, DIRECT,
                 )  # fmt: skip
 
     if WHOLE:

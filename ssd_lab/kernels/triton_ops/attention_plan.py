@@ -143,6 +143,7 @@ def split_attention(
         UNROLL=tuning.unroll,
         GATHERED=tuning.gathered,
         EARLY=tuning.early,
+        DIRECT=tuning.direct and not is_interpreted(),
         INTERPRETED=is_interpreted(),
         num_warps=tuning.num_warps,
         num_stages=tuning.num_stages,

@@ -5,7 +5,9 @@ measured), as far as it can be read from the machine code:
 
 * 512 programs of one split each. Each has 64 KB under way and takes 78 KB of shared memory, so a processor holds two
   of them and 264 run at once: two waves. That is ample for the memory (bandwidth times latency is 19 KB a processor),
-  but a program's chain of waits (prefix, block table, K and V, two products, results) is paid for twice.
+  but a program's chain of waits (prefix, block table, K and V, two products, results) is paid for twice. `direct`
+  leaves results from where the product has them, without 4 KB to put them in order: 74 KB and 111 registers instead of
+  138, so three run on a processor, 396 at once.
 * The second launch adds 64 splits. The compiler starts the loads of about four of them at once, so it waits some
   sixteen times for the second cache: with 0.4 to 0.6 us a time as much as reading all K and V. `gathered` starts the
   loads of `unroll` splits before the first is added.
@@ -37,7 +39,7 @@ class AttentionTuning:
     with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it one program
     does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last
     program of a tile adds them, else a second launch does (with programmatic dependent launch never slower on an H100,
-    so that is the default). tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by
+    so that is the default). direct: a split's values are stored as the product left them. tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by
     row. unroll: splits whose loads may be under way at once while splits are added, a power of 2; gathered: they are,
     all of them, before the first is added. early: with programmatic dependent launch, prefix lengths, block tables
     and the first split's K/V are read before the kernels ahead have ended. Of all that, those may write nothing but
@@ -54,6 +56,7 @@ class AttentionTuning:
     unroll: int = 8
     gathered: bool = False
     early: bool = False
+    direct: bool = False
     num_warps: int = 4
     num_stages: int = 2
     combine_warps: int = 1

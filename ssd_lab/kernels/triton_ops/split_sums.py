@@ -20,13 +20,28 @@ def store_split(
     summed,
     HEAD_DIM: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
+    DIRECT: tl.constexpr,
 ):
-    """Leave a split's result for whoever adds the splits; index `[M]`."""
+    """Leave a split's result for whoever adds the splits; index `[M]`.
+
+    DIRECT: values go from where the product left them, and take no shared memory to be put in order first.
+    """
     dims = tl.arange(0, BLOCK_DIM)
     tl.store(reference_ptr + index, reference, mask=valid)
     tl.store(total_ptr + index, total, mask=valid)
     mask = valid[:, None] & (dims < HEAD_DIM)[None, :]
-    tl.store(summed_ptr + index[:, None] * HEAD_DIM + dims[None, :], summed, mask=mask)
+    pointers = summed_ptr + index[:, None] * HEAD_DIM + dims[None, :]
+    if DIRECT:
+        tl.inline_asm_elementwise(
+            "{ .reg .pred p; setp.ne.s32 p, $3, 0; @p st.global.f32 [$1], $2; mov.b32 $0, 0; }",
+            "=r,l,r,r",
+            [pointers.to(tl.int64), summed, tl.broadcast_to(mask, summed.shape).to(tl.int32)],
+            dtype=tl.int32,
+            is_pure=False,
+            pack=1,
+        )
+    else:
+        tl.store(pointers, summed, mask=mask)
 
 
 @triton.jit

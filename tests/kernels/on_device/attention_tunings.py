@@ -20,7 +20,7 @@ FUSED_SOME = AttentionTuning(programs=12, fused_splits=10**6)
 GATHERED = AttentionTuning(programs=10**6, unroll=4, gathered=True, combine_warps=4)
 FUSED_GATHERED = AttentionTuning(programs=10**6, fused_splits=10**6, unroll=2, gathered=True)
 EARLY = AttentionTuning(programs=10**6, early=True, num_stages=1)
-EARLY_SOME = AttentionTuning(programs=12, early=True, unroll=8, gathered=True)
+EARLY_SOME = AttentionTuning(programs=12, early=True, unroll=8, gathered=True, direct=True)
 EARLY_ONE = AttentionTuning(programs=1, early=True)
 EARLY_FUSED = AttentionTuning(programs=10**6, fused_splits=10**6, early=True)
 READING_EARLY = [EARLY, EARLY_SOME, EARLY_ONE, EARLY_FUSED]
