@@ -8,9 +8,9 @@ measured), as far as it can be read from the machine code:
   but a program's chain of waits (prefix, block table, K and V, two products, results) is paid for twice. `direct`
   leaves results from where the product has them, without 4 KB to put them in order: 74 KB and 111 registers instead of
   138, so three run on a processor, 396 at once.
-* The second launch adds 64 splits. The compiler starts the loads of about four of them at once, so it waits some
-  sixteen times for the second cache: with 0.4 to 0.6 us a time as much as reading all K and V. `gathered` starts the
-  loads of `unroll` splits before the first is added.
+* The second launch adds 64 splits. The compiler starts the loads of a few of them at once, so it waits some two dozen
+  times for the second cache; at half a microsecond (an estimate) that is as much as reading all K and V. `gathered`
+  starts the loads of `unroll` splits before the first is added.
 * Both launches wait for the one before them, then for the prefix, then for the table. `early` reads those, and the
   K/V of the first split that older steps wrote, while the kernel ahead still runs.
 
@@ -39,12 +39,13 @@ class AttentionTuning:
     with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it one program
     does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last
     program of a tile adds them, else a second launch does (with programmatic dependent launch never slower on an H100,
-    so that is the default). direct: a split's values are stored as the product left them. tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by
+    so that is the default). tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by
     row. unroll: splits whose loads may be under way at once while splits are added, a power of 2; gathered: they are,
-    all of them, before the first is added. early: with programmatic dependent launch, prefix lengths, block tables
-    and the first split's K/V are read before the kernels ahead have ended. Of all that, those may write nothing but
-    K/V of this step's rows. So it is in a decoder: a kernel that begins when those before it have ended (the lookup of
-    the embeddings, the attention of the layer before) stands after whatever made the rest.
+    all of them, before the first is added. direct: a split's values are stored as the product left them. early: with
+    programmatic dependent launch, prefix lengths, block tables and the first split's K/V are read before the kernels
+    ahead have ended. Of all that, those may write nothing but K/V of this step's rows. So it is in a decoder: a kernel
+    that begins when those before it have ended (the lookup of the embeddings, the attention of the layer before)
+    stands after whatever made the rest.
     """
 
     split: int = 128
