@@ -61,6 +61,14 @@ def filtered(logits: torch.Tensor, filters: Filters) -> Ordered:
     return Ordered(probs / probs.sum(-1, keepdims=True), ids)
 
 
+def probabilities(logits: torch.Tensor, filters: Filters) -> Floats:
+    """The same by token id, `[rows, vocab]`."""
+    ordered = filtered(logits, filters)
+    probs = np.empty_like(ordered.probs)
+    np.put_along_axis(probs, ordered.tokens, ordered.probs, axis=-1)
+    return probs
+
+
 @dataclass(frozen=True)
 class Uniforms:
     """One number for each token, uniform on [0, 1] and independent of the others if the token follows the target.

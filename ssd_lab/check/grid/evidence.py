@@ -1,0 +1,151 @@
+"""Tests of decisions against their laws, path by path.
+
+Drawn tokens become numbers that are uniform if the law held (`F(tokens before it) + V * p(token)`, in three orders);
+tosses are counted against their probabilities. Every p-value is exact or an upper bound, down to the small ones that a
+correction for thousands of tests needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ssd_lab.check.grid.decisions import Drawn, Tossed, decisions
+from ssd_lab.check.grid.steps import Floats, Steps
+from ssd_lab.check.statistics import chi_square_uniform, kolmogorov_uniform
+
+MIN_DRAWS = 100  # fewer are listed and not tested
+_PER_BIN = 25  # expected draws in a cell, so that the chi-square distribution holds far into its tail
+_SURE = 1e-6  # a probability this near 0 or 1 is that, up to the engine's rounding
+_SLIPS = 1e-4  # share of decisions that rounding may turn: at the edge of a nucleus, or between equal distributions
+
+
+@dataclass(frozen=True)
+class PathTests:
+    """One kind of decision on one path. filtered: of requests with top-k, top-p or min-p."""
+
+    path: str
+    event: str
+    filtered: bool
+    draws: int
+    impossible: int
+    p_values: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return dict(vars(self))
+
+
+class Evidence:
+    """Grows with every wave of rounds; `tests` says what it amounts to."""
+
+    def __init__(self, vocab_size: int, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+        self._shuffled = self._random.permutation(vocab_size).astype(float)
+        self._drawn: dict[tuple[str, str, bool], list[Floats]] = defaultdict(list)
+        self._tossed: dict[tuple[str, str, bool], list[Floats]] = defaultdict(list)
+        self.num_tokens = 0
+
+    def add(self, steps: Steps) -> None:
+        """Sort the decisions of these steps by path."""
+        self.num_tokens += len(steps)
+        drawn, tossed = decisions(steps)
+        for event in drawn:
+            self._sort(self._drawn, event, steps, self._placed(event))
+        for toss in tossed:
+            self._sort(self._tossed, toss, steps, np.stack([toss.probs, toss.kept], 1))
+
+    def tests(self) -> list[PathTests]:
+        """All paths and decisions."""
+        found = [_test_drawn(key, np.concatenate(parts)) for key, parts in self._drawn.items()]
+        found += [_test_tossed(key, np.concatenate(parts)) for key, parts in self._tossed.items()]
+        return sorted(found, key=lambda tests: (tests.path, tests.event, tests.filtered))
+
+    def _sort(self, into: dict[Any, list[Floats]], event: Drawn | Tossed, steps: Steps, numbers: Floats) -> None:
+        paths, filtered = steps.paths[event.rows], steps.filtered[event.rows]
+        for path in np.unique(paths):
+            for own in (False, True):
+                chosen = (paths == path) & (filtered == own)
+                if chosen.any():
+                    into[str(path), event.event, own].append(numbers[chosen])
+
+    def _placed(self, drawn: Drawn) -> Floats:
+        """`[n, 4]`: the uniform number by likelihood, by contrast and by a fixed shuffle, and the token's own
+        probability.
+        """
+        rows = np.arange(len(drawn.tokens))
+        own = drawn.probs[rows, drawn.tokens]
+        spread = self._random.random(len(own)) * own
+        shuffled = np.broadcast_to(self._shuffled, drawn.probs.shape)
+        columns = []
+        for key in (-drawn.probs, -drawn.contrast, shuffled):
+            chosen = key[rows, drawn.tokens][:, None]
+            ties = (key == chosen) & (shuffled < shuffled[rows, drawn.tokens][:, None])
+            columns.append((drawn.probs * ((key < chosen) | ties)).sum(-1) + spread)
+        return np.stack([*columns, own], 1)
+
+
+def _test_drawn(key: tuple[str, str, bool], numbers: Floats) -> PathTests:
+    path, event, filtered = key
+    likelihood, contrast, shuffle, own = numbers.T
+    impossible = int((own <= 0).sum())
+    p_values = {}
+    if len(own) >= MIN_DRAWS:
+        bins = max(2, min(32, len(own) // _PER_BIN))
+        p_values = {
+            "likelihood": kolmogorov_uniform(likelihood).p_value,
+            "contrast": kolmogorov_uniform(contrast).p_value,
+            "tokens": chi_square_uniform(shuffle, bins).p_value,
+            "impossible": _slips(impossible, len(own)),
+        }
+    return PathTests(path, event, filtered, len(own), impossible, p_values)
+
+
+def _test_tossed(key: tuple[str, str, bool], numbers: Floats) -> PathTests:
+    path, event, filtered = key
+    probs, kept = numbers.T
+    impossible = int(((probs > 1 - _SURE) & (kept == 0)).sum() + ((probs < _SURE) & (kept == 1)).sum())
+    p_values = {}
+    if len(probs) >= MIN_DRAWS:
+        rare = (probs >= _SURE) & (probs < 0.5)
+        common = (probs >= 0.5) & (probs <= 1 - _SURE)
+        p_values = {
+            "seldom kept": tossed_p_value(probs[rare], int(kept[rare].sum())),
+            "often kept": tossed_p_value(probs[common], int(kept[common].sum())),
+            "impossible": _slips(impossible, len(probs)),
+        }
+    return PathTests(path, event, filtered, len(probs), impossible, p_values)
+
+
+def _slips(count: int, draws: int) -> float:
+    """Upper bound of the chance of so many slips of rounding."""
+    return min(1.0, _chernoff(np.full(draws, _SLIPS), count)) if count > _SLIPS * draws else 1.0
+
+
+def tossed_p_value(probs: Floats, count: int) -> float:
+    """Upper bound (Chernoff, two-sided) of the chance that `count` of independent tosses with these probabilities come
+    up or anything further from their expectation.
+    """
+    return min(1.0, 2 * _chernoff(probs, count)) if len(probs) else 1.0
+
+
+def _chernoff(probs: Floats, count: int) -> float:
+    """min over t of E exp(t (sum - count)), on the side of the expectation where `count` is."""
+    if count == len(probs):
+        return math.exp(float(np.log(probs).sum()))
+    if count == 0:
+        return math.exp(float(np.log1p(-probs).sum()))
+    low, high = -50.0, 50.0
+    for _ in range(60):  # the tilted expectation grows with t
+        middle = (low + high) / 2
+        tilted = probs * math.exp(middle)
+        if (tilted / (1 - probs + tilted)).sum() < count:
+            low = middle
+        else:
+            high = middle
+    exponent = np.log1p(probs * math.expm1(low)).sum() - low * count
+    return math.exp(min(0.0, float(exponent)))

@@ -1,0 +1,117 @@
+"""Random models made for testing: small vocabulary, a draft that clearly differs from its target, an EAGLE3 head.
+
+Tokens of a real pair are mostly accepted, so that residuals, misses and fallbacks are rare there, and an error in one of
+them drowns. Here every draft token is kept about every second time. The target has two layers, or K/V computed under a
+wrong context would still be right.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.loader import LoadedModel, from_tensors
+
+VOCAB, HIDDEN, HEADS, HEAD_DIM, MLP, CONTEXT = 32, 32, 2, 16, 48, 256
+HEAD_VOCAB = 24  # the EAGLE3 head cannot name the others
+SHARPNESS = 2.0  # standard deviation of the logits: at temperature 1 about five tokens are likely
+NOISE = 0.6  # of the draft's weights, in units of the target's
+
+
+@dataclass(frozen=True)
+class RandomModels:
+    """A target, a draft and the folder of an EAGLE3 head."""
+
+    target: LoadedModel
+    draft: LoadedModel
+    head: str
+
+
+def random_models(folder: Path, *, seed: int = 0, device: str = "cpu") -> RandomModels:
+    """The same ones for the same seed; the head is written into `folder`."""
+    shared, noise = _decoder(2, seed), _decoder(1, seed + 1)
+    drafts = {name: shared[name] + NOISE * tensor * (tensor.ndim > 1) for name, tensor in noise.items()}
+    _write_head(folder, seed + 2)
+    return RandomModels(
+        from_tensors(_config(2), shared, dtype="float32", device=device),
+        from_tensors(_config(1), drafts, dtype="float32", device=device),
+        str(folder),
+    )
+
+
+def random_prompts(count: int, *, seed: int = 0) -> list[list[int]]:
+    """Token ids, no two prompts alike in all likelihood."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(0, VOCAB, (4 + i % 5,), generator=generator).tolist() for i in range(count)]
+
+
+def _config(num_layers: int) -> ModelConfig:
+    return ModelConfig(
+        model_type="llama", hidden_size=HIDDEN, num_layers=num_layers, num_heads=HEADS, num_kv_heads=1,
+        head_dim=HEAD_DIM, mlp_size=MLP, vocab_size=VOCAB, max_positions=CONTEXT,
+    )  # fmt: skip
+
+
+def _decoder(num_layers: int, seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+
+    def matrix(rows: int, columns: int, gain: float = 1.0) -> torch.Tensor:
+        return torch.randn(rows, columns, generator=generator) * gain / columns**0.5
+
+    tensors = {
+        "model.embed_tokens.weight": matrix(VOCAB, HIDDEN, HIDDEN**0.5),
+        "model.norm.weight": torch.ones(HIDDEN),
+        "lm_head.weight": matrix(VOCAB, HIDDEN, SHARPNESS),
+    }
+    for layer in range(num_layers):
+        tensors |= _layer(f"model.layers.{layer}.", HIDDEN, matrix)
+    return tensors
+
+
+def _layer(at: str, inputs: int, matrix: object) -> dict[str, torch.Tensor]:
+    make = matrix  # rows, columns, gain
+    return {
+        f"{at}input_layernorm.weight": torch.ones(HIDDEN),
+        f"{at}post_attention_layernorm.weight": torch.ones(HIDDEN),
+        f"{at}self_attn.q_proj.weight": make(HEADS * HEAD_DIM, inputs, 2.0),
+        f"{at}self_attn.k_proj.weight": make(HEAD_DIM, inputs, 2.0),
+        f"{at}self_attn.v_proj.weight": make(HEAD_DIM, inputs),
+        f"{at}self_attn.o_proj.weight": make(HIDDEN, HEADS * HEAD_DIM),
+        f"{at}mlp.gate_proj.weight": make(MLP, HIDDEN),
+        f"{at}mlp.up_proj.weight": make(MLP, HIDDEN),
+        f"{at}mlp.down_proj.weight": make(HIDDEN, MLP),
+    }
+
+
+def _write_head(folder: Path, seed: int) -> None:
+    """In the layout of SafeAILab, with a vocabulary of its own."""
+    from safetensors.torch import save_file
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def matrix(rows: int, columns: int, gain: float = 1.0) -> torch.Tensor:
+        return torch.randn(rows, columns, generator=generator) * gain / columns**0.5
+
+    ids = torch.randperm(VOCAB, generator=generator)[:HEAD_VOCAB].sort().values
+    tensors = {
+        **_layer("midlayer.", 2 * HIDDEN, matrix),
+        "midlayer.hidden_norm.weight": torch.ones(HIDDEN),
+        "fc.weight": matrix(HIDDEN, 3 * HIDDEN),
+        "norm.weight": torch.ones(HIDDEN),
+        "lm_head.weight": matrix(HEAD_VOCAB, HIDDEN, SHARPNESS / 2),
+        "d2t": ids - torch.arange(HEAD_VOCAB),
+        "t2d": torch.zeros(VOCAB, dtype=torch.bool).index_fill_(0, ids, True),
+    }
+    config = {
+        "architectures": ["LlamaForCausalLMEagle3"], "model_type": "llama", "hidden_size": HIDDEN,
+        "intermediate_size": MLP, "num_hidden_layers": 1, "num_attention_heads": HEADS, "num_key_value_heads": 1,
+        "head_dim": HEAD_DIM, "vocab_size": VOCAB, "draft_vocab_size": HEAD_VOCAB, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": CONTEXT, "eagle_aux_hidden_state_layer_ids": [0, 1, 2],
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(tensors, folder / "model.safetensors")

@@ -1,0 +1,116 @@
+"""Any strategy, with a note taken of what it proposed and what came of it. Nothing else changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import PrivateAttr, SerializeAsAny
+
+from ssd_lab.engine.proposal import Proposal
+from ssd_lab.engine.proposer import Proposer
+from ssd_lab.engine.resources import Resources
+from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.scheduler import PrefillChunk
+from ssd_lab.engine.sequence import Sequence
+from ssd_lab.engine.step_sizes import StepSizes
+from ssd_lab.strategies import StrategyConfig
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One sequence in one round.
+
+    start: tokens before the round. row: of the proposal. emitted: tokens that entered the text. num_accepted, path:
+    what verification decided.
+    """
+
+    request_id: int
+    start: int
+    proposal: Proposal
+    row: int
+    emitted: list[int]
+    num_accepted: int
+    path: list[int]
+
+
+class WatchedStrategy(StrategyConfig):
+    """Behaves as `inner` does."""
+
+    strategy_name: ClassVar[str] = "watched"
+
+    inner: SerializeAsAny[StrategyConfig]
+    _seen: list[Watched] = PrivateAttr(default_factory=list)
+
+    def take(self) -> list[Watched]:
+        """What was seen since the last call."""
+        seen, self._seen[:] = list(self._seen), []
+        return seen
+
+    @property
+    def needs_draft(self) -> bool:  # type: ignore[override]  # a constant of most strategies
+        """As the inner one."""
+        return self.inner.needs_draft
+
+    @property
+    def overlaps(self) -> bool:  # type: ignore[override]
+        """As the inner one."""
+        return self.inner.overlaps
+
+    @property
+    def lookahead(self) -> int:
+        """As the inner one."""
+        return self.inner.lookahead
+
+    @property
+    def reserved_positions(self) -> int:
+        """As the inner one."""
+        return self.inner.reserved_positions
+
+    @property
+    def step_sizes(self) -> StepSizes:
+        """As the inner one."""
+        return self.inner.step_sizes
+
+    def build(self, resources: Resources) -> Proposer:
+        """The inner one's proposer, watched."""
+        return _WatchedProposer(self.inner.build(resources), self._seen)
+
+
+class _WatchedProposer(Proposer):
+    def __init__(self, inner: Proposer, seen: list[Watched]) -> None:
+        self._inner, self._seen = inner, seen
+        self.feature_layers = inner.feature_layers
+        self._open: tuple[Proposal, list[int]] | None = None
+
+    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
+        self._inner.prefill(chunk, features)
+
+    def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
+        proposal = self._inner.propose(sequences, rows)
+        self._open = (proposal, [len(sequence.token_ids) for sequence in sequences])
+        return proposal
+
+    def work_ahead(self) -> None:
+        self._inner.work_ahead()
+
+    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
+        if self._open is not None:
+            proposal, starts = self._open
+            for row, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
+                accepted, emitted = sequence.last_accepted or 0, sequence.token_ids[start:]
+                self._seen.append(
+                    Watched(sequence.request_id, start, proposal, row, emitted, accepted, list(sequence.last_path))
+                )
+        self._open = None
+        self._inner.observe(sequences, features)
+
+    def cached_tokens(self, sequence: Sequence) -> int:
+        return self._inner.cached_tokens(sequence)
+
+    def forget(self, sequence: Sequence) -> None:
+        self._inner.forget(sequence)
+
+    def close(self) -> None:
+        self._inner.close()
