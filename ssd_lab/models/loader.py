@@ -120,8 +120,9 @@ def from_tensors(
     dtype: str = "auto",
     device: str = "cpu",
     bitwise: bool = True,
+    pack: bool = True,
 ) -> LoadedModel:
-    """A model from tensors in memory, named as in a Hugging Face checkpoint."""
+    """A model from tensors in memory, named as in a Hugging Face checkpoint; bitwise, pack: see `assemble`."""
     weights = MappingWeights(tensors)
     model = _load(
         config,
@@ -131,7 +132,7 @@ def from_tensors(
         resolve_dtype(dtype, device),
         device,
         bitwise,
-        True,
+        pack,
         "auto",
         False,
     )

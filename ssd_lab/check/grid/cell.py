@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +16,13 @@ from ssd_lab.check.grid.steps import Floats, steps_of
 from ssd_lab.check.grid.watching import WatchedStrategy
 from ssd_lab.check.reference import Filters, probabilities
 from ssd_lab.config import SamplingParams
-from ssd_lab.errors import ConfigError
+from ssd_lab.errors import ConfigError, DraftWorkerError, SsdLabError
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.results import RunResult
 from ssd_lab.strategies import registry
 
 TOKENS_A_REQUEST = 40
+Tokens = Sequence[Sequence[int]]
 REQUESTS_A_ROW = 4  # of a wave: the batch stays full but for its end
 
 
@@ -60,67 +61,78 @@ class Models:
 
 
 @dataclass(frozen=True)
-class CellResult:
-    """What came of a cell. problem: why nothing did (the engine refused the configuration, or lost its draft)."""
+class Cell:
+    """models: by name. temperature 0 compares tokens, any other tests decisions."""
 
     models: str
     configuration: Configuration
     temperature: float
     batch: int
+
+    @property
+    def key(self) -> str:
+        """Tells it from all others."""
+        return f"{self.models} | {self.configuration.label} | T={self.temperature:g} | batch {self.batch}"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What came of a cell. refused: why the engine did not take the configuration. failed: the error that ended it."""
+
+    key: str
     seconds: float
     tokens: int = 0
     differing: int | None = None
     paths: list[PathTests] = field(default_factory=list)
-    problem: str | None = None
+    refused: str | None = None
+    failed: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return {**vars(self), "paths": [tests.as_dict() for tests in self.paths]}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> CellResult:
+        """The other way round."""
+        return cls(**{**data, "paths": [PathTests(**tests) for tests in data["paths"]]})
 
 
-def run_greedy(
-    models: Models,
-    configuration: Configuration,
-    batch: int,
-    prompts: Sequence[Any],
-    expected: Sequence[Sequence[int]],
-    params: SamplingParams,
-) -> CellResult:
-    """Temperature 0: how many tokens differ from the expected ones?"""
+def run_cell(models: Models, cell: Cell, work: Callable[[LLM], dict[str, Any]]) -> CellResult:
+    """What `work` finds out with the cell's engine; errors that ssd_lab raises on purpose become part of the result.
+
+    KeyboardInterrupt goes through.
+    """
     start = time.perf_counter()
     try:
-        with models.llm(configuration, batch) as llm:
-            result = _complete(llm.run(list(prompts), params))
+        llm = models.llm(cell.configuration, cell.batch, watched=cell.temperature > 0)
     except ConfigError as error:
-        return CellResult(models.name, configuration, 0.0, batch, time.perf_counter() - start, problem=str(error))
+        return CellResult(cell.key, time.perf_counter() - start, refused=str(error))
+    with llm:
+        try:
+            found = work(llm)
+        except SsdLabError as error:
+            found = {"failed": f"{type(error).__name__}: {error}"}
+    return CellResult(cell.key, time.perf_counter() - start, **found)
+
+
+def compare_greedy(llm: LLM, prompts: Sequence[Any], params: SamplingParams, expected: Tokens) -> dict[str, Any]:
+    """How many tokens differ from the expected ones at temperature 0."""
+    result = _complete(llm.run(list(prompts), params))
     differing, _ = compare_tokens(expected, [output.token_ids for output in result.outputs])
-    seconds, tokens = time.perf_counter() - start, sum(map(len, expected))
-    return CellResult(models.name, configuration, 0.0, batch, seconds, tokens, differing)
+    return {"tokens": sum(map(len, expected)), "differing": differing}
 
 
-def run_sampled(
-    models: Models,
-    configuration: Configuration,
-    temperature: float,
-    batch: int,
-    prompts: Sequence[list[int]],
-    *,
-    draws: int,
-    seed: int,
-) -> CellResult:
-    """Temperature > 0: does every decision on every path follow its law? Until at least `draws` tokens were emitted."""
-    start = time.perf_counter()
-    evidence = Evidence(models.target.config.vocab_size, seed)
-    try:
-        with models.llm(configuration, batch, watched=True) as llm:
-            number = 0
-            while evidence.num_tokens < draws:
-                wave = range(number, number + REQUESTS_A_ROW * batch)
-                number = wave.stop
-                key = f"{seed} {configuration.label} {temperature} {batch}"
-                _wave(llm, evidence, [prompts[i % len(prompts)] for i in wave], wave, temperature, key)
-    except ConfigError as error:
-        seconds = time.perf_counter() - start
-        return CellResult(models.name, configuration, temperature, batch, seconds, problem=str(error))
-    seconds = time.perf_counter() - start
-    paths = evidence.tests()
-    return CellResult(models.name, configuration, temperature, batch, seconds, evidence.num_tokens, paths=paths)
+def check_decisions(
+    llm: LLM, prompts: Sequence[list[int]], cell: Cell, *, draws: int, seed: int
+) -> dict[str, Any]:
+    """Does every decision on every path follow its law? Until at least `draws` tokens were emitted."""
+    evidence = Evidence(llm.target.config.vocab_size, seed)
+    number = 0
+    while evidence.num_tokens < draws:
+        wave = range(number, number + REQUESTS_A_ROW * cell.batch)
+        number = wave.stop
+        _wave(llm, evidence, [prompts[i % len(prompts)] for i in wave], wave, cell.temperature, f"{seed} {cell.key}")
+    return {"tokens": evidence.num_tokens, "paths": evidence.tests()}
 
 
 def _wave(
@@ -157,11 +169,11 @@ def _filters(temperature: float) -> list[Filters]:
 
 
 def _complete(result: RunResult) -> RunResult:
-    """Raise KeyboardInterrupt for a run that was ended, ConfigError for one that lost its draft."""
+    """Raise KeyboardInterrupt for a run that was ended, DraftWorkerError for one that lost its draft."""
     if any(output.finish_reason == "cancelled" for output in result.outputs):
         raise KeyboardInterrupt
     if "degraded" in result.trace.meta:
-        raise ConfigError(f"the run went on without its draft: {result.trace.meta['degraded']}")
+        raise DraftWorkerError(f"the run went on without its draft: {result.trace.meta['degraded']}")
     return result
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,14 +27,19 @@ _SLIPS = 1e-4  # share of decisions that rounding may turn: at the edge of a nuc
 
 @dataclass(frozen=True)
 class PathTests:
-    """One kind of decision on one path. filtered: of requests with top-k, top-p or min-p."""
+    """One kind of decision on one path. filtered: of requests with top-k, top-p or min-p. kind: `drawn` or `tossed`.
+
+    numbers: what is tested, row by row; kept of a path with too few draws, so that several cells can be tested together.
+    """
 
     path: str
     event: str
     filtered: bool
+    kind: str
     draws: int
     impossible: int
     p_values: dict[str, float] = field(default_factory=dict)
+    numbers: list[list[float]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -61,8 +67,8 @@ class Evidence:
 
     def tests(self) -> list[PathTests]:
         """All paths and decisions."""
-        found = [_test_drawn(key, np.concatenate(parts)) for key, parts in self._drawn.items()]
-        found += [_test_tossed(key, np.concatenate(parts)) for key, parts in self._tossed.items()]
+        found = [tested(*key, "drawn", np.concatenate(parts)) for key, parts in self._drawn.items()]
+        found += [tested(*key, "tossed", np.concatenate(parts)) for key, parts in self._tossed.items()]
         return sorted(found, key=lambda tests: (tests.path, tests.event, tests.filtered))
 
     def _sort(self, into: dict[Any, list[Floats]], event: Drawn | Tossed, steps: Steps, numbers: Floats) -> None:
@@ -89,36 +95,43 @@ class Evidence:
         return np.stack([*columns, own], 1)
 
 
-def _test_drawn(key: tuple[str, str, bool], numbers: Floats) -> PathTests:
-    path, event, filtered = key
+def tested(path: str, event: str, filtered: bool, kind: str, numbers: Floats) -> PathTests:
+    """Test numbers as `Evidence` collects them: `[n, 4]` of drawn tokens, `[n, 2]` of tosses."""
+    p_values, impossible = _test_drawn(numbers) if kind == "drawn" else _test_tossed(numbers)
+    if len(numbers) >= MIN_DRAWS:
+        return PathTests(path, event, filtered, kind, len(numbers), impossible, p_values)
+    return PathTests(path, event, filtered, kind, len(numbers), impossible, {}, numbers.round(7).tolist())
+
+
+def pooled(parts: Sequence[PathTests]) -> PathTests:
+    """Paths of one kind that had too few draws each, tested together."""
+    first = parts[0]
+    numbers = np.concatenate([np.array(part.numbers) for part in parts])
+    return tested(first.path, first.event, first.filtered, first.kind, numbers)
+
+
+def _test_drawn(numbers: Floats) -> tuple[dict[str, float], int]:
     likelihood, contrast, shuffle, own = numbers.T
     impossible = int((own <= 0).sum())
-    p_values = {}
-    if len(own) >= MIN_DRAWS:
-        bins = max(2, min(32, len(own) // _PER_BIN))
-        p_values = {
-            "likelihood": kolmogorov_uniform(likelihood).p_value,
-            "contrast": kolmogorov_uniform(contrast).p_value,
-            "tokens": chi_square_uniform(shuffle, bins).p_value,
-            "impossible": _slips(impossible, len(own)),
-        }
-    return PathTests(path, event, filtered, len(own), impossible, p_values)
+    bins = max(2, min(32, len(own) // _PER_BIN))
+    return {
+        "likelihood": kolmogorov_uniform(likelihood).p_value,
+        "contrast": kolmogorov_uniform(contrast).p_value,
+        "tokens": chi_square_uniform(shuffle, bins).p_value,
+        "impossible": _slips(impossible, len(own)),
+    }, impossible
 
 
-def _test_tossed(key: tuple[str, str, bool], numbers: Floats) -> PathTests:
-    path, event, filtered = key
+def _test_tossed(numbers: Floats) -> tuple[dict[str, float], int]:
     probs, kept = numbers.T
     impossible = int(((probs > 1 - _SURE) & (kept == 0)).sum() + ((probs < _SURE) & (kept == 1)).sum())
-    p_values = {}
-    if len(probs) >= MIN_DRAWS:
-        rare = (probs >= _SURE) & (probs < 0.5)
-        common = (probs >= 0.5) & (probs <= 1 - _SURE)
-        p_values = {
-            "seldom kept": tossed_p_value(probs[rare], int(kept[rare].sum())),
-            "often kept": tossed_p_value(probs[common], int(kept[common].sum())),
-            "impossible": _slips(impossible, len(probs)),
-        }
-    return PathTests(path, event, filtered, len(probs), impossible, p_values)
+    rare = (probs >= _SURE) & (probs < 0.5)
+    common = (probs >= 0.5) & (probs <= 1 - _SURE)
+    return {
+        "seldom kept": tossed_p_value(probs[rare], int(kept[rare].sum())),
+        "often kept": tossed_p_value(probs[common], int(kept[common].sum())),
+        "impossible": _slips(impossible, len(probs)),
+    }, impossible
 
 
 def _slips(count: int, draws: int) -> float:

@@ -18,8 +18,9 @@ from ssd_lab.models.loader import LoadedModel, from_tensors
 
 VOCAB, HIDDEN, HEADS, HEAD_DIM, MLP, CONTEXT = 32, 32, 2, 16, 48, 256
 HEAD_VOCAB = 24  # the EAGLE3 head cannot name the others
-SHARPNESS = 2.0  # standard deviation of the logits: at temperature 1 about five tokens are likely
-NOISE = 0.6  # of the draft's weights, in units of the target's
+SHARPNESS = 3.0  # standard deviation of the logits: at temperature 1 a handful of tokens is likely
+SECOND_LAYER = 0.4  # how much the target's second layer adds, in units of the first
+NOISE = 0.3  # of the draft's weights, in units of the target's
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,8 @@ def random_models(folder: Path, *, seed: int = 0, device: str = "cpu") -> Random
     drafts = {name: shared[name] + NOISE * tensor * (tensor.ndim > 1) for name, tensor in noise.items()}
     _write_head(folder, seed + 2)
     return RandomModels(
-        from_tensors(_config(2), shared, dtype="float32", device=device),
-        from_tensors(_config(1), drafts, dtype="float32", device=device),
+        from_tensors(_config(2), shared, dtype="float32", device=device, pack=False),
+        from_tensors(_config(1), drafts, dtype="float32", device=device, pack=False),
         str(folder),
     )
 
@@ -69,6 +70,9 @@ def _decoder(num_layers: int, seed: int) -> dict[str, torch.Tensor]:
     }
     for layer in range(num_layers):
         tensors |= _layer(f"model.layers.{layer}.", HIDDEN, matrix)
+        if layer:  # what the draft's single layer cannot know
+            for name in ("self_attn.o_proj", "mlp.down_proj"):
+                tensors[f"model.layers.{layer}.{name}.weight"] *= SECOND_LAYER
     return tensors
 
 
