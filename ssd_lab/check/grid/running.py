@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,8 +19,8 @@ from ssd_lab.check.grid.report import GridReport
 from ssd_lab.check.grid.store import CellStore
 from ssd_lab.check.prompts import check_prompts
 from ssd_lab.check.subjects import BASELINE
-from ssd_lab.config import SamplingParams
-from ssd_lab.errors import UnknownStrategyError
+from ssd_lab.config import EngineConfig, SamplingParams
+from ssd_lab.errors import ConfigError, UnknownStrategyError
 from ssd_lab.progress import progress_bar
 from ssd_lab.strategies import registry
 
@@ -64,6 +65,7 @@ def run_grid(
     the code or other settings (fresh: begin anew). Ctrl-C ends it early; the next call goes on.
     """
     extent = extent or GridExtent()
+    _check(extent, engine)
     grid = configurations(_chosen(strategies))
     described = environment.describe()
     settings = {**asdict(extent), "seed": seed, "engine": {"threads": 1, "draft_link": "inline", **engine}}
@@ -156,6 +158,21 @@ class _Runner:
         return Models(BUNDLED, loaded.target, loaded.draft, None, loaded.engine)
 
 
+def _check(extent: GridExtent, engine: dict[str, Any]) -> None:
+    """Raise ConfigError for what would spoil every cell."""
+    if any(temperature <= 0 for temperature in extent.temperatures):
+        raise ConfigError(
+            f"temperatures {list(extent.temperatures)} were given: a distribution needs temperatures over 0, and "
+            "temperature 0 is checked by itself"
+        )
+    unknown = sorted(engine.keys() - EngineConfig.model_fields.keys())
+    if unknown:
+        raise ConfigError(
+            f"unknown field {unknown[0]!r}: the grid makes its own configurations, and takes fields of the engine only, "
+            f"which are {', '.join(EngineConfig.model_fields)}"
+        )
+
+
 def _chosen(names: Sequence[str]) -> dict[str, Any]:
     known = registry.all()
     unknown = [name for name in names if name not in known]
@@ -168,6 +185,4 @@ def _chosen(names: Sequence[str]) -> dict[str, Any]:
 
 def _plain(settings: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back."""
-    import json
-
     return json.loads(json.dumps(settings))
