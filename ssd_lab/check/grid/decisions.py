@@ -23,7 +23,9 @@ DRAFTED, SIBLING, KEPT, SIBLING_KEPT, RECOVERY, BONUS, EMITTED = (
 @dataclass(frozen=True)
 class Drawn:
     """Tokens `[n]` that should have been drawn from `probs` `[n, vocab]`. rows: which steps. contrast `[n, vocab]`: by
-    how much each token would come too often if the draft were simply believed.
+    how much each token would come too often if the draft were simply believed. before `[n]`: the number that drew the
+    step's first draft token, as far as the token tells it, which must not have anything to do with this draw (nan:
+    nothing was drawn).
     """
 
     event: str
@@ -31,36 +33,43 @@ class Drawn:
     tokens: Integers
     probs: Floats
     contrast: Floats
+    before: Floats
 
 
 @dataclass(frozen=True)
 class Tossed:
-    """Yes or no `[n]`, and with which probability `[n]` it should have been yes."""
+    """Yes or no `[n]`, and with which probability `[n]` it should have been yes. rows, before: as there."""
 
     event: str
     rows: Integers
     probs: Floats
     kept: np.ndarray
+    before: Floats
 
 
-def decisions(steps: Steps) -> tuple[list[Drawn], list[Tossed]]:
-    """All of them, by event."""
+def decisions(steps: Steps, random: np.random.Generator) -> tuple[list[Drawn], list[Tossed]]:
+    """All of them, by event. random: spreads what a token tells of the number that drew it."""
     drawn, tossed = [], []
     every = np.arange(len(steps))
+    nothing = np.full(len(steps), np.nan)
+    first = np.where(
+        (steps.offered[:, 0] >= 0) & ~steps.certain, number_of(steps.offered[:, 0], steps.drafted, random), nothing
+    )
     p, q = steps.target.copy(), steps.drafted.copy()
     contrast = steps.drafted - steps.target
     for place in range(steps.offered.shape[1]):
         rows = every[steps.offered[:, place] >= 0]
         token, certain = steps.offered[rows, place], steps.certain[rows]
         free = ~certain
-        drawn.append(
-            Drawn(SIBLING if place else DRAFTED, rows[free], token[free], q[rows[free]], contrast[rows[free]])
-        )
+        event, before = (SIBLING, first) if place else (DRAFTED, nothing)
+        own = rows[free]
+        drawn.append(Drawn(event, own, token[free], q[own], contrast[own], before[own]))
         given = np.where(certain, 1.0, q[rows, token])
         tried = (steps.kept[rows] < 0) | (steps.kept[rows] >= place)
         chance = np.minimum(1.0, p[rows, token] / np.maximum(given, np.finfo(float).tiny))
         kept = steps.kept[rows] == place
-        tossed.append(Tossed(SIBLING_KEPT if place else KEPT, rows[tried], chance[tried], kept[tried]))
+        event = SIBLING_KEPT if place else KEPT
+        tossed.append(Tossed(event, rows[tried], chance[tried], kept[tried], first[rows[tried]]))
         lost = tried & ~kept
         p[rows[lost]] = _residual(p[rows[lost]], q[rows[lost]], token[lost], certain[lost])
         q[rows, token] = 0.0
@@ -68,9 +77,16 @@ def decisions(steps: Steps) -> tuple[list[Drawn], list[Tossed]]:
     ended = steps.kept < 0
     for event, chosen in ((RECOVERY, steps.offered[:, 0] >= 0), (BONUS, steps.offered[:, 0] < 0)):
         rows = every[ended & chosen]
-        drawn.append(Drawn(event, rows, steps.emitted[rows], p[rows], contrast[rows]))
-    drawn.append(Drawn(EMITTED, every, steps.emitted, steps.target, contrast))
+        drawn.append(Drawn(event, rows, steps.emitted[rows], p[rows], contrast[rows], first[rows]))
+    drawn.append(Drawn(EMITTED, every, steps.emitted, steps.target, contrast, nothing))
     return drawn, tossed
+
+
+def number_of(tokens: Integers, probs: Floats, random: np.random.Generator) -> Floats:
+    """A number in (0, 1) that would have drawn each token from `probs` `[n, vocab]`, by the order of token ids."""
+    rows = np.arange(len(tokens))
+    own = probs[rows, tokens]
+    return np.cumsum(probs, -1)[rows, tokens] - own + random.random(len(tokens)) * own
 
 
 def _residual(p: Floats, q: Floats, token: Integers, certain: np.ndarray) -> Floats:

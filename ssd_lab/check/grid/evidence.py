@@ -1,7 +1,8 @@
 """Tests of decisions against their laws, path by path.
 
 Drawn tokens become numbers that are uniform if the law held (`F(tokens before it) + V * p(token)`, in three orders);
-tosses are counted against their probabilities. Every p-value is exact or an upper bound, down to the small ones that a
+tosses are counted against their probabilities; and neither may have anything to do with the number that drew the draft
+token. Every p-value is exact or an upper bound, down to the small ones that a
 correction for thousands of tests needs.
 """
 
@@ -15,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from ssd_lab.check.grid.decisions import Drawn, Tossed, decisions
+from ssd_lab.check.grid.decisions import Drawn, Tossed, decisions, number_of
 from ssd_lab.check.grid.steps import Floats, Steps
 from ssd_lab.check.statistics import chi_square_uniform, kolmogorov_uniform
 
 MIN_DRAWS = 100  # fewer are listed and not tested
 _PER_BIN = 25  # expected draws in a cell, so that the chi-square distribution holds far into its tail
+_NOTHING = -1.0
 _SURE = 1e-6  # a probability this near 0 or 1 is that, up to the engine's rounding
 _SLIPS = 1e-4  # share of decisions that rounding may turn: at the edge of a nucleus, or between equal distributions
 
@@ -59,11 +61,11 @@ class Evidence:
     def add(self, steps: Steps) -> None:
         """Sort the decisions of these steps by path."""
         self.num_tokens += len(steps)
-        drawn, tossed = decisions(steps)
+        drawn, tossed = decisions(steps, self._random)
         for event in drawn:
             self._sort(self._drawn, event, steps, self._placed(event))
         for toss in tossed:
-            self._sort(self._tossed, toss, steps, np.stack([toss.probs, toss.kept], 1))
+            self._sort(self._tossed, toss, steps, self._tossed_numbers(toss))
 
     def tests(self) -> list[PathTests]:
         """All paths and decisions."""
@@ -80,8 +82,8 @@ class Evidence:
                     into[str(path), event.event, own].append(numbers[chosen])
 
     def _placed(self, drawn: Drawn) -> Floats:
-        """`[n, 4]`: the uniform number by likelihood, by contrast and by a fixed shuffle, and the token's own
-        probability.
+        """`[n, 5]`: the uniform number by likelihood, by contrast and by a fixed shuffle, the token's own probability,
+        and the number that drew it less the one before (_NOTHING: there is none).
         """
         rows = np.arange(len(drawn.tokens))
         own = drawn.probs[rows, drawn.tokens]
@@ -92,11 +94,19 @@ class Evidence:
             chosen = key[rows, drawn.tokens][:, None]
             ties = (key == chosen) & (shuffled < shuffled[rows, drawn.tokens][:, None])
             columns.append((drawn.probs * ((key < chosen) | ties)).sum(-1) + spread)
-        return np.stack([*columns, own], 1)
+        return np.stack([*columns, own, _apart(number_of(drawn.tokens, drawn.probs, self._random), drawn.before)], 1)
+
+    def _tossed_numbers(self, tossed: Tossed) -> Floats:
+        """`[n, 3]`: the probability of yes, what came, and the coin (below the probability for yes) less the number
+        before.
+        """
+        spread = self._random.random(len(tossed.probs))
+        coin = np.where(tossed.kept, spread * tossed.probs, tossed.probs + spread * (1 - tossed.probs))
+        return np.stack([tossed.probs, tossed.kept, _apart(coin, tossed.before)], 1)
 
 
 def tested(path: str, event: str, filtered: bool, kind: str, numbers: Floats) -> PathTests:
-    """Test numbers as `Evidence` collects them: `[n, 4]` of drawn tokens, `[n, 2]` of tosses."""
+    """Test numbers as `Evidence` collects them: `[n, 5]` of drawn tokens, `[n, 3]` of tosses."""
     p_values, impossible = _test_drawn(numbers) if kind == "drawn" else _test_tossed(numbers)
     if len(numbers) >= MIN_DRAWS:
         return PathTests(path, event, filtered, kind, len(numbers), impossible, p_values)
@@ -111,27 +121,38 @@ def pooled(parts: Sequence[PathTests]) -> PathTests:
 
 
 def _test_drawn(numbers: Floats) -> tuple[dict[str, float], int]:
-    likelihood, contrast, shuffle, own = numbers.T
+    likelihood, contrast, shuffle, own, apart = numbers.T
     impossible = int((own <= 0).sum())
     bins = max(2, min(32, len(own) // _PER_BIN))
-    return {
+    p_values = {
         "likelihood": kolmogorov_uniform(likelihood).p_value,
         "contrast": kolmogorov_uniform(contrast).p_value,
         "tokens": chi_square_uniform(shuffle, bins).p_value,
         "impossible": _slips(impossible, len(own)),
-    }, impossible
+    }
+    return p_values | _independence(apart), impossible
 
 
 def _test_tossed(numbers: Floats) -> tuple[dict[str, float], int]:
-    probs, kept = numbers.T
+    probs, kept, apart = numbers.T
     impossible = int(((probs > 1 - _SURE) & (kept == 0)).sum() + ((probs < _SURE) & (kept == 1)).sum())
+    p_values = {"impossible": _slips(impossible, len(probs))}
     rare = (probs >= _SURE) & (probs < 0.5)
     common = (probs >= 0.5) & (probs <= 1 - _SURE)
-    return {
-        "seldom kept": tossed_p_value(probs[rare], int(kept[rare].sum())),
-        "often kept": tossed_p_value(probs[common], int(kept[common].sum())),
-        "impossible": _slips(impossible, len(probs)),
-    }, impossible
+    for name, chosen in (("seldom kept", rare), ("often kept", common)):
+        if chosen.any():
+            p_values[name] = tossed_p_value(probs[chosen], int(kept[chosen].sum()))
+    return p_values | _independence(apart), impossible
+
+
+def _apart(now: Floats, before: Floats) -> Floats:
+    """Their difference around the circle: uniform whatever `before` is, if `now` is uniform and owes it nothing."""
+    return np.where(np.isnan(before), _NOTHING, (now - np.nan_to_num(before)) % 1.0)
+
+
+def _independence(apart: Floats) -> dict[str, float]:
+    told = apart[apart != _NOTHING]
+    return {"independence": kolmogorov_uniform(told).p_value} if len(told) >= MIN_DRAWS else {}
 
 
 def _slips(count: int, draws: int) -> float:
@@ -143,7 +164,7 @@ def tossed_p_value(probs: Floats, count: int) -> float:
     """Upper bound (Chernoff, two-sided) of the chance that `count` of independent tosses with these probabilities come
     up or anything further from their expectation.
     """
-    return min(1.0, 2 * _chernoff(probs, count)) if len(probs) else 1.0
+    return min(1.0, 2 * _chernoff(probs, count))
 
 
 def _chernoff(probs: Floats, count: int) -> float:
