@@ -50,7 +50,8 @@ def command(
         bool, typer.Option("--grid", help="Every strategy with every component instead, on models made for testing.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Grid: folder of the report and of finished cells (results/check-grid).")
+        Path | None,
+        typer.Option("--out", help="Grid: folder of the report and of finished cells (results/check-grid)."),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Grid: begin anew instead of going on.")] = False,
     seed: options.Seed = 0,

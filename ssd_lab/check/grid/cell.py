@@ -38,7 +38,9 @@ class Models:
 
     def llm(self, configuration: Configuration, batch: int, *, watched: bool = False) -> LLM:
         """An engine for this configuration. Close it."""
-        strategy = registry.config(configuration.strategy, self._with_head(configuration.strategy, configuration.fields))
+        strategy = registry.config(
+            configuration.strategy, self._with_head(configuration.strategy, configuration.fields)
+        )
         return LLM(
             self.target,
             self.draft,
@@ -122,9 +124,7 @@ def compare_greedy(llm: LLM, prompts: Sequence[Any], params: SamplingParams, exp
     return {"tokens": sum(map(len, expected)), "differing": differing}
 
 
-def check_decisions(
-    llm: LLM, prompts: Sequence[list[int]], cell: Cell, *, draws: int, seed: int
-) -> dict[str, Any]:
+def check_decisions(llm: LLM, prompts: Sequence[list[int]], cell: Cell, *, draws: int, seed: int) -> dict[str, Any]:
     """Does every decision on every path follow its law? Until at least `draws` tokens were emitted."""
     evidence = Evidence(llm.target.config.vocab_size, seed)
     number = 0
@@ -135,9 +135,7 @@ def check_decisions(
     return {"tokens": evidence.num_tokens, "paths": evidence.tests()}
 
 
-def _wave(
-    llm: LLM, evidence: Evidence, prompts: list[list[int]], numbers: range, temperature: float, key: str
-) -> None:
+def _wave(llm: LLM, evidence: Evidence, prompts: list[list[int]], numbers: range, temperature: float, key: str) -> None:
     sets = _filters(temperature)
     filters = [sets[number % len(sets)] for number in numbers]
     params = [
@@ -163,9 +161,13 @@ def _wave(
 def _filters(temperature: float) -> list[Filters]:
     """As the requests take them in turn: as often none as one of the others, cut to a small vocabulary."""
     plain = Filters(temperature)
-    return [plain, Filters(temperature, top_p=0.8), plain, Filters(temperature, top_k=5)] + [
-        *(plain, Filters(temperature, top_k=8, top_p=0.9, min_p=0.05), plain, Filters(temperature, top_p=0.5)),
-    ]
+    others = (
+        Filters(temperature, top_p=0.8),
+        Filters(temperature, top_k=5),
+        Filters(temperature, top_k=8, top_p=0.9, min_p=0.05),
+        Filters(temperature, top_p=0.5),
+    )
+    return [own for other in others for own in (plain, other)]
 
 
 def _complete(result: RunResult) -> RunResult:

@@ -141,7 +141,7 @@ class _Strategy:
     def _covering(self, rows: list[list[Fields]]) -> list[Fields]:
         """One of each row at least, chosen greedily so that every pair of values with a knob in it occurs."""
         missing = {pair for some in rows for fields in some for pair in self._pairs(fields)}
-        chosen = []
+        chosen: list[Fields] = []
         for number in itertools.count():
             if number >= len(rows) and not missing:
                 return chosen
@@ -171,13 +171,16 @@ def _options(name: str, info: FieldInfo, component: str = "") -> list[Any]:
         elif _is_component(leaf):
             default = info.default.model_dump(exclude_defaults=True) if isinstance(info.default, leaf) else None
             values += [fields for fields in _variants(leaf) if default is None or fields != {**default, **_base(leaf)}]
-    return values + VALUES.get(f"{component}.{name}" if component else name, [])
+    values += VALUES.get(f"{component}.{name}" if component else name, [])
+    return values or [_UNSET]  # for a required field without a known value the strategy itself says what is missing
 
 
 def _variants(component: type[BaseModel]) -> list[Fields]:
     """A component with all its own choices crossed."""
     base = _base(component)
-    own = {name: _options(name, info, base["kind"]) for name, info in component.model_fields.items() if name not in base}
+    own = {
+        name: _options(name, info, base["kind"]) for name, info in component.model_fields.items() if name not in base
+    }
     return [{**base, **fields} for fields in _product(own)]
 
 

@@ -1,7 +1,7 @@
 """Each random decision of a step, beside the law that it should follow given everything before it.
 
-Written apart from the engine's acceptance code, in float64 numpy, for chains and trees alike: a chain is a tree with one
-child a node. The law is recursive rejection sampling (Leviathan et al., arXiv 2211.17192, for one token; SpecInfer,
+Written apart from the engine's acceptance code, in float64 numpy, for chains and trees alike: a chain is a tree with
+one child a node. The law is recursive rejection sampling (Leviathan et al., arXiv 2211.17192, for one token; SpecInfer,
 arXiv 2305.09781, and Sequoia, arXiv 2402.12374, for siblings without replacement). If every decision follows its law
 the text follows the target; the other way round an error of any part shows in that part's own decisions, undiluted.
 """

@@ -122,7 +122,9 @@ def _untested(report: GridReport) -> Iterable[str]:
 
 
 def _findings(report: GridReport) -> list[str]:
-    lines = [f"- differing tokens: {result.differing} of {result.tokens:,}, {result.key}" for result in report.different]
+    lines = [
+        f"- differing tokens: {result.differing} of {result.tokens:,}, {result.key}" for result in report.different
+    ]
     for one in report.rejected:
         worst = min(one.tests.p_values, key=lambda name: one.tests.p_values[name])
         kind = "filtered" if one.tests.filtered else "unfiltered"

@@ -31,7 +31,7 @@ _SLIPS = 1e-4  # share of decisions that rounding may turn: at the edge of a nuc
 class PathTests:
     """One kind of decision on one path. filtered: of requests with top-k, top-p or min-p. kind: `drawn` or `tossed`.
 
-    numbers: what is tested, row by row; kept of a path with too few draws, so that several cells can be tested together.
+    numbers: what is tested, row by row; kept of a path with too few draws, to be tested with those of other cells.
     """
 
     path: str

@@ -1,13 +1,14 @@
 """Random models made for testing: small vocabulary, a draft that clearly differs from its target, an EAGLE3 head.
 
-Tokens of a real pair are mostly accepted, so that residuals, misses and fallbacks are rare there, and an error in one of
-them drowns. Here every draft token is kept about every second time. The target has two layers, or K/V computed under a
+Tokens of a real pair are mostly accepted, so that residuals, misses and fallbacks are rare there, and an error in one
+of them drowns. Here every draft token is kept about every second time. The target has two layers, or K/V computed under a
 wrong context would still be right.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,7 @@ def _config(num_layers: int) -> ModelConfig:
 
 
 def _decoder(num_layers: int, seed: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-
-    def matrix(rows: int, columns: int, gain: float = 1.0) -> torch.Tensor:
-        return torch.randn(rows, columns, generator=generator) * gain / columns**0.5
-
+    matrix = _matrices(torch.Generator().manual_seed(seed))
     tensors = {
         "model.embed_tokens.weight": matrix(VOCAB, HIDDEN, HIDDEN**0.5),
         "model.norm.weight": torch.ones(HIDDEN),
@@ -76,18 +73,26 @@ def _decoder(num_layers: int, seed: int) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _layer(at: str, inputs: int, matrix: object) -> dict[str, torch.Tensor]:
-    make = matrix  # rows, columns, gain
+def _matrices(generator: torch.Generator) -> Callable[..., torch.Tensor]:
+    """Makes matrices that keep the size of what is multiplied with them, times a gain."""
+
+    def matrix(rows: int, columns: int, gain: float = 1.0) -> torch.Tensor:
+        return torch.randn(rows, columns, generator=generator) * gain / columns**0.5
+
+    return matrix
+
+
+def _layer(at: str, inputs: int, matrix: Callable[..., torch.Tensor]) -> dict[str, torch.Tensor]:
     return {
         f"{at}input_layernorm.weight": torch.ones(HIDDEN),
         f"{at}post_attention_layernorm.weight": torch.ones(HIDDEN),
-        f"{at}self_attn.q_proj.weight": make(HEADS * HEAD_DIM, inputs, 2.0),
-        f"{at}self_attn.k_proj.weight": make(HEAD_DIM, inputs, 2.0),
-        f"{at}self_attn.v_proj.weight": make(HEAD_DIM, inputs),
-        f"{at}self_attn.o_proj.weight": make(HIDDEN, HEADS * HEAD_DIM),
-        f"{at}mlp.gate_proj.weight": make(MLP, HIDDEN),
-        f"{at}mlp.up_proj.weight": make(MLP, HIDDEN),
-        f"{at}mlp.down_proj.weight": make(HIDDEN, MLP),
+        f"{at}self_attn.q_proj.weight": matrix(HEADS * HEAD_DIM, inputs, 2.0),
+        f"{at}self_attn.k_proj.weight": matrix(HEAD_DIM, inputs, 2.0),
+        f"{at}self_attn.v_proj.weight": matrix(HEAD_DIM, inputs),
+        f"{at}self_attn.o_proj.weight": matrix(HIDDEN, HEADS * HEAD_DIM),
+        f"{at}mlp.gate_proj.weight": matrix(MLP, HIDDEN),
+        f"{at}mlp.up_proj.weight": matrix(MLP, HIDDEN),
+        f"{at}mlp.down_proj.weight": matrix(HIDDEN, MLP),
     }
 
 
@@ -96,10 +101,7 @@ def _write_head(folder: Path, seed: int) -> None:
     from safetensors.torch import save_file
 
     generator = torch.Generator().manual_seed(seed)
-
-    def matrix(rows: int, columns: int, gain: float = 1.0) -> torch.Tensor:
-        return torch.randn(rows, columns, generator=generator) * gain / columns**0.5
-
+    matrix = _matrices(generator)
     ids = torch.randperm(VOCAB, generator=generator)[:HEAD_VOCAB].sort().values
     tensors = {
         **_layer("midlayer.", 2 * HIDDEN, matrix),

@@ -58,9 +58,7 @@ class GridReport:
         found += [(strategy, POOLED, tests) for strategy, tests in self._together if tests.p_values]
         adjusted = iter(holm([p for *_, tests in found for p in tests.p_values.values()]))
         return [
-            Tested(
-                strategy, cell, tests, min(tests.p_values.values()), min(next(adjusted) for _ in tests.p_values)
-            )
+            Tested(strategy, cell, tests, min(tests.p_values.values()), min(next(adjusted) for _ in tests.p_values))
             for strategy, cell, tests in found
         ]
 
@@ -112,10 +110,10 @@ class GridReport:
         """One line."""
         greedy = [result for _, result in self.cells if result.differing is not None]
         differing = sum(result.differing or 0 for result in greedy)
+        rejected = f"{len(self.rejected)} of {len(self.tested):,} paths rejected at p = {self.alpha:g}"
         parts = [
             f"{differing} differing tokens of {sum(result.tokens for result in greedy):,} at temperature 0",
-            f"{len(self.rejected)} of {len(self.tested):,} paths rejected at p = {self.alpha:g}, "
-            f"corrected for {self.num_tests:,} tests",
+            f"{rejected}, corrected for {self.num_tests:,} tests",
         ]
         if self.failed:
             parts.append(f"{len(self.failed)} cells failed")

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-
 from ssd_lab.api import LLM
 from ssd_lab.bench import environment
-from ssd_lab.check.grid.cell import Cell, CellResult, Models, Tokens, compare_greedy, run_cell, check_decisions
+from ssd_lab.check.grid.cell import Cell, CellResult, Models, Tokens, check_decisions, compare_greedy, run_cell
 from ssd_lab.check.grid.configurations import Configuration, configurations
 from ssd_lab.check.grid.random_models import random_models, random_prompts
 from ssd_lab.check.grid.report import GridReport
@@ -39,9 +38,9 @@ class GridExtent:
     temperatures: tuple[float, ...] = (0.7, 1.0)
     batches: tuple[int, ...] = (1, 8)
     draws: int = 3000
-    random_prompts: int = 24
+    random_prompts: int = 12
     bundled_prompts: int = 8
-    max_tokens: int = 32
+    max_tokens: int = 24
 
     def draws_at(self, batch: int) -> int:
         """Of one cell."""
@@ -168,8 +167,8 @@ def _check(extent: GridExtent, engine: dict[str, Any]) -> None:
     unknown = sorted(engine.keys() - EngineConfig.model_fields.keys())
     if unknown:
         raise ConfigError(
-            f"unknown field {unknown[0]!r}: the grid makes its own configurations, and takes fields of the engine only, "
-            f"which are {', '.join(EngineConfig.model_fields)}"
+            f"unknown field {unknown[0]!r}: the grid makes its own configurations and takes fields of the engine, which "
+            f"are {', '.join(EngineConfig.model_fields)}"
         )
 
 
