@@ -1,8 +1,8 @@
 """Random models made for testing: small vocabulary, a draft that clearly differs from its target, an EAGLE3 head.
 
 Tokens of a real pair are mostly accepted, so that residuals, misses and fallbacks are rare there, and an error in one
-of them drowns. Here every draft token is kept about every second time. The target has two layers, or K/V computed under a
-wrong context would still be right.
+of them drowns; here many are not. The target has two layers, or K/V computed under a wrong context would still be
+right.
 """
 
 from __future__ import annotations

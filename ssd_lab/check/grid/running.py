@@ -167,8 +167,8 @@ def _check(extent: GridExtent, engine: dict[str, Any]) -> None:
     unknown = sorted(engine.keys() - EngineConfig.model_fields.keys())
     if unknown:
         raise ConfigError(
-            f"unknown field {unknown[0]!r}: the grid makes its own configurations and takes fields of the engine, which "
-            f"are {', '.join(EngineConfig.model_fields)}"
+            f"unknown field {unknown[0]!r}: the grid makes its configurations itself and takes fields of the engine: "
+            f"{', '.join(EngineConfig.model_fields)}"
         )
 
 

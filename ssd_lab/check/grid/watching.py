@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -81,29 +82,29 @@ class WatchedStrategy(StrategyConfig):
 class _WatchedProposer(Proposer):
     def __init__(self, inner: Proposer, seen: list[Watched]) -> None:
         self._inner, self._seen = inner, seen
-        self.feature_layers = inner.feature_layers
-        self._open: tuple[Proposal, list[int]] | None = None
+        self.feature_layers, self.needs_outcomes = inner.feature_layers, inner.needs_outcomes
+        self._open: deque[Proposal] = deque()  # the next round may be proposed before the last one's outcome is known
+        self._lengths: dict[int, int] = {}  # of texts, as far as outcomes are known
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
         self._inner.prefill(chunk, features)
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         proposal = self._inner.propose(sequences, rows)
-        self._open = (proposal, [len(sequence.token_ids) for sequence in sequences])
+        self._open.append(_kept(proposal))
         return proposal
 
     def work_ahead(self) -> None:
         self._inner.work_ahead()
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
-        if self._open is not None:
-            proposal, starts = self._open
-            for row, (sequence, start) in enumerate(zip(sequences, starts, strict=True)):
-                accepted, emitted = sequence.last_accepted or 0, sequence.token_ids[start:]
-                self._seen.append(
-                    Watched(sequence.request_id, start, proposal, row, emitted, accepted, list(sequence.last_path))
-                )
-        self._open = None
+        proposal = self._open.popleft()
+        for row, sequence in enumerate(sequences):
+            own, length = sequence.request_id, len(sequence.token_ids)
+            start = self._lengths.get(own, len(sequence.prompt_ids))
+            self._lengths[own] = length
+            emitted, accepted = sequence.token_ids[start:length], sequence.last_accepted or 0
+            self._seen.append(Watched(own, start, proposal, row, emitted, accepted, list(sequence.last_path)))
         self._inner.observe(sequences, features)
 
     def cached_tokens(self, sequence: Sequence) -> int:
@@ -114,3 +115,14 @@ class _WatchedProposer(Proposer):
 
     def close(self) -> None:
         self._inner.close()
+
+
+def _kept(proposal: Proposal) -> Proposal:
+    """On the host: on a device the next round is written over it."""
+    tree = proposal.tree
+    return replace(
+        proposal,
+        tokens=proposal.tokens.cpu(),
+        probs=None if proposal.probs is None else proposal.probs.cpu(),
+        tree=None if tree is None else tree.with_tensors(tuple(tensor.cpu() for tensor in tree.tensors())),
+    )
