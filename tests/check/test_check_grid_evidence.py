@@ -8,6 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ssd_lab.check.grid.cell import Cell, CellResult
+from ssd_lab.check.grid.configurations import Configuration
+from ssd_lab.check.grid.correction import ALL, corrected_tests
 from ssd_lab.check.grid.decisions import BONUS, EMITTED, KEPT, RECOVERY, SIBLING, SIBLING_KEPT, decisions
 from ssd_lab.check.grid.evidence import MIN_DRAWS, Evidence, pooled, tossed_p_value
 from ssd_lab.check.grid.steps import Steps
@@ -54,7 +57,7 @@ def test_what_was_kept_ends_the_step():
 
 
 def simulated(count: int, *, seed: int, width: int = 3, vocab: int = 8, strength: float = 1.0) -> Steps:
-    """Recursive rejection sampling step by step; strength 1 is right, less accepts too seldom."""
+    """Recursive rejection sampling step by step; strength 1 is right, less accepts too seldom, more too often."""
     random = np.random.default_rng(seed)
     target = random.dirichlet(np.full(vocab, 0.7), count)
     drafted = random.dirichlet(np.full(vocab, 0.7), count)
@@ -101,13 +104,24 @@ def test_p_values_are_not_too_small_when_nothing_is_wrong():
         assert share <= level + 3 * math.sqrt(level / len(p_values))
 
 
-def test_tosses_are_bounded_by_the_exact_binomial():
-    for chance, count, n in ((0.3, 50, 100), (0.02, 9, 100), (0.5, 20, 100), (0.9, 100, 100), (0.1, 0, 100)):
-        term = [math.comb(n, i) * chance**i * (1 - chance) ** (n - i) for i in range(n + 1)]
-        tail = sum(term[count:]) if count > chance * n else sum(term[: count + 1])
-        bound = tossed_p_value(np.full(n, chance), count)
-        assert tail <= bound
-        assert bound <= min(1.0, 60 * tail)
+@pytest.mark.parametrize(
+    ("chance", "count", "n"),
+    [(0.3, 50, 100), (0.02, 9, 100), (0.5, 20, 100), (0.9, 100, 100), (0.1, 0, 100), (0.3, 31, 100), (0.5, 50, 100)],
+)
+def test_tosses_have_the_exact_tails_of_the_binomial(chance: float, count: int, n: int):
+    term = [math.comb(n, i) * chance**i * (1 - chance) ** (n - i) for i in range(n + 1)]
+    tail = sum(term[count:]) if count > chance * n else sum(term[: count + 1])
+    assert tossed_p_value(np.full(n, chance), count) == pytest.approx(min(1.0, 2 * tail), rel=0.03)
+
+
+def test_tosses_of_unequal_chances_have_the_tails_of_their_convolution():
+    random = np.random.default_rng(4)
+    probs = random.random(60) ** 3
+    exact = np.ones(1)
+    for p in probs:
+        exact = np.convolve(exact, [1 - p, p])
+    for count in (22, 27, 33, 40):
+        assert tossed_p_value(probs, count) == pytest.approx(2 * exact[count:].sum(), rel=0.03)
 
 
 def test_paths_with_too_few_draws_are_tested_together():
@@ -121,6 +135,27 @@ def test_paths_with_too_few_draws_are_tested_together():
     assert together.draws == 3 * (MIN_DRAWS - 20)
     assert min(together.p_values.values()) < 0.01
     assert together.numbers == []
+
+
+def test_an_error_too_small_for_any_cell_shows_in_all_of_them_together():
+    cell = Cell("random models", Configuration("sync_tree", {}), 1.0, 8)
+
+    def smallest_of(strength: float) -> dict[str, float]:
+        cells = []
+        for seed in range(60):
+            evidence = Evidence(8, seed)
+            evidence.add(simulated(500, seed=100 + seed, width=1, strength=strength))
+            cells.append((cell, CellResult(f"cell {seed}", 0.0, paths=evidence.tests())))
+        found: dict[str, float] = {}
+        for one in corrected_tests(cells):
+            kind = "all" if one.cell == ALL else "single"
+            found[kind] = min(one.adjusted, found.get(kind, 1.0))
+        return found
+
+    right, wrong = smallest_of(1.0), smallest_of(1.08)
+    assert min(right.values()) > 0.01
+    assert wrong["single"] > 0.01
+    assert wrong["all"] < 1e-3
 
 
 def test_tokens_that_cannot_come_are_counted():

@@ -2,8 +2,8 @@
 
 Drawn tokens become numbers that are uniform if the law held (`F(tokens before it) + V * p(token)`, in three orders);
 tosses are counted against their probabilities; and neither may have anything to do with the number that drew the draft
-token. Every p-value is exact or an upper bound, down to the small ones that a
-correction for thousands of tests needs.
+token. Every p-value is accurate down to the small ones that a correction for
+thousands of tests needs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ import numpy as np
 
 from ssd_lab.check.grid.decisions import Drawn, Tossed, decisions, number_of
 from ssd_lab.check.grid.steps import Floats, Steps
-from ssd_lab.check.statistics import chi_square_uniform, kolmogorov_uniform
+from ssd_lab.check.statistics import bin_counts, chi_square_survival, chi_square_uniform, kolmogorov_uniform
 
 MIN_DRAWS = 100  # fewer are listed and not tested
+_TOKENS = "tokens"  # the test in an order that has nothing to do with the distributions
+_BINS = 32
 _PER_BIN = 25  # expected draws in a cell, so that the chi-square distribution holds far into its tail
+_NORMAL_VARIANCE = 400.0  # of a count, from which the normal distribution is close far into its tails
 _NOTHING = -1.0
 _SURE = 1e-6  # a probability this near 0 or 1 is that, up to the engine's rounding
 _SLIPS = 1e-4  # share of decisions that rounding may turn: at the edge of a nucleus, or between equal distributions
@@ -32,6 +35,8 @@ class PathTests:
     """One kind of decision on one path. filtered: of requests with top-k, top-p or min-p. kind: `drawn` or `tossed`.
 
     numbers: what is tested, row by row; kept of a path with too few draws, to be tested with those of other cells.
+    summary: of the others what can be added up over cells: of each uniform number how many fell into each of equal
+    bins, of tosses the expected count, its variance, and the count.
     """
 
     path: str
@@ -42,6 +47,7 @@ class PathTests:
     impossible: int
     p_values: dict[str, float] = field(default_factory=dict)
     numbers: list[list[float]] = field(default_factory=list)
+    summary: dict[str, list[float]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data."""
@@ -107,10 +113,19 @@ class Evidence:
 
 def tested(path: str, event: str, filtered: bool, kind: str, numbers: Floats) -> PathTests:
     """Test numbers as `Evidence` collects them: `[n, 5]` of drawn tokens, `[n, 3]` of tosses."""
-    p_values, impossible = _test_drawn(numbers) if kind == "drawn" else _test_tossed(numbers)
-    if len(numbers) >= MIN_DRAWS:
-        return PathTests(path, event, filtered, kind, len(numbers), impossible, p_values)
-    return PathTests(path, event, filtered, kind, len(numbers), impossible, {}, numbers.round(7).tolist())
+    uniforms, tosses, impossible = _taken_apart(kind, numbers)
+    count = len(numbers)
+    if count < MIN_DRAWS:
+        return PathTests(path, event, filtered, kind, count, impossible, numbers=numbers.round(7).tolist())
+    p_values = {name: kolmogorov_uniform(own).p_value for name, own in uniforms.items() if name != _TOKENS}
+    if _TOKENS in uniforms:
+        p_values[_TOKENS] = chi_square_uniform(uniforms[_TOKENS], max(2, min(_BINS, count // _PER_BIN))).p_value
+    p_values |= {name: tossed_p_value(probs, int(kept.sum())) for name, (probs, kept) in tosses.items()}
+    p_values["impossible"] = _slips(impossible, count)
+    summary = {name: bin_counts(own, _BINS).tolist() for name, own in uniforms.items()}
+    for name, (probs, kept) in tosses.items():
+        summary[name] = [float(probs.sum()), float((probs * (1 - probs)).sum()), float(kept.sum())]
+    return PathTests(path, event, filtered, kind, count, impossible, p_values, summary=summary)
 
 
 def pooled(parts: Sequence[PathTests]) -> PathTests:
@@ -120,29 +135,39 @@ def pooled(parts: Sequence[PathTests]) -> PathTests:
     return tested(first.path, first.event, first.filtered, first.kind, numbers)
 
 
-def _test_drawn(numbers: Floats) -> tuple[dict[str, float], int]:
-    likelihood, contrast, shuffle, own, apart = numbers.T
-    impossible = int((own <= 0).sum())
-    bins = max(2, min(32, len(own) // _PER_BIN))
-    p_values = {
-        "likelihood": kolmogorov_uniform(likelihood).p_value,
-        "contrast": kolmogorov_uniform(contrast).p_value,
-        "tokens": chi_square_uniform(shuffle, bins).p_value,
-        "impossible": _slips(impossible, len(own)),
-    }
-    return p_values | _independence(apart), impossible
+def added_up(parts: Sequence[PathTests]) -> PathTests:
+    """Tested paths of one kind, tested once more by the sum of what they summarise: small errors of all show here."""
+    first = parts[0]
+    draws, impossible = sum(part.draws for part in parts), sum(part.impossible for part in parts)
+    sums: dict[str, Floats] = {}
+    for part in parts:
+        for name, own in part.summary.items():
+            sums[name] = sums.get(name, np.zeros(len(own))) + np.array(own)
+    p_values = {"impossible": _slips(impossible, draws)}
+    for name, values in sums.items():
+        if len(values) == _BINS:
+            statistic = float(((values - values.mean()) ** 2).sum() / values.mean())
+            p_values[name] = chi_square_survival(statistic, _BINS - 1)
+        elif values[1] >= _NORMAL_VARIANCE:
+            p_values[name] = min(1.0, 2 * _beyond(abs(values[2] - values[0]) / math.sqrt(values[1])))
+    return PathTests(first.path, first.event, first.filtered, first.kind, draws, impossible, p_values)
 
 
-def _test_tossed(numbers: Floats) -> tuple[dict[str, float], int]:
-    probs, kept, apart = numbers.T
+def _taken_apart(kind: str, numbers: Floats) -> tuple[dict[str, Floats], dict[str, tuple[Floats, Floats]], int]:
+    """Numbers that should be uniform, tosses with their probabilities, and how much could not have come."""
+    apart = numbers[:, -1]
+    told = apart[apart != _NOTHING]
+    uniforms = {"independence": told} if len(told) >= MIN_DRAWS else {}
+    if kind == "drawn":
+        likelihood, contrast, shuffle, own, _ = numbers.T
+        uniforms |= {"likelihood": likelihood, "contrast": contrast, _TOKENS: shuffle}
+        return uniforms, {}, int((own <= 0).sum())
+    probs, kept, _ = numbers.T
     impossible = int(((probs > 1 - _SURE) & (kept == 0)).sum() + ((probs < _SURE) & (kept == 1)).sum())
-    p_values = {"impossible": _slips(impossible, len(probs))}
     rare = (probs >= _SURE) & (probs < 0.5)
     common = (probs >= 0.5) & (probs <= 1 - _SURE)
-    for name, chosen in (("seldom kept", rare), ("often kept", common)):
-        if chosen.any():
-            p_values[name] = tossed_p_value(probs[chosen], int(kept[chosen].sum()))
-    return p_values | _independence(apart), impossible
+    strata = {"seldom kept": rare, "often kept": common}
+    return uniforms, {name: (probs[own], kept[own]) for name, own in strata.items() if own.any()}, impossible
 
 
 def _apart(now: Floats, before: Floats) -> Floats:
@@ -150,36 +175,42 @@ def _apart(now: Floats, before: Floats) -> Floats:
     return np.where(np.isnan(before), _NOTHING, (now - np.nan_to_num(before)) % 1.0)
 
 
-def _independence(apart: Floats) -> dict[str, float]:
-    told = apart[apart != _NOTHING]
-    return {"independence": kolmogorov_uniform(told).p_value} if len(told) >= MIN_DRAWS else {}
-
-
 def _slips(count: int, draws: int) -> float:
-    """Upper bound of the chance of so many slips of rounding."""
-    return min(1.0, _chernoff(np.full(draws, _SLIPS), count)) if count > _SLIPS * draws else 1.0
+    """The chance of so many slips of rounding, or more."""
+    return tail_probability(np.full(draws, _SLIPS), count) if count > _SLIPS * draws else 1.0
 
 
 def tossed_p_value(probs: Floats, count: int) -> float:
-    """Upper bound (Chernoff, two-sided) of the chance that `count` of independent tosses with these probabilities come
-    up or anything further from their expectation.
+    """Two-sided: the chance that of independent tosses with these probabilities `count` come up, or a count as far out
+    on its side, twice.
     """
-    return min(1.0, 2 * _chernoff(probs, count))
+    above = count > float(probs.sum())
+    return min(1.0, 2 * (tail_probability(probs, count) if above else tail_probability(1 - probs, len(probs) - count)))
 
 
-def _chernoff(probs: Floats, count: int) -> float:
-    """min over t of E exp(t (sum - count)), on the side of the expectation where `count` is."""
-    if count == len(probs):
+def tail_probability(probs: Floats, count: int) -> float:
+    """P(at least `count` of independent tosses with these probabilities come up), for a count not below expectation.
+
+    Lugannani and Rice's saddle point formula for lattices (1980; Daniels 1987, section 6), whose relative error stays
+    small however far out the count is.
+    """
+    if count >= len(probs):
         return math.exp(float(np.log(probs).sum()))
-    if count == 0:
-        return math.exp(float(np.log1p(-probs).sum()))
-    low, high = -50.0, 50.0
-    for _ in range(60):  # the tilted expectation grows with t
-        middle = (low + high) / 2
-        tilted = probs * math.exp(middle)
-        if (tilted / (1 - probs + tilted)).sum() < count:
-            low = middle
-        else:
-            high = middle
-    exponent = np.log1p(probs * math.expm1(low)).sum() - low * count
-    return math.exp(min(0.0, float(exponent)))
+    low, high = 0.0, 50.0
+    for _ in range(60):  # the tilted expectation grows with the tilt
+        tilt = (low + high) / 2
+        tilted = probs * math.exp(tilt)
+        tilted /= 1 - probs + tilted
+        low, high = (tilt, high) if tilted.sum() < count else (low, tilt)
+    spread = math.sqrt(float((tilted * (1 - tilted)).sum()))
+    if tilt * spread < 0.05:  # at the expectation the formula is 0 / 0
+        return _beyond((count - 0.5 - float(probs.sum())) / spread)
+    exponent = tilt * count - float(np.log1p(probs * math.expm1(tilt)).sum())
+    score = math.sqrt(2 * max(exponent, 0.0))
+    density = math.exp(-exponent) / math.sqrt(2 * math.pi)
+    return min(1.0, max(0.0, _beyond(score) + density * (1 / (-math.expm1(-tilt) * spread) - 1 / score)))
+
+
+def _beyond(score: float) -> float:
+    """P(a standard normal number > score)."""
+    return math.erfc(score / math.sqrt(2)) / 2

@@ -11,26 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from ssd_lab.check.grid.cell import Cell, CellResult
 from ssd_lab.check.grid.configurations import Configurations
-from ssd_lab.check.grid.evidence import PathTests, pooled
+from ssd_lab.check.grid.correction import ALL, CorrectedTests, corrected_tests, paths_without_tests
+from ssd_lab.check.grid.evidence import PathTests
 from ssd_lab.check.report import ALPHA
-from ssd_lab.check.statistics import holm
 from ssd_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-
-POOLED = "cells with too few draws, together"
-
-
-@dataclass(frozen=True)
-class Tested:
-    """One path's decisions of one cell (or of several cells that had too few each), with its corrected p-value."""
-
-    strategy: str
-    cell: str
-    tests: PathTests
-    smallest: float
-    adjusted: float
 
 
 @dataclass
@@ -47,34 +34,14 @@ class GridReport:
     alpha: float = field(default=ALPHA)
 
     @cached_property
-    def tested(self) -> list[Tested]:
-        """Everything that was tested, corrected (Holm) for all tests of the grid. Asked once the cells are there."""
-        found = [
-            (cell.configuration.strategy, cell.key, tests)
-            for cell, result in self.cells
-            for tests in result.paths
-            if tests.p_values
-        ]
-        found += [(strategy, POOLED, tests) for strategy, tests in self._together if tests.p_values]
-        adjusted = iter(holm([p for *_, tests in found for p in tests.p_values.values()]))
-        return [
-            Tested(strategy, cell, tests, min(tests.p_values.values()), min(next(adjusted) for _ in tests.p_values))
-            for strategy, cell, tests in found
-        ]
-
-    @cached_property
-    def _together(self) -> list[tuple[str, PathTests]]:
-        few: dict[tuple[str, str, str, bool], list[PathTests]] = defaultdict(list)
-        for cell, result in self.cells:
-            for tests in result.paths:
-                if not tests.p_values:
-                    few[cell.configuration.strategy, tests.path, tests.event, tests.filtered].append(tests)
-        return [(strategy, pooled(parts)) for (strategy, *_), parts in few.items()]
+    def tested(self) -> list[CorrectedTests]:
+        """Everything that was tested. Asked once the cells are there."""
+        return corrected_tests(self.cells)
 
     @property
     def untested(self) -> list[tuple[str, PathTests]]:
         """Strategies and paths with too few draws in all cells together."""
-        return [(strategy, tests) for strategy, tests in self._together if not tests.p_values]
+        return paths_without_tests(self.cells)
 
     @property
     def num_tests(self) -> int:
@@ -82,7 +49,7 @@ class GridReport:
         return sum(len(one.tests.p_values) for one in self.tested)
 
     @property
-    def rejected(self) -> list[Tested]:
+    def rejected(self) -> list[CorrectedTests]:
         """Paths that do not follow their law."""
         return [one for one in self.tested if one.adjusted < self.alpha]
 
@@ -160,8 +127,11 @@ class GridReport:
         }
 
     def by_path(self) -> list[dict[str, Any]]:
-        """For each strategy, path and kind of decision, over all cells: draws, tests, the smallest p-value."""
-        groups: dict[tuple[str, str, str], list[Tested]] = defaultdict(list)
+        """For each strategy, path and kind of decision, over all cells: draws, tests, the smallest p-value.
+
+        all_cells_p: the smallest where all cells are added up.
+        """
+        groups: dict[tuple[str, str, str], list[CorrectedTests]] = defaultdict(list)
         for one in self.tested:
             groups[one.strategy, one.tests.path, one.tests.event].append(one)
         return [
@@ -169,11 +139,12 @@ class GridReport:
                 "strategy": strategy,
                 "path": path,
                 "decision": event,
-                "draws": sum(one.tests.draws for one in some),
-                "filtered_draws": sum(one.tests.draws for one in some if one.tests.filtered),
+                "draws": sum(one.tests.draws for one in some if one.cell != ALL),
+                "filtered_draws": sum(one.tests.draws for one in some if one.tests.filtered and one.cell != ALL),
                 "tests": sum(len(one.tests.p_values) for one in some),
                 "smallest_p": min(one.smallest for one in some),
                 "smallest_adjusted_p": min(one.adjusted for one in some),
+                "all_cells_p": min((one.smallest for one in some if one.cell == ALL), default=None),
                 "rejected": sum(one.adjusted < self.alpha for one in some),
             }
             for (strategy, path, event), some in sorted(groups.items())
