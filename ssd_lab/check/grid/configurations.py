@@ -104,13 +104,13 @@ class _Strategy:
         valid: list[list[Fields]] = []
         refusals: dict[str, list[Fields]] = {}
         for row in self._rows():
-            tried = [{**self._base, **row, **knobs} for knobs in _product(self._knobs)]
-            problems = [self._problem(fields) for fields in tried]
-            for fields, problem in zip(tried, problems, strict=True):
-                if problem is not None:
-                    refusals.setdefault(problem, []).append(fields)
-            if None in problems:
-                valid.append([fields for fields, problem in zip(tried, problems, strict=True) if problem is None])
+            allowed, problems = self._tried(self._base, row)
+            if not allowed and self._base:  # a size may belong to a choice that this row does not take
+                allowed, problems = self._tried({}, row)
+            for problem, fields in problems:
+                refusals.setdefault(problem, []).append(fields)
+            if allowed:
+                valid.append(allowed)
         chosen = self._covering(valid)
         found.accepted += [Configuration(self._name, fields) for fields in chosen]
         found.refused += [
@@ -130,6 +130,18 @@ class _Strategy:
             yield {**row, **required}
             for own, values in self._nested.items():
                 yield from ({**row, **required, own: value} for value in values if value is not _UNSET)
+
+    def _tried(self, base: Fields, row: Fields) -> tuple[list[Fields], list[tuple[str, Fields]]]:
+        """The row with all knobs: what is allowed, and what is not and why."""
+        allowed, problems = [], []
+        for knobs in _product(self._knobs):
+            fields = {**base, **row, **knobs}
+            problem = self._problem(fields)
+            if problem is None:
+                allowed.append(fields)
+            else:
+                problems.append((problem, fields))
+        return allowed, problems
 
     def _problem(self, fields: Fields) -> str | None:
         try:
@@ -167,12 +179,21 @@ def _options(name: str, info: FieldInfo, component: str = "") -> list[Any]:
         elif leaf is bool:
             values.append(not info.default)
         elif _is_strategy(leaf):
-            values += [{"strategy": other, **_sizes(cls)} for other, cls in registry.all().items()]
+            values += [fields for other, cls in registry.all().items() for fields in _inner(other, cls)]
         elif _is_component(leaf):
             default = info.default.model_dump(exclude_defaults=True) if isinstance(info.default, leaf) else None
             values += [fields for fields in _variants(leaf) if default is None or fields != {**default, **_base(leaf)}]
     values += VALUES.get(f"{component}.{name}" if component else name, [])
     return values or [_UNSET]  # for a required field without a known value the strategy itself says what is missing
+
+
+def _inner(name: str, strategy: type[StrategyConfig]) -> Iterator[Fields]:
+    """A strategy within another one: as it is, and in each of its modes (fields that list their values)."""
+    plain = {"strategy": name, **_sizes(strategy)}
+    yield plain
+    for own, info in strategy.model_fields.items():
+        if get_origin(info.annotation) is Literal:
+            yield from ({**plain, own: value} for value in get_args(info.annotation) if value != info.default)
 
 
 def _variants(component: type[BaseModel]) -> list[Fields]:

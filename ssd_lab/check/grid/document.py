@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ssd_lab.check.grid.report import GridReport
 
 _GREEDY = ("strategy", "models", "configurations", "batches", "tokens", "differing")
+_NARROW = ("strategy", "path", "decision", "draws", "corrected", "rejected")  # of _PATHS, in a terminal
 _PATHS = ("strategy", "path", "decision", "draws", "filtered draws", "tests", "smallest p", "corrected", "rejected")
 
 
@@ -52,16 +53,17 @@ def tables(report: GridReport) -> RenderableType:
     from rich.text import Text
 
     shown: list[RenderableType] = []
-    for title, columns, rows in (
-        ("Temperature 0, against autoregressive at batch 1", _GREEDY, _greedy_rows(report)),
-        ("Temperature over 0, p-values over all cells", _PATHS, _path_rows(report)),
+    for title, columns, shown_columns, rows in (
+        ("Temperature 0, against autoregressive at batch 1", _GREEDY, _GREEDY, _greedy_rows(report)),
+        ("Temperature over 0, smallest corrected p-values", _PATHS, _NARROW, _path_rows(report)),
     ):
         if rows:
             table = Table(title=title, title_justify="left", box=None)
-            for number, name in enumerate(columns):
-                table.add_column(name, justify="left" if number < 2 or name == "decision" else "right")
+            for number, name in enumerate(shown_columns):
+                table.add_column(name, justify="left" if number < 2 or name == "decision" else "right", no_wrap=True)
             for row in rows:
-                table.add_row(*row, style="" if row[-1] == "0" else "red")
+                cells = [row[columns.index(name)] for name in shown_columns]
+                table.add_row(*cells, style="" if row[-1] == "0" else "red")
             shown += [table, Text()]
     shown += [Text(line, style="yellow") for line in _findings(report) if line]
     refused = sum(refusal.count for refusal in report.grid.refused) + len(report.refused)

@@ -18,10 +18,11 @@ import numpy as np
 
 from ssd_lab.check.grid.decisions import Drawn, Tossed, decisions, number_of
 from ssd_lab.check.grid.steps import Floats, Steps
-from ssd_lab.check.statistics import bin_counts, chi_square_survival, chi_square_uniform, kolmogorov_uniform
+from ssd_lab.check.statistics import bin_counts, chi_square_survival, chi_square_uniform, kolmogorov_uniform, mean_zero
 
 MIN_DRAWS = 100  # fewer are listed and not tested
 _TOKENS = "tokens"  # the test in an order that has nothing to do with the distributions
+_INDEPENDENCE = "independence"
 _BINS = 32
 _PER_BIN = 25  # expected draws in a cell, so that the chi-square distribution holds far into its tail
 _NORMAL_VARIANCE = 400.0  # of a count, from which the normal distribution is close far into its tails
@@ -117,9 +118,7 @@ def tested(path: str, event: str, filtered: bool, kind: str, numbers: Floats) ->
     count = len(numbers)
     if count < MIN_DRAWS:
         return PathTests(path, event, filtered, kind, count, impossible, numbers=numbers.round(7).tolist())
-    p_values = {name: kolmogorov_uniform(own).p_value for name, own in uniforms.items() if name != _TOKENS}
-    if _TOKENS in uniforms:
-        p_values[_TOKENS] = chi_square_uniform(uniforms[_TOKENS], max(2, min(_BINS, count // _PER_BIN))).p_value
+    p_values = {name: _uniformity(name, own) for name, own in uniforms.items()}
     p_values |= {name: tossed_p_value(probs, int(kept.sum())) for name, (probs, kept) in tosses.items()}
     p_values["impossible"] = _slips(impossible, count)
     summary = {name: bin_counts(own, _BINS).tolist() for name, own in uniforms.items()}
@@ -157,7 +156,7 @@ def _taken_apart(kind: str, numbers: Floats) -> tuple[dict[str, Floats], dict[st
     """Numbers that should be uniform, tosses with their probabilities, and how much could not have come."""
     apart = numbers[:, -1]
     told = apart[apart != _NOTHING]
-    uniforms = {"independence": told} if len(told) >= MIN_DRAWS else {}
+    uniforms = {_INDEPENDENCE: told} if len(told) >= MIN_DRAWS else {}
     if kind == "drawn":
         likelihood, contrast, shuffle, own, _ = numbers.T
         uniforms |= {"likelihood": likelihood, "contrast": contrast, _TOKENS: shuffle}
@@ -168,6 +167,15 @@ def _taken_apart(kind: str, numbers: Floats) -> tuple[dict[str, Floats], dict[st
     common = (probs >= 0.5) & (probs <= 1 - _SURE)
     strata = {"seldom kept": rare, "often kept": common}
     return uniforms, {name: (probs[own], kept[own]) for name, own in strata.items() if own.any()}, impossible
+
+
+def _uniformity(name: str, numbers: Floats) -> float:
+    """Each by the test that sees what may be wrong with it."""
+    if name == _TOKENS:
+        return chi_square_uniform(numbers, max(2, min(_BINS, len(numbers) // _PER_BIN))).p_value
+    if name == _INDEPENDENCE:  # differences around the circle: too many are near 0 if one number was used twice
+        return mean_zero(np.cos(2 * math.pi * numbers), np.full(len(numbers), 0.5)).p_value
+    return kolmogorov_uniform(numbers).p_value
 
 
 def _apart(now: Floats, before: Floats) -> Floats:

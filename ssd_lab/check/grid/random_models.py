@@ -19,9 +19,11 @@ from ssd_lab.models.loader import LoadedModel, from_tensors
 
 VOCAB, HIDDEN, HEADS, HEAD_DIM, MLP, CONTEXT = 32, 32, 2, 16, 48, 256
 HEAD_VOCAB = 24  # the EAGLE3 head cannot name the others
-SHARPNESS = 3.0  # standard deviation of the logits: at temperature 1 a handful of tokens is likely
+SHARPNESS = 2.5  # standard deviation of the logits by context, were all of the hidden state context
+COMMON = 3.0  # one coordinate of every embedding: what all contexts share, so that some tokens are likely everywhere
+LIKINGS = 2.0  # how far the logits differ by that coordinate
 SECOND_LAYER = 0.4  # how much the target's second layer adds, in units of the first
-NOISE = 0.3  # of the draft's weights, in units of the target's
+NOISE = 0.25  # of the draft's weights, in units of the target's
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def random_models(folder: Path, *, seed: int = 0, device: str = "cpu") -> Random
     """The same ones for the same seed; the head is written into `folder`."""
     shared, noise = _decoder(2, seed), _decoder(1, seed + 1)
     drafts = {name: shared[name] + NOISE * tensor * (tensor.ndim > 1) for name, tensor in noise.items()}
-    _write_head(folder, seed + 2)
+    _write_head(folder, shared["lm_head.weight"], seed + 2)
     return RandomModels(
         from_tensors(_config(2), shared, dtype="float32", device=device, pack=False),
         from_tensors(_config(1), drafts, dtype="float32", device=device, pack=False),
@@ -65,6 +67,8 @@ def _decoder(num_layers: int, seed: int) -> dict[str, torch.Tensor]:
         "model.norm.weight": torch.ones(HIDDEN),
         "lm_head.weight": matrix(VOCAB, HIDDEN, SHARPNESS),
     }
+    tensors["model.embed_tokens.weight"][:, 0] = COMMON
+    tensors["lm_head.weight"][:, 0] = LIKINGS * matrix(VOCAB, 1).squeeze(1)
     for layer in range(num_layers):
         tensors |= _layer(f"model.layers.{layer}.", HIDDEN, matrix)
         if layer:  # what the draft's single layer cannot know
@@ -96,8 +100,8 @@ def _layer(at: str, inputs: int, matrix: Callable[..., torch.Tensor]) -> dict[st
     }
 
 
-def _write_head(folder: Path, seed: int) -> None:
-    """In the layout of SafeAILab, with a vocabulary of its own."""
+def _write_head(folder: Path, output: torch.Tensor, seed: int) -> None:
+    """In the layout of SafeAILab, with a vocabulary of its own. output: the target's; the head's is like it."""
     from safetensors.torch import save_file
 
     generator = torch.Generator().manual_seed(seed)
@@ -106,9 +110,9 @@ def _write_head(folder: Path, seed: int) -> None:
     tensors = {
         **_layer("midlayer.", 2 * HIDDEN, matrix),
         "midlayer.hidden_norm.weight": torch.ones(HIDDEN),
-        "fc.weight": matrix(HIDDEN, 3 * HIDDEN),
+        "fc.weight": torch.eye(HIDDEN).repeat(1, 3) / 3 + NOISE * matrix(HIDDEN, 3 * HIDDEN),
         "norm.weight": torch.ones(HIDDEN),
-        "lm_head.weight": matrix(HEAD_VOCAB, HIDDEN, SHARPNESS / 2),
+        "lm_head.weight": output[ids] + NOISE * matrix(HEAD_VOCAB, HIDDEN, SHARPNESS),
         "d2t": ids - torch.arange(HEAD_VOCAB),
         "t2d": torch.zeros(VOCAB, dtype=torch.bool).index_fill_(0, ids, True),
     }

@@ -25,21 +25,21 @@ from ssd_lab.strategies import registry
 
 RANDOM, BUNDLED = "random models", "bundled models"
 FULL_BATCH = 8
-MIN_CELL_DRAWS = 600
+MIN_CELL_DRAWS = 300
 
 
 @dataclass(frozen=True)
 class GridExtent:
-    """How much to check. draws: tokens of a cell at batch 8, fewer in proportion at a smaller one, 600 at least.
+    """How much to check. draws: tokens of a cell at batch 8, fewer in proportion at a smaller one, 300 at least.
 
     num_prompts, max_tokens: at temperature 0, of each pair of models; models of 0 prompts are left out.
     """
 
     temperatures: tuple[float, ...] = (0.7, 1.0)
     batches: tuple[int, ...] = (1, 8)
-    draws: int = 3000
-    random_prompts: int = 12
-    bundled_prompts: int = 8
+    draws: int = 2400
+    random_prompts: int = 8
+    bundled_prompts: int = 6
     max_tokens: int = 24
 
     def draws_at(self, batch: int) -> int:
