@@ -12,7 +12,7 @@ from ssd_lab.check.grid.cell import Cell, CellResult
 from ssd_lab.check.grid.configurations import Configuration
 from ssd_lab.check.grid.correction import ALL, corrected_tests
 from ssd_lab.check.grid.decisions import BONUS, EMITTED, KEPT, RECOVERY, SIBLING, SIBLING_KEPT, decisions
-from ssd_lab.check.grid.evidence import MIN_DRAWS, Evidence, pooled, tossed_p_value
+from ssd_lab.check.grid.evidence import MIN_DRAWS, Evidence, added_up, pooled, tossed_p_value
 from ssd_lab.check.grid.steps import Steps
 
 TARGET, DRAFT = [0.5, 0.3, 0.2, 0.0], [0.2, 0.6, 0.1, 0.1]
@@ -83,7 +83,7 @@ def simulated(count: int, *, seed: int, width: int = 3, vocab: int = 8, strength
 
 
 def smallest(steps: Steps) -> float:
-    evidence = Evidence(8, seed=1)
+    evidence = Evidence(8, 1, "a cell")
     evidence.add(steps)
     return min(p for tests in evidence.tests() for p in tests.p_values.values())
 
@@ -96,7 +96,7 @@ def test_right_rejection_sampling_passes_and_a_tenth_too_little_does_not():
 def test_p_values_are_not_too_small_when_nothing_is_wrong():
     p_values = []
     for seed in range(60):
-        evidence = Evidence(8, seed)
+        evidence = Evidence(8, 1, f"cell {seed}")
         evidence.add(simulated(300, seed=seed))
         p_values += [p for tests in evidence.tests() for p in tests.p_values.values()]
     for level in (0.1, 0.01, 0.001):
@@ -127,7 +127,7 @@ def test_tosses_of_unequal_chances_have_the_tails_of_their_convolution():
 def test_paths_with_too_few_draws_are_tested_together():
     parts = []
     for seed in range(3):
-        evidence = Evidence(8, seed)
+        evidence = Evidence(8, 1, f"cell {seed}")
         evidence.add(simulated(MIN_DRAWS - 20, seed=seed, strength=0.5))
         parts.append(next(tests for tests in evidence.tests() if tests.event == EMITTED))
     assert all(part.p_values == {} for part in parts)
@@ -143,7 +143,7 @@ def test_an_error_too_small_for_any_cell_shows_in_all_of_them_together():
     def smallest_of(strength: float) -> dict[str, float]:
         cells = []
         for seed in range(60):
-            evidence = Evidence(8, seed)
+            evidence = Evidence(8, 1, f"cell {seed}")
             evidence.add(simulated(500, seed=100 + seed, width=1, strength=strength))
             cells.append((cell, CellResult(f"cell {seed}", 0.0, paths=evidence.tests())))
         found: dict[str, float] = {}
@@ -158,10 +158,24 @@ def test_an_error_too_small_for_any_cell_shows_in_all_of_them_together():
     assert wrong["all"] < 1e-3
 
 
+def test_cells_whose_laws_leave_hardly_a_choice_may_be_added_up():
+    """Their numbers come from the spreading alone, which must not be the same in all cells."""
+    step = one_step([-1], kept=-1, emitted=0)
+    sure = replace(step, target=np.array([[1.0, 0, 0, 0]]))
+    many = replace(sure, **{name: np.repeat(value, 400, 0) for name, value in vars(sure).items()})
+    parts = []
+    for number in range(40):
+        evidence = Evidence(4, 0, f"cell {number}")
+        evidence.add(many)
+        parts.append(next(tests for tests in evidence.tests() if tests.event == EMITTED))
+    assert min(added_up(parts).p_values.values()) > 1e-3
+    assert min(added_up([parts[0]] * 40).p_values.values()) < 1e-6
+
+
 def test_tokens_that_cannot_come_are_counted():
     steps = one_step([-1], kept=-1, emitted=3)
     many = replace(steps, **{name: np.repeat(value, 200, 0) for name, value in vars(steps).items()})
-    evidence = Evidence(4, 0)
+    evidence = Evidence(4, 0, "a cell")
     evidence.add(many)
     found = next(tests for tests in evidence.tests() if tests.event == EMITTED)
     assert found.impossible == 200

@@ -126,7 +126,7 @@ def compare_greedy(llm: LLM, prompts: Sequence[Any], params: SamplingParams, exp
 
 def check_decisions(llm: LLM, prompts: Sequence[list[int]], cell: Cell, *, draws: int, seed: int) -> dict[str, Any]:
     """Does every decision on every path follow its law? Until at least `draws` tokens were emitted."""
-    evidence = Evidence(llm.target.config.vocab_size, seed)
+    evidence = Evidence(llm.target.config.vocab_size, seed, cell.key)
     number = 0
     while evidence.num_tokens < draws:
         wave = range(number, number + REQUESTS_A_ROW * cell.batch)
