@@ -205,12 +205,13 @@ class LLM:
         """What was recorded since the last `run`, `generate` or `take_trace` (for `stream`)."""
         return self._with_token_texts(self._engine.take_trace())
 
-    def trace_so_far(self) -> Trace:
+    def trace_so_far(self, first_round: int = 0) -> Trace:
         """What `take_trace` would return now, while recording goes on: for watching a `stream`, between its chunks.
 
-        A request is listed when it ends, and a round's draft tree comes with the round after it.
+        A request is listed when it ends, and a round's draft tree comes with the round after it. first_round: leave
+        out the rounds before this one, for whoever has them already.
         """
-        return self._with_token_texts(self._engine.recorder.trace())
+        return self._with_token_texts(self._engine.recorder.trace(first_round))
 
     def _with_token_texts(self, trace: Trace) -> Trace:
         tokenizer = self.target.tokenizer

@@ -139,13 +139,14 @@ class Recorder:
             )
         )
 
-    def trace(self) -> Trace:
-        """All that was recorded so far."""
+    def trace(self, first_round: int = 0) -> Trace:
+        """What was recorded so far, from this round on."""
         meta = {**self._meta, "totals": self._totals.as_dict()}
         ranked = next((kept.tree.num_candidates for kept in self._rounds if kept.tree is not None), None)
         if ranked is not None:
             meta["ranked_candidates"] = ranked
-        rounds = [self._round_record(index, kept) for index, kept in enumerate(self._rounds)]
+        later = enumerate(self._rounds[first_round:], start=first_round)
+        rounds = [self._round_record(index, kept) for index, kept in later]
         return Trace(meta, sorted(self._requests, key=lambda r: r.request_id), rounds, list(self._prefills))
 
     def _round_record(self, index: int, kept: _Round) -> RoundRecord:

@@ -13,10 +13,11 @@ from ssd_lab.widgets.bundle import style, widget_module
 from ssd_lab.widgets.front_end import anywidget, traitlets
 from ssd_lab.widgets.static_html import summary_table
 from ssd_lab.widgets.view_model import view_data
+from ssd_lab.widgets.view_model.live import LiveRun
 
 PROMPT = "A train travels at 60 miles per hour for 4 hours. How far does it go?"
-TEXT_S, DATA_S = 0.04, 0.2  # least time between two messages of either kind
-DATA_SHARE = 0.2  # of the time, at most, may go into preparing the views while a run goes on
+PAUSE_S = 0.05  # least time between two messages about a run
+SHARE = 0.2  # of the time, at most, may go into making them
 
 
 class Playground(anywidget.AnyWidget):
@@ -166,21 +167,18 @@ class Playground(anywidget.AnyWidget):
     def _stream(self, llm: ssd_lab.LLM, prompt: str, params: ssd_lab.SamplingParams) -> None:
         llm.take_trace()
         name = llm.strategy.strategy_name
-        told, shown = 0.0, time.perf_counter()  # the first text is told at once
-        pause = DATA_S
+        live = LiveRun(name)
+        next_s = 0.0  # the first text is told at once
         chunks = llm.stream(prompt, params)
         try:
             for chunk in chunks:
                 self.text += chunk.text
                 now = time.perf_counter()
-                if now - told >= TEXT_S:
-                    self.send({"text": self.text})
-                    told = now
-                if now - shown >= pause:
-                    data = view_data({name: _with_request(llm.trace_so_far(), prompt, params)})
-                    self.send({"data": data, "running": True, "status": "running …"})
-                    shown = time.perf_counter()
-                    pause = max(DATA_S, (shown - now) / DATA_SHARE)
+                if now >= next_s:
+                    part = live.part(_with_request(llm.trace_so_far(live.first_round), prompt, params))
+                    self.send({"text": self.text, "part": part, "running": True, "status": "running …"})
+                    done = time.perf_counter()
+                    next_s = now + max(PAUSE_S, (done - now) / SHARE)
                 if self._stopped.is_set():
                     break
         finally:

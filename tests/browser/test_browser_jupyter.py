@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import statistics
 import time
 from typing import Any
 
@@ -130,6 +132,69 @@ def test_the_speed_explorer_shows_the_simulators_answer_beside_the_formula(open_
         row = explorer.locator("tr[data-row=asynchronous]")
         assert row.locator("[data-speed=formula]").inner_text() == f"{formula['async']:.2f}×"
         row.get_by_text(f"{simulated['async']:.2f}×").last.wait_for()
+
+
+# in the kernel: recorded rounds that come as a model's do, and when each came, by the wall clock
+FEED = """
+import json, time, types
+from ssd_lab.trace import Trace, load_trace
+from ssd_lab.widgets import *
+recorded, arrived = load_trace('long.jsonl'), []
+
+class Feed:
+    strategy = types.SimpleNamespace(strategy_name='async_tree')
+    def stream(self, prompt, params):
+        start = time.monotonic()
+        for number in range(len(recorded.rounds)):
+            time.sleep(max(0, start + number / 20 - time.monotonic()))
+            arrived.append(time.time())
+            yield types.SimpleNamespace(text=f'{number} ')
+    def trace_so_far(self, first_round=0):
+        return Trace(recorded.meta, [], recorded.rounds[first_round:len(arrived)])
+    def take_trace(self):
+        return recorded
+    def close(self):
+        pass
+
+playground = Playground(warm=False)
+playground._llm_for = lambda strategy, fields: Feed()
+playground
+""".strip()
+# on the page: when so many rounds were first on the screen
+NOTE_SHOWN = """(root) => {
+  window.shownMs = {};
+  const look = () => requestAnimationFrame(() => {
+    const count = Number(root.querySelector(".ssd-transport .ssd-where")?.textContent.split(" of ")[1] ?? 0);
+    if (count) window.shownMs[count] ??= performance.timeOrigin + performance.now();
+  });
+  new MutationObserver(look).observe(root, { subtree: true, childList: true, characterData: true });
+}"""
+
+
+def test_the_playgrounds_views_keep_up_with_twenty_rounds_a_second(jupyter, open_notebook, keep_figure):
+    rounds = 200
+    recorded_trace(rounds=rounds, seed=3).save(jupyter.folder / "long.jsonl")
+    with open_notebook("keeping-up", [FEED, "print(json.dumps(arrived))"], height=2600) as page:
+        run_all(page)
+        root = cell(page, 0).locator(".ssd-lab").first
+        root.locator("[data-do=run]").wait_for()
+        root.evaluate(NOTE_SHOWN)
+        root.locator("[data-do=run]").click()
+        root.locator("[data-playground=status]", has_text="done").wait_for()
+        arrived_s = json.loads(run_cell(page, 1))
+        shown_ms = {int(count): at for count, at in page.evaluate("window.shownMs").items()}
+        # none is lost: each view that has a mark for every round has as many
+        for mark in (".ssd-hitcell", ".ssd-acceptance .ssd-dot[data-step]"):
+            assert root.locator(mark).count() == rounds
+        words = root.locator(".ssd-word[data-step]")
+        assert words.evaluate_all("(words) => new Set(words.map((word) => word.dataset.step)).size") == rounds
+    lags_ms = [min(at for count, at in shown_ms.items() if count > i) - 1e3 * s for i, s in enumerate(arrived_s)]
+    rate, median_ms = (rounds - 1) / (arrived_s[-1] - arrived_s[0]), statistics.median(lags_ms)
+    keep_figure("playground: rounds fed a second", rate)
+    keep_figure("playground: from the end of a round to its picture, median ms", median_ms)
+    keep_figure("playground: from the end of a round to its picture, most ms", max(lags_ms))
+    keep_figure("playground: drawings of the views a second", len(shown_ms) / (arrived_s[-1] - arrived_s[0]))
+    assert rate >= 10 and median_ms < 300 and max(lags_ms) < 3000
 
 
 def test_the_playground_streams_stops_and_says_what_is_wrong(open_notebook, keep_figure, keep_picture):

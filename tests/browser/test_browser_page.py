@@ -13,6 +13,8 @@ from recorded_traces import recorded_trace
 
 from ssd_lab.trace import RoundRecord, SequenceRound, Trace, TreeRecord
 from ssd_lab.widgets.page import write_html
+from ssd_lab.widgets.view_model import view_data
+from ssd_lab.widgets.view_model.live import LiveRun
 from ssd_lab.widgets.view_model.rescoring import rescore
 from ssd_lab.widgets.view_model.speed import DEFAULTS, closed_form_speeds
 from ssd_lab.widgets.view_model.steps import steps_of
@@ -229,6 +231,27 @@ def test_two_runs_side_by_side(open_page, address: str):
         assert page.locator("section.ssd-stepper").nth(1).locator(".ssd-node.candidate").count() > 0
         page.get_by_label("Run", exact=True).select_option(label="plain")
         assert where(page) == "round 1 of 30"
+
+
+def test_a_run_told_in_parts_is_the_run_told_at_once(open_page, tmp_path: Path, trace: Trace):
+    live = LiveRun("async_tree")
+
+    def part(until: int) -> dict[str, Any]:
+        shown = Trace(trace.meta, trace.requests, trace.rounds[live.first_round : until], trace.prefills)
+        return json.loads(json.dumps(live.part(shown)))
+
+    part(5)
+    path = write_html(Trace(trace.meta, trace.requests, trace.rounds[:5], trace.prefills), tmp_path / "live.html")
+    whole = json.loads(json.dumps(view_data(trace)["runs"][0]))
+    with open_page(path.as_uri()) as page:
+        for until in (6, 17, 17, len(trace.rounds)):
+            assert page.evaluate("(part) => ssdLab.view.extend(part)", part(until)) is True
+        page.evaluate("ssdLab.view.redraw()")
+        told = page.evaluate("ssdLab.view.app.run")
+        assert page.locator(".ssd-hitcell").count() == 40
+        assert page.evaluate("(part) => ssdLab.view.extend(part)", {**part(40), "from_round": 99}) is False
+    told["clocks"], whole["clocks"] = told["clocks"][:1], whole["clocks"][:1]
+    assert {name: told[name] for name in whole} == whole
 
 
 def test_a_tree_that_was_verified_shows_its_path_and_what_hung_off_it(open_page, tmp_path: Path):

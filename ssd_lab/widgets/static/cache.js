@@ -2,10 +2,12 @@
 
 import { PERCENT_TICKS, chart, line, titled, wholeTicks } from "./charts.js";
 import { counterfactual } from "./counterfactual.js";
-import { h, percent, plural, prob, replace, roving, s, section, token } from "./dom.js";
+import { h, keyedChildren, percent, plural, prob, replace, roving, s, section, token } from "./dom.js";
 import { missNote } from "./tree.js";
 
 const FEW_ROWS = 8;
+const COLUMNS = 60; // rounds in a line of the strip
+const CELL = 12;
 
 export function cacheView(app) {
   let everything = false;
@@ -13,7 +15,19 @@ export function cacheView(app) {
   let cells = [];
   const lead = h("p", { class: "ssd-lead", "data-cache": "verdict" });
   const rows = h("div", { class: "ssd-scroll" });
-  const strip = h("div", { class: "ssd-strip" });
+  const counts = h("h4", {});
+  const squares = s("svg", { class: "ssd-hits", role: "img" });
+  const strip = h("div", { class: "ssd-strip" }, counts, squares, h("p", { class: "ssd-help" }, "● hit  ✕ miss  · no lookup"));
+  const drawCells = keyedChildren(squares, (i) => {
+    const hit = app.steps[i].cache_hit;
+    const [x, y] = [(i % COLUMNS) * CELL, Math.floor(i / COLUMNS) * CELL];
+    const word = hit === null ? "no lookup" : hit ? "hit" : "miss";
+    const mark = hit === false
+      ? s("path", { d: `M${x + 3} ${y + 3}l6 6m0 -6l-6 6` })
+      : s("circle", { cx: x + 6, cy: y + 6, r: hit === null ? 1.5 : 3.5 });
+    return titled(s("g", { class: `ssd-hitcell ${word.replace(" ", "-")}`, "data-step": i },
+      s("rect", { x: x + 0.5, y: y + 0.5, width: CELL - 1, height: CELL - 1 }), mark), `round ${i + 1}: ${word}`);
+  });
   const curve = h("div", { class: "ssd-charts" });
   const what = counterfactual(app);
   const element = section("cache", "Speculation cache", null, lead, rows, strip, curve, what.element);
@@ -66,23 +80,14 @@ export function cacheView(app) {
     const { run } = app;
     const { lookups, hits, curve: rates, power_law: law } = run.cache;
     const steps = app.steps;
-    const columns = Math.min(60, steps.length);
-    const size = 12;
+    const columns = Math.min(COLUMNS, steps.length);
     const lines = Math.ceil(steps.length / Math.max(1, columns));
-    replace(strip, h("h4", {}, `Hits and misses by round: ${lookups ? `${hits} of ${lookups} lookups hit (${percent(hits / lookups, 1)})` : "no lookups"}`),
-      s("svg", { viewBox: `0 0 ${columns * size} ${lines * size}`, class: "ssd-hits", role: "img", style: `max-width:${columns * size}px`,
-        "aria-label": `${hits} hits and ${lookups - hits} misses` },
-      steps.map((step, i) => {
-        const [x, y] = [(i % columns) * size, Math.floor(i / columns) * size];
-        const word = step.cache_hit === null ? "no lookup" : step.cache_hit ? "hit" : "miss";
-        const mark = step.cache_hit === false
-          ? s("path", { d: `M${x + 3} ${y + 3}l6 6m0 -6l-6 6` })
-          : s("circle", { cx: x + 6, cy: y + 6, r: step.cache_hit === null ? 1.5 : 3.5 });
-        return titled(s("g", { class: `ssd-hitcell ${word.replace(" ", "-")}`, "data-step": i },
-          s("rect", { x: x + 0.5, y: y + 0.5, width: size - 1, height: size - 1 }), mark), `round ${i + 1}: ${word}`);
-      })),
-      h("p", { class: "ssd-help" }, "● hit  ✕ miss  · no lookup"));
-    cells = [...strip.querySelectorAll("[data-step]")];
+    counts.textContent = `Hits and misses by round: ${lookups ? `${hits} of ${lookups} lookups hit (${percent(hits / lookups, 1)})` : "no lookups"}`;
+    squares.setAttribute("viewBox", `0 0 ${columns * CELL} ${lines * CELL}`);
+    squares.setAttribute("aria-label", `${hits} hits and ${lookups - hits} misses`);
+    squares.style.maxWidth = `${columns * CELL}px`;
+    drawCells(steps.map((step) => step.cache_hit));
+    cells = [...squares.children];
     replace(curve, rates.length ? hitCurve(rates, law) : null);
   }
 

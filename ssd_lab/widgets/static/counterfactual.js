@@ -8,6 +8,7 @@ export function counterfactual(app) {
   const result = h("div", { "data-cache": "counterfactual", "aria-live": "polite" });
   const change = (name) => (value) => {
     chosen[name] = value;
+    touched = true;
     score();
   };
   const lookahead = slider("lookahead k", { min: 1, max: 1, value: 1, change: change("lookahead") });
@@ -15,17 +16,20 @@ export function counterfactual(app) {
   const budget = slider("budget B, branches", { min: 1, max: 128, value: 12, change: change("budget") });
   const saguaro = slider("Saguaro factor C", { min: 0, max: 1, step: 0.05, value: 1, show: (v) => v.toFixed(2), change: change("saguaro") });
   const temperature = slider("temperature", { min: 0.1, max: 2, step: 0.1, value: 1, show: (v) => v.toFixed(1), change: change("temperature") });
-  const kind = h("select", { "aria-label": "schedule", onchange: () => { chosen.kind = kind.value; score(); } },
+  const kind = h("select", { "aria-label": "schedule", onchange: () => change("kind")(kind.value) },
     h("option", { value: "uniform" }, "uniform"), h("option", { value: "geometric" }, "geometric"));
   const help = h("p", { class: "ssd-help" });
   const controls = h("div", { class: "ssd-sliders" });
   const element = h("details", { class: "ssd-whatif" }, h("summary", {}, "What if? The recorded rounds under other settings"), controls, result, help);
+  element.addEventListener("toggle", () => api.render("open"));
+  let touched = false;
+  let run = null;
   let shown = null;
   let steps = [];
   let recorded = null;
 
   function setUp() {
-    const run = app.run;
+    const { run } = app;
     steps = run.requests.flatMap((request) => request.steps);
     const most = Math.max(1, ...steps.map((step) => step.draft_tokens.length));
     const sampled = run.requests.some((request) => request.temperature > 0);
@@ -35,12 +39,12 @@ export function counterfactual(app) {
       temperature: sampled ? Math.max(...run.requests.map((request) => request.temperature)) : 0,
       saguaro: run.strategy.saguaro_c ?? 1,
     };
-    Object.assign(chosen, {
+    if (!touched) Object.assign(chosen, {
       lookahead: most, width: schedule ? Math.max(1, Math.round(schedule.reduce((a, b) => a + b, 0) / schedule.length)) : 3,
       budget: schedule ? schedule.reduce((a, b) => a + b, 0) : 3 * (most + 1), ...recorded,
     });
     lookahead.limits(1, most);
-    lookahead.set(most);
+    lookahead.set(chosen.lookahead);
     width.set(chosen.width);
     budget.set(chosen.budget);
     saguaro.set(chosen.saguaro);
@@ -84,15 +88,19 @@ export function counterfactual(app) {
     return h("tr", { "data-row": name }, h("th", { scope: "row" }, name), h("td", {}, percent(hitRate, 1)), h("td", {}, decimal(tokens)), h("td", {}, branches));
   }
 
-  return {
+  const api = {
     element,
     render(reason) {
       const now = app.selected.run;
       if (reason !== "data" && shown === now) return;
+      if (run !== `${now} ${app.run?.name}`) touched = false; // a run that grows keeps what was set
+      run = `${now} ${app.run?.name}`;
+      shown = null;
+      if (!element.open || !app.run.requests.length) return; // scored when it is looked at
       shown = now;
-      if (!app.run.requests.length) return;
       setUp();
       score();
     },
   };
+  return api;
 }

@@ -25,6 +25,19 @@ export function replace(element, ...children) {
   element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
 }
 
+// Children told apart by keys: those at the front whose keys are as before stay, the others are made anew. A run that
+// grows is drawn again many times, and only its end changes.
+export function keyedChildren(container, make) {
+  let before = [];
+  return (keys) => {
+    let same = 0;
+    while (same < keys.length && before[same] === keys[same]) same += 1;
+    for (let i = before.length; i > same; i -= 1) container.lastChild.remove();
+    container.append(...keys.slice(same).map((_, i) => make(same + i)));
+    before = keys;
+  };
+}
+
 // Spaces and line breaks are tokens' most frequent parts, so they are made visible.
 export function visible(text) {
   if (text === "") return "∅";

@@ -4,6 +4,7 @@ import { acceptanceView } from "./acceptance.js";
 import { cacheView } from "./cache.js";
 import { detailsView } from "./details.js";
 import { h, replace } from "./dom.js";
+import { extend } from "./live.js";
 import { createApp, stepAt } from "./state.js";
 import { textView } from "./text.js";
 import { followTheme } from "./theme.js";
@@ -50,7 +51,9 @@ export function mount(root, { data, views = Object.keys(VIEWS), selection = {}, 
   return {
     app,
     select: (patch) => app.select(patch),
-    replaceData: (fresh) => app.replace(fresh),
+    replaceData: (fresh, selection) => app.replace(fresh, selection),
+    extend: (part) => extend(app.run, part), // not drawn before `redraw`
+    redraw: (selection) => app.replace(app.data, selection),
     destroy() {
       off();
       unfollow();

@@ -5,6 +5,8 @@ import { schemaForm } from "./form.js";
 import { mount } from "./main.js";
 import { followTheme } from "./theme.js";
 
+const LAST = { step: Number.MAX_SAFE_INTEGER, place: null };
+
 // strategies: {name: JSON schema}; run(order) and stop() tell the kernel. Returns what the kernel's messages call.
 export function mountPlayground(root, { strategies, defaults, run, stop }) {
   root.classList.add("ssd-lab");
@@ -13,6 +15,10 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
   let form = null;
   let views = null;
   let started = 0;
+  let fresh = true; // nothing of this run was shown yet
+  let steps = 0; // shown at the last drawing
+  let due = null;
+  let drawMs = 0;
   const knobs = h("div", {});
   const names = Object.keys(strategies);
   const strategy = h("select", { "aria-label": "strategy", name: "strategy", onchange: () => choose() }, names.map((name) => h("option", { value: name }, name)));
@@ -41,7 +47,7 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
     busy(true, "starting …");
     text.textContent = "";
     text.removeAttribute("data-first-ms");
-    text.dataset.fresh = "";
+    fresh = true;
   }
 
   function choose() {
@@ -55,6 +61,37 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
     halt.disabled = !now;
     status.textContent = words;
   }
+
+  function whole(data) {
+    clearTimeout(due);
+    due = null;
+    const follow = fresh || views === null || atTheEnd();
+    if (views === null) {
+      const holder = h("div", {});
+      stage.append(holder);
+      views = mount(holder, { data, selection: LAST });
+    } else views.replaceData(data, follow ? LAST : {});
+    fresh = false;
+    steps = views.app.steps.length;
+  }
+
+  // Parts are put in at once and drawn together, no more often than leaves most of the time for what else goes on.
+  function add(part) {
+    if (fresh || views === null) {
+      if (part.from_round === 0) whole({ runs: [part] });
+    } else if (views.extend(part)) due ??= setTimeout(redraw, Math.max(16, 2 * drawMs));
+  }
+
+  function redraw() {
+    due = null;
+    const start = performance.now();
+    views.redraw(atTheEnd() ? LAST : {});
+    steps = views.app.steps.length;
+    drawMs = performance.now() - start;
+  }
+
+  // whoever looks back at an earlier round is left there
+  const atTheEnd = () => views.app.selected.step >= steps - 1;
 
   replace(root, section("playground", "Playground", null,
     h("div", { class: "ssd-form" }, h("label", {}, h("span", {}, "strategy"), strategy)), knobs,
@@ -75,23 +112,11 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
         error.hidden = false;
       }
       if (message.running !== undefined) busy(message.running, message.status ?? "");
-      if (message.data) {
-        let follow;
-        if (views === null) {
-          const holder = h("div", {});
-          stage.append(holder);
-          views = mount(holder, { data: message.data });
-          follow = true;
-        } else {
-          // whoever looks back at an earlier round is left there
-          follow = text.dataset.fresh !== undefined || views.app.selected.step >= views.app.steps.length - 1;
-          views.replaceData(message.data);
-        }
-        delete text.dataset.fresh;
-        if (follow) views.select({ step: Number.MAX_SAFE_INTEGER });
-      }
+      if (message.data) whole(message.data);
+      else if (message.part) add(message.part);
     },
     destroy() {
+      clearTimeout(due);
       unfollow();
       views?.destroy();
       root.replaceChildren();

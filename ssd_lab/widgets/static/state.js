@@ -40,9 +40,9 @@ export function createApp(data, selection) {
       this.hovered = place;
       this.tell("hover");
     },
-    replace(fresh) {
+    replace(fresh, patch = {}) {
       this.data = fresh;
-      this.selected = settle(fresh, this.selected);
+      this.selected = settle(fresh, { ...this.selected, ...patch });
       this.tell("data");
     },
   };

@@ -1,6 +1,6 @@
 // The text, each token marked by where it came from: colour, and a line or sign that says the same without colour.
 
-import { h, replace, roving, section, tokenText, visible } from "./dom.js";
+import { h, keyedChildren, replace, roving, section, tokenText, visible } from "./dom.js";
 import { isBonus } from "./state.js";
 
 const KINDS = [
@@ -20,8 +20,16 @@ export function textView(app) {
   const legend = h("ul", { class: "ssd-legend", "aria-label": "What the marks mean" });
   const element = section("text", "Text", null, prompt, body, legend);
   roving(body, "[data-step]");
+  let words = [];
   let items = [];
   let shown = null;
+  const draw = keyedChildren(body, (i) => {
+    const { text, number, place, kind } = words[i];
+    return h("span", {
+      class: `ssd-word ${kind}`, role: "option", "data-step": number, "data-place": place < 0 ? "recovery" : `draft:${place}`,
+      "aria-label": `${visible(text)}, ${KINDS.find(([name]) => name === kind)[1]}, round ${number + 1}`, tabindex: -1,
+    }, text === "" ? "∅" : text.includes("\n") ? text.replaceAll("\n", "↵\n") : text);
+  });
 
   body.addEventListener("click", (event) => {
     const item = event.target.closest("[data-step]");
@@ -38,18 +46,11 @@ export function textView(app) {
   function build() {
     const { run, request } = app;
     prompt.textContent = request?.prompt ?? "";
-    const used = new Set();
-    items = (request?.tokens ?? []).map(([id, number, place]) => {
-      const kind = kindOf(request.steps[number], place);
-      used.add(kind);
-      const text = tokenText(run, id);
-      return h("span", {
-        class: `ssd-word ${kind}`, role: "option", "data-step": number, "data-place": place < 0 ? "recovery" : `draft:${place}`,
-        "aria-label": `${visible(text)}, ${KINDS.find(([name]) => name === kind)[1]}, round ${number + 1}`, tabindex: -1,
-      }, text === "" ? "∅" : text.includes("\n") ? text.replaceAll("\n", "↵\n") : text);
-    });
-    replace(body, items);
+    words = (request?.tokens ?? []).map(([id, number, place]) => ({ text: tokenText(run, id), number, place, kind: kindOf(request.steps[number], place) }));
+    draw(words.map(({ text, number, place, kind }) => `${number} ${place} ${kind} ${text}`));
+    items = [...body.children];
     if (items.length) items[0].tabIndex = 0;
+    const used = new Set(words.map(({ kind }) => kind));
     replace(legend, KINDS.filter(([kind]) => used.has(kind)).map(([kind, words]) =>
       h("li", {}, h("span", { class: `ssd-word ${kind}`, "aria-hidden": "true" }, " ab "), ` ${words}`)));
   }

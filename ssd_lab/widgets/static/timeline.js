@@ -22,12 +22,12 @@ const ZOOMS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 export function timelineView(app) {
   let clock = "measured";
   let zoom = 0;
-  let opened = false;
+  let chosen = false; // has somebody set the zoom?
   let drawn = null;
   const lanes = h("div", { class: "ssd-lanes" });
   const note = h("p", { class: "ssd-lead" });
   const legend = h("ul", { class: "ssd-legend", "aria-label": "Kinds of spans" });
-  const zoomer = slider("zoom", { min: 0, max: ZOOMS.length - 1, value: 0, show: (v) => `${ZOOMS[v]}×`, change: (v) => { zoom = v; draw(); } });
+  const zoomer = slider("zoom", { min: 0, max: ZOOMS.length - 1, value: 0, show: (v) => `${ZOOMS[v]}×`, change: (v) => { zoom = v; chosen = true; draw(); } });
   const clocks = h("select", { "aria-label": "clock", onchange: () => { clock = clocks.value; draw(); } });
   const element = section("timeline", "Timeline", null,
     h("div", { class: "ssd-sliders" }, h("label", { class: "ssd-slider" }, h("span", {}, "clock"), clocks), zoomer.element), lanes, legend, note);
@@ -112,12 +112,11 @@ export function timelineView(app) {
         if (!names.includes(clock)) clock = names[0] ?? "measured";
         clocks.value = clock;
       }
-      if (!opened && app.steps.length) {
-        // begin with about a dozen rounds in sight, which can be told apart
+      if (!chosen && reason === "data" && app.steps.length) {
+        // about a dozen rounds in sight can be told apart
         const rounds = app.run.clocks[0]?.rounds.length ?? 0;
         zoom = Math.max(0, ZOOMS.findLastIndex((size) => size <= rounds / 10));
         zoomer.set(zoom);
-        opened = true;
       }
       draw();
     },

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import RequestRecord, Trace
 from ssd_lab.trace.token_texts import Decode, token_texts
 from ssd_lab.widgets.view_model.acceptance import acceptance_view
-from ssd_lab.widgets.view_model.lanes import clocks
+from ssd_lab.widgets.view_model.lanes import clocks, measured_clock
 from ssd_lab.widgets.view_model.numbers import short
 from ssd_lab.widgets.view_model.presets import presets
 from ssd_lab.widgets.view_model.rescoring import hit_curve, power_law
@@ -32,18 +32,16 @@ def view_data(
     return {"format": FORMAT, "runs": [run_view(name, trace, decode, max_rounds) for name, trace in named.items()]}
 
 
-def run_view(name: str, trace: Trace, decode: Decode | None = None, max_rounds: int | None = None) -> dict[str, Any]:
-    """One run: its requests with their steps, the tokens' texts, clocks, acceptance and cache."""
+def run_view(
+    name: str, trace: Trace, decode: Decode | None = None, max_rounds: int | None = None, *, simulated: bool = True
+) -> dict[str, Any]:
+    """One run: its requests with their steps, the tokens' texts, clocks (simulated: that one too), acceptance, cache."""
     left_out = 0 if max_rounds is None else max(0, len(trace.rounds) - max_rounds)
     if left_out:
         trace = Trace(trace.meta, trace.requests, trace.rounds[:max_rounds], trace.prefills)
     steps = steps_of(trace)
     records = {request.request_id: request for request in trace.requests}
     requests = [request_view(number, records.get(number), own) for number, own in steps.items()]
-    sampled = {request["id"]: request["temperature"] > 0 for request in requests}
-    every_step = [step for own in steps.values() for step in own]
-    curve = hit_curve(every_step)
-    law = power_law(curve)
     return {
         "name": name,
         "strategy": trace.meta.get("strategy") or {},
@@ -53,8 +51,18 @@ def run_view(name: str, trace: Trace, decode: Decode | None = None, max_rounds: 
         "left_out": left_out,
         "texts": token_texts(trace, decode),
         "requests": requests,
+        "clocks": clocks(trace) if simulated else [measured_clock(trace)],
+        **over_all_rounds(steps, sampled={request["id"]: request["temperature"] > 0 for request in requests}),
+    }
+
+
+def over_all_rounds(steps: Mapping[int, Sequence[Step]], *, sampled: Mapping[int, bool]) -> dict[str, Any]:
+    """What is told of all steps together: presets, acceptance, cache. sampled: requests at a temperature above 0."""
+    every_step = [step for own in steps.values() for step in own]
+    curve = hit_curve(every_step)
+    law = power_law(curve)
+    return {
         "presets": presets(steps),
-        "clocks": clocks(trace),
         "acceptance": acceptance_view(steps, sampled=sampled),
         "cache": {
             "lookups": sum(step["cache_hit"] is not None for step in every_step),
