@@ -75,7 +75,7 @@ class DraftPlan:
     k: draft tokens a round, or the most if `lookahead` chooses. fan_out: how many outcomes to prepare (None: the worker
     only answers, as in synchronous drafting). fallback: what answers a miss (None: draft now). saguaro_c: C of Saguaro
     sampling. draft_temperature: for requests that sample, instead of their own. record: keep trees, probabilities and
-    times for the trace.
+    times for the trace; details: distributions before Saguaro sampling too.
     """
 
     k: int
@@ -85,6 +85,7 @@ class DraftPlan:
     saguaro_c: float = 1.0
     draft_temperature: float | None = None
     record: bool = True
+    details: bool = False
 
     @property
     def scratch_positions(self) -> int:

@@ -142,7 +142,7 @@ class DraftWorker:
                 parts.append(self._guessed(message, quick, sampled))
             if drafted:
                 chains = self._drafter.chain(message, drafted, self._k, self._wish(False, self._k))
-                parts.append(_with_distribution(chains, sampled, self._vocab_size))
+                parts.append(self._with_distribution(chains, sampled))
             fallback = self._note(paths[(drafted or quick)[0]].origin, start)
         done = parts[0]
         if len(parts) > 1:
@@ -159,6 +159,7 @@ class DraftWorker:
             *(done.tokens, done.probs, [path.origin for path in paths], cache_hits),
             done.token_probs if self._plan.record else None,
             *(tree, activities, predicted),
+            raw_probs=done.raw_probs,
         )
 
     def _paths(self, message: RoundMessage) -> tuple[list[_Path], list[int], FallbackKind | None]:
@@ -189,18 +190,21 @@ class DraftWorker:
             raise RuntimeError("the speculation cache has entries and no tree")
         entries = [(path.entry.row, path.entry.branch) for path in paths if path.entry is not None]
         places = sent(entries, self._drafter.device)
-        drafted = _with_distribution(tree.drafted.at(places[:, 0], places[:, 1]), sampled, self._vocab_size)
+        drafted = self._with_distribution(tree.drafted.at(places[:, 0], places[:, 1]), sampled)
         stale = [path.origin == "fast" for path in paths]
         if not any(stale):
             return drafted
         certain = sent(stale, self._drafter.device)
-        probs = drafted.probs
-        if probs is not None:
-            probs = torch.where(certain[:, None, None], _ones_on(drafted.tokens, self._vocab_size), probs)
+        probs, raw_probs = (
+            None
+            if given is None
+            else torch.where(certain[:, None, None], _ones_on(drafted.tokens, self._vocab_size), given)
+            for given in (drafted.probs, drafted.raw_probs)
+        )
         token_probs = drafted.token_probs
         if token_probs is not None:
             token_probs = torch.where(certain[:, None], 1.0, token_probs)
-        return Drafted(drafted.tokens, probs, token_probs)
+        return Drafted(drafted.tokens, probs, token_probs, raw_probs)
 
     def _guessed(self, message: RoundMessage, rows: list[int], sampled: bool) -> Drafted:
         """Guessed without the draft model, for these rows."""
@@ -213,14 +217,26 @@ class DraftWorker:
             guessed = random_guesses(seeds, lengths, self._k, self._vocab_size, sampled=sampled, device=device)
         if not self._keeps_probs:
             guessed = Drafted(guessed.tokens, guessed.probs, None)
-        return _with_distribution(guessed, sampled, self._vocab_size)
+        return self._with_distribution(guessed, sampled)
+
+    def _with_distribution(self, drafted: Drafted, sampled: bool) -> Drafted:
+        """In a round that samples every row needs its distribution spelled out, in a greedy one none does (a tree may
+        have been grown for another batch).
+        """
+        if not sampled:
+            return Drafted(drafted.tokens, None, drafted.token_probs)
+        probs = _ones_on(drafted.tokens, self._vocab_size) if drafted.probs is None else drafted.probs
+        raw_probs = drafted.raw_probs
+        if raw_probs is None and self._plan.details and self._plan.saguaro_c != 1.0:
+            raw_probs = probs  # nothing was modified
+        return Drafted(drafted.tokens, probs, drafted.token_probs, raw_probs)
 
     def _wish(self, hit: bool, k: int) -> Wish:
         """How to draw k tokens for a round that begins with a hit, or with a fallback."""
         temperature, coefficient = self._plan.draft_temperature, self._plan.saguaro_c
         if self._fan_out is None or coefficient == 1.0:
             return Wish(self._keeps_probs, Drawing(temperature))
-        drawing = Drawing(temperature, coefficient, self._fan_out.widest(k))
+        drawing = Drawing(temperature, coefficient, self._fan_out.widest(k), self._plan.details)
         return Wish(self._keeps_probs, drawing, self._fan_out.counts(hit, k)[:k])
 
     def _logged(
@@ -262,11 +278,3 @@ class DraftWorker:
 def _ones_on(tokens: torch.Tensor, vocab: int) -> torch.Tensor:
     """Certain guesses as distributions `[..., vocab]`."""
     return torch.zeros(*tokens.shape, vocab, device=tokens.device).scatter_(-1, tokens.unsqueeze(-1), 1.0)
-
-
-def _with_distribution(drafted: Drafted, sampled: bool, vocab: int) -> Drafted:
-    """In a round that samples every row needs its distribution spelled out, in a greedy one none does (a tree may have
-    been grown for another batch).
-    """
-    probs = (_ones_on(drafted.tokens, vocab) if drafted.probs is None else drafted.probs) if sampled else None
-    return Drafted(drafted.tokens, probs, drafted.token_probs)

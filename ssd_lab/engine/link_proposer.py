@@ -32,6 +32,7 @@ def ask(link: Link, message: RoundMessage, timeout_s: float) -> Proposal:
         activities=[*reply.activities, waited],
         tree=reply.tree,
         predicted_hits=reply.predicted_hits,
+        raw_probs=reply.raw_probs,
     )
 
 

@@ -65,6 +65,7 @@ class RoundReply:
     activities: list[Span] = field(default_factory=list)
     predicted_hits: list[float | None] | None = None
     tree: TokenTree | None = None
+    raw_probs: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ class Proposal:
     prepared (None: no cache or no previous outcome). predicted_hits: how likely that was thought to be (None: nobody
     thought, or no lookup). tree: how the tokens hang together if they are no chain; k is then the number of nodes, and
     `probs` `[batch, rows, vocab]` are what siblings were drawn from. For the trace alone: token_probs `[batch, k]`, the
-    draft's probability of each token; previous_tree, what was drafted while the previous round was verified; activities
-    of the draft since the last proposal, on the monotonic clock.
+    draft's probability of each token; raw_probs, `probs` before Saguaro sampling; previous_tree, what was drafted while
+    the previous round was verified; activities of the draft since the last proposal, on the monotonic clock.
     """
 
     tokens: torch.Tensor
@@ -35,6 +35,7 @@ class Proposal:
     activities: list[Span] = field(default_factory=list)
     predicted_hits: list[float | None] | None = None
     tree: TokenTree | None = None
+    raw_probs: torch.Tensor | None = None
 
     def problem(self, batch: int, lookahead: int, vocab_size: int, *, nodes: int | None = None) -> str | None:
         """What makes this unfit for a round of `batch` sequences; None if nothing does. nodes: the most of a tree."""

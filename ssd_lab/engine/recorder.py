@@ -10,12 +10,12 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ssd_lab.engine.phases.verify import Alternatives, Verified
+from ssd_lab.engine.phases.verify import Verified
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.stopwatch import DeviceSpan, Span
-from ssd_lab.trace.records import Activity, Position, RequestRecord, RoundRecord, SequenceRound, Trace
+from ssd_lab.trace.records import Activity, RequestRecord, RoundRecord, SequenceRound, Trace
 from ssd_lab.trace.totals import Totals
 
 
@@ -174,6 +174,10 @@ class Recorder:
         # certain guesses are not decided by coins, and siblings in a tree have one each
         coins = None if verified.trees is not None or all(prob == 1.0 for prob in draft_probs) else numbers.coins
         request_id, num_accepted = kept.request_ids[row], verified.num_accepted[row]
+        alternatives = None
+        if verified.alternatives is not None:
+            places = range(drafted + 1)
+            alternatives = [verified.alternatives.position(row, place, drafted=place < drafted) for place in places]
         rank = schedule = None
         if kept.tree is not None:
             rank = kept.tree.rank_of(request_id, num_accepted, verified.recovery_tokens[row])
@@ -195,21 +199,6 @@ class Recorder:
             recovery_coin=None if numbers.recovery_coins is None else float(numbers.recovery_coins[row]),
             recovery_rank=rank,
             fan_out=None if schedule is None else list(schedule),
-            alternatives=None if verified.alternatives is None else _positions(verified.alternatives, row, drafted),
+            alternatives=alternatives,
             predicted_hit=None if kept.predicted_hits is None else kept.predicted_hits[row],
         )
-
-
-def _positions(alternatives: Alternatives, row: int, drafted: int) -> list[Position]:
-    """A row's alternatives at each place of its own draft and after it, every token once."""
-    places = []
-    for place in range(drafted + 1):
-        numbers = (
-            array[row, place].tolist() for array in (alternatives.tokens, alternatives.target, alternatives.draft)
-        )
-        known = {token: (target, draft) for token, target, draft in zip(*numbers, strict=True)}
-        draft_probs = [draft for _, draft in known.values()]
-        without = place == drafted or draft_probs[0] < 0
-        target_probs = [target for target, _ in known.values()]
-        places.append(Position(list(known), target_probs, None if without else draft_probs))
-    return places

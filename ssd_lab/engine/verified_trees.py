@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ssd_lab.engine.alternatives import Alternatives
 from ssd_lab.trace.records import TreeRecord
 
 
 @dataclass(frozen=True)
 class VerifiedTrees:
     """tokens, parents, valid `[batch, nodes]`; draft_probs, target_probs likewise, of what each node was drawn from and
-    verified against (None: not recorded).
+    verified against (None: not recorded). tried: what stood where a node was tried, its earlier siblings refused; coins
+    `[batch, nodes]`, -1 where none decided (None: not recorded).
     """
 
     tokens: np.ndarray
@@ -20,6 +22,8 @@ class VerifiedTrees:
     valid: np.ndarray
     draft_probs: np.ndarray | None
     target_probs: np.ndarray | None
+    tried: Alternatives | None = None
+    coins: np.ndarray | None = None
 
     def chain(self, row: int, path: list[int]) -> list[int]:
         """The accepted path, followed by first children down to a leaf: the chain that the round comes to."""
@@ -50,4 +54,6 @@ class VerifiedTrees:
             parents=[place[parent] for parent in self.parents[row, nodes].tolist()],
             draft_probs=[1.0] * len(nodes) if self.draft_probs is None else self.draft_probs[row, nodes].tolist(),
             target_probs=None if self.target_probs is None else self.target_probs[row, nodes].tolist(),
+            alternatives=None if self.tried is None else [self.tried.position(row, node) for node in nodes],
+            coins=None if self.coins is None or (self.coins[row] < 0).all() else self.coins[row, nodes].tolist(),
         )

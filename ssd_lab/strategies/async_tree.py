@@ -97,5 +97,6 @@ class AsyncTree(StrategyConfig):
             saguaro_c=self.saguaro_c,
             draft_temperature=self.draft_temperature,
             record=resources.config.record,
+            details=resources.config.record and resources.config.record_details > 0,
         )
         return resources.open_worker(plan, link=resources.config.draft_link, sends_texts=plan.needs_texts)

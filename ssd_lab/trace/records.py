@@ -19,12 +19,20 @@ class TreeRecord:
     verified, the target's probability of each node (None where it was not computed, and for the whole of a tree that
     was only prepared). In a verified tree siblings stand in the order in which they were tried, and draft_probs are the
     draft's probabilities of the tokens before any sibling was left out.
+
+    Recorded of verified trees where the run's settings give them, else None: alternatives, the likeliest tokens at each
+    node's place, its own among them, with the probabilities as they stood when the node was tried: at temperature > 0
+    each sibling before it was refused, which left the target max(p - q, 0) and the draft q without that sibling, both
+    normalised. coins: the uniform number that each drawn node was tested with, were it reached (None for certain
+    guesses and at temperature 0).
     """
 
     tokens: list[int]
     parents: list[int]
     draft_probs: list[float]
     target_probs: list[float | None] | None = None
+    alternatives: list[Position] | None = None
+    coins: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class SequenceRound:
 
     Recorded where the strategy and the run's settings give them, else None:
     coins: the uniform number with which each draft token was tested, accepted if it is below target / draft probability
-    (None for trees, where siblings are tested one after the other, and for certain guesses, which stay if the target's
+    (None for trees, whose nodes have one each, and for certain guesses, which stay if the target's
     own draw is the same). recovery_coin: the one that drew the recovery token (both None at temperature 0). fan_out:
     the schedule of this round's tree, k + 1 numbers. recovery_rank: place of the recovery token among the draft's
     candidates after the accepted tokens, 0 the likeliest, a rejected draft token left out; the next lookup is a hit if

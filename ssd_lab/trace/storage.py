@@ -118,10 +118,14 @@ def _read_line(trace: Trace, data: dict[str, Any]) -> dict[str, int] | None:
 
 def _sequence(data: dict[str, Any]) -> SequenceRound:
     if data.get("tree") is not None:
-        data["tree"] = _build(TreeRecord, data["tree"])
+        data["tree"] = _build(TreeRecord, _with_positions(data["tree"]))
+    return _build(SequenceRound, _with_positions(data))
+
+
+def _with_positions(data: dict[str, Any]) -> dict[str, Any]:
     if data.get("alternatives") is not None:
         data["alternatives"] = [_build(Position, place) for place in data["alternatives"]]
-    return _build(SequenceRound, data)
+    return data
 
 
 def _build(cls: type[_Record], data: dict[str, Any]) -> _Record:

@@ -18,6 +18,8 @@ def token_ids(trace: Trace) -> set[int]:
         ids.add(record.recovery_token)
         if record.tree is not None:
             ids.update(record.tree.tokens)
+            for place in record.tree.alternatives or ():
+                ids.update(place.tokens)
         for place in record.alternatives or ():
             ids.update(place.tokens)
     return ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,57 +20,42 @@ from ssd_lab.kernels.interface import Kernels
 @dataclass(frozen=True)
 class Drafted:
     """tokens `[batch, n]`; probs `[batch, n, vocab]` they were drawn from (None if all rows are greedy); token_probs
-    `[batch, n]`, the draft's probability of each (None unless recorded)."""
+    `[batch, n]`, the draft's probability of each (None unless recorded); raw_probs like probs, before Saguaro sampling
+    (None unless that was used and details are recorded).
+    """
 
     tokens: torch.Tensor
     probs: torch.Tensor | None
     token_probs: torch.Tensor | None
+    raw_probs: torch.Tensor | None = None
 
     def at(self, *index: torch.Tensor) -> Drafted:
         """Some rows, in another order; of branches `[batch, branches, n]` those at (row, branch)."""
-        return Drafted(
-            self.tokens[index],
-            None if self.probs is None else self.probs[index],
-            None if self.token_probs is None else self.token_probs[index],
-        )
+        return self._each(lambda tensor: tensor[index])
 
     def first(self, count: int) -> Drafted:
         """The first rows: those before the padding."""
-        return Drafted(
-            self.tokens[:count],
-            None if self.probs is None else self.probs[:count],
-            None if self.token_probs is None else self.token_probs[:count],
-        )
+        return self._each(lambda tensor: tensor[:count])
 
     def row(self, index: int) -> Drafted:
         """Of `[batch, rows]` tokens those of one row: `[batch]`."""
-        return Drafted(
-            self.tokens[:, index],
-            None if self.probs is None else self.probs[:, index],
-            None if self.token_probs is None else self.token_probs[:, index],
-        )
+        return self._each(lambda tensor: tensor[:, index])
 
     def tensors(self) -> Tensors:
         """All that are there, in the order that `of_tensors` takes."""
-        return tuple(tensor for tensor in (self.tokens, self.probs, self.token_probs) if tensor is not None)
+        return tuple(tensor for tensor in self._fields() if tensor is not None)
 
     @classmethod
-    def of_tensors(cls, tensors: Sequence[torch.Tensor], *, sampled: bool, record: bool) -> Drafted:
-        """From what `tensors` returned."""
+    def of_tensors(cls, tensors: Sequence[torch.Tensor], *, sampled: bool, record: bool, raw: bool = False) -> Drafted:
+        """From what `tensors` returned. raw: did the drawing keep what was there before Saguaro sampling?"""
         tokens, *rest = tensors
-        probs = rest.pop(0) if sampled else None
-        return cls(tokens, probs, rest.pop(0) if record else None)
+        probs, token_probs, raw_probs = (rest.pop(0) if there else None for there in (sampled, record, sampled and raw))
+        return cls(tokens, probs, token_probs, raw_probs)
 
     @classmethod
     def concatenated(cls, parts: Sequence[Drafted]) -> Drafted:
         """The rows of one part after those of another; all parts hold the same fields."""
-        probs = [part.probs for part in parts if part.probs is not None]
-        token_probs = [part.token_probs for part in parts if part.token_probs is not None]
-        return cls(
-            torch.cat([part.tokens for part in parts]),
-            torch.cat(probs) if probs else None,
-            torch.cat(token_probs) if token_probs else None,
-        )
+        return cls._together(parts, torch.cat)
 
     @classmethod
     def joined(cls, steps: Sequence[Drafted]) -> Drafted:
@@ -78,13 +63,19 @@ class Drafted:
         branches, n]`.
         """
         dim = steps[0].tokens.ndim
-        probs = [step.probs for step in steps if step.probs is not None]
-        token_probs = [step.token_probs for step in steps if step.token_probs is not None]
-        return cls(
-            torch.stack([step.tokens for step in steps], dim),
-            torch.stack(probs, dim) if probs else None,
-            torch.stack(token_probs, dim) if token_probs else None,
-        )
+        return cls._together(steps, lambda tensors: torch.stack(tensors, dim))
+
+    @classmethod
+    def _together(cls, parts: Sequence[Drafted], join: Callable[[list[torch.Tensor]], torch.Tensor]) -> Drafted:
+        tokens, *fields = zip(*(part._fields() for part in parts), strict=True)
+        return cls(join(list(tokens)), *(None if None in field else join(list(field)) for field in fields))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Drafted:
+        tokens, *fields = self._fields()
+        return Drafted(change(tokens), *(None if tensor is None else change(tensor) for tensor in fields))
+
+    def _fields(self) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        return self.tokens, self.probs, self.token_probs, self.raw_probs
 
 
 def choose(
@@ -105,9 +96,11 @@ def choose(
     if uniforms is None:
         picked, token_probs = kernels.greedy_pick(logits.flatten(0, -2), record)
         return Drafted(picked.view(shape), None, None if token_probs is None else token_probs.view(shape))
-    probs = drawing.distribution(logits, sampling, fan_out)
+    raw = drawing.plain(logits, sampling)
+    probs = drawing.modified(raw, fan_out)
     tokens = kernels.sample(probs.flatten(0, -2), uniforms.reshape(-1)).view(shape)
-    return Drafted(tokens, probs, probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if record else None)
+    token_probs = probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if record else None
+    return Drafted(tokens, probs, token_probs, raw if drawing.keeps_raw else None)
 
 
 def draft_chain(
@@ -137,7 +130,7 @@ def draft_chain(
 
     static = (k, longest, sampled, sampled and rows.sampling.any_filter, record, drawing)
     outputs = runner.call("draft_chain", static, phase, *rows.tensors(), *modified)
-    return Drafted.of_tensors(outputs, sampled=sampled, record=record)
+    return Drafted.of_tensors(outputs, sampled=sampled, record=record, raw=drawing.keeps_raw)
 
 
 @dataclass(frozen=True)

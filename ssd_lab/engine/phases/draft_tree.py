@@ -78,12 +78,14 @@ class DraftTree:
         )
 
     @classmethod
-    def of_tensors(cls, tensors: Iterable[torch.Tensor], *, sampled: bool, record: bool, opinion: bool) -> DraftTree:
+    def of_tensors(
+        cls, tensors: Iterable[torch.Tensor], *, sampled: bool, record: bool, opinion: bool, raw: bool = False
+    ) -> DraftTree:
         """From what `tensors` returned."""
         counts, recovery, candidates, *rest = tensors
         recovery_probs = rest.pop(0) if record else None
         own = Opinion(rest.pop(0), rest.pop(0), rest.pop(0)) if opinion else None
-        drafted = Drafted.of_tensors(rest, sampled=sampled, record=record)
+        drafted = Drafted.of_tensors(rest, sampled=sampled, record=record, raw=raw)
         return cls(counts, recovery, candidates, drafted, recovery_probs, own)
 
 
@@ -121,7 +123,9 @@ def draft_tree(
 
     static = (shape, extended, farthest, sampled, sampled and rows.sampling.any_filter, record, drawing)
     outputs = runner.call("draft_tree", static, phase, *given, *rows.tensors())
-    return DraftTree.of_tensors(outputs, sampled=sampled, record=record, opinion=shape.by_confidence)
+    return DraftTree.of_tensors(
+        outputs, sampled=sampled, record=record, opinion=shape.by_confidence, raw=drawing.keeps_raw
+    )
 
 
 @dataclass(frozen=True)

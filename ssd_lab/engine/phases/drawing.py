@@ -15,28 +15,31 @@ class Drawing:
     """The same for all rows of a run, so a captured graph may hold it.
 
     temperature: the draft's, for requests that sample (None: the request's own). coefficient: C of Saguaro sampling, 1
-    for none. widest: a bound on the fan-outs that it is used with.
+    for none. widest: a bound on the fan-outs that it is used with. keeps_raw: keep what was there before C, for the
+    trace.
     """
 
     temperature: float | None = None
     coefficient: float = 1.0
     widest: int = 0
+    keeps_raw: bool = False
 
     @property
     def modifies(self) -> bool:
         """Does it ask for a fan-out?"""
         return self.coefficient != 1.0
 
-    def distribution(
-        self, logits: torch.Tensor, sampling: SamplingBatch, fan_out: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """What is drawn from, `[batch, rows, vocab]`, given the draft's logits `[batch, rows, vocab]` and, where it
-        modifies, the fan-out `[batch, rows]` of each place.
-        """
+    def plain(self, logits: torch.Tensor, sampling: SamplingBatch) -> torch.Tensor:
+        """The draft's distributions, given its logits, `[batch, rows, vocab]` both."""
         if self.temperature is not None:
             own = torch.where(sampling.temperature == 0, sampling.temperature, self.temperature)
             sampling = replace(sampling, temperature=own)
-        probs = target_distribution(logits, sampling)
+        return target_distribution(logits, sampling)
+
+    def modified(self, probs: torch.Tensor, fan_out: torch.Tensor | None = None) -> torch.Tensor:
+        """What is drawn from, given the plain `probs` and, where it modifies, the fan-out `[batch, rows]` of each
+        place.
+        """
         if not self.modifies:
             return probs
         if fan_out is None:

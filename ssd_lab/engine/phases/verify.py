@@ -10,6 +10,7 @@ import torch
 from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import target_distribution
+from ssd_lab.engine.alternatives import Alternatives
 from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.host_copy import HostCopy, sent
 from ssd_lab.engine.proposal import Proposal
@@ -72,17 +73,6 @@ class RoundProbabilities:
 
 
 @dataclass(frozen=True)
-class Alternatives:
-    """The likeliest tokens at each verified place `[batch, k + 1, n]` (with repeats), the target's probability of each,
-    and the draft's (-1 where no draft token was drawn from a distribution).
-    """
-
-    tokens: np.ndarray
-    target: np.ndarray
-    draft: np.ndarray
-
-
-@dataclass(frozen=True)
 class Verified:
     """A round's outcome on the host.
 
@@ -138,7 +128,7 @@ class Verification:
             self.proposal.num_drafted,
             *(num_accepted, recovery, [bool(f) for f in finite], [bool(f) for f in draft_finite]),
             probabilities,
-            Alternatives(*(array[:batch] for array in floats[-3:])) if self._details else None,
+            Alternatives.of_arrays(floats[1:], batch) if self._details else None,
         )
 
 
@@ -152,19 +142,21 @@ def launch_verify(runner: StepRunner, rows: RowTensors, proposal: Proposal, opti
     longest = runner.executor.context_bound(rows.longest + k)
     draft_probs = proposal.probs if sampled else None
     token_probs = proposal.token_probs if options.record else None
+    raw_probs = proposal.raw_probs if options.details and draft_probs is not None else None
+    given = (draft_probs, token_probs, raw_probs)
     extra = [
         padded_rows(sent(tensor, runner.device), len(rows))
-        for tensor in (proposal.tokens, draft_probs, token_probs)
+        for tensor in (proposal.tokens, *given)
         if tensor is not None
     ]
 
     def phase(*tensors: torch.Tensor) -> Tensors:
         own, (draft_tokens, *rest) = tensors[: -len(extra)], tensors[-len(extra) :]
-        probs = rest.pop(0) if draft_probs is not None else None
-        step = _Verify(runner, rows.with_tensors(own), draft_tokens, probs, rest[0] if rest else None)
-        return step.outputs(longest, sampled, options)
+        probs = [None if tensor is None else rest.pop(0) for tensor in given]
+        return _Verify(runner, rows.with_tensors(own), draft_tokens, *probs).outputs(longest, sampled, options)
 
-    static = (longest, sampled, sampled and rows.sampling.any_filter, draft_probs is None, token_probs is None, options)
+    absent = tuple(tensor is None for tensor in given)
+    static = (longest, sampled, sampled and rows.sampling.any_filter, *absent, options)
     outputs = runner.call("verify", static, phase, *rows.tensors(), *extra)
     return Verification(proposal, outputs, sampled=sampled, options=options)
 
@@ -182,6 +174,7 @@ class _Verify:
     draft_tokens: torch.Tensor
     draft_probs: torch.Tensor | None
     token_probs: torch.Tensor | None
+    raw_probs: torch.Tensor | None
 
     def outputs(self, longest: int, sampled: bool, options: VerifyOptions) -> Tensors:
         """Outcome `[batch, 4 + k]` (num_accepted, recovery token, finite, draft finite, draft tokens), logits, and what
@@ -238,16 +231,17 @@ class _Verify:
         previous = tokens.gather(1, outcome.num_accepted[:, None]).squeeze(1)
         return torch.stack([grown, previous, outcome.recovery_token])
 
-    def _likeliest(self, probs: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _likeliest(self, probs: torch.Tensor, count: int) -> Tensors:
         """The fields of `Alternatives`."""
         tokens = probs.topk(min(count, probs.shape[-1]), -1).indices
         if self.draft_probs is None or not self.draft_probs.shape[1]:
             given = probs.gather(-1, tokens)
             return tokens, given, torch.full_like(given, -1.0)
-        own = self.draft_probs.topk(tokens.shape[-1], -1).indices
-        tokens = torch.cat([tokens, torch.cat([own, tokens[:, -1:]], 1)], -1)
-        drawn = self.draft_probs.gather(-1, tokens[:, :-1])
-        return tokens, probs.gather(-1, tokens), torch.cat([drawn, torch.full_like(drawn[:, :1], -1.0)], 1)
+        drafts = [self.draft_probs] if self.raw_probs is None else [self.draft_probs, self.raw_probs]
+        own = [draft.topk(tokens.shape[-1], -1).indices for draft in drafts]
+        tokens = torch.cat([tokens, *(torch.cat([best, tokens[:, -1:]], 1) for best in own)], -1)
+        drawn = (torch.nn.functional.pad(d.gather(-1, tokens[:, :-1]), (0, 0, 0, 1), value=-1.0) for d in drafts)
+        return tokens, probs.gather(-1, tokens), *drawn
 
     def _probabilities(
         self,

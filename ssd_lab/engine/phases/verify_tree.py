@@ -15,9 +15,11 @@ from ssd_lab.decoding.tree_acceptance import (
     accept_tree_greedy,
     accept_tree_sampled,
 )
+from ssd_lab.engine.alternatives import Alternatives
 from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.host_copy import HostCopy, sent
 from ssd_lab.engine.phases.keep_path import move_path
+from ssd_lab.engine.phases.tree_alternatives import tree_alternatives
 from ssd_lab.engine.phases.verify import RoundProbabilities, Verified, VerifyOptions, padded_rows
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.rows import RowTensors, slots_of
@@ -42,6 +44,7 @@ class TreeVerification:
         self.features = rest.pop() if options.feature_layers else None
         self.advanced = None  # which nodes of a tree stay is the host's to tell
         self._depth, self._sampled, self._record = tree.depth, sampled, options.record
+        self._details = options.details > 0
         self._copy = HostCopy(ints, *rest)
 
     def wait(self) -> None:
@@ -60,7 +63,12 @@ class TreeVerification:
         if self._record:
             target = floats[0][:batch, 2 : 2 + nodes]
             drafted = floats[0][:batch, 2 + nodes :] if self.proposal.token_probs is not None else None
-        trees = VerifiedTrees(tokens, parents, valid != 0, drafted, target)
+        after = tried = coins = None
+        if self._details:
+            listed, likely, likely_draft, *as_tried, coins = (array[:batch] for array in floats[1:])
+            after = Alternatives(listed, likely, likely_draft)
+            tried = Alternatives(listed[np.arange(batch)[:, None], parents + 1], *as_tried)
+        trees = VerifiedTrees(tokens, parents, valid != 0, drafted, target, tried, coins)
         paths = [row[:count].tolist() for row, count in zip(path, num_accepted, strict=True)]
         chains = [trees.chain(row, path) for row, path in enumerate(paths)]
         probabilities = None
@@ -81,9 +89,18 @@ class TreeVerification:
             finite=[bool(f) for f in finite],
             draft_finite=[bool(f) for f in draft_finite],
             probabilities=probabilities,
+            alternatives=None if after is None else after.at(_rows_along(chains, self._depth)),
             paths=paths,
             trees=trees if self._record else None,
         )
+
+
+def _rows_along(chains: list[list[int]], depth: int) -> np.ndarray:
+    """The forward's rows before and along each chain `[batch, depth + 1]`, padded with the first."""
+    rows = np.zeros((len(chains), depth + 1), np.int64)
+    for row, chain in enumerate(chains):
+        rows[row, 1 : len(chain) + 1] = np.array(chain, np.int64) + 1
+    return rows
 
 
 def launch_verify_tree(
@@ -135,7 +152,7 @@ class _VerifyTree:
         step = self._step(longest)
         features = dict.fromkeys(options.feature_layers, self.tokens)
         logits = self.runner.logits(step, features=features or None)
-        probs = numbers = None
+        probs = numbers = coins = None
         # by the likeliest token's probability the host learns whether the logits are numbers, and the trace the rest
         choices, choice_probs = self.runner.decoder.kernels.greedy_pick(logits.flatten(0, 1), True)
         if choice_probs is None:
@@ -145,7 +162,13 @@ class _VerifyTree:
             probs = target_distribution(logits, rows.sampling)
             places = rows.lengths[:, None] + torch.arange(tree.depth + 1, device=logits.device)
             numbers = uniform(rows.sampling.seeds[:, None], places, Purpose.RECOVERY)
-            outcome = self._accept_sampled(probs, places[:, :-1], numbers)
+            coins = uniform(
+                rows.sampling.seeds[:, None, None],
+                places[:, :-1].unsqueeze(-1),
+                Purpose.ACCEPT,
+                torch.arange(tree.width, device=logits.device),
+            )
+            outcome = self._accept_sampled(probs, coins, numbers)
         else:
             outcome = accept_tree_greedy(
                 choices, self.tokens, tree.parents, depth=tree.depth, width=tree.width, valid=tree.valid
@@ -165,6 +188,9 @@ class _VerifyTree:
         ]
         if options.record:
             outputs.append(self._numbers(logits, choices, choice_probs, probs, outcome, numbers))
+        if options.details:
+            known = torch.softmax(logits, -1) if probs is None else probs
+            outputs += tree_alternatives(tree, self.tokens, known, self.draft_probs, coins, options.details)
         if options.feature_layers:
             outputs.append(torch.cat([features[layer] for layer in options.feature_layers], -1)[every, along])
         return tuple(outputs)
@@ -187,15 +213,13 @@ class _VerifyTree:
             text_order=True,
         )
 
-    def _accept_sampled(self, probs: torch.Tensor, places: torch.Tensor, numbers: torch.Tensor) -> TreeOutcome:
+    def _accept_sampled(self, probs: torch.Tensor, coins: torch.Tensor, numbers: torch.Tensor) -> TreeOutcome:
         tree, sampling = self.tree, self.rows.sampling
         guessed = accept_tree_certain(
             *(probs, self.tokens, tree.parents, numbers), depth=tree.depth, width=tree.width, valid=tree.valid
         )
         if self.draft_probs is None:
             return guessed
-        siblings = torch.arange(tree.width, device=probs.device)
-        coins = uniform(sampling.seeds[:, None, None], places.unsqueeze(-1), Purpose.ACCEPT, siblings)
         drawn = accept_tree_sampled(
             *(probs, self.tokens, tree.parents, self.draft_probs, coins, numbers),
             depth=tree.depth,

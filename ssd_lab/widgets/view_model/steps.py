@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ssd_lab.trace import Position, RoundRecord, SequenceRound, Trace
+from ssd_lab.trace import RoundRecord, SequenceRound, Trace
 from ssd_lab.widgets.view_model.numbers import short, shorts
-from ssd_lab.widgets.view_model.trees import caught_branch, prepared_at, tree_view
+from ssd_lab.widgets.view_model.trees import caught_branch, place_view, prepared_at, tree_view
 
 Step = dict[str, Any]
 
@@ -57,7 +57,7 @@ def _step(round_record: RoundRecord, record: SequenceRound, ranked: int | None) 
         "recovery_rank": record.recovery_rank,
         "beyond_ranked": True if ranked is not None and record.recovery_rank == ranked else None,
         "fan_out": record.fan_out,
-        "alternatives": None if record.alternatives is None else [_place(place) for place in record.alternatives],
+        "alternatives": None if record.alternatives is None else [place_view(place) for place in record.alternatives],
     }
     return step | {name: value for name, value in optional.items() if value is not None}
 
@@ -67,15 +67,6 @@ def _missed_by(record: SequenceRound, tree: dict[str, Any] | None) -> int | None
     if record.recovery_rank is None or prepared is None:
         return None
     return max(0, record.recovery_rank + 1 - prepared)
-
-
-def _place(place: Position) -> dict[str, Any]:
-    view: dict[str, Any] = {"tokens": place.tokens, "target_probs": shorts(place.target_probs)}
-    if place.draft_probs is not None:
-        view["draft_probs"] = shorts(place.draft_probs)
-    if place.draft_raw_probs is not None:
-        view["draft_raw_probs"] = shorts(place.draft_raw_probs)
-    return view
 
 
 def text_tokens(steps: Sequence[Step]) -> list[tuple[int, int, int]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssd_lab.trace import SequenceRound, TreeRecord
-from ssd_lab.widgets.view_model.numbers import shorts
+from ssd_lab.trace import Position, SequenceRound, TreeRecord
+from ssd_lab.widgets.view_model.numbers import short, shorts
 
 
 def tree_view(record: SequenceRound) -> dict[str, Any] | None:
@@ -14,6 +14,7 @@ def tree_view(record: SequenceRound) -> dict[str, Any] | None:
     `chain` nodes come first. `branches` lists `[start, end, parent]` of every other run of nodes: nodes start..end-1,
     the first of them after `parent` (-1: the last committed token) and each later one after the node before it.
     `verified`: the target looked at the nodes (`target_probs`); otherwise they were prepared for the next round.
+    `alternatives`, `coins`: of each node, where recorded.
     """
     tree = record.tree
     if tree is None:
@@ -28,7 +29,21 @@ def tree_view(record: SequenceRound) -> dict[str, Any] | None:
         "verified": tree.target_probs is not None,
     }
     if tree.target_probs is not None:
-        view["target_probs"] = [None if prob is None else float(f"{prob:.6g}") for prob in tree.target_probs]
+        view["target_probs"] = [None if prob is None else short(prob) for prob in tree.target_probs]
+    if tree.alternatives is not None:
+        view["alternatives"] = [place_view(place) for place in tree.alternatives]
+    if tree.coins is not None:
+        view["coins"] = shorts(tree.coins)
+    return view
+
+
+def place_view(place: Position) -> dict[str, Any]:
+    """A `Position`, without what it lacks."""
+    view: dict[str, Any] = {"tokens": place.tokens, "target_probs": shorts(place.target_probs)}
+    if place.draft_probs is not None:
+        view["draft_probs"] = shorts(place.draft_probs)
+    if place.draft_raw_probs is not None:
+        view["draft_raw_probs"] = shorts(place.draft_raw_probs)
     return view
 
 
