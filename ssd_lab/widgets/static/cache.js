@@ -3,6 +3,7 @@
 import { PERCENT_TICKS, chart, line, titled, wholeTicks } from "./charts.js";
 import { counterfactual } from "./counterfactual.js";
 import { h, keyedChildren, percent, plural, prob, replace, roving, s, section, token } from "./dom.js";
+import { whyNothingPrepared } from "./state.js";
 import { missNote } from "./tree.js";
 
 const FEW_ROWS = 8;
@@ -92,7 +93,7 @@ export function cacheView(app) {
   }
 
   function verdict(step) {
-    if (!step.tree || step.tree.verified) return "No prepared outcomes were recorded for this round.";
+    if (!step.tree || step.tree.verified) return whyNothingPrepared(app);
     const at = `${step.num_accepted} accepted, then ${token(app.run, step.recovery_token)}`;
     if (step.branch !== null) return `Hit: the outcome (${at}) was prepared.`;
     if (!step.missed_by) return `Miss: the outcome (${at}) was not prepared.`;

@@ -43,7 +43,7 @@ export function counterfactual(app) {
       lookahead: most, width: schedule ? Math.max(1, Math.round(schedule.reduce((a, b) => a + b, 0) / schedule.length)) : 3,
       budget: schedule ? schedule.reduce((a, b) => a + b, 0) : 3 * (most + 1), ...recorded,
     });
-    lookahead.limits(1, most);
+    lookahead.limits(1, most, `at most ${most}: no more were drafted, and what the target would say of others is not recorded`);
     lookahead.set(chosen.lookahead);
     width.set(chosen.width);
     budget.set(chosen.budget);

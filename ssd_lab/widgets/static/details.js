@@ -1,7 +1,7 @@
 // What is known of the place that is hovered, focused or chosen: probabilities, the coin, the alternatives.
 
 import { decimal, h, percent, prob, replace, section, token } from "./dom.js";
-import { acceptChance, isBonus, recoveryWord, verdict } from "./state.js";
+import { acceptChance, acceptedPath, isBonus, nodeVerdict, placeInTree, recoveryWord, treeParents, verdict } from "./state.js";
 import { missNote } from "./tree.js";
 
 export function detailsView(app) {
@@ -14,7 +14,7 @@ export function detailsView(app) {
       const place = app.hovered ?? app.selected.place;
       if (!step) replace(body);
       else if (!place) replace(body, h("p", { class: "ssd-help" }, "Point at a token of the tree or the text, or choose one, to see its numbers here."));
-      else replace(body, details(app.run, app.request, step, place));
+      else replace(body, details(app.run, app.request, step, placeInTree(step, place)));
     },
   };
 }
@@ -24,7 +24,7 @@ function details(run, request, step, place) {
   if (kind === "draft" && step.draft_tokens[first] !== undefined) return draftDetails(run, request, step, Number(first));
   if (kind === "recovery") return recoveryDetails(run, request, step);
   if (kind === "branch" && step.tree?.branches[first]) return branchDetails(run, step, Number(first), Number(second));
-  if (kind === "node" && step.tree) return nodeDetails(run, step, Number(first));
+  if (kind === "node" && step.tree) return nodeDetails(run, request, step, Number(first));
   return h("p", { class: "ssd-help" }, "This round has no such place.");
 }
 
@@ -40,7 +40,7 @@ function draftDetails(run, request, step, place) {
   const [target, draft] = [step.target_probs[place], step.draft_probs[place]];
   const kind = verdict(step, place);
   const sampled = request.temperature > 0;
-  const coin = step.coins?.[place];
+  const coin = step.coins?.[place] ?? null; // none for certain guesses
   const title = `Draft token ${place + 1}: ${token(run, step.draft_tokens[place])}`;
   const verdicts = {
     accepted: sampled ? "accepted" : "accepted: it is the target's likeliest token",
@@ -52,16 +52,18 @@ function draftDetails(run, request, step, place) {
       ["target probability p", prob(target), "target"],
       ["draft probability q", prob(draft), "draft"],
       sampled ? ["chance of being kept, min(1, p/q)", percent(acceptChance(target, draft), 1), "chance"] : null,
-      sampled && coin !== undefined ? ["coin drawn", `${decimal(coin, 3)} ${coin < acceptChance(target, draft) ? "<" : "≥"} ${decimal(acceptChance(target, draft), 3)}`, "coin"] : null,
+      sampled && coin !== null ? coinRow(coin, acceptChance(target, draft)) : null,
+      sampled && coin === null && draft === 1 ? CERTAIN : null,
       ["verdict", verdicts[kind], "verdict"],
     ]),
-    alternatives(run, step, place, { residual: sampled && kind === "rejected", chosen: step.draft_tokens[place] }),
+    alternatives(run, step.alternatives?.[place], { residual: sampled && kind === "rejected", chosen: step.draft_tokens[place] }),
   ];
 }
 
 function recoveryDetails(run, request, step) {
   const bonus = isBonus(step);
   const prepared = step.tree && !step.tree.verified;
+  const { place, refused } = recoveryPlace(step);
   return [
     facts(`${recoveryWord(step)}: ${token(run, step.recovery_token)}`, [
       ["target probability", prob(step.recovery_prob), "target"],
@@ -71,7 +73,7 @@ function recoveryDetails(run, request, step) {
       step.recovery_rank !== undefined ? ["rank among the draft's candidates", step.beyond_ranked ? `beyond ${step.recovery_rank}` : step.recovery_rank + 1, "rank"] : null,
       prepared ? ["in the cache", step.branch === null ? missNote(step) : "yes: a hit", "cached"] : null,
     ]),
-    alternatives(run, step, step.num_accepted, { residual: !bonus && request.temperature > 0, chosen: step.recovery_token }),
+    alternatives(run, place, { residual: !bonus && request.temperature > 0, chosen: step.recovery_token, refused }),
   ];
 }
 
@@ -94,22 +96,62 @@ function branchDetails(run, step, number, depth) {
       h("thead", {}, h("tr", {}, ["rank", "token", "draft probability"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, own.slice(0, 8).map(([node], i) => h("tr", node === start ? { class: "current" } : {},
         h("td", {}, i + 1), h("td", {}, token(run, tokens[node])), h("td", {}, bar(probs[node])))))),
-    alternatives(run, step, parent + 1, { residual: false, chosen: tokens[start] }),
+    alternatives(run, step.alternatives?.[parent + 1], { residual: false, chosen: tokens[start] }),
   ];
 }
 
-function nodeDetails(run, step, node) {
-  const { tokens, draft_probs: draft, target_probs: target } = step.tree;
-  return facts(`Tree token: ${token(run, tokens[node])}`, [
-    ["target probability p", prob(target?.[node]), "target"],
-    ["draft probability q", prob(draft[node]), "draft"],
-  ]);
+function nodeDetails(run, request, step, node) {
+  const { tokens, draft_probs: draft, target_probs: target, alternatives: tried, coins } = step.tree;
+  const kind = nodeVerdict(step, node);
+  const sampled = request.temperature > 0;
+  const place = tried?.[node];
+  const own = place?.tokens.indexOf(tokens[node]);
+  const drawn = place?.draft_probs !== undefined;
+  const [p, q] = [place?.target_probs[own], place?.draft_probs?.[own]];
+  const earlier = siblingsBefore(step, node);
+  const verdicts = {
+    accepted: sampled ? "accepted" : "accepted: it is the target's likeliest token",
+    rejected: sampled ? "rejected" : "rejected: the target's likeliest token is another",
+    untested: "not tested: the round never came to it",
+  };
+  return [
+    facts(`Tree token: ${token(run, tokens[node])}`, [
+      ["target probability p", prob(target?.[node]), "target"],
+      ["draft probability q", prob(draft[node]), "draft"],
+      sampled && place && earlier.length ? [`p and q after ${earlier.map((other) => token(run, tokens[other])).join(", ")} ${kind === "untested" ? "would be" : earlier.length === 1 ? "was" : "were"} rejected`,
+        drawn ? `${prob(p)} and ${prob(q)}` : prob(p), "tried"] : null,
+      sampled && place ? ["chance of being kept, min(1, p/q)", percent(drawn ? acceptChance(p, q) : p, 1), "chance"] : null,
+      sampled && place && !drawn ? CERTAIN : null,
+      kind !== "untested" && drawn && coins ? coinRow(coins[node], acceptChance(p, q)) : null,
+      ["verdict", verdicts[kind], "verdict"],
+    ]),
+    alternatives(run, place, { residual: sampled && kind === "rejected", chosen: tokens[node] }),
+  ];
+}
+
+function siblingsBefore(step, node) {
+  const parents = treeParents(step.tree);
+  return parents.flatMap((parent, other) => (other < node && parent === parents[node] ? [other] : []));
+}
+
+// Where the recovery token was drawn: behind the last of the accepted nodes, after all of its children were refused.
+function recoveryPlace(step) {
+  const tried = step.tree?.verified ? step.tree.alternatives : null;
+  const last = tried ? treeParents(step.tree).lastIndexOf(acceptedPath(step).at(-1)) : -1;
+  if (last < 0) return { place: step.alternatives?.[step.num_accepted], refused: step.draft_tokens[step.num_accepted] };
+  return { place: tried[last], refused: step.tree.tokens[last] };
+}
+
+const CERTAIN = ["test", "a certain guess: kept where the target's own draw is this token", "test"];
+
+function coinRow(coin, chance) {
+  return ["coin drawn", `${decimal(coin, 3)} ${coin < chance ? "<" : "≥"} ${decimal(chance, 3)}`, "coin"];
 }
 
 // The likeliest tokens at a verified place, with the residual before and after Saguaro sampling where one was drawn from.
-function alternatives(run, step, place, { residual, chosen }) {
-  const at = step.alternatives?.[place];
-  if (!at) return h("p", { class: "ssd-help" }, "The alternatives at this place were not recorded.");
+// A certain guess (no draft distribution) that was `refused` leaves all that the target gave to other tokens.
+function alternatives(run, at, { residual, chosen, refused = chosen }) {
+  if (!at) return h("p", { class: "ssd-help" }, "The alternatives at this place were not recorded: run with record_details=8 to see them.");
   const draft = at.draft_probs;
   const raw = at.draft_raw_probs;
   const columns = [["target p", at.target_probs]];
@@ -119,7 +161,7 @@ function alternatives(run, step, place, { residual, chosen }) {
     const left = (probs) => at.target_probs.map((p, i) => Math.max(0, p - probs[i]));
     if (raw) columns.push(["residual before", left(raw)], ["residual as used", left(draft)]);
     else columns.push(["residual max(p − q, 0)", left(draft)]);
-  }
+  } else if (residual) columns.push(["residual: p without it", at.target_probs.map((p, i) => (at.tokens[i] === refused ? 0 : p))]);
   const order = at.tokens.map((_, i) => i).sort((a, b) => at.target_probs[b] - at.target_probs[a]).slice(0, 12);
   const outside = (values) => Math.max(0, 1 - values.reduce((sum, value) => sum + value, 0));
   return h(

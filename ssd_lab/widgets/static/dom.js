@@ -76,8 +76,9 @@ export function plural(count, one, many = `${one}s`) {
   return `${count} ${count === 1 ? one : many}`;
 }
 
-// A labelled slider with its value beside it; `show` writes the value, `unit` is read out with it.
+// A labelled slider with its value beside it; `show` writes the value.
 export function slider(label, { min, max, step = 1, value, show = String, change }) {
+  const note = h("small", {});
   const output = h("span", { class: "ssd-value", "aria-hidden": "true" }, show(value)); // the input says it itself
   const input = h("input", {
     type: "range", min, max, step, "aria-label": label, "aria-valuetext": show(value),
@@ -89,7 +90,7 @@ export function slider(label, { min, max, step = 1, value, show = String, change
     },
   });
   input.value = value;
-  const element = h("label", { class: "ssd-slider" }, h("span", {}, label), output, input);
+  const element = h("label", { class: "ssd-slider" }, h("span", {}, label), output, input, note);
   return {
     element,
     set(now) {
@@ -97,9 +98,11 @@ export function slider(label, { min, max, step = 1, value, show = String, change
       output.textContent = show(now);
       input.setAttribute("aria-valuetext", show(now));
     },
-    limits(low, high) {
+    limits(low, high, why = "") {
       input.min = low;
       input.max = high;
+      note.textContent = why;
+      input.setAttribute("aria-description", why);
     },
   };
 }

@@ -85,6 +85,51 @@ export function verdict(step, place) {
   return place === step.num_accepted ? "rejected" : "untested";
 }
 
+// Of a tree that was verified: each node's parent (-1 the text), and the accepted nodes from the text down.
+export function treeParents(tree) {
+  const parents = tree.tokens.map((_, node) => node - 1);
+  for (const [start, , parent] of tree.branches) parents[start] = parent;
+  return parents;
+}
+
+export function acceptedPath(step) {
+  const parents = treeParents(step.tree);
+  const path = [-1];
+  for (const kept of step.draft_tokens.slice(0, step.num_accepted)) {
+    const next = parents.findIndex((parent, node) => parent === path.at(-1) && step.tree.tokens[node] === kept);
+    if (next < 0) break;
+    path.push(next);
+  }
+  return path;
+}
+
+// Siblings are tried in order until one is kept; what hangs elsewhere is never looked at.
+export function nodeVerdict(step, node) {
+  const path = acceptedPath(step);
+  if (path.includes(node)) return "accepted";
+  const at = path.indexOf(treeParents(step.tree)[node]);
+  return at >= 0 && (at === path.length - 1 || node < path[at + 1]) ? "rejected" : "untested";
+}
+
+// The same place by its node, where a whole tree was verified.
+export function placeInTree(step, place) {
+  const [kind, number] = (place ?? "").split(":");
+  if (kind !== "draft" || !step?.tree?.verified) return place;
+  const node = acceptedPath(step)[Number(number) + 1];
+  return node === undefined ? place : `node:${node}`;
+}
+
+// Why no prepared outcomes can be shown.
+export function whyNothingPrepared(app) {
+  const { run, request, step } = app;
+  if (step.tree?.verified) return "This strategy keeps no speculation cache: the target verified the whole tree.";
+  if (!run.cache.lookups && !request.steps.some((other) => other.tree)) return "This strategy prepares nothing ahead: there is no speculation cache.";
+  if (step !== request.steps.at(-1)) return "What was prepared in this round was not recorded.";
+  return request.finish_reason === null
+    ? "What is prepared in this round is known with the next one."
+    : "The text ended with this round: what was being prepared for a next one was never asked for, and not recorded.";
+}
+
 export function isBonus(step) {
   return step.num_accepted === step.draft_tokens.length;
 }

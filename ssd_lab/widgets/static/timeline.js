@@ -2,6 +2,7 @@
 
 import { h, milliseconds, replace, s, section, slider } from "./dom.js";
 import { titled } from "./charts.js";
+import { panning } from "./panning.js";
 
 const LEFT = 62;
 const LANE = 24;
@@ -17,19 +18,21 @@ const KINDS = {
   overhead: "overhead",
   other: "other",
 };
+const KEYS = "Keys: ← → move, + − zoom, Home and End, Esc back to the selected round.";
 const ZOOMS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 export function timelineView(app) {
   let clock = "measured";
   let zoom = 0;
   let chosen = false; // has somebody set the zoom?
+  let panned = null; // seconds from the beginning to the left edge, where somebody moved it
   let drawn = null;
-  const lanes = h("div", { class: "ssd-lanes" });
+  const lanes = h("div", { class: "ssd-lanes", role: "group", "aria-label": `Timeline. ${KEYS}` });
   const note = h("p", { class: "ssd-lead" });
   const legend = h("ul", { class: "ssd-legend", "aria-label": "Kinds of spans" });
-  const zoomer = slider("zoom", { min: 0, max: ZOOMS.length - 1, value: 0, show: (v) => `${ZOOMS[v]}×`, change: (v) => { zoom = v; chosen = true; draw(); } });
+  const zoomer = slider("zoom", { min: 0, max: ZOOMS.length - 1, value: 0, show: (v) => `${ZOOMS[v]}×`, change: (v) => zoomTo(v, 0.5) });
   const clocks = h("select", { "aria-label": "clock", onchange: () => { clock = clocks.value; draw(); } });
-  const element = section("timeline", "Timeline", null,
+  const element = section("timeline", "Timeline", `Drag to move. ${KEYS}`,
     h("div", { class: "ssd-sliders" }, h("label", { class: "ssd-slider" }, h("span", {}, "clock"), clocks), zoomer.element), lanes, legend, note);
   const watcher = new ResizeObserver(() => draw());
   watcher.observe(lanes);
@@ -53,9 +56,39 @@ export function timelineView(app) {
     const lasts = all.map((one, i) => (one.rounds.at(-1)?.[1] ?? begins[i]) - begins[i]);
     const seconds = Math.max(1e-9, ...lasts) / ZOOMS[zoom];
     const bounds = all[app.selected.run].rounds[roundOf()] ?? [0, 0];
-    const offset = (bounds[0] + bounds[1]) / 2 - begins[app.selected.run] - seconds / 2;
-    return { all, seconds, starts: begins.map((begin, i) => begin + Math.max(0, Math.min(offset, lasts[i] - seconds))) };
+    const [from, to] = [bounds[0] - begins[app.selected.run], bounds[1] - begins[app.selected.run]];
+    const offset = panned ?? (from + to - seconds) / 2;
+    const longest = Math.max(...lasts);
+    return { all, seconds, offset, longest, inSight: from >= offset && to <= offset + seconds, starts: begins.map((begin, i) => begin + Math.max(0, Math.min(offset, lasts[i] - seconds))) };
   }
+
+  function panTo(offset) {
+    const { seconds, longest } = view();
+    panned = Math.max(0, Math.min(offset, longest - seconds));
+    draw();
+  }
+
+  function zoomTo(wanted, at) {
+    const before = view();
+    zoom = Math.max(0, Math.min(ZOOMS.length - 1, wanted));
+    chosen = true;
+    zoomer.set(zoom);
+    if (panned !== null) panned = Math.max(0, panned + (before.seconds - view().seconds) * at);
+    draw();
+  }
+
+  panning(lanes, LEFT, {
+    move(share) {
+      const { offset, seconds, longest } = view();
+      panTo(Math.max(0, Math.min(offset, longest - seconds)) + share * seconds);
+    },
+    zoom: (by, at) => zoomTo(zoom + by, at),
+    toEnd: (end) => panTo(end < 0 ? 0 : Infinity),
+    follow() {
+      panned = null;
+      draw();
+    },
+  });
 
   const roundOf = () => indexOfRound(app.run, app.step?.round);
 
@@ -106,6 +139,7 @@ export function timelineView(app) {
     element,
     render(reason) {
       if (reason === "hover" || !app.data.runs.length) return;
+      if (panned !== null && reason === "selection" && !view().inSight) panned = null;
       if (reason === "data" || !clocks.options.length) {
         const names = [...new Set(app.data.runs.flatMap((run) => run.clocks.map((one) => one.name)))];
         replace(clocks, names.map((name) => h("option", { value: name }, name)));

@@ -2,7 +2,7 @@
 // that exactly so many of them are accepted.
 
 import { h, percent, plural, prob, replace, roving, section, token } from "./dom.js";
-import { ORIGINS, acceptChance, isBonus, recoveryWord, verdict } from "./state.js";
+import { ORIGINS, acceptChance, acceptedPath, isBonus, nodeVerdict, placeInTree, recoveryWord, treeParents, verdict, whyNothingPrepared } from "./state.js";
 
 const FEW = 4; // branches shown at each accepted length until more are asked for
 const SIGNS = { accepted: "✓", rejected: "✗", untested: "·" };
@@ -11,7 +11,8 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
   const open = new Set(); // accepted lengths whose branches are all shown
   const tree = h("div", { class: "ssd-tree", role: "tree", "aria-label": "Draft tree of this round" });
   const lead = h("p", { class: "ssd-lead" });
-  const element = section("stepper", title, null, lead, tree);
+  const why = h("p", { class: "ssd-help", "data-tree": "why" });
+  const element = section("stepper", title, null, lead, tree, why);
   roving(tree, "[role=treeitem]");
   const shown = () => (follow === null ? { run: app.run, step: app.step } : follow());
 
@@ -40,11 +41,13 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
     if (!step) {
       lead.textContent = "No rounds were recorded.";
       replace(tree);
+      why.textContent = "";
       return;
     }
     replace(lead, ...headline(run, step));
     replace(tree, step.tree?.verified ? verifiedLevels(run, step) : levels(run, step));
-    const selected = follow === null ? app.selected.place : null;
+    why.textContent = follow !== null || step.tree ? "" : whyNothingPrepared(app);
+    const selected = follow === null ? placeInTree(step, app.selected.place) : null;
     const items = [...tree.querySelectorAll("[data-place]")];
     for (const item of items) item.tabIndex = -1;
     const current = items.find((item) => item.dataset.place === selected);
@@ -81,23 +84,15 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
 
   // A tree that was verified as a whole: the path that was kept is the trunk, the other nodes hang off it.
   function verifiedLevels(run, step) {
-    const { tokens, branches } = step.tree;
-    const parents = tokens.map((_, node) => node - 1);
-    for (const [start, , parent] of branches) parents[start] = parent;
     const children = new Map();
-    parents.forEach((parent, node) => children.set(parent, [...(children.get(parent) ?? []), node]));
-    const path = [-1];
-    for (const kept of step.draft_tokens.slice(0, step.num_accepted)) {
-      const next = (children.get(path.at(-1)) ?? []).find((node) => tokens[node] === kept);
-      if (next === undefined) break;
-      path.push(next);
-    }
+    treeParents(step.tree).forEach((parent, node) => children.set(parent, [...(children.get(parent) ?? []), node]));
+    const path = acceptedPath(step);
     const under = (node, depth) => [
       nodeItem(run, step, node, depth),
       (children.get(node) ?? []).map((child) => under(child, depth + 1)),
     ];
     return path.map((node, accepted) =>
-      level(accepted, accepted === 0 ? trunkItem(run, step, 0) : nodeItem(run, step, node, 0, true), [
+      level(accepted, accepted === 0 ? trunkItem(run, step, 0) : nodeItem(run, step, node, 0), [
         accepted === path.length - 1 ? outcome(run, step) : null,
         (children.get(node) ?? []).filter((child) => child !== path[accepted + 1]).map((child) => under(child, 0)),
       ]));
@@ -207,16 +202,17 @@ function branchItem(run, step, [start, end], number, own) {
   );
 }
 
-function nodeItem(run, step, node, depth, kept = false) {
+function nodeItem(run, step, node, depth) {
   const { tokens, draft_probs: draft, target_probs: target } = step.tree;
+  const kind = nodeVerdict(step, node);
   return h(
     "button", {
-      type: "button", class: `ssd-node ${kept ? "accepted" : "candidate"}`, role: "treeitem", "data-place": `node:${node}`,
+      type: "button", class: `ssd-node ${kind}${kind === "untested" ? " candidate" : ""}`, role: "treeitem", "data-place": `node:${node}`,
       style: `--shade:${draft[node].toFixed(3)};margin-left:${depth}em`, "aria-level": depth + 1,
-      "aria-label": `${kept ? "accepted" : "tree"} token ${token(run, tokens[node])}, target ${prob(target[node])}, draft ${prob(draft[node])}`,
+      "aria-label": `tree token ${token(run, tokens[node])}, ${kind}; target ${prob(target[node])}, draft ${prob(draft[node])}`,
     },
-    h("span", { class: "ssd-sign", "aria-hidden": "true" }, kept ? SIGNS.accepted : "·"),
+    h("span", { class: "ssd-sign", "aria-hidden": "true" }, SIGNS[kind]),
     h("span", { class: "ssd-token" }, token(run, tokens[node])),
-    h("small", {}, `draft ${prob(draft[node])}`),
+    h("small", {}, `${kind === "untested" ? "not tested" : kind} · draft ${prob(draft[node])}`),
   );
 }
