@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -429,6 +430,41 @@ def test_what_is_named_for_screen_readers(open_page, address: str):
         )
         assert unnamed == []
         assert page.locator("[role=tree]").count() == 1 and page.locator("[role=status]").count() == 1
+
+
+def test_a_screen_reader_is_told_names_states_and_the_current_node(open_page, address: str, trace: Trace):
+    """Chromium's accessibility tree, which is what a screen reader reads."""
+    own = records(trace)
+    number = next(i for i, record in enumerate(own) if 0 < record.num_accepted < 4)
+    record = own[number]
+    with open_page(address) as page:
+        page.get_by_label("Round", exact=True).fill(str(number))
+        tree = page.get_by_role("tree", name="Draft tree of this round")
+        for place in range(4):
+            item = tree.get_by_role("treeitem", name=re.compile(f"^draft token {place + 1}, "))
+            words = "accepted" if place < record.num_accepted else "rejected" if place == record.num_accepted else "unt"
+            name = item.get_attribute("aria-label")
+            assert f", {words}" in name and f"target {record.target_probs[place]:.3f}" in name
+            assert item.get_attribute("aria-level") == str(place + 1)  # one under the other
+        rejected = tree.get_by_role("treeitem", name=re.compile(", rejected; "))
+        rejected.click()
+        (current,) = tree.get_by_role("treeitem", selected=True).all()
+        assert current.get_attribute("aria-label") == rejected.get_attribute("aria-label")
+        told = page.locator("#views").aria_snapshot()
+        for line in (
+            f'treeitem "{rejected.get_attribute("aria-label")}" [level={record.num_accepted + 1}] [selected]',
+            'table "likeliest tokens at this place"',
+            f'grid "prepared at the real accepted length, {record.num_accepted}"',
+            'listbox "Generated text by token"',
+            'slider "zoom"',
+            'group "Timeline of saguaro: 40 rounds"',
+            f"status: round {number + 1} of 40",
+        ):
+            assert line in told, line
+        slider = page.get_by_role("slider", name="Round", exact=True)
+        assert slider.get_attribute("aria-valuetext") == f"round {number + 1} of 40"
+        unnamed = [line for line in told.splitlines() if re.search(r"- (button|slider|combobox|tree|table|grid|img)\b(?! \")", line)]
+        assert unnamed == []
 
 
 def test_a_large_trace_opens_at_once_and_steps_without_delay(open_page, tmp_path: Path, keep_figure):

@@ -90,7 +90,7 @@ function byRequest(requests) {
 }
 
 function table(positions) {
-  return h("details", {}, h("summary", {}, "Numbers"), h("table", { class: "ssd-table", "data-table": "acceptance" },
+  return h("details", {}, h("summary", {}, "Numbers"), h("table", { class: "ssd-table", "data-table": "acceptance", "aria-label": "Acceptance by position" },
     h("thead", {}, h("tr", {}, ["position", "tested", "kept", "observed", "expected"].map((name) => h("th", { scope: "col" }, name)))),
     h("tbody", {}, positions.map((row, i) => h("tr", {}, [i + 1, row.tested, row.accepted, percent(row.observed, 1), percent(row.expected, 1)].map((cell) => h("td", {}, cell)))))));
 }

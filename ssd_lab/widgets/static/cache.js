@@ -60,13 +60,13 @@ export function cacheView(app) {
       const hit = number === step.branch;
       const chosen = (app.selected.place ?? "").startsWith(`branch:${number}:`) || (hit && app.selected.place === "recovery");
       return h("tr", { class: `${hit ? "hit" : ""}${chosen ? " chosen" : ""}`, "data-place": `branch:${number}:0`, tabindex: -1, "aria-selected": String(chosen) },
-        h("td", {}, parent + 1), h("td", {}, hit ? "★ " : "", token(run, tree.tokens[start])), h("td", {}, prob(tree.draft_probs[start])),
+        h("td", {}, parent + 1), h("td", {}, hit ? [h("span", { "aria-hidden": "true" }, "★ "), h("span", { class: "ssd-unseen" }, "hit: ")] : null, token(run, tree.tokens[start])), h("td", {}, prob(tree.draft_probs[start])),
         h("td", { class: "ssd-continuation" }, tree.tokens.slice(start + 1, end).map((id) => token(run, id)).join(" ")));
     });
     if (body.length) body[0].tabIndex = 0;
     const hidden = numbered.length - kept.length;
     return [
-      h("table", { class: "ssd-table", "data-table": "cache" },
+      h("table", { class: "ssd-table", "data-table": "cache", role: "grid" },
         h("caption", {}, everything ? `all ${numbered.length} prepared outcomes` : `prepared at the real accepted length, ${step.num_accepted}`),
         h("thead", {}, h("tr", {}, ["accepted", "recovery token", "draft probability", "prepared draft"].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", {}, body.length ? body : h("tr", {}, h("td", { colspan: 4 }, "nothing was prepared here")))),

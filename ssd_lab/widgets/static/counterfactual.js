@@ -76,7 +76,7 @@ export function counterfactual(app) {
       lookups: app.run.cache.lookups, hits: app.run.cache.hits,
     };
     const lookups = changed ? now.known : now.lookups;
-    replace(result, h("table", { class: "ssd-table", "data-table": "counterfactual" },
+    replace(result, h("table", { class: "ssd-table", "data-table": "counterfactual", "aria-label": "As recorded, and under these settings" },
       h("thead", {}, h("tr", {}, ["", "hit rate", "tokens per round", "branches"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {},
         row("recorded", then.lookups ? then.hits / then.lookups : null, then.accepted / then.rounds + 1, null),

@@ -94,7 +94,7 @@ function branchDetails(run, step, number, depth) {
     ]),
     depth ? null : h("table", { class: "ssd-table" }, h("caption", {}, `candidates at ${parent + 1} accepted`),
       h("thead", {}, h("tr", {}, ["rank", "token", "draft probability"].map((name) => h("th", { scope: "col" }, name)))),
-      h("tbody", {}, own.slice(0, 8).map(([node], i) => h("tr", node === start ? { class: "current" } : {},
+      h("tbody", {}, own.slice(0, 8).map(([node], i) => h("tr", node === start ? { class: "current", "aria-current": "true" } : {},
         h("td", {}, i + 1), h("td", {}, token(run, tokens[node])), h("td", {}, bar(probs[node])))))),
     alternatives(run, step.alternatives?.[parent + 1], { residual: false, chosen: tokens[start] }),
   ];
@@ -170,7 +170,7 @@ function alternatives(run, at, { residual, chosen, refused = chosen }) {
       h("caption", {}, "likeliest tokens at this place"),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "token"), columns.map(([name]) => h("th", { scope: "col" }, name)))),
       h("tbody", {},
-        order.map((i) => h("tr", at.tokens[i] === chosen ? { class: "current" } : {},
+        order.map((i) => h("tr", at.tokens[i] === chosen ? { class: "current", "aria-current": "true" } : {},
           h("td", {}, at.tokens[i] === chosen ? "▸ " : "", token(run, at.tokens[i])),
           columns.map(([, values]) => h("td", {}, bar(values[i]))))),
         h("tr", {}, h("td", {}, "others"), columns.map(([name, values]) =>

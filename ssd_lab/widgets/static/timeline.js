@@ -119,7 +119,7 @@ export function timelineView(app) {
     const seen = spans.filter(([, , from, to]) => (to - from) * scale > 0.3);
     const selected = index === app.selected.run ? own.rounds[roundOf()] : null;
     return s(
-      "svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "ssd-runlanes", role: "group", "aria-label": `Timeline of ${run.name}` },
+      "svg", { width, height, viewBox: `0 0 ${width} ${height}`, class: "ssd-runlanes", role: "group", "aria-label": `Timeline of ${run.name}: ${own.rounds.length} rounds` },
       s("text", { x: 4, y: 13, class: "ssd-runname" }, run.name),
       selected ? s("rect", { class: "ssd-current", x: Math.max(LEFT, px(selected[0])), y: HEAD - 4, width: Math.max(2, (Math.min(selected[1], start + seconds) - Math.max(selected[0], start)) * scale), height: names.length * LANE + 6 }) : null,
       names.map((lane, row) => s("text", { x: LEFT - 6, y: HEAD + row * LANE + 16, "text-anchor": "end" }, lane)),

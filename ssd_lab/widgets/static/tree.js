@@ -175,7 +175,7 @@ export function missNote(step) {
   return `not prepared: candidate ${step.recovery_rank + 1}, ${plural(step.missed_by, "more branch", "more branches")} needed`;
 }
 
-function branchItem(run, step, [start, end], number, own) {
+function branchItem(run, step, [start, end, parent], number, own) {
   const { tokens, draft_probs: probs } = step.tree;
   const caught = number === step.branch;
   const rank = own.findIndex(([, other]) => other === number) + 1;
@@ -186,8 +186,8 @@ function branchItem(run, step, [start, end], number, own) {
     h(
       "button", {
         type: "button", class: "ssd-node candidate", role: "treeitem", "data-place": `branch:${number}:0`,
-        "aria-level": rank, style: `--shade:${probs[start].toFixed(3)}`,
-        "aria-label": `candidate ${rank}, ${candidate}, draft ${prob(probs[start])}${caught ? ", hit" : ""}`,
+        "aria-level": parent + 2, "aria-posinset": rank, "aria-setsize": own.length, style: `--shade:${probs[start].toFixed(3)}`,
+        "aria-label": `candidate ${rank} after ${parent + 1} accepted, ${candidate}, draft ${prob(probs[start])}${caught ? ", hit" : ""}`,
       },
       h("span", { class: "ssd-sign", "aria-hidden": "true" }, caught ? "★" : rank),
       h("span", { class: "ssd-token" }, candidate),
@@ -196,7 +196,7 @@ function branchItem(run, step, [start, end], number, own) {
     h("span", { class: "ssd-rest", role: "none" }, rest.map((node, depth) =>
       h("button", {
         type: "button", class: "ssd-next", role: "treeitem", "data-place": `branch:${number}:${depth + 1}`,
-        style: `--shade:${probs[node].toFixed(3)}`,
+        style: `--shade:${probs[node].toFixed(3)}`, "aria-level": parent + depth + 3,
         "aria-label": `prepared token ${depth + 1}, ${token(run, tokens[node])}, draft ${prob(probs[node])}`,
       }, token(run, tokens[node])))),
   );
