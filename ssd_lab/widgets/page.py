@@ -30,6 +30,8 @@ body {{ margin: 0; background: light-dark(#fff, #14181d); color: light-dark(#1c2
 body {{ font-family: system-ui, sans-serif; }}
 main {{ max-width: 80rem; margin: 0 auto; padding: .8rem; box-sizing: border-box; }}
 h1 {{ font-size: 1.25rem; margin: .2rem 0 .6rem; overflow-wrap: anywhere; }}
+#summary {{ overflow-x: auto; }}
+@media (max-width: 40rem) {{ #summary {{ font-size: .8rem; }} }}
 {style}
 </style>
 </head>

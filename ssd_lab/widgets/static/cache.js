@@ -83,6 +83,7 @@ export function cacheView(app) {
     const steps = app.steps;
     const columns = Math.min(COLUMNS, steps.length);
     const lines = Math.ceil(steps.length / Math.max(1, columns));
+    strip.hidden = !lookups;
     counts.textContent = `Hits and misses by round: ${lookups ? `${hits} of ${lookups} lookups hit (${percent(hits / lookups, 1)})` : "no lookups"}`;
     squares.setAttribute("viewBox", `0 0 ${columns * CELL} ${lines * CELL}`);
     squares.setAttribute("aria-label", `${hits} hits and ${lookups - hits} misses`);

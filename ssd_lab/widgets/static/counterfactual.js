@@ -22,6 +22,7 @@ export function counterfactual(app) {
   const controls = h("div", { class: "ssd-sliders" });
   const element = h("details", { class: "ssd-whatif" }, h("summary", {}, "What if? The recorded rounds under other settings"), controls, result, help);
   element.addEventListener("toggle", () => api.render("open"));
+  let cached = false;
   let touched = false;
   let run = null;
   let shown = null;
@@ -33,7 +34,9 @@ export function counterfactual(app) {
     steps = run.requests.flatMap((request) => request.steps);
     const most = Math.max(1, ...steps.map((step) => step.draft_tokens.length));
     const sampled = run.requests.some((request) => request.temperature > 0);
-    const distributions = steps.some((step) => step.alternatives);
+    const trees = steps.some((step) => step.tree?.verified); // whose siblings have a law of their own
+    const distributions = !trees && steps.some((step) => step.alternatives);
+    cached = app.run.cache.lookups > 0;
     const schedule = steps.find((step) => step.fan_out)?.fan_out;
     recorded = {
       temperature: sampled ? Math.max(...run.requests.map((request) => request.temperature)) : 0,
@@ -50,10 +53,12 @@ export function counterfactual(app) {
     saguaro.set(chosen.saguaro);
     temperature.set(chosen.temperature);
     kind.value = chosen.kind;
-    replace(controls, lookahead.element, h("label", { class: "ssd-slider" }, h("span", {}, "schedule"), kind), width.element, budget.element,
-      sampled && distributions ? [saguaro.element, temperature.element] : null);
+    replace(controls, lookahead.element, cached ? [h("label", { class: "ssd-slider" }, h("span", {}, "schedule"), kind), width.element, budget.element] : null,
+      sampled && distributions ? [cached ? saguaro.element : null, temperature.element].filter(Boolean) : null);
     const ranked = steps.some((step) => step.recovery_rank !== undefined);
-    help.textContent = ranked
+    help.textContent = !cached
+      ? "Each recorded round is scored by itself; rounds that would have followed a changed one were never run."
+      : ranked
       ? "Each recorded round is scored by itself; rounds that would have followed a changed one were never run."
         + (sampled && distributions ? " C and temperature use the recorded distributions of the likeliest tokens: expected values." : "")
       : "These rounds do not hold the rank of their recovery tokens, so hits under other schedules are not known.";
@@ -77,7 +82,7 @@ export function counterfactual(app) {
     };
     const lookups = changed ? now.known : now.lookups;
     replace(result, h("table", { class: "ssd-table", "data-table": "counterfactual", "aria-label": "As recorded, and under these settings" },
-      h("thead", {}, h("tr", {}, ["", "hit rate", "tokens per round", "branches"].map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, ["", cached ? "hit rate" : null, "tokens per round", cached ? "branches" : null].filter((name) => name !== null).map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {},
         row("recorded", then.lookups ? then.hits / then.lookups : null, then.accepted / then.rounds + 1, null),
         row(changed ? "expected" : "what if", lookups ? now.hits / lookups : null, now.rounds ? now.accepted / now.rounds + 1 : null, fanOut))));
@@ -85,7 +90,7 @@ export function counterfactual(app) {
 
   function row(name, hitRate, tokens, fanOut) {
     const branches = fanOut ? `${fanOut.reduce((a, b) => a + b, 0)}: ${fanOut.join(" ")}` : "–";
-    return h("tr", { "data-row": name }, h("th", { scope: "row" }, name), h("td", {}, percent(hitRate, 1)), h("td", {}, decimal(tokens)), h("td", {}, branches));
+    return h("tr", { "data-row": name }, h("th", { scope: "row" }, name), cached ? h("td", {}, percent(hitRate, 1)) : null, h("td", {}, decimal(tokens)), cached ? h("td", {}, branches) : null);
   }
 
   const api = {

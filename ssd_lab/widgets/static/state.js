@@ -76,6 +76,7 @@ export const ORIGINS = {
   jit: "fallback: drafted while the target waited",
   fast: "fallback: a prepared branch for another token",
   draft: "drafted in turn",
+  tree: "a path of the draft's tree",
   custom: "the strategy's own guess",
   none: "nothing was drafted",
 };

@@ -12,7 +12,7 @@ const KINDS = [
   ["bonus", "bonus token"],
   ["alone", "the target alone"],
 ];
-const OF_ORIGIN = { jit: "fallback", fast: "fallback", none: "alone" };
+const OF_ORIGIN = { jit: "fallback", fast: "fallback", tree: "draft", none: "alone" };
 
 export function textView(app) {
   const prompt = h("p", { class: "ssd-prompt" });

@@ -92,7 +92,7 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
       (children.get(node) ?? []).map((child) => under(child, depth + 1)),
     ];
     return path.map((node, accepted) =>
-      level(accepted, accepted === 0 ? trunkItem(run, step, 0) : nodeItem(run, step, node, 0), [
+      level(accepted, accepted === 0 ? trunkItem(run, step, 0) : nodeItem(run, step, node), [
         accepted === path.length - 1 ? outcome(run, step) : null,
         (children.get(node) ?? []).filter((child) => child !== path[accepted + 1]).map((child) => under(child, 0)),
       ]));
@@ -202,17 +202,26 @@ function branchItem(run, step, [start, end, parent], number, own) {
   );
 }
 
-function nodeItem(run, step, node, depth) {
+// depth: of a node beside the trunk, below the one that left it; null on the trunk.
+function nodeItem(run, step, node, depth = null) {
   const { tokens, draft_probs: draft, target_probs: target } = step.tree;
   const kind = nodeVerdict(step, node);
   return h(
     "button", {
       type: "button", class: `ssd-node ${kind}${kind === "untested" ? " candidate" : ""}`, role: "treeitem", "data-place": `node:${node}`,
-      style: `--shade:${draft[node].toFixed(3)};margin-left:${depth}em`, "aria-level": depth + 1,
+      style: `--shade:${draft[node].toFixed(3)};--depth:${depth ?? 0}`, "aria-level": levelOf(step, node),
       "aria-label": `tree token ${token(run, tokens[node])}, ${kind}; target ${prob(target[node])}, draft ${prob(draft[node])}`,
     },
     h("span", { class: "ssd-sign", "aria-hidden": "true" }, SIGNS[kind]),
     h("span", { class: "ssd-token" }, token(run, tokens[node])),
-    h("small", {}, `${kind === "untested" ? "not tested" : kind} · draft ${prob(draft[node])}`),
+    h("small", {}, kind === "untested" ? "not tested" : kind, depth === null ? null : ` · draft ${prob(draft[node])}`),
+    depth === null ? bars(target[node], draft[node]) : null,
   );
+}
+
+function levelOf(step, node) {
+  const parents = treeParents(step.tree);
+  let level = 1;
+  for (let at = parents[node]; at >= 0; at = parents[at]) level += 1;
+  return level;
 }

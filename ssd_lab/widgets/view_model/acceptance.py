@@ -13,7 +13,8 @@ def acceptance_view(steps: Mapping[int, Sequence[Step]], *, sampled: Mapping[int
     """Tables for the acceptance charts; `sampled[request]`: was its temperature above 0.
 
     `by_position`: draft token i accepted, given that all before it were: `tested`, `accepted`, and `expected`, the mean
-    of min(1, target / draft probability) over the same tests (temperature 0: None, nothing is left to chance there).
+    of min(1, target / draft probability) over the same tests (None at temperature 0, where nothing is left to chance,
+    and in trees, whose siblings are tried one after the other).
     `by_request`: rounds, mean tokens a round. `rate`: accepted over tested, all positions.
     """
     rows: list[dict[str, Any]] = []
@@ -25,7 +26,7 @@ def acceptance_view(steps: Mapping[int, Sequence[Step]], *, sampled: Mapping[int
                     rows.append({"tested": 0, "accepted": 0, "chances": []})
                 rows[place]["tested"] += 1
                 rows[place]["accepted"] += place < step["num_accepted"]
-                if sampled.get(request):
+                if sampled.get(request) and not (step["tree"] and step["tree"]["verified"]):
                     rows[place]["chances"].append(chance(step["target_probs"][place], step["draft_probs"][place]))
     tested_all, accepted_all = (sum(row[name] for row in rows) for name in ("tested", "accepted"))
     return {
