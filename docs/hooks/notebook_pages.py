@@ -78,7 +78,8 @@ def _output(output: nbformat.NotebookNode, states: Mapping[str, Any]) -> nbforma
     data = output.get("data", {})
     if PLOT in data:
         figure = json.dumps({key: data[PLOT][key] for key in ("data", "layout")}).replace("</", "<\\/")
-        title = escape(str(data[PLOT]["layout"].get("title", {}).get("text", "Plot")), quote=True)
+        title = str(data[PLOT]["layout"].get("title", {}).get("text", "Plot")).replace("<br>", " ")
+        title = escape(title, quote=True)
         markup = (
             f'<figure class="plotted"><figcaption>{title}</figcaption>'
             f'<div class="plot" role="img" aria-label="{title}">'

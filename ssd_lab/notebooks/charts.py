@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -66,13 +67,18 @@ def bars(
 
 
 def _layout(x: str, y: str, title: str, num_series: int) -> dict[str, Any]:
+    title, x = _in_lines(title, 36), _in_lines(x, 30)  # as a phone has room for
     return {
         "title": {"text": title, "font": {"size": 15}, "x": 0.01, "xanchor": "left"},
         "xaxis": {"title": {"text": x}},
         "yaxis": {"title": {"text": y}, "rangemode": "tozero"},
         "height": HEIGHT,
-        "margin": {"l": 60, "r": 15, "t": 50, "b": 55},
+        "margin": {"l": 60, "r": 15, "t": 50 + 18 * title.count("<br>"), "b": 55 + 16 * x.count("<br>")},
         "showlegend": num_series > 1,
-        "legend": {"orientation": "h", "y": -0.25, "yanchor": "top"},
+        "legend": {"orientation": "h", "y": -0.25 - 0.06 * x.count("<br>"), "yanchor": "top"},
         "template": "plotly_white",
     }
+
+
+def _in_lines(text: str, width: int) -> str:
+    return "<br>".join(textwrap.wrap(text, width))

@@ -6,6 +6,8 @@ import threading
 import time
 from typing import Any
 
+from pydantic import ValidationError
+
 import ssd_lab
 from ssd_lab.errors import ConfigError, SsdLabError
 from ssd_lab.trace import RequestRecord, Trace
@@ -140,10 +142,13 @@ class Playground(anywidget.AnyWidget):
     def _on_message(self, _: Any, message: dict[str, Any], __: Any) -> None:
         if message.get("do") == "stop":
             self.stop()
+        elif message.get("do") == "ping":
+            self.send({})
         elif message.get("do") == "run":
             order = {name: message.get(name) for name in ("prompt", "strategy", "max_tokens", "temperature", "seed")}
             try:
                 self.run(**order, fields=message.get("fields"))
+                self.send({})  # it was heard
             except SsdLabError as error:
                 self.send({"error": str(error)})
 
@@ -217,8 +222,9 @@ def _params(order: dict[str, Any]) -> ssd_lab.SamplingParams:
     names = ("max_tokens", "temperature", "seed")
     try:
         return ssd_lab.SamplingParams(**{name: order[name] for name in names if order[name] is not None})
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, one['loc']))}={one['input']}: {one['msg']}" for one in error.errors())
+        raise ConfigError("; ".join(wrong)) from error
 
 
 def _with_request(trace: Trace, prompt: str, params: ssd_lab.SamplingParams) -> Trace:

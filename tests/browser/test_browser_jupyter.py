@@ -230,3 +230,9 @@ def test_the_playground_streams_stops_and_says_what_is_wrong(open_notebook, keep
         root.get_by_label("strategy", exact=True).select_option("sync_chain")
         root.locator("[data-do=run]").click()
         root.locator("[data-playground=status]", has_text="done: 16 tokens").wait_for()
+
+        page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        page.wait_for_function("!window.jupyterapp.shell.currentWidget.sessionContext.session")
+        root.locator("[data-do=run]").click()
+        root.locator("[role=alert]", has_text="The kernel is gone").wait_for()
+        assert root.locator("[data-do=run]").is_enabled()

@@ -150,7 +150,7 @@ def test_what_is_wrong_is_said_in_words_and_the_next_run_works(playground):
     for order, words in (
         ({"fields": {"k": 0}}, "greater than or equal to 1"),
         ({"fields": {"color": 1}}, "unknown field"),
-        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens=0: Input should be greater than or equal to 1"),
         ({"prompt": " "}, "the prompt is empty"),
     ):
         playground.run(**{"prompt": "Hello", **order})

@@ -76,16 +76,16 @@ export function plural(count, one, many = `${one}s`) {
   return `${count} ${count === 1 ? one : many}`;
 }
 
-// A labelled slider with its value beside it; `show` writes the value.
-export function slider(label, { min, max, step = 1, value, show = String, change }) {
+// A labelled slider with its value beside it; `show` writes the value, `say` is what is read out.
+export function slider(label, { min, max, step = 1, value, show = String, say = show, change }) {
   const note = h("small", {});
   const output = h("span", { class: "ssd-value", "aria-hidden": "true" }, show(value)); // the input says it itself
   const input = h("input", {
-    type: "range", min, max, step, "aria-label": label, "aria-valuetext": show(value),
+    type: "range", min, max, step, "aria-label": label, "aria-valuetext": say(value),
     oninput: () => {
       const now = Number(input.value);
       output.textContent = show(now);
-      input.setAttribute("aria-valuetext", show(now));
+      input.setAttribute("aria-valuetext", say(now));
       change(now);
     },
   });
@@ -96,7 +96,7 @@ export function slider(label, { min, max, step = 1, value, show = String, change
     set(now) {
       input.value = now;
       output.textContent = show(now);
-      input.setAttribute("aria-valuetext", show(now));
+      input.setAttribute("aria-valuetext", say(now));
     },
     limits(low, high, why = "") {
       input.min = low;

@@ -7,8 +7,13 @@ import { followTheme } from "./theme.js";
 
 const LAST = { step: Number.MAX_SAFE_INTEGER, place: null };
 
-// strategies: {name: JSON schema}; run(order) and stop() tell the kernel. Returns what the kernel's messages call.
-export function mountPlayground(root, { strategies, defaults, run, stop }) {
+const PATIENCE_MS = 4000;
+const GONE = "The kernel is gone: start one, and run this cell again.";
+const SILENT = "no answer yet: the kernel is busy, or it was restarted; then run this cell again";
+
+// strategies: {name: JSON schema}; run(order), stop() and ping() tell the kernel, and throw where there is none. Returns
+// what the kernel's messages call.
+export function mountPlayground(root, { strategies, defaults, run, stop, ping }) {
   root.classList.add("ssd-lab");
   root.dataset.lmSuppressShortcuts = "true";
   const unfollow = followTheme(root);
@@ -18,6 +23,8 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
   let fresh = true; // nothing of this run was shown yet
   let steps = 0; // shown at the last drawing
   let due = null;
+  let silence = null; // set while an answer is awaited
+  let watch = null;
   let drawMs = 0;
   const knobs = h("div", {});
   const names = Object.keys(strategies);
@@ -30,7 +37,7 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
   const temperature = number("temperature", "temperature", defaults.temperature, { min: 0, max: 10, step: 0.1 });
   const seed = number("seed", "seed", defaults.seed, { step: 1 });
   const go = h("button", { type: "button", class: "ssd-primary", "data-do": "run", onclick: () => order() }, "Run");
-  const halt = h("button", { type: "button", "data-do": "stop", disabled: true, onclick: () => stop() }, "Stop");
+  const halt = h("button", { type: "button", "data-do": "stop", disabled: true, onclick: () => tell(stop) }, "Stop");
   const status = h("span", { role: "status", "aria-live": "polite", class: "ssd-where", "data-playground": "status" });
   const error = h("p", { role: "alert", class: "ssd-warning", hidden: true });
   const text = h("div", { class: "ssd-stream", "aria-label": "Generated text", "data-playground": "text" });
@@ -40,11 +47,11 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
   function order() {
     error.hidden = true;
     started = performance.now();
-    run({
+    busy(true, "starting …");
+    tell(() => run({
       strategy: strategy.value, fields: form.values(), prompt: prompt.value,
       max_tokens: read(tokens), temperature: read(temperature), seed: read(seed),
-    });
-    busy(true, "starting …");
+    }));
     text.textContent = "";
     text.removeAttribute("data-first-ms");
     fresh = true;
@@ -56,7 +63,29 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
     replace(knobs, description ? h("p", { class: "ssd-help" }, description) : title ?? "", form.element);
   }
 
+  // Whether the kernel hears it is known by its answer, or by an error where there is no kernel any more.
+  function tell(send) {
+    try {
+      send();
+      silence ??= setTimeout(() => {
+        status.textContent = SILENT;
+      }, PATIENCE_MS);
+    } catch {
+      fail(GONE);
+      busy(false, "");
+    }
+  }
+
+  function fail(words) {
+    error.textContent = words;
+    error.hidden = false;
+  }
+
   function busy(now, words) {
+    clearInterval(watch);
+    if (now) watch = setInterval(() => tell(ping), PATIENCE_MS);
+    else clearTimeout(silence);
+    if (!now) silence = null;
     go.disabled = now;
     halt.disabled = !now;
     status.textContent = words;
@@ -103,20 +132,21 @@ export function mountPlayground(root, { strategies, defaults, run, stop }) {
   return {
     // {text, status, running, error, data}: whatever of it is new
     show(message) {
+      clearTimeout(silence);
+      silence = null;
       if (message.text !== undefined) {
         text.textContent = message.text;
         if (message.text && !text.dataset.firstMs) text.dataset.firstMs = (performance.now() - started).toFixed(0);
       }
       if (message.error) {
-        error.textContent = message.error;
-        error.hidden = false;
+        fail(message.error);
       }
       if (message.running !== undefined) busy(message.running, message.status ?? "");
       if (message.data) whole(message.data);
       else if (message.part) add(message.part);
     },
     destroy() {
-      clearTimeout(due);
+      for (const timer of [due, silence, watch]) clearTimeout(timer);
       unfollow();
       views?.destroy();
       root.replaceChildren();

@@ -23,7 +23,7 @@ export function transport(app) {
   const button = (name, label, click) =>
     h("button", { type: "button", "data-do": name, "aria-label": label, title: label, onclick: click }, icon(name));
   const playing = button("play", "Play (space)", play);
-  const position = slider("Round", { min: 0, max: 0, value: 0, show: (step) => `round ${step + 1} of ${app.steps.length}`, change: (step) => app.select({ step }) });
+  const position = slider("Round", { min: 0, max: 0, value: 0, show: () => "", say: (step) => `round ${step + 1} of ${app.steps.length}`, change: (step) => app.select({ step }) });
   const where = h("span", { class: "ssd-where", role: "status", "aria-live": "polite" });
   const chooser = h("div", { class: "ssd-chooser" });
   const presets = h("div", { class: "ssd-presets", role: "group", "aria-label": "Telling rounds" });

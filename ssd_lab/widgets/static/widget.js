@@ -80,6 +80,7 @@ function playground(model, el) {
     defaults: model.get("defaults"),
     run: (order) => model.send({ do: "run", ...order }),
     stop: () => model.send({ do: "stop" }),
+    ping: () => model.send({ do: "ping" }),
   });
   const onMessage = (message) => view.show(message);
   model.on("msg:custom", onMessage);
