@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,9 @@ def lines(series: Series, *, x: str, y: str, title: str, log_x: bool = False, lo
         for index, (name, (xs, ys)) in enumerate(series.items())
     ]
     figure = graph_objects.Figure(drawn, _layout(x, y, title, len(series)))
-    figure.update_xaxes(type="log" if log_x else None)
+    if log_x:
+        places = _powers_of_two([value for xs, _ in series.values() for value in xs])
+        figure.update_xaxes(type="log", tickmode="array", tickvals=places)
     figure.update_yaxes(type="log" if log_y else None)
     return figure
 
@@ -60,24 +63,35 @@ def bars(
         )
         for index, (name, values) in enumerate(series.items())
     ]
-    figure = graph_objects.Figure(drawn, _layout(x, y, title, len(series)))
+    slanted = sum(map(len, categories)) > 30  # where room is scarce
+    figure = graph_objects.Figure(drawn, _layout(x, y, title, len(series), below=100 if slanted else 55))
     figure.update_layout(barmode="stack" if stacked else "group")
     figure.update_xaxes(type="category")
     return figure
 
 
-def _layout(x: str, y: str, title: str, num_series: int) -> dict[str, Any]:
-    title, x = _in_lines(title, 36), _in_lines(x, 30)  # as a phone has room for
+def _layout(x: str, y: str, title: str, num_series: int, *, below: int = 55) -> dict[str, Any]:
+    """below: pixels for the x axis' numbers and name. The legend stands below them, a line for each series."""
+    title, x, y = _in_lines(title, 36), _in_lines(x, 30), _in_lines(y, 30)  # as a phone has room for
+    legend = 20 * num_series if num_series > 1 else 0
+    above = 50 + 18 * title.count("<br>")
+    below += legend + 16 * x.count("<br>")
     return {
         "title": {"text": title, "font": {"size": 15}, "x": 0.01, "xanchor": "left"},
         "xaxis": {"title": {"text": x}},
         "yaxis": {"title": {"text": y}, "rangemode": "tozero"},
-        "height": HEIGHT,
-        "margin": {"l": 60, "r": 15, "t": 50 + 18 * title.count("<br>"), "b": 55 + 16 * x.count("<br>")},
+        "height": HEIGHT - 105 + above + below,
+        "margin": {"l": 60 + 16 * y.count("<br>"), "r": 15, "t": above, "b": below},
         "showlegend": num_series > 1,
-        "legend": {"orientation": "h", "y": -0.25 - 0.06 * x.count("<br>"), "yanchor": "top"},
+        "legend": {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom"},
         "template": "plotly_white",
     }
+
+
+def _powers_of_two(values: Sequence[float]) -> list[float]:
+    """At most seven round places between the least and the greatest value."""
+    low, high = math.ceil(math.log2(min(values)) - 1e-9), math.floor(math.log2(max(values)) + 1e-9)
+    return [2.0**power for power in range(low, high + 1, max(1, math.ceil((high - low) / 6)))]
 
 
 def _in_lines(text: str, width: int) -> str:

@@ -15,6 +15,7 @@ const KINDS = {
   wait: "waiting",
   prefill: "prompt",
   link: "link",
+  keep: "draft moves what was kept",
   overhead: "overhead",
   other: "other",
 };

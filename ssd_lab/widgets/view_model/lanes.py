@@ -60,13 +60,13 @@ def stalled_by(record: RoundRecord) -> list[int]:
 
 
 def span_kind(name: str) -> str:
-    """What a span means to a reader: verify, tree, draft, fallback, wait, prefill, link, or other."""
+    """What a span means to a reader: verify, tree, draft, fallback, wait, prefill, link, keep, overhead, or other."""
     if name.startswith("wait"):
         return "wait"
     return {"jit": "fallback", "fast": "fallback"}.get(name, name if name in _KINDS else "other")
 
 
-_KINDS = ("verify", "tree", "draft", "fallback", "prefill", "link", "overhead")
+_KINDS = ("verify", "tree", "draft", "fallback", "prefill", "link", "keep", "overhead")
 
 
 def _span(activity: Activity, round_index: int) -> Span:

@@ -93,10 +93,11 @@ def power_law(curve: Sequence[float]) -> tuple[float, float] | None:
     """Factor c and exponent r of miss rate = c F^-r, by least squares on the logarithms of the points that miss.
 
     A point counts by its misses, for the logarithm of a rate is as uncertain as they are few. arXiv 2603.03251 states
-    the law with c = 1, which would make every lookup at F = 1 a miss. None with fewer than two points that miss.
+    the law with c = 1, which would make every lookup at F = 1 a miss. None with fewer than three different rates that
+    miss: through fewer any line goes.
     """
     points = [(math.log(width), math.log(1 - rate), 1 - rate) for width, rate in enumerate(curve, 1) if rate < 1]
-    if len(points) < 2:
+    if len({rate for _, _, rate in points}) < 3:
         return None
     total = sum(weight for _, _, weight in points)
     mean_x = sum(x * weight for x, _, weight in points) / total
