@@ -332,7 +332,7 @@ def test_a_node_of_a_verified_tree_shows_its_alternatives_and_what_was_left_when
 
 def test_text_and_tree_of_a_verified_tree_are_linked(open_page, verified_trees: tuple[Trace, str]):
     trace, address = verified_trees
-    number, record = next((i, r) for i, r in enumerate(records(trace)) if r.num_accepted)
+    number = next(i for i, record in enumerate(records(trace)) if record.num_accepted)
     with open_page(address) as page:
         page.locator(f".ssd-word[data-step='{number}'][data-place='draft:0']").click()
         chosen = page.locator(".ssd-tree [aria-selected=true]")
@@ -463,8 +463,8 @@ def test_a_screen_reader_is_told_names_states_and_the_current_node(open_page, ad
             assert line in told, line
         slider = page.get_by_role("slider", name="Round", exact=True)
         assert slider.get_attribute("aria-valuetext") == f"round {number + 1} of 40"
-        unnamed = [line for line in told.splitlines() if re.search(r"- (button|slider|combobox|tree|table|grid|img)\b(?! \")", line)]
-        assert unnamed == []
+        unnamed = re.compile(r"- (button|slider|combobox|tree|table|grid|img)\b(?! \")")
+        assert not [line for line in told.splitlines() if unnamed.search(line)]
 
 
 def test_a_large_trace_opens_at_once_and_steps_without_delay(open_page, tmp_path: Path, keep_figure):

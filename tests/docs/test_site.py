@@ -148,7 +148,7 @@ def _public_names() -> Iterator[str]:
         found = getattr(ssd_lab, name)
         if inspect.isclass(found) or inspect.isfunction(found):
             yield f"{found.__module__}.{found.__qualname__}"
-    for module in ("errors", "simulate", "trace", "notebooks"):
+    for module in ("check", "errors", "explain", "notebooks", "simulate", "strategies", "trace", "tune", "widgets"):
         home = importlib.import_module(f"ssd_lab.{module}")
         for name in getattr(home, "__all__", [n for n in vars(home) if not n.startswith("_")]):
             found = getattr(home, name)

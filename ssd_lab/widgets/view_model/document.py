@@ -35,7 +35,10 @@ def view_data(
 def run_view(
     name: str, trace: Trace, decode: Decode | None = None, max_rounds: int | None = None, *, simulated: bool = True
 ) -> dict[str, Any]:
-    """One run: its requests with their steps, the tokens' texts, clocks (simulated: that one too), acceptance, cache."""
+    """One run: its requests with their steps, the tokens' texts, clocks, acceptance and cache.
+
+    simulated: with the simulator's clock beside the measured one.
+    """
     left_out = 0 if max_rounds is None else max(0, len(trace.rounds) - max_rounds)
     if left_out:
         trace = Trace(trace.meta, trace.requests, trace.rounds[:max_rounds], trace.prefills)
