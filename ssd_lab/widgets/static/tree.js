@@ -214,7 +214,8 @@ function nodeItem(run, step, node, depth = null) {
     },
     h("span", { class: "ssd-sign", "aria-hidden": "true" }, SIGNS[kind]),
     h("span", { class: "ssd-token" }, token(run, tokens[node])),
-    h("small", {}, kind === "untested" ? "not tested" : kind, depth === null ? null : ` · draft ${prob(draft[node])}`),
+    h("small", {}, h("span", depth === null ? {} : { class: "ssd-said-by-sign" }, kind === "untested" ? "not tested" : kind, depth === null ? null : " · draft "),
+      depth === null ? null : prob(draft[node])),
     depth === null ? bars(target[node], draft[node]) : null,
   );
 }
