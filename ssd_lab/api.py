@@ -7,11 +7,12 @@ from typing import Any
 
 from ssd_lab import demo
 from ssd_lab.build import resolve_device
-from ssd_lab.config import SamplingParams, validated
+from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM, Prompt
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.results import Comparison, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.validation import validated
 
 
 def run(
@@ -39,17 +40,8 @@ def run(
     engine fields (`max_batch`, ...).
     """
     sampling = {name: fields.pop(name) for name in list(fields) if name in SamplingParams.model_fields}
-    params = validated(
-        SamplingParams,
-        {
-            "temperature": temperature,
-            "top_p": top_p,
-            "top_k": top_k,
-            "min_p": min_p,
-            "max_tokens": max_tokens,
-            **sampling,
-        },
-    )
+    own = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "max_tokens": max_tokens}
+    params = validated(SamplingParams, {**own, **sampling}, name="sampling")
     llm = LLM(target, draft, strategy, chat=chat, seed=seed, progress=progress, device=device, dtype=dtype, **fields)
     with llm:
         return llm.run(demo.canned_prompts() if prompts is None else prompts, params)

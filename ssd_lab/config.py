@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from ssd_lab.errors import ConfigError
-
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def validated(model: type[Model], fields: dict[str, Any]) -> Model:
-    """The model with these fields; raises ConfigError if they are wrong."""
-    try:
-        return model(**fields)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 class SamplingParams(BaseModel):

@@ -11,7 +11,7 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.build import build_engine, resolve_device
-from ssd_lab.config import EngineConfig, SamplingParams, validated
+from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.engine.sequence import Sequence as EngineSequence
 from ssd_lab.errors import CacheCapacityError, ConfigError, PromptError, SsdLabError
 from ssd_lab.kernels.cuda_check import check_cuda
@@ -24,6 +24,7 @@ from ssd_lab.results import Output, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.trace import Totals, Trace, compute_metrics
 from ssd_lab.trace.token_texts import KEY, token_texts
+from ssd_lab.validation import validated
 
 Prompt = str | Sequence[int] | Sequence[dict[str, str]]
 OnStep = Callable[[int, Totals], bool | None]
@@ -59,7 +60,7 @@ class LLM:
     ) -> None:
         engine_fields = {name: fields.pop(name) for name in list(fields) if name in EngineConfig.model_fields}
         self.strategy = registry.config(strategy, fields)
-        self.config = validated(EngineConfig, engine_fields)
+        self.config = validated(EngineConfig, engine_fields, name="engine")
         self._progress = progress
         self._seed = seed
         where = resolve_device(self.config.device)

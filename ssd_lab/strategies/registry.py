@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
-import json
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
+from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.errors import ConfigError, UnknownStrategyError
 from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.validation import validated
 
 ENTRY_POINT_GROUP = "ssd_lab.strategies"
 
@@ -62,10 +61,8 @@ class Registry:
                 )
             return strategy
         found = strategy if isinstance(strategy, type) else self._find(strategy)
-        try:
-            return found(**fields)
-        except ValidationError as error:
-            raise ConfigError(_explain(found, error)) from error
+        elsewhere = (*EngineConfig.model_fields, *SamplingParams.model_fields)
+        return validated(found, fields, name=found.strategy_name, others=elsewhere)
 
     def _find(self, name: str) -> type[StrategyConfig]:
         classes = self.all()
@@ -74,22 +71,6 @@ class Registry:
             hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
             raise UnknownStrategyError(f"unknown strategy {name!r}: {hint}known are {', '.join(classes)}")
         return classes[name]
-
-
-def _explain(strategy: type[StrategyConfig], error: ValidationError) -> str:
-    """A validation error in one readable line."""
-    parts = []
-    for problem in error.errors():
-        place = ".".join(map(str, problem["loc"])) or "the fields"
-        if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), strategy.model_fields, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            parts.append(f"unknown field {place!r}{hint}; its fields are {', '.join(strategy.model_fields) or 'none'}")
-        else:
-            parts.append(
-                f"{place}={json.dumps(problem['input'], default=str)}: {problem['msg'].removeprefix('Value error, ')}"
-            )
-    return f"{strategy.strategy_name}: " + "; ".join(parts)
 
 
 registry = Registry()

@@ -6,11 +6,10 @@ import threading
 import time
 from typing import Any
 
-from pydantic import ValidationError
-
 import ssd_lab
 from ssd_lab.errors import ConfigError, SsdLabError
 from ssd_lab.trace import RequestRecord, Trace
+from ssd_lab.validation import validated
 from ssd_lab.widgets.bundle import style, widget_module
 from ssd_lab.widgets.front_end import anywidget, traitlets
 from ssd_lab.widgets.static_html import summary_table
@@ -220,11 +219,8 @@ class Playground(anywidget.AnyWidget):
 
 def _params(order: dict[str, Any]) -> ssd_lab.SamplingParams:
     names = ("max_tokens", "temperature", "seed")
-    try:
-        return ssd_lab.SamplingParams(**{name: order[name] for name in names if order[name] is not None})
-    except ValidationError as error:
-        wrong = (f"{'.'.join(map(str, one['loc']))}={one['input']}: {one['msg']}" for one in error.errors())
-        raise ConfigError("; ".join(wrong)) from error
+    given = {name: order[name] for name in names if order[name] is not None}
+    return validated(ssd_lab.SamplingParams, given, name="sampling")
 
 
 def _with_request(trace: Trace, prompt: str, params: ssd_lab.SamplingParams) -> Trace:

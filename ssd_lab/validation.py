@@ -1,0 +1,41 @@
+"""Making a pydantic model of what a caller gave, or saying in one line what is wrong with it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ssd_lab.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validated(model: type[Model], fields: dict[str, Any], *, name: str, others: Iterable[str] = ()) -> Model:
+    """The model with these fields. name: what it is called in a message. others: fields that may be meant and belong
+    elsewhere, for the hint.
+
+    Raises ConfigError that says for each wrong field what was given and what is allowed.
+    """
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        known = list(model.model_fields)
+        raise ConfigError(f"{name}: {'; '.join(_problems(error, known, [*known, *others]))}") from error
+
+
+def _problems(error: ValidationError, known: list[str], near: list[str]) -> list[str]:
+    parts = []
+    for problem in error.errors():
+        place = ".".join(map(str, problem["loc"])) or "the fields"
+        if problem["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(problem["loc"][-1]), near, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            parts.append(f"unknown field {place!r}{hint}; its fields are {', '.join(known) or 'none'}")
+        else:
+            given = json.dumps(problem["input"], default=str)
+            parts.append(f"{place}={given}: {problem['msg'].removeprefix('Value error, ')}")
+    return parts

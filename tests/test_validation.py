@@ -1,0 +1,26 @@
+"""What is wrong with given fields is said in one line: what was given, what is allowed, what may have been meant."""
+
+from __future__ import annotations
+
+import pytest
+
+import ssd_lab
+from ssd_lab.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"strategy": "sync_chain", "k": 99}, "sync_chain: k=99: Input should be less than or equal to 32"),
+        ({"temperature": -1}, "sampling: temperature=-1: Input should be greater than or equal to 0"),
+        ({"max_batch": 0}, "engine: max_batch=0: Input should be greater than or equal to 1"),
+        ({"top_p": 2.0, "stop": 3}, "sampling: top_p=2.0: Input should be less than or equal to 1; stop=3: Input"),
+        ({"strategy": "sync_chain", "maxbatch": 2}, "unknown field 'maxbatch' (did you mean 'max_batch'?); its fields"),
+        ({"strategy": "autoregressive", "q": 2}, "autoregressive: unknown field 'q'; its fields are none"),
+    ],
+)
+def test_wrong_fields_are_refused_in_one_line(fields: dict[str, object], message: str):
+    with pytest.raises(ConfigError) as refused:
+        ssd_lab.run("Hello", progress=False, **fields)  # type: ignore[arg-type]
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value) and "pydantic.dev" not in str(refused.value)
