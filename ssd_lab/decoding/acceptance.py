@@ -1,4 +1,4 @@
-"""Which draft tokens the target keeps, and the token it adds (Leviathan et al. 2023, arXiv 2211.17192, algorithm 1)."""
+"""Which draft tokens the target keeps, and the token it adds (Leviathan et al. 2023, arXiv 2211.17192)."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Topology:
 
     def expected_accepted(self, acceptance: Sequence[float]) -> float:
         """Draft tokens kept a round on average, if a child of rank r is the accepted one with probability
-        `acceptance[r]` at every node (Sequoia, arXiv 2402.12374, section 3.1); ranks past the list never are.
+        `acceptance[r]` at every node (Sequoia, arXiv 2402.12374); ranks past the list never are.
         """
         reached: list[float] = []
         for parent, rank in zip(self.parents, self.ranks, strict=True):
@@ -104,7 +104,7 @@ def k_ary(arity: int, depth: int) -> Topology:
 
 
 def from_paths(paths: Sequence[Sequence[int]]) -> Topology:
-    """Nodes as paths of ranks from the root, as Medusa lists them (arXiv 2401.10774, section 2.3.3): `[[0], [1], [0,
+    """Nodes as paths of ranks from the root, as Medusa lists them (arXiv 2401.10774): `[[0], [1], [0,
     0]]` is the likeliest token, the second likeliest, and what most likely follows the first.
 
     Raises ValueError for a path whose beginning, or whose earlier sibling, is missing, and for one that comes twice.
@@ -129,7 +129,7 @@ def from_paths(paths: Sequence[Sequence[int]]) -> Topology:
 def optimal(budget: int, acceptance: Sequence[float], *, max_depth: int) -> Topology:
     """The tree of `budget` nodes, at most `max_depth` deep, that keeps the most draft tokens on average.
 
-    Dynamic programming over (nodes, depth left, rank), after Sequoia (arXiv 2402.12374, section 3.1). Unlike taking the
+    Dynamic programming over (nodes, depth left, rank), after Sequoia (arXiv 2402.12374). Unlike taking the
     likeliest nodes one by one it needs no falling `acceptance`: a good third child may pay for a poor second one.
 
     Args: acceptance: for each rank, the probability that the child of that rank is the accepted one. Raises ValueError

@@ -126,9 +126,8 @@ def accept_tree_sampled(
     At a node with target distribution p and draft distribution q the children are tried in order: child x stays with
     probability min(1, p(x) / q(x)); if it does not, p becomes max(p - q, 0) and q loses x, both renormalised. When no
     child is left the recovery token comes from p. Exact if each child was drawn from q as it stands when the child is
-    tried (`tree_draws` says which shapes keep that). After SpecInfer (arXiv 2305.09781, section 4.3: several rounds of
-    speculative sampling at a node), EAGLE (arXiv 2401.15077, appendix on multi-round speculative sampling) and Sequoia
-    (arXiv 2402.12374, section 3.2: siblings without replacement).
+    tried (`tree_draws` says which shapes keep that). After SpecInfer (arXiv 2305.09781: several rounds of speculative
+    sampling at a node), EAGLE (arXiv 2401.15077) and Sequoia (arXiv 2402.12374: siblings without replacement).
 
     Args: target_probs `[batch, nodes + 1, vocab]`; draft_probs `[batch, rows, vocab]`; draft_rows `[batch, nodes]`, the
     row of draft_probs that each node was drawn from (None: row `parents + 1`, one row for each node and the root);

@@ -1,7 +1,7 @@
 """The EAGLE3 head: one decoder layer that drafts from the target's own features, over a paged KV cache.
 
 Li et al., "EAGLE-3: Scaling up Inference Acceleration of Large Language Models via Training-Time Test",
-arXiv 2503.01840, section 3.1.
+arXiv 2503.01840.
 """
 
 from __future__ import annotations

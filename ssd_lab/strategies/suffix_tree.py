@@ -1,6 +1,6 @@
 """Suffix tree: guess the most frequent continuation of the text's longest repeated ending, as far as it seems sure.
 
-After SuffixDecoding (arXiv 2411.04975, section 3): continuations weighed by how often they occurred, a longer draft
+After SuffixDecoding (arXiv 2411.04975): continuations weighed by how often they occurred, a longer draft
 after a longer match, and of several matches the one that promises the most accepted tokens. Differs from it: one
 chain instead of a tree, and the text of the request alone, prompt included, so that the rounds of a request do not
 depend on what ran before it.

@@ -75,7 +75,7 @@ class FixedTree(_Static):
 
 
 class OptimalTree(_Static):
-    """The tree of `budget` nodes that keeps the most tokens on average (Sequoia, arXiv 2402.12374, section 3.1)."""
+    """The tree of `budget` nodes that keeps the most tokens on average (Sequoia, arXiv 2402.12374)."""
 
     kind: Literal["optimal"] = "optimal"
     budget: int = Field(12, ge=1, le=64, description="draft tokens verified in one round")
@@ -95,7 +95,7 @@ class OptimalTree(_Static):
 
 
 class DynamicTree(BaseModel):
-    """The draft's confidence shapes each round's tree (EAGLE-2, arXiv 2406.16858, section 4)."""
+    """The draft's confidence shapes each round's tree (EAGLE-2, arXiv 2406.16858)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

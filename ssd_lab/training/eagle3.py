@@ -1,6 +1,6 @@
 """Train an EAGLE3 head for any target, by training-time test on the target's soft labels.
 
-Li et al., arXiv 2503.01840, section 3.2; the decay of the later steps' losses is that of the authors' code.
+EAGLE-3 (Li et al., arXiv 2503.01840); the decay of the later steps' losses is that of the authors' code.
 """
 
 from __future__ import annotations

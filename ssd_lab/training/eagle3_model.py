@@ -1,6 +1,6 @@
 """The EAGLE3 head as a module to train: unrolled over padded sequences, as it will draft.
 
-Li et al., arXiv 2503.01840, section 3.2 (training-time test). The head that drafts is `ssd_lab.models.eagle3`.
+EAGLE-3 (Li et al., arXiv 2503.01840): its training-time test. The head that drafts is `ssd_lab.models.eagle3`.
 """
 
 from __future__ import annotations

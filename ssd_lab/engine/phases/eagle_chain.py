@@ -1,6 +1,6 @@
 """EAGLE3 chain: the head meets the target's features of the last round, then decodes k tokens on its own states.
 
-Li et al., "EAGLE-3", arXiv 2503.01840, section 3.1.
+Li et al., "EAGLE-3", arXiv 2503.01840.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Grow a draft tree whose shape follows the draft's confidence (EAGLE-2, arXiv 2406.16858, section 4)."""
+"""Grow a draft tree whose shape follows the draft's confidence (EAGLE-2, arXiv 2406.16858)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing tokens by inverting cumulative sums, and sampled acceptance (arXiv 2211.17192, algorithm 1).
+"""Drawing tokens by inverting cumulative sums, and sampled acceptance (arXiv 2211.17192).
 
 Reference: `decoding.sampling.sample` and `decoding.acceptance.accept_sampled`. Two launches: sums of pieces of the
 vocabulary, then one program a row finds the piece and the token in it. The residual max(p - q, 0) is never stored, and
