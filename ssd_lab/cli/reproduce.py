@@ -17,17 +17,19 @@ _MARKS = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None:
 
 
 def command(
-    out: Annotated[Path, typer.Option("--out", help="Folder for report.md, report.json, rounds and figures.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the report; an earlier run there goes on.")] = Path(
         "reproduction"
     ),
     section: Annotated[
-        list[str] | None, typer.Option("--section", help="Only this one; repeatable. None: all of them.")
+        list[str] | None,
+        typer.Option("--section", help="Make this one, again if it is there; repeatable. None: all that are missing."),
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget what the folder holds from earlier runs.")] = False,
     prompts: Annotated[
         int, typer.Option("--prompts", min=2, help="Of each of three sets, at three temperatures.")
-    ] = 24,
+    ] = 40,
     max_tokens: options.MaxTokens = 96,
-    k: Annotated[int, typer.Option("--k", min=1, max=32, help="Draft tokens a round.")] = 6,
+    k: Annotated[int, typer.Option("--k", min=1, max=32, help="Draft tokens a round.")] = 7,
     target: options.Target = None,
     draft: options.Draft = None,
     seed: options.Seed = 0,
@@ -40,19 +42,19 @@ def command(
 
     from ssd_lab.bench.reproduce import reproduce
 
+    out_ = console()
     found = reproduce(
         out, sections=section or (), target=target, draft=draft, k=k, prompts=prompts, max_tokens=max_tokens, seed=seed,
-        progress=show_progress(), device=device, dtype=dtype,
+        progress=show_progress(), device=device, dtype=dtype, fresh=fresh,
+        on_section=lambda key: None if json_ else out_.print(f"[dim]{key}[/dim]"),
     )  # fmt: skip
     if json_:
         print_json({one.key: {"claims": [vars(claim) for claim in one.claims], **one.numbers} for one in found})
         return
-    out_ = console()
     for one in found:
         out_.print(f"[bold]{one.title}[/bold]")
         for claim in one.claims:
-            mark = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "cannot be told"}[
-                claim.holds
-            ]
-            out_.print(f"  {mark}: {claim.text}" + (f" [dim]({claim.detail})[/dim]" if claim.detail else ""))
+            out_.print(
+                f"  {_MARKS[claim.holds]}: {claim.text}" + (f" [dim]({claim.detail})[/dim]" if claim.detail else "")
+            )
     out_.print(f"written: {out / 'report.md'}")

@@ -46,6 +46,25 @@ def outcome_chances(confidences: torch.Tensor, candidate_probs: torch.Tensor, ta
     return lengths.unsqueeze(-1) * recovered.cummin(-1).values
 
 
+def own_opinion(
+    logits: torch.Tensor, draft_tokens: torch.Tensor, candidates: torch.Tensor, temperature: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The draft's probability of each token that it drafted `[batch, k]`, and of each candidate given that the drafted
+    token is refused `[batch, k + 1, n]`: by its softmax at the request's temperature (greedy: at 1).
+
+    Args: logits `[batch, k + 1, vocab]`, after each prefix; draft_tokens `[batch, k]`; candidates `[batch, k + 1, n]`;
+    temperature `[batch]`.
+    """
+    own = temperature[:, None, None]
+    scaled = logits / torch.where(own == 0, 1.0, own)
+    normaliser = scaled.logsumexp(-1)
+    of_drafted = scaled[:, :-1].gather(-1, draft_tokens.unsqueeze(-1)).squeeze(-1)
+    confidences = (of_drafted - normaliser[:, :-1]).exp()
+    probs = (scaled.gather(-1, candidates) - normaliser.unsqueeze(-1)).exp()
+    others = torch.cat([1 - confidences, torch.ones_like(confidences[:, :1])], 1).clamp(min=1e-6)
+    return confidences, (probs / others.unsqueeze(-1)).clamp(max=1.0)
+
+
 def candidate_bins(probs: torch.Tensor) -> torch.Tensor:
     """Bin of each candidate's probability, int64."""
     octaves = -2 * probs.clamp(min=2.0**-20).log2()

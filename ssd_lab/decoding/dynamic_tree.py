@@ -1,8 +1,8 @@
 """EAGLE-2's dynamic draft tree: its shape follows the draft's confidence (arXiv 2406.16858).
 
 Level by level the `top_k` nodes of highest cumulative log-probability are expanded into their `top_k` likeliest
-children each; in the end the best nodes of all levels are kept. A child never scores above
-its parent and comes after it, so what is kept is a tree. All shapes are static; ties go to the node that came first.
+children each; in the end the best nodes of all levels are kept. A child never scores above its parent and comes after
+it, so what is kept is a tree. All shapes are static; ties go to the node that came first.
 
 The children are no random draws but certain guesses: verify them as such (`draws="top"`, see `tree_draws`).
 """

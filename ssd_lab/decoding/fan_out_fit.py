@@ -11,6 +11,8 @@ from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw
 
 LEAST_MISSES = 5  # a miss rate told from fewer is mostly chance, and its logarithm even more so
 SMALLEST_EXPONENT = 1e-3  # flat or rising measured rates still need a law that falls
+_LARGEST_EXPONENT = 20.0
+_HALVINGS = 60
 
 
 @dataclass(frozen=True)
@@ -99,18 +101,69 @@ def fit_hit_law(ranks: Sequence[int], *, widest: int = 64, scaled: bool = True) 
     return HitLawFit(law, r_squared, total, tuple(f for f, _ in points), tuple(rate for _, rate in points))
 
 
+def likeliest_hit_law(ranks: Sequence[int], *, widest: int = 64) -> HitLaw | None:
+    """The law under which these ranks are likeliest; ranks from `widest` on count as that many or more.
+
+    What `fit_hit_law` draws through all points of the curve equally, this takes from the ranks: the scale is the share
+    that one candidate misses, exactly, and the exponent is told mostly by small ranks, where most are. Budgets of one
+    or two candidates at a place depend on that end. None for fewer than 5 misses, or where all missed.
+    """
+    counts = Counter(min(rank, widest) for rank in ranks)
+    missed = len(ranks) - counts[0]
+    if missed < LEAST_MISSES or missed == len(ranks):
+        return None
+
+    def slope(exponent: float) -> float:
+        """Derivative of the log-likelihood of the misses; it falls as the exponent grows."""
+        total = 0.0
+        for rank, count in counts.items():
+            if rank == widest:
+                total -= count * math.log(rank)
+            elif rank:
+                logs = math.log(rank), math.log(rank + 1)
+                here, above = rank**-exponent, (rank + 1) ** -exponent
+                total += count * (logs[1] * above - logs[0] * here) / (here - above)
+        return total
+
+    low, high = SMALLEST_EXPONENT, _LARGEST_EXPONENT
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+    return HitLaw(low, missed / len(ranks))
+
+
 def fit_outcome_law(samples: Sequence[OutcomeSample], *, widest: int = 64) -> OutcomeLaw | None:
     """Acceptance and both laws (after a rejection, after all were accepted); None if there are too few samples.
 
     Where only one of the two can be fitted it stands for both.
     """
     acceptance = acceptance_rate(samples)
-    rejected = fit_hit_law([s.rank for s in samples if s.rank is not None and not s.all_accepted], widest=widest)
-    bonus = fit_hit_law([s.rank for s in samples if s.rank is not None and s.all_accepted], widest=widest)
+    rejected = likeliest_hit_law([s.rank for s in samples if s.rank is not None and not s.all_accepted], widest=widest)
+    bonus = likeliest_hit_law([s.rank for s in samples if s.rank is not None and s.all_accepted], widest=widest)
     either = rejected or bonus
     if acceptance is None or either is None:
         return None
-    return OutcomeLaw(acceptance, (rejected or either).law, None if bonus is None else bonus.law)
+    return OutcomeLaw(acceptance, rejected or either, bonus)
+
+
+def measured_curves(
+    samples: Iterable[OutcomeSample], k: int, widest: int
+) -> tuple[list[float], list[list[float]]] | None:
+    """P(accepted length = a) for a in 0..k, and for each a P(hit | a, F candidates) for F in 0..widest, as counted.
+
+    Rounds of another number of draft tokens, or without a rank, are left out; None if no round is left. What
+    `allocate` makes of these is the best that any counts with that sum could have done in the same rounds.
+    """
+    ranks: list[list[int]] = [[] for _ in range(k + 1)]
+    for sample in samples:
+        if sample.num_drafted == k and sample.rank is not None:
+            ranks[sample.num_accepted].append(sample.rank)
+    total = sum(map(len, ranks))
+    if not total:
+        return None
+    nothing = [0.0] * (widest + 1)
+    rates = [measured_hit_rates(own, widest) if own else nothing for own in ranks]
+    return [len(own) / total for own in ranks], rates
 
 
 def _mean(values: Sequence[float], weights: Sequence[float]) -> float:

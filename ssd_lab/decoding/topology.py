@@ -104,8 +104,8 @@ def k_ary(arity: int, depth: int) -> Topology:
 
 
 def from_paths(paths: Sequence[Sequence[int]]) -> Topology:
-    """Nodes as paths of ranks from the root, as Medusa lists them (arXiv 2401.10774): `[[0], [1], [0,
-    0]]` is the likeliest token, the second likeliest, and what most likely follows the first.
+    """Nodes as paths of ranks from the root, as Medusa lists them (arXiv 2401.10774): `[[0], [1], [0, 0]]` is the
+    likeliest token, the second likeliest, and what most likely follows the first.
 
     Raises ValueError for a path whose beginning, or whose earlier sibling, is missing, and for one that comes twice.
     """

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ssd_lab.decoding.confidence_fan_out import ConfidenceFanOut
 from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw, allocate
-from ssd_lab.decoding.fan_out_fit import fit_outcome_law
+from ssd_lab.decoding.fan_out_fit import fit_outcome_law, measured_curves
 from ssd_lab.decoding.fan_out_learner import OutcomeStatistics, ScheduleLearner
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import Trace
@@ -89,6 +89,21 @@ class Explicit(Schedule):
                 "branches, so make the sums equal"
             )
         return self
+
+    @classmethod
+    def from_trace(cls, trace: Trace, k: int, budget: int) -> Explicit:
+        """The counts that would have hit most often in the trace's own rounds, whatever they began with.
+
+        On those rounds no schedule over accepted lengths of that sum hits more often, uniform ones among them; on
+        others it may, the more so the fewer rounds there were. Raises ConfigError if no round tells.
+        """
+        curves = measured_curves(outcome_samples(trace), k, widest_fan_out(budget, k))
+        if curves is None:
+            raise ConfigError(
+                f"the trace tells no fan-out at k = {k}: it needs rounds of async_tree with {k} draft tokens and their "
+                "recovery ranks"
+            )
+        return cls(hit=allocate(*curves, budget))
 
     def after_hit(self, k: int) -> tuple[int, ...]:
         """The `hit` list."""

@@ -23,25 +23,47 @@ def outcome_sample(record: SequenceRound) -> OutcomeSample:
     )
 
 
-def replayed_learner(trace: Trace, learner: ScheduleLearner) -> tuple[int, int]:
-    """Hits and lookups if this schedule had prepared for the recorded rounds, learning from them if it does.
+def looked_up(trace: Trace, k: int) -> Iterator[list[SequenceRound]]:
+    """Of each round, the sequences whose outcome was looked up in a cache: of k draft tokens, with a known rank, and
+    not a sequence's last (which prepares for nothing).
+    """
+    last = {record.request_id: record for record in _drafted(trace)}
+    for one in trace.rounds:
+        found = [
+            own
+            for own in one.sequences
+            if own.draft_tokens
+            and own.recovery_rank is not None
+            and len(own.draft_tokens) == k
+            and own is not last[own.request_id]
+        ]
+        if found:
+            yield found
+
+
+def replayed_hits(trace: Trace, learner: ScheduleLearner) -> dict[int, list[bool]]:
+    """By request, whether each lookup would have been a hit if this schedule had prepared for the recorded rounds,
+    learning from them if it does.
 
     Exact where a hit and the fallback would have drafted the same tokens, as `jit` does; each sequence's first round
-    counts as a missed one, and its last prepares for nothing. Rounds without a rank, or of another number of draft
-    tokens than the schedule's k, are left out.
+    counts as a missed one. What `looked_up` leaves out for the schedule's k is left out here.
     """
-    k, hits, lookups = len(learner.counts(True)) - 1, 0, 0
-    began_with_hit: dict[int, bool] = {}
-    last = {record.request_id: record for record in _drafted(trace)}
-    for record in _drafted(trace):
-        if record.recovery_rank is None or len(record.draft_tokens) != k or record is last[record.request_id]:
-            continue
-        began = began_with_hit.get(record.request_id, False)
-        hit = record.recovery_rank < learner.counts(began)[record.num_accepted]
-        learner.observe(began, record.num_accepted, record.recovery_rank, k)
-        began_with_hit[record.request_id] = hit
-        hits, lookups = hits + hit, lookups + 1
-    return hits, lookups
+    k = len(learner.counts(True)) - 1
+    hits: dict[int, list[bool]] = {}
+    for record in (own for rows in looked_up(trace, k) for own in rows):
+        own = hits.setdefault(record.request_id, [])
+        began = bool(own) and own[-1]
+        rank = record.recovery_rank
+        assert rank is not None  # of a lookup
+        own.append(rank < learner.counts(began)[record.num_accepted])
+        learner.observe(began, record.num_accepted, rank, k)
+    return hits
+
+
+def replayed_learner(trace: Trace, learner: ScheduleLearner) -> tuple[int, int]:
+    """Hits and lookups of `replayed_hits`."""
+    hits = [hit for own in replayed_hits(trace, learner).values() for hit in own]
+    return sum(hits), len(hits)
 
 
 def _drafted(trace: Trace) -> Iterator[SequenceRound]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssd_lab.bench.reproduce.recording import Recordings, record
+from ssd_lab.bench.reproduce.recording import Recordings
 from ssd_lab.bench.reproduce.report import SECTIONS, reproduce
 
-__all__ = ["SECTIONS", "Recordings", "record", "reproduce"]
+__all__ = ["SECTIONS", "Recordings", "reproduce"]

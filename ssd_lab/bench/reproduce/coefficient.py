@@ -23,7 +23,7 @@ SLOW_FALLBACK = 2.0  # verifications, as of a draft that is slow beside its targ
 
 def section(recordings: Recordings) -> Section:
     """Expectations at T = 1; speeds by Theorem 7 with the published machine's times."""
-    p, q = recordings.target_probs[TEMPERATURE], recordings.draft_probs[TEMPERATURE]
+    p, q = recordings.distributions(TEMPERATURE)
     k = static_lookahead(PUBLISHED_70B.verify_s.at(1), PUBLISHED_70B.draft_tree_step_s.at(1), recordings.k)
     times = published_times(k)
     curve = coefficient_curve(p, q, fan_out=UNIFORM, k=k, times=times, coefficients=COEFFICIENTS)

@@ -1,95 +1,184 @@
-"""The rounds that the sections are about: asynchronous speculation recorded once for each temperature, with the rank of
-every recovery token among the draft's candidates.
+"""What the sections are about: asynchronous speculation recorded once for each temperature, with the rank of every
+recovery token among the draft's candidates, and what both models thought along these texts.
 
 A rank tells of any schedule whether it would have hit, and neither a hit nor the `jit` fallback changes what is drafted
 (branch and chain draw each token from the same distribution at the same place), so one recording serves all schedules
-over accepted lengths. Spending a budget by confidence needs the draft's probabilities: that is run for each budget.
+and budgets. Each part is made when a section asks for it, and kept in a folder: what is there is not made again.
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
-from ssd_lab import demo
+from ssd_lab import __version__, demo
 from ssd_lab.bench.data import load_prompts
+from ssd_lab.bench.reproduce.opinions import Opinions, opinions_along
 from ssd_lab.config import SamplingParams
 from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
-from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
-from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace
+from ssd_lab.errors import ConfigError
+from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace, load_trace
 
 DATASETS = ("gsm8k", "humaneval", "ultrafeedback")
 TEMPERATURES = (0.0, 0.7, 1.0)
 UNIFORM = 3  # fan-out of the cache whose hits are noted in the rounds
+CHAIN_K = 5  # draft tokens of the rounds that compare the EAGLE3 head with the draft
 LONGEST_PROMPT = 1200  # characters; the bundled models were trained on short texts
 PLACES = 500  # of the text for which both distributions are kept
 
 Score = Callable[[list[int]], torch.Tensor]
+_T = TypeVar("_T")
+NOTE = "settings.json"
 
 
-@dataclass(frozen=True)
 class Recordings:
-    """traces: by temperature, with ranks and with the hits of f = 3. by_confidence: the same prompts with a fan-out by
-    confidence, by temperature and budget. target_probs, draft_probs: by temperature,
-    `[places, vocab]` along the text (temperatures above 0). settings: how they were made.
+    """Runs of `prompts` prompts of each bundled set. folder: where parts are kept and looked for (None: in memory
+    alone). fields: of `ssd_lab.LLM`.
+
+    Raises ConfigError for fewer than two prompts (schedules are fitted on one half and tried on the other), and for a
+    folder whose parts were made with other settings.
     """
 
-    k: int
-    traces: dict[float, Trace]
-    by_confidence: dict[tuple[float, int], Trace] = field(repr=False)
-    target_probs: dict[float, torch.Tensor] = field(repr=False)
-    draft_probs: dict[float, torch.Tensor] = field(repr=False)
-    settings: dict[str, Any]
-
-
-def record(
-    *,
-    target: str | None = None,
-    draft: str | None = None,
-    k: int = 6,
-    prompts: int = 24,
-    max_tokens: int = 96,
-    seed: int = 0,
-    budgets: Sequence[int] = (),
-    progress: bool = False,
-    **fields: Any,
-) -> Recordings:
-    """Run `prompts` prompts of each bundled set at each temperature; budgets: also by confidence; fields: of
-    `ssd_lab.LLM`.
-
-    Raises ConfigError for fewer than two prompts: schedules are fitted on one half and tried on the other.
-    """
-    if prompts < 2:
-        raise ConfigError(f"prompts is {prompts}; schedules are fitted on one half and tried on the other: at least 2")
-    target, draft = target or str(demo.TARGET), draft or str(demo.DRAFT)
-    texts = _texts(prompts, seed)
-
-    def run(llm: LLM, temperature: float) -> Trace:
-        params = [
-            SamplingParams(temperature=temperature, max_tokens=max_tokens, seed=seed * 10_000 + i)
-            for i in range(len(texts))
-        ]
-        return llm.run(texts, params).trace
-
-    with LLM(target, draft, "async_tree", k=k, f=UNIFORM, progress=progress, **fields) as llm:
-        traces = {temperature: run(llm, temperature) for temperature in TEMPERATURES}
-        settings = {
-            "target": target, "draft": draft, "k": k, "datasets": list(DATASETS), "prompts": len(texts),
-            "max_tokens": max_tokens, "seed": seed, "dtype": str(llm.target.dtype),
+    def __init__(
+        self,
+        *,
+        target: str | None = None,
+        draft: str | None = None,
+        k: int = 7,
+        prompts: int = 24,
+        max_tokens: int = 96,
+        seed: int = 0,
+        folder: Path | None = None,
+        progress: bool = False,
+        **fields: Any,
+    ) -> None:
+        if prompts < 2:
+            raise ConfigError(
+                f"prompts is {prompts}; schedules are fitted on one half and tried on the other: at least 2"
+            )
+        self.k = k
+        self.bundled = target is None  # whose EAGLE3 head is known
+        self._models = (target or str(demo.TARGET), draft or str(demo.DRAFT))
+        self._texts, self._max_tokens, self._seed = _texts(prompts, seed), max_tokens, seed
+        self._progress, self._fields, self._folder = progress, fields, folder
+        self._parts: dict[str, Any] = {}
+        self.settings: dict[str, Any] = {
+            "ssd_lab": __version__, "target": target or "bundled", "draft": draft or "bundled", "k": k,
+            "datasets": list(DATASETS), "prompts of each": prompts, "max_tokens": max_tokens, "seed": seed, **fields,
         }  # fmt: skip
-        target_probs = {t: _along(trace, llm.score, t) for t, trace in traces.items() if t > 0}
-    with LLM(draft, None, "autoregressive", progress=progress, **fields) as llm:
-        draft_probs = {t: _along(trace, llm.score, t) for t, trace in traces.items() if t > 0}
-    by_confidence: dict[tuple[float, int], Trace] = {}
-    for budget in budgets:
-        fan_out = {"kind": "adaptive", "budget": budget}
-        with LLM(target, draft, "async_tree", k=k, fan_out=fan_out, progress=progress, **fields) as llm:
-            by_confidence |= {(temperature, budget): run(llm, temperature) for temperature in TEMPERATURES}
-    return Recordings(k, traces, by_confidence, target_probs, draft_probs, settings)
+        if folder is not None:
+            _claim(folder, self.settings)
+
+    @property
+    def traces(self) -> dict[float, Trace]:
+        """By temperature, with ranks and with the hits of f = 3."""
+        return {temperature: self.trace(temperature) for temperature in TEMPERATURES}
+
+    def trace(self, temperature: float) -> Trace:
+        """The rounds at one temperature."""
+
+        def make() -> Trace:
+            with self._opened("async_tree", k=self.k, f=UNIFORM) as llm:
+                return self._run(llm, temperature)
+
+        return self._part(f"rounds-{temperature:g}.jsonl.gz", make, load_trace, lambda trace, path: trace.save(path))
+
+    def opinions(self, temperature: float) -> Opinions:
+        """What the draft thought of each of these rounds: all that spending a budget by confidence looks at."""
+        trace = self.trace(temperature)
+
+        def make() -> Opinions:
+            with LLM(self._models[1], None, "autoregressive", progress=False, **self._fields) as llm:
+                return opinions_along(trace, llm.score, self.k, temperature)
+
+        return self._part(f"opinions-{temperature:g}.npz", make, Opinions.load, Opinions.save)
+
+    def distributions(self, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """The target's and the draft's `[places, vocab]` along the texts."""
+        trace = self.trace(temperature)
+
+        def make() -> list[np.ndarray]:
+            found = []
+            for model in self._models:
+                with LLM(model, None, "autoregressive", progress=False, **self._fields) as llm:
+                    found.append(_along(trace, llm.score, temperature).numpy())
+            return found
+
+        def save(arrays: list[np.ndarray], path: Path) -> None:
+            np.savez_compressed(path, *arrays)
+
+        def load(path: Path) -> list[np.ndarray]:
+            with np.load(path) as held:
+                return [held[name] for name in held.files]
+
+        target, draft = self._part(f"distributions-{temperature:g}.npz", make, load, save)
+        return torch.from_numpy(target), torch.from_numpy(draft)
+
+    def requests_of(self, trace: Trace, dataset: str) -> list[int]:
+        """Ids of the requests whose prompts are of this set."""
+        ids = (request.request_id for request in trace.requests)
+        return [own for own, (name, _) in zip(ids, self._texts, strict=True) if name == dataset]
+
+    def chain(self, strategy: str) -> Trace:
+        """Greedy rounds of k = 5 of a synchronous strategy, on the same prompts."""
+
+        def make() -> Trace:
+            with self._opened(strategy, k=CHAIN_K) as llm:
+                return self._run(llm, 0.0)
+
+        return self._part(f"chain-{strategy}.jsonl.gz", make, load_trace, lambda trace, path: trace.save(path))
+
+    def _opened(self, strategy: str, **own: Any) -> LLM:
+        target, draft = self._models
+        return LLM(
+            target, None if strategy == "eagle3" else draft, strategy, progress=self._progress, **own, **self._fields
+        )
+
+    def _run(self, llm: LLM, temperature: float) -> Trace:
+        seeds = (self._seed * 10_000 + i for i in range(len(self._texts)))
+        params = [SamplingParams(temperature=temperature, max_tokens=self._max_tokens, seed=seed) for seed in seeds]
+        return llm.run([text for _, text in self._texts], params).trace
+
+    def _part(
+        self, name: str, make: Callable[[], _T], load: Callable[[Path], _T], save: Callable[[_T, Path], None]
+    ) -> _T:
+        if name not in self._parts:
+            path = None if self._folder is None else self._folder / name
+            if path is not None and path.exists():
+                self._parts[name] = load(path)
+            else:
+                made = self._parts[name] = make()
+                if path is not None:
+                    unfinished = path.with_name(f"unfinished-{name}")  # what is cut off must not pass for a part
+                    save(made, unfinished)
+                    os.replace(unfinished, path)
+        found: _T = self._parts[name]
+        return found
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """The folder holds parts of these settings, from now on or since an earlier run."""
+    note = folder / NOTE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if note.exists():
+            held = json.loads(note.read_text(encoding="utf-8"))
+            asked = json.loads(json.dumps(settings, default=str))
+            other = sorted(name for name in {*held, *asked} if held.get(name) != asked.get(name))
+            if other:
+                shown = ", ".join(f"{name} {held.get(name)} there and {asked.get(name)} here" for name in other)
+                raise ConfigError(f"{folder} holds what other settings gave ({shown}): take another folder, or --fresh")
+        note.write_text(json.dumps(settings, indent=1, default=str) + "\n", encoding="utf-8")
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(f"the report cannot be written to {folder.parent}: {error}") from error
 
 
 def with_hits(trace: Trace, fan_out: Sequence[int]) -> Trace:
@@ -136,7 +225,7 @@ def _along(trace: Trace, score: Score, temperature: float) -> torch.Tensor:
         target_distribution(_output_logits(request, score)[None, :per_request], sampling)[0]
         for request in trace.requests
     ]
-    return torch.cat(parts)[:PLACES]
+    return torch.cat(parts)[:PLACES].cpu()
 
 
 def _output_logits(request: RequestRecord, score: Score) -> torch.Tensor:
@@ -144,8 +233,10 @@ def _output_logits(request: RequestRecord, score: Score) -> torch.Tensor:
     return logits[len(request.prompt_ids) - 1 : -1].float()
 
 
-def _texts(prompts: int, seed: int) -> list[str]:
+def _texts(prompts: int, seed: int) -> list[tuple[str, str]]:
+    """Names of sets and prompts."""
+
     def short(dataset: str) -> Iterator[str]:
         return (p.text for p in load_prompts(dataset, None, seed=seed) if len(p.text) <= LONGEST_PROMPT)
 
-    return [text for dataset in DATASETS for text, _ in zip(short(dataset), range(prompts), strict=False)]
+    return [(dataset, text) for dataset in DATASETS for text, _ in zip(short(dataset), range(prompts), strict=False)]

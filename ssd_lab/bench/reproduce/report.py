@@ -3,50 +3,65 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd_lab import __version__
-from ssd_lab.bench.reproduce import coefficient, fallback, headline, miss_rate, schedules, temperature
-from ssd_lab.bench.reproduce.recording import Recordings, record
+from ssd_lab.bench.reproduce import coefficient, eagle3, fallback, headline, miss_rate, schedules, temperature
+from ssd_lab.bench.reproduce.recording import NOTE, Recordings
 from ssd_lab.bench.reproduce.section import Claim, Section, Table
 from ssd_lab.errors import ConfigError
 
 SECTIONS: dict[str, Callable[[Recordings], Section]] = {
-    module.KEY: module.section for module in (headline, miss_rate, schedules, temperature, coefficient, fallback)
+    module.KEY: module.section
+    for module in (headline, miss_rate, schedules, temperature, coefficient, fallback, eagle3)
 }
-NEED_NO_RECORDING = {headline.KEY}
+RECORDED = "recorded"  # folder of what sections are made from, and of finished ones
 _VERDICTS = {True: "holds", False: "does not hold", None: "cannot be told"}
 
 
 def reproduce(
-    folder: Path, *, sections: Sequence[str] = (), recordings: Recordings | None = None, **recording: Any
+    folder: Path,
+    *,
+    sections: Sequence[str] = (),
+    fresh: bool = False,
+    on_section: Callable[[str], None] = lambda key: None,
+    **recording: Any,
 ) -> list[Section]:
-    """Record what the sections need, write report.md, report.json, rounds and figures into the folder; returns them.
+    """Make sections, and write them with all that were made before into report.md, report.json and figures; returns
+    them. What was recorded, and each finished section, is kept in the folder: a run that was cut off goes on there.
 
-    sections: their keys, none for all. recording: arguments of `record`. Raises ConfigError for an unknown key or a
-    folder that cannot be written.
+    sections: keys of those to make, whether they are there or not; none: all that are not there yet. fresh: forget
+    what is there. on_section: told of each before it is made. recording: arguments of `Recordings`. Raises ConfigError
+    for an unknown key, for a folder that cannot be written, and for one that holds what other settings gave.
     """
     unknown = [key for key in sections if key not in SECTIONS]
     if unknown:
         raise ConfigError(f"section {unknown[0]!r} is not known; there are {', '.join(SECTIONS)}")
-    chosen = list(sections) or list(SECTIONS)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"the report cannot be written to {folder}: {error}") from error
-    if recordings is None and set(chosen) - NEED_NO_RECORDING:
-        recordings = record(**{"budgets": schedules.RUN_BUDGETS if schedules.KEY in chosen else (), **recording})
-    found = [SECTIONS[key](recordings) for key in chosen]  # type: ignore[arg-type]
-    _write(folder, found, recordings)
-    return found
+    kept = folder / RECORDED
+    if fresh and (kept / NOTE).exists():
+        shutil.rmtree(kept)
+    recordings = Recordings(folder=kept, **recording)
+    found: dict[str, Section] = {}
+    for key, make in SECTIONS.items():
+        path = kept / f"section-{key}.json"
+        if path.exists() and key not in sections:
+            found[key] = Section.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        elif key in sections or not sections:
+            on_section(key)
+            found[key] = make(recordings)
+            unfinished = path.with_name(f"unfinished-{path.name}")
+            unfinished.write_text(json.dumps(found[key].as_dict()), encoding="utf-8")
+            os.replace(unfinished, path)
+            _write(folder, list(found.values()), recordings.settings)
+    _write(folder, list(found.values()), recordings.settings)
+    return list(found.values())
 
 
-def _write(folder: Path, sections: Sequence[Section], recordings: Recordings | None) -> None:
-    settings = {} if recordings is None else recordings.settings
+def _write(folder: Path, sections: Sequence[Section], settings: dict[str, Any]) -> None:
     document = {
-        "ssd_lab": __version__,
         "recorded": settings,
         "sections": {
             s.key: {"title": s.title, "claims": [vars(claim) for claim in s.claims], **s.numbers} for s in sections
@@ -56,10 +71,8 @@ def _write(folder: Path, sections: Sequence[Section], recordings: Recordings | N
         for section in sections:
             for name, svg in section.figures.items():
                 (folder / name).write_text(svg, encoding="utf-8")
-        for temperature_, trace in ({} if recordings is None else recordings.traces).items():
-            trace.save(folder / f"rounds-{temperature_:g}.jsonl.gz")
         (folder / "report.md").write_text(markdown(sections, settings), encoding="utf-8")
-        (folder / "report.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        (folder / "report.json").write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"the report cannot be written to {folder}: {error}") from error
 
@@ -67,13 +80,13 @@ def _write(folder: Path, sections: Sequence[Section], recordings: Recordings | N
 def markdown(sections: Sequence[Section], settings: dict[str, Any]) -> str:
     """The report as text; figures are files beside it."""
     lines = ["# The paper's figures (arXiv 2603.03251) beside ours", ""]
-    if settings:
-        lines += [
-            "Rounds were recorded with " + ", ".join(f"{name} {value}" for name, value in settings.items()) + ". "
-            "Anything called simulated ran on a virtual clock and was not measured.",
-            "",
-        ]
-    lines += ["Exactness is tested by `ssd-lab check`.", ""]
+    lines += [
+        "Rounds were recorded with " + ", ".join(f"{name} {value}" for name, value in settings.items()) + ". "
+        "Anything called simulated ran on a virtual clock and was not measured.",
+        "",
+        "Exactness is tested by `ssd-lab check`, the choice of a strategy by `ssd-lab tune --full-grid`.",
+        "",
+    ]
     for section in sections:
         lines += [f"## {section.title}", "", f"**Paper.** {section.paper}", "", f"**Here.** {section.ours}", ""]
         for table in section.tables:

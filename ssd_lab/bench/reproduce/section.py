@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -37,15 +37,20 @@ class Section:
     figures: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, Any] = field(default_factory=dict)
 
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, held: dict[str, Any]) -> Section:
+        """From what `as_dict` gave, also by way of JSON."""
+        tables = tuple(Table(tuple(one["columns"]), tuple(tuple(row) for row in one["rows"])) for one in held["tables"])
+        return cls(**{**held, "tables": tables, "claims": tuple(Claim(**one) for one in held["claims"])})
+
 
 def percent(value: float | None) -> str:
     """`85.3 %`."""
     return "-" if value is None else f"{100 * value:.1f} %"
-
-
-def even(budget: int, parts: int) -> tuple[int, ...]:
-    """A uniform schedule of any budget: what does not divide goes to the front."""
-    return tuple(budget // parts + (i < budget % parts) for i in range(parts))
 
 
 def mean(values: Sequence[float]) -> float:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ssd_lab.bench.reproduce.headline import K
 from ssd_lab.bench.reproduce.line_chart import Line, line_chart
-from ssd_lab.bench.reproduce.recording import UNIFORM, Recordings, split, with_hits
+from ssd_lab.bench.reproduce.recording import UNIFORM, Recordings, with_hits
 from ssd_lab.bench.reproduce.schedules import schedules
 from ssd_lab.bench.reproduce.section import Claim, Section, Table
 from ssd_lab.simulate import PUBLISHED_70B, OutcomeModel, Scenario, simulate
+from ssd_lab.strategies.fanout import Adaptive
 
 KEY = "temperature"
 PUBLISHED = {0.0: (161, 246, 248), 0.3: (150, 222, 226), 0.7: (138, 195, 200), 1.0: (112, 137, 143)}
@@ -18,13 +20,14 @@ COLUMNS = ("sync", "uniform", "geometric", "by lengths")
 
 def section(recordings: Recordings) -> Section:
     """The recorded rounds on the published machine's clock."""
-    k = recordings.k
+    k = min(recordings.k, K)
     rows, numbers = [], []
     curves: dict[str, list[tuple[float, float]]] = {name: [] for name in COLUMNS}
     ordered: list[dict[str, float]] = []
     for temperature, trace in recordings.traces.items():
-        contenders = schedules(split(trace)[0], UNIFORM * (k + 1), k)
-        model = OutcomeModel.from_trace(with_hits(trace, (UNIFORM,) * (k + 1)))
+        budget = UNIFORM * (k + 1)
+        contenders = schedules(trace, budget, k) | {"by lengths": Adaptive(budget=budget, by_confidence=False)}
+        model = OutcomeModel.from_trace(with_hits(trace, (UNIFORM,) * (recordings.k + 1)))
         scenarios = {"sync": Scenario("sync_chain", k, rounds=ROUNDS)} | {
             name: Scenario("async_tree", k, contenders[name], rounds=ROUNDS) for name in COLUMNS[1:]
         }

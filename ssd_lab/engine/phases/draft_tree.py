@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.decoding.branches import best_counts, branch_layout, outcome_chances
+from ssd_lab.decoding.branches import best_counts, branch_layout, outcome_chances, own_opinion
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.engine.execution import Tensors
@@ -175,15 +175,8 @@ def _by_confidence(
     shape: TreeShape,
     temperature: torch.Tensor,
 ) -> tuple[torch.Tensor, Opinion]:
-    """Counts of the likeliest outcomes, by the draft's softmax at the request's temperature (greedy: at 1)."""
-    own = temperature[:, None, None]
-    scaled = logits / torch.where(own == 0, 1.0, own)
-    normaliser = scaled.logsumexp(-1)
-    of_drafted = scaled[:, :-1].gather(-1, draft_tokens.unsqueeze(-1)).squeeze(-1)
-    confidences = (of_drafted - normaliser[:, :-1]).exp()
-    probs = (scaled.gather(-1, candidates) - normaliser.unsqueeze(-1)).exp()
-    others = torch.cat([1 - confidences, torch.ones_like(confidences[:, :1])], 1).clamp(min=1e-6)
-    candidate_probs = (probs / others.unsqueeze(-1)).clamp(max=1.0)
+    """Counts of the likeliest outcomes."""
+    confidences, candidate_probs = own_opinion(logits, draft_tokens, candidates, temperature)
     chances = outcome_chances(confidences, candidate_probs[..., : shape.widest], tables)
     counts, hit_chance = best_counts(chances, shape.branches)
     return counts, Opinion(confidences, candidate_probs, hit_chance)

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
+import random
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from ssd_lab import demo
-from ssd_lab.bench.reproduce import headline, miss_rate, schedules
+from ssd_lab.bench.reproduce import eagle3, headline, miss_rate, report, schedules
 from ssd_lab.bench.reproduce.line_chart import Line, line_chart
-from ssd_lab.bench.reproduce.recording import Recordings, record, split
+from ssd_lab.bench.reproduce.opinions import replayed_confidence
+from ssd_lab.bench.reproduce.recording import Recordings, split
 from ssd_lab.bench.reproduce.report import SECTIONS, reproduce
-from ssd_lab.errors import ConfigError
+from ssd_lab.bench.reproduce.section import Section
+from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM
+from ssd_lab.errors import ConfigError
+from ssd_lab.strategies.fanout import Adaptive
+from ssd_lab.trace.outcomes import looked_up
+
+SMALL: dict[str, Any] = {"prompts": 2, "max_tokens": 48, "k": 4, "threads": 1, "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
 def recordings() -> Recordings:
     """Two prompts of each set: real rounds, few of them."""
-    return record(prompts=2, max_tokens=48, k=4, threads=1, dtype="float32", budgets=(8,), draft_link="inline")
+    return Recordings(**SMALL, draft_link="inline")
 
 
 def test_ranks_are_those_of_the_drafts_own_logits(recordings: Recordings):
@@ -56,24 +65,74 @@ def test_rounds_know_their_hits_and_halves_are_disjoint(recordings: Recordings):
     assert halves[0] | halves[1] == {s.request_id for s in rounds}
 
 
-def test_by_confidence_was_run_on_the_same_rounds(recordings: Recordings):
-    for temperature, trace in recordings.traces.items():
-        other = recordings.by_confidence[temperature, 8]
-        assert [r.token_ids for r in other.requests] == [r.token_ids for r in trace.requests]
-        fan_outs = [own.fan_out for one in other.rounds for own in one.sequences if own.fan_out is not None]
-        assert {sum(fan_out) for fan_out in fan_outs} == {8}
-        assert len({tuple(fan_out) for fan_out in fan_outs}) > 5
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_by_confidence_is_replayed_as_it_runs(recordings: Recordings, temperature: float):
+    """The same prompts with the schedule itself: every lookup's hit again, from the draft's opinions alone."""
+    trace, budget = recordings.trace(temperature), 10
+    learner = Adaptive(budget=budget).confidence()
+    assert learner is not None
+    replayed = replayed_confidence(trace, recordings.opinions(temperature), learner, recordings.k)
+    params = [r.params for r in trace.requests]
+    with LLM(
+        str(demo.TARGET), str(demo.DRAFT), "async_tree", k=recordings.k, fan_out={"kind": "adaptive", "budget": budget},
+        progress=False, threads=1, dtype="float32", draft_link="inline",
+    ) as llm:  # fmt: skip
+        run = llm.run([r.prompt_ids for r in trace.requests], [SamplingParams(**own) for own in params]).trace
+    assert [r.token_ids for r in run.requests] == [r.token_ids for r in trace.requests]
+    happened: dict[int, list[bool]] = {own: [] for own in replayed}
+    renamed = {a.request_id: b.request_id for a, b in zip(run.requests, trace.requests, strict=True)}
+    counted = {id(own) for rows in looked_up(run, recordings.k) for own in rows}
+    before: dict[int, bool] = {}
+    for own in (s for one in run.rounds for s in one.sequences):
+        if before.get(own.request_id):
+            assert own.cache_hit is not None
+            happened[renamed[own.request_id]].append(own.cache_hit)
+        before[own.request_id] = id(own) in counted
+    assert {own: len(hits) for own, hits in happened.items()} == {own: len(hits) for own, hits in replayed.items()}
+    pairs = [pair for own in replayed for pair in zip(replayed[own], happened[own], strict=True)]
+    assert len(pairs) > 40 and 0.1 < sum(a for a, _ in pairs) / len(pairs) < 0.98
+    assert sum(a != b for a, b in pairs) <= 1  # another forward rounds differently, and a near tie may turn
 
 
 def test_distributions_along_the_text_are_distributions(recordings: Recordings):
-    for probs in (*recordings.target_probs.values(), *recordings.draft_probs.values()):
+    target, draft = recordings.distributions(1.0)
+    assert target.shape == draft.shape
+    for probs in (target, draft):
         assert torch.allclose(probs.sum(-1), torch.ones(len(probs)), atol=1e-4)
-    assert recordings.target_probs[1.0].shape == recordings.draft_probs[1.0].shape
+
+
+def test_no_schedule_over_lengths_beats_hindsight_and_all_are_tried_on_the_same_lookups(recordings: Recordings):
+    k = recordings.k
+    for trace in recordings.traces.values():
+        for budget in (k + 1, 3 * (k + 1)):
+            hits = schedules.contenders(trace, budget, k)
+            lengths = [{own: len(one) for own, one in hits[name].items()} for name in hits]
+            assert all(one == lengths[0] for one in lengths)
+            for other in ("uniform", "paper's law"):
+                assert schedules.rate(hits["hindsight"]) >= schedules.rate(hits[other])
+
+
+def test_a_schedule_that_is_worse_is_told_from_chance():
+    """Planted: 30 requests of 40 lookups, of which the schedule hits 70 % and the uniform one 80 %; and the same."""
+    generator = random.Random(3)
+    uniform = {own: [generator.random() < 0.8 for _ in range(40)] for own in range(30)}
+    worse = {own: [hit and generator.random() < 0.875 for hit in hits] for own, hits in uniform.items()}
+
+    def judged(hits: dict[int, list[bool]]) -> list[bool | None]:
+        found = schedules.gap(hits, uniform)
+        assert found is not None
+        entry = {"temperature": 1.0, "budget": 8, "over_uniform": dict.fromkeys(schedules.COMPARED, found.as_dict())}
+        return [claim.holds for claim in schedules.claims([entry])][:2]
+
+    assert judged(worse) == [False, False]
+    assert judged(uniform) == [True, False]
+    assert judged({own: [True] * 40 for own in uniform}) == [True, True]
 
 
 def test_every_cheap_section_has_numbers_claims_and_figures(recordings: Recordings):
-    for module in (miss_rate, schedules):
+    for module in (miss_rate, schedules, eagle3):
         section = module.section(recordings)
+        assert Section.from_dict(json.loads(json.dumps(section.as_dict()))).claims == section.claims
         assert section.claims and section.tables[0].rows and section.numbers
         json.dumps(section.numbers)
         for svg in section.figures.values():
@@ -103,7 +162,36 @@ def test_what_cannot_be_reproduced_is_explained(tmp_path: Path):
     with pytest.raises(ConfigError, match="cannot be written"):
         reproduce(tmp_path / "file" / "folder", sections=["headline"])
     with pytest.raises(ConfigError, match="at least 2"):
-        record(prompts=1)
+        Recordings(prompts=1)
+
+
+def test_a_report_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What is recorded is not recorded again, a finished section not made again, and other settings are refused."""
+    made: list[str] = []
+
+    def begin(**changed: Any) -> list[Section]:
+        own = {**SMALL, "max_tokens": 16, "draft_link": "inline"}
+        return reproduce(tmp_path, on_section=made.append, **{**own, **changed})
+
+    monkeypatch.setattr(report, "SECTIONS", {key: SECTIONS[key] for key in ("headline", "miss_rate")})
+    monkeypatch.setattr(Recordings, "_opened", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    assert made == ["headline", "miss_rate"]
+    assert "| mean |" in (tmp_path / "report.md").read_text()
+    monkeypatch.undo()
+    monkeypatch.setattr(report, "SECTIONS", {key: SECTIONS[key] for key in ("headline", "miss_rate")})
+    assert [section.key for section in begin()] == ["headline", "miss_rate"]
+    assert made[2:] == ["miss_rate"]
+    recorded = {path: path.stat().st_mtime_ns for path in (tmp_path / "recorded").glob("rounds-*")}
+    assert len(recorded) == 3
+    begin(sections=["miss_rate"])
+    assert made[3:] == ["miss_rate"]
+    assert {path: path.stat().st_mtime_ns for path in recorded} == recorded
+    with pytest.raises(ConfigError, match="k 4 there and 5 here"):
+        begin(k=5)
+    begin(k=5, fresh=True, sections=["headline"])
+    assert not list((tmp_path / "recorded").glob("rounds-*"))
 
 
 def test_a_chart_draws_lines_and_leaves_out_what_a_logarithm_cannot_show():
