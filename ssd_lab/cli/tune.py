@@ -37,6 +37,10 @@ def command(
     import_: options.Import = None,
     target: options.Target = None,
     draft: options.Draft = None,
+    head: Annotated[
+        str | None,
+        typer.Option("--head", help="EAGLE3 head to try too: hub id or folder. None: the bundled target's own."),
+    ] = None,
     temperature: options.Temperature = 0.0,
     top_p: options.TopP = 1.0,
     top_k: options.TopK = 0,
@@ -66,6 +70,7 @@ def command(
         hardware=hardware,
         trace=None if trace is None else load_trace(trace),
         full_grid=full_grid,
+        head=head,
         device=device,
         dtype=dtype,
         progress=show_progress(),

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw
 
 LEAST_MISSES = 5  # a miss rate told from fewer is mostly chance, and its logarithm even more so
+ENOUGH_MISSES = 20  # for an exponent of their own
+PRIOR_ROUNDS = 30.0  # that what is believed before counts for
 SMALLEST_EXPONENT = 1e-3  # flat or rising measured rates still need a law that falls
 _LARGEST_EXPONENT = 20.0
 _HALVINGS = 60
@@ -101,49 +103,68 @@ def fit_hit_law(ranks: Sequence[int], *, widest: int = 64, scaled: bool = True) 
     return HitLawFit(law, r_squared, total, tuple(f for f, _ in points), tuple(rate for _, rate in points))
 
 
-def likeliest_hit_law(ranks: Sequence[int], *, widest: int = 64) -> HitLaw | None:
-    """The law under which these ranks are likeliest; ranks from `widest` on count as that many or more.
+def likeliest_exponent(ranks: Sequence[int], *, widest: int = 64) -> float | None:
+    """The exponent under which these ranks are likeliest; those from `widest` on count as that many or more.
 
-    What `fit_hit_law` draws through all points of the curve equally, this takes from the ranks: the scale is the share
-    that one candidate misses, exactly, and the exponent is told mostly by small ranks, where most are. Budgets of one
-    or two candidates at a place depend on that end. None for fewer than 5 misses, or where all missed.
+    What `fit_hit_law` draws through all points of the curve, this takes from the ranks themselves, most of which are
+    small: budgets of one or two candidates at a place depend on that end. None for fewer than 5 misses.
     """
-    counts = Counter(min(rank, widest) for rank in ranks)
-    missed = len(ranks) - counts[0]
-    if missed < LEAST_MISSES or missed == len(ranks):
+    counts = Counter(min(rank, widest) for rank in ranks if rank > 0)
+    if counts.total() < LEAST_MISSES:
         return None
 
     def slope(exponent: float) -> float:
-        """Derivative of the log-likelihood of the misses; it falls as the exponent grows."""
+        """Derivative of the log-likelihood; it falls as the exponent grows."""
         total = 0.0
         for rank, count in counts.items():
             if rank == widest:
                 total -= count * math.log(rank)
-            elif rank:
-                logs = math.log(rank), math.log(rank + 1)
-                here, above = rank**-exponent, (rank + 1) ** -exponent
-                total += count * (logs[1] * above - logs[0] * here) / (here - above)
+                continue
+            here, above = rank**-exponent, (rank + 1) ** -exponent
+            total += count * (math.log(rank + 1) * above - math.log(rank) * here) / (here - above)
         return total
 
     low, high = SMALLEST_EXPONENT, _LARGEST_EXPONENT
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if slope(middle) > 0 else (low, middle)
-    return HitLaw(low, missed / len(ranks))
+    return low
 
 
-def fit_outcome_law(samples: Sequence[OutcomeSample], *, widest: int = 64) -> OutcomeLaw | None:
-    """Acceptance and both laws (after a rejection, after all were accepted); None if there are too few samples.
+def fit_outcome_law(
+    samples: Sequence[OutcomeSample], *, widest: int = 64, prior: OutcomeLaw | None = None
+) -> OutcomeLaw | None:
+    """Acceptance and both laws (after a rejection, after all were accepted) by maximum likelihood: a law's scale is the
+    share that one candidate missed.
 
-    Where only one of the two can be fitted it stands for both.
+    Few samples are not taken at their word: shares start from the prior's as those of 30 rounds, and an exponent told
+    by fewer than 20 misses is the prior's. prior: None: one law for both, from all ranks. None if those are too few.
     """
-    acceptance = acceptance_rate(samples)
-    rejected = likeliest_hit_law([s.rank for s in samples if s.rank is not None and not s.all_accepted], widest=widest)
-    bonus = likeliest_hit_law([s.rank for s in samples if s.rank is not None and s.all_accepted], widest=widest)
-    either = rejected or bonus
-    if acceptance is None or either is None:
-        return None
-    return OutcomeLaw(acceptance, rejected or either, bonus)
+    groups = [[s.rank for s in samples if s.rank is not None and s.all_accepted is full] for full in (False, True)]
+    if prior is None:
+        together = [rank for group in groups for rank in group]
+        acceptance, exponent = acceptance_rate(samples), likeliest_exponent(together, widest=widest)
+        if acceptance is None or exponent is None:
+            return None
+        law = HitLaw(exponent, sum(rank > 0 for rank in together) / len(together))
+        prior = OutcomeLaw(acceptance, law)
+    rejected, bonus = (
+        _from_prior(group, law, widest)
+        for group, law in zip(groups, (prior.rejected, prior.bonus or prior.rejected), strict=True)
+    )
+    accepted = sum(s.num_accepted for s in samples)
+    tested = accepted + sum(not s.all_accepted for s in samples)
+    return OutcomeLaw(_share(accepted, tested, prior.acceptance), rejected, bonus)
+
+
+def _from_prior(ranks: Sequence[int], prior: HitLaw, widest: int) -> HitLaw:
+    missed = sum(rank > 0 for rank in ranks)
+    own = likeliest_exponent(ranks, widest=widest) if missed >= ENOUGH_MISSES else None
+    return HitLaw(prior.exponent if own is None else own, _share(missed, len(ranks), prior.scale))
+
+
+def _share(part: int, whole: int, prior: float) -> float:
+    return (part + PRIOR_ROUNDS * prior) / (whole + PRIOR_ROUNDS)
 
 
 def measured_curves(

@@ -119,13 +119,15 @@ class OutcomeModel:
             return self.fast if self.lookup is None else self.lookup
         return {"hit": self.hit, "jit": self.jit, "fast": self.fast}[kind]
 
-    def with_coefficient(self, acceptance_factor: float, miss_factor: float) -> OutcomeModel:
-        """With a Saguaro coefficient that multiplies acceptance and, after a rejection, the miss rate by these."""
+    def with_factors(self, acceptance: float, miss: float, bonus_miss: float = 1.0) -> OutcomeModel:
+        """With acceptance, and the miss rates after a rejection and after k kept tokens, multiplied by these."""
 
         def changed(model: RoundModel) -> RoundModel:
-            law = HitLaw(model.rejected.exponent, min(1.0, model.rejected.scale * miss_factor))
-            acceptance = tuple(min(1.0, value * acceptance_factor) for value in model.acceptance)
-            return RoundModel(acceptance, law, model.bonus)
+            laws = (
+                HitLaw(law.exponent, min(1.0, law.scale * factor))
+                for law, factor in ((model.rejected, miss), (model.bonus, bonus_miss))
+            )
+            return RoundModel(tuple(min(1.0, value * acceptance) for value in model.acceptance), *laws)
 
         return replace(self, hit=changed(self.hit), jit=changed(self.jit))
 
@@ -149,7 +151,7 @@ def _kind(record: SequenceRound) -> str:
 
 def _fit(samples: Sequence[OutcomeSample], other: RoundModel | None, widest: int) -> RoundModel | None:
     """A model of these rounds; a law that they do not tell is taken from `other`, or from the other of the two laws."""
-    acceptance = _acceptance_by_place(samples)
+    acceptance = acceptance_by_place(samples)
     if not acceptance:
         return None
     fits = [
@@ -163,7 +165,8 @@ def _fit(samples: Sequence[OutcomeSample], other: RoundModel | None, widest: int
     return None if rejected is None or bonus is None else RoundModel(acceptance, rejected, bonus)
 
 
-def _acceptance_by_place(samples: Sequence[OutcomeSample]) -> tuple[float, ...]:
+def acceptance_by_place(samples: Sequence[OutcomeSample]) -> tuple[float, ...]:
+    """P(draft token i is accepted | all before it were), for the first places, as far as rounds reached them."""
     rates = []
     for place in range(max((s.num_drafted for s in samples), default=0)):
         reached = [s for s in samples if s.num_accepted >= place and s.num_drafted > place]

@@ -180,8 +180,10 @@ class Geometric(Schedule):
                 "the trace tells no fan-out: it needs rounds of async_tree with their recovery ranks, more of them or "
                 "less easy ones; record a longer run, or give acceptance and exponent"
             )
-        hit = fit_outcome_law([s for s in samples if s.began_with_hit]) or both
-        miss = fit_outcome_law([s for s in samples if not s.began_with_hit]) or both
+        hit, miss = (
+            fit_outcome_law([s for s in samples if s.began_with_hit is kind], prior=both) or both
+            for kind in (True, False)
+        )
         return cls(budget=budget, hit=Law.of(hit), miss=Law.of(miss))
 
     def laws(self) -> tuple[OutcomeLaw, OutcomeLaw]:

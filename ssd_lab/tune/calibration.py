@@ -16,29 +16,36 @@ from ssd_lab.simulate import HardwareProfile, TableTime
 from ssd_lab.simulate.run_times import RunTimes, times
 from ssd_lab.strategies import registry
 from ssd_lab.trace import Trace
-from ssd_lab.tune.candidates import Candidate
+from ssd_lab.tune.candidates import Candidate, heads
 from ssd_lab.tune.phases import coarse_profile
 from ssd_lab.tune.recorded_runs import Subject
 from ssd_lab.tune.scoring import Machine
 
 K, F = 8, 2  # long, so that acceptance is seen at every place
-PHASES, PLAIN, CHAIN, TREE = 0.12, 0.06, 0.08, 0.22  # shares of the budget
+PHASES, PLAIN, CHAIN, HEAD, TREE = 0.12, 0.06, 0.08, 0.06, 0.22  # shares of the budget
 
 
 @dataclass
 class Calibration:
-    """What was measured. trace: of the asynchronous run, from which outcomes are learned. start_s: what its draft
-    worker took to start. seconds: by part.
+    """What was measured. trace: of the asynchronous run, from which outcomes are learned. chain, head: of the
+    synchronous ones (head: None where none was tried). start_s: what the asynchronous draft worker took to start.
+    seconds: by part.
     """
 
     machine: Machine
     trace: Trace
+    chain: Trace
+    head: Trace | None
     start_s: float
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-def calibrate(subject: Subject, batch: int, budget_s: float, on_part: Callable[[str], None]) -> Calibration:
-    """Measure within about half of the budget. Raises ConfigError if a run has no round."""
+def calibrate(
+    subject: Subject, batch: int, budget_s: float, on_part: Callable[[str], None], *, head: str | None = None
+) -> Calibration:
+    """Measure within about half of the budget; head: of EAGLE3, as `heads` takes it. Raises ConfigError if a run has no
+    round.
+    """
     seconds: dict[str, float] = {}
     started_s: dict[str, float] = {}
     device = subject.target.decoder.device
@@ -57,6 +64,7 @@ def calibrate(subject: Subject, batch: int, budget_s: float, on_part: Callable[[
 
     plain_trace = recorded(plain, PLAIN, "autoregressive run")
     chain_trace = recorded(chain, CHAIN, "synchronous run")
+    head_traces = [recorded(one, HEAD, "EAGLE3 run") for one in heads(head, [K])]
     tree_trace = recorded(tree, TREE, "asynchronous run")
     on_part("phases")
     start_s = time.perf_counter()
@@ -71,11 +79,12 @@ def calibrate(subject: Subject, batch: int, budget_s: float, on_part: Callable[[
     finally:
         torch.set_num_threads(threads)
     seconds["phases"] = time.perf_counter() - start_s
-    machine = machine_of(base, plain_trace, chain_trace, tree_trace)
-    return Calibration(machine, tree_trace, started_s[tree.strategy], seconds)
+    head_trace = head_traces[0] if head_traces else None
+    machine = machine_of(base, plain_trace, chain_trace, tree_trace, head_trace)
+    return Calibration(machine, tree_trace, chain_trace, head_trace, started_s[tree.strategy], seconds)
 
 
-def machine_of(base: HardwareProfile, plain: Trace, chain: Trace, tree: Trace) -> Machine:
+def machine_of(base: HardwareProfile, plain: Trace, chain: Trace, tree: Trace, head: Trace | None = None) -> Machine:
     """The phases alone, made as slow as they were in whole runs: one after the other, and both at once."""
     plain_times = RunTimes.of(plain)
     alone = RunTimes.of(chain).scaled(base, "this machine", depth=K)
@@ -88,4 +97,8 @@ def machine_of(base: HardwareProfile, plain: Trace, chain: Trace, tree: Trace) -
     alone = alone.model_copy(update={"autoregressive_step_s": steps})
     beside = RunTimes.of(tree).scaled(base, "this machine, both at work", depth=K)
     beside = beside.model_copy(update={"autoregressive_step_s": steps})
-    return Machine(alone, beside, plain_times.overhead_s, "full")
+    with_head = None
+    if head is not None:
+        own = RunTimes.of(head).scaled(base, "this machine, with a head", depth=K)
+        with_head = own.model_copy(update={"autoregressive_step_s": steps, "head_step_s": own.draft_step_s})
+    return Machine(alone, beside, plain_times.overhead_s, "full", with_head)

@@ -18,6 +18,7 @@ LOOKAHEADS = (1, 2, 3, 4, 6, 8)
 FAN_OUTS = (1, 2, 3, 5)  # branches at each accepted length; a budget is k + 1 times as much
 COEFFICIENTS = (0.75, 0.5, 0.25)  # of Saguaro sampling, at temperatures above 0
 FALLBACKS = ("jit", "fast", "auto")
+BUNDLED_HEAD = "bundled"  # the EAGLE3 head of the bundled target
 COMBS = ((2, 2, 1), (3, 2, 1, 1), (2, 2, 2, 1, 1))  # nodes at each depth, all but the first of them leaves
 
 
@@ -76,6 +77,12 @@ class Candidate:
         return isinstance(config, SequenceStrategy) and not config.needs_draft
 
     @property
+    def by_confidence(self) -> bool:
+        """Does it spend its branches by the draft's probabilities?"""
+        schedule = self.fields.get("fan_out", {})
+        return schedule.get("kind") == "adaptive" and schedule.get("by_confidence", True)
+
+    @property
     def mean_fan_out(self) -> int:
         """Branches at the mean accepted length of an `async_tree`."""
         config: Any = registry.config(self.strategy, self.fields)
@@ -94,26 +101,48 @@ class Candidate:
             return Scenario("sync_tree", k=depth, widths=widths, batch=batch, rounds=rounds)
         if self.strategy == "sync_chain":
             return Scenario("sync_chain", k=config.k, batch=batch, rounds=rounds)
+        if self.strategy == "eagle3":
+            return Scenario("eagle3", k=config.k, mode="sync", batch=batch, rounds=rounds)
         return Scenario(self.strategy, batch=batch, rounds=rounds)  # type: ignore[arg-type]
 
 
-def grid(trace: Trace) -> list[Candidate]:
+def grid(trace: Trace, *, head: str | None = None) -> list[Candidate]:
     """Everything that is scored, as far as this version has it; geometric schedules are solved for the trace's laws.
-    Trees here have the first fallback and no schedule that learns: `variants` has the others.
+    Trees here have the first fallback and no schedule that learns, chains a fixed k and no cascade: `variants` has the
+    others. head: of EAGLE3 (None: none is tried).
     """
-    found = [Candidate("autoregressive"), *_chains(), *_trees(trace), *_combs(), *_lookups()]
+    found = [Candidate("autoregressive"), *_chains(), *_trees(trace), *_combs(), *_lookups(), *heads(head)]
     return [candidate for candidate in found if candidate.allowed]
 
 
+def heads(head: str | None, lookaheads: Sequence[int] = LOOKAHEADS) -> list[Candidate]:
+    """Synchronous chains of an EAGLE3 head; `BUNDLED_HEAD` needs no name."""
+    named = {} if head in (None, BUNDLED_HEAD) else {"head": head}
+    return [] if head is None else [Candidate("eagle3", {"k": k, **named}) for k in lookaheads]
+
+
 def variants(candidate: Candidate) -> list[Candidate]:
-    """The same tree with the other fallbacks, and with the schedule that learns in place of the geometric one."""
+    """The same tree with the other fallbacks, and with schedules that learn in place of the geometric one; the same
+    chain as the second part of cascades; a chain of the longest lookahead with k chosen while running.
+    """
+    if candidate.strategy == "sync_chain" and "dynamic_lookahead" not in candidate.fields:
+        second = {"strategy": "sync_chain", **candidate.fields}
+        found = [Candidate("cascade", {"first": one.strategy, "second": second}) for one in _lookups()]
+        if candidate.fields["k"] == max(LOOKAHEADS):
+            found.append(Candidate("sync_chain", {**candidate.fields, "dynamic_lookahead": True}))
+        return [one for one in found if one.allowed]
     if candidate.strategy != "async_tree":
         return []
     schedule = candidate.fields.get("fan_out", {})
     changes: list[dict[str, Any]] = [{"fallback": fallback} for fallback in FALLBACKS[1:]]
     if schedule.get("kind") == "geometric":
         adaptive = Adaptive(budget=schedule["budget"], prior=schedule.get("hit"), by_confidence=False)
-        changes += [{"fan_out": _as_fields(adaptive), "fallback": fallback} for fallback in FALLBACKS]
+        confident = Adaptive(budget=schedule["budget"])
+        changes += [
+            {"fan_out": _as_fields(learning), "fallback": fallback}
+            for learning in (adaptive, confident)
+            for fallback in FALLBACKS
+        ]
     found = [Candidate("async_tree", {**candidate.fields, **change}) for change in changes]
     return [one for one in found if one.allowed]
 
@@ -126,7 +155,7 @@ def with_coefficients(candidate: Candidate) -> list[Candidate]:
     return [one for one in found if one.allowed]
 
 
-def coarse_grid() -> list[Candidate]:
+def coarse_grid(head: str | None = None) -> list[Candidate]:
     """The candidates that can be measured one by one in minutes: no schedule that depends on a trace."""
     trees = [
         Candidate("async_tree", {"k": k, "f": f, "fallback": fallback})
@@ -134,7 +163,12 @@ def coarse_grid() -> list[Candidate]:
         for f in (1, 3)
         for fallback in ("jit", "fast")
     ]
-    found = [Candidate("autoregressive"), *_chains(), *trees, *_lookups()]
+    adaptive = [
+        Candidate("async_tree", {"k": k, "fan_out": _as_fields(Adaptive(budget=3 * (k + 1)))}) for k in LOOKAHEADS[1:]
+    ]
+    chains = list(_chains())
+    others = [other for one in chains if one.fields["k"] in (4, 8) for other in variants(one)]
+    found = [Candidate("autoregressive"), *chains, *others, *trees, *adaptive, *_lookups(), *heads(head)]
     return [candidate for candidate in found if candidate.allowed]
 
 
@@ -187,7 +221,11 @@ def _shown(name: str, value: Any) -> str:
         return str(value)
     if not isinstance(value, dict):
         return f"{name}={value}"
+    if "strategy" in value:
+        return f"{name}={value['strategy']}:{value.get('k', '')}"
     shown = [str(value.get("kind", "")), *(str(value[key]) for key in ("budget", "f") if key in value)]
+    if value.get("kind") == "adaptive" and value.get("by_confidence", True):
+        shown.append("confidence")
     if "paths" in value:
         shown.append("x".join(map(str, _widths(value["paths"]))))
     return ":".join(shown)

@@ -39,7 +39,7 @@ class Coefficients:
         plain = expected_hit_and_acceptance(self.target_probs, self.draft_probs, fan_out, 1.0)
         scaled = expected_hit_and_acceptance(self.target_probs, self.draft_probs, fan_out, coefficient)
         missed = max(1 - plain.hit_after_rejection, _LEAST_MISSES)
-        return model.with_coefficient(
+        return model.with_factors(
             scaled.acceptance / plain.acceptance if plain.acceptance else 1.0,
             (1 - scaled.hit_after_rejection) / missed,
         )

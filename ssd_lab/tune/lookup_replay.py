@@ -1,4 +1,5 @@
-"""Strategies that draft from the text alone, replayed on texts that are there already: no model runs.
+"""Strategies that draft from the text alone, and cascades that begin with one, replayed on texts that are there
+already: no model runs.
 
 A certain guess is accepted with the target's probability of it, which is how often a sampled text holds it: where the
 text goes on as guessed the guess counts as accepted, exact at temperature 0 and right on average above.
@@ -6,12 +7,14 @@ text goes on as guessed the guess counts as accepted, exact at temperature 0 and
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ssd_lab.config import SamplingParams
+from ssd_lab.simulate import RoundModel
 from ssd_lab.strategies import Context, Draft, SequenceStrategy
 from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace
 
@@ -24,10 +27,14 @@ class LookupReplay:
     call_s: float
 
 
-def replay_lookup(strategy: SequenceStrategy, requests: Iterable[RequestRecord], batch: int) -> LookupReplay:
-    """Draft along each request's text, `batch` of them together, one after another in each slot."""
+def replay_lookup(
+    strategy: SequenceStrategy, requests: Iterable[RequestRecord], batch: int, otherwise: Otherwise | None = None
+) -> LookupReplay:
+    """Draft along each request's text, `batch` of them together, one after another in each slot. otherwise: what drafts
+    where the strategy found too little.
+    """
     calls_s: list[float] = []
-    walks = [_walk(strategy, request, calls_s) for request in requests]
+    walks = [_walk(strategy, request, otherwise, calls_s) for request in requests]
     slots: list[list[SequenceRound]] = [[] for _ in range(batch)]
     for walk in sorted(walks, key=len, reverse=True):
         min(slots, key=len).extend(walk)
@@ -38,7 +45,23 @@ def replay_lookup(strategy: SequenceStrategy, requests: Iterable[RequestRecord],
     return LookupReplay(trace, statistics.median(calls_s or [0.0]))
 
 
-def _walk(strategy: SequenceStrategy, request: RequestRecord, calls_s: list[float]) -> list[SequenceRound]:
+@dataclass
+class Otherwise:
+    """A draft model's chain of k tokens where fewer than `least` were found; how many are kept is drawn."""
+
+    least: int
+    k: int
+    model: RoundModel
+    generator: random.Random = field(default_factory=lambda: random.Random(0))
+
+    def accepted(self) -> int:
+        """Of one chain."""
+        return self.model.draw(self.generator, self.k)[0]
+
+
+def _walk(
+    strategy: SequenceStrategy, request: RequestRecord, otherwise: Otherwise | None, calls_s: list[float]
+) -> list[SequenceRound]:
     text, prompt = [*request.prompt_ids, *request.token_ids], len(request.prompt_ids)
     memory: dict[str, object] = {}
     rounds, place = [], prompt
@@ -48,13 +71,16 @@ def _walk(strategy: SequenceStrategy, request: RequestRecord, calls_s: list[floa
         returned = strategy.draft(context)
         calls_s.append(time.perf_counter() - start_s)
         tokens = list(returned.tokens if isinstance(returned, Draft) else returned)
-        accepted = _agreeing(tokens, text[place:])
+        accepted, origin = _agreeing(tokens, text[place:]), "custom" if tokens else "none"
+        if otherwise is not None and len(tokens) < otherwise.least:
+            accepted, origin = otherwise.accepted(), "draft"
+            tokens = [text[-1]] * otherwise.k  # which ones costs no time
         emitted = min(accepted + 1, len(text) - place)
         rounds.append(
             SequenceRound(
                 *(request.request_id, place, tokens, [1.0] * len(tokens), [1.0] * len(tokens)),
                 *(accepted, text[min(place + accepted, len(text) - 1)], 1.0, emitted),
-                origin="custom" if tokens else "none",
+                origin=origin,
             )
         )
         place += emitted

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ssd_lab.decoding.fan_out import HitLaw
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate import HardwareProfile, OutcomeModel, RoundModel, Simulation, simulate
 from ssd_lab.simulate.clock import MissCost
+from ssd_lab.simulate.outcome_model import acceptance_by_place
 from ssd_lab.strategies import SequenceStrategy, registry
-from ssd_lab.trace import RequestRecord, Trace, compute_metrics
+from ssd_lab.trace import RequestRecord, SequenceRound, Trace, compute_metrics
 from ssd_lab.trace.outcomes import outcome_samples
-from ssd_lab.tune.candidates import Candidate, variants, with_coefficients
+from ssd_lab.tune.candidates import LOOKAHEADS, Candidate, variants, with_coefficients
 from ssd_lab.tune.coefficients import Coefficients
-from ssd_lab.tune.lookup_replay import replay_lookup
+from ssd_lab.tune.confidence import Confidence
+from ssd_lab.tune.lookahead_replay import replay_lookahead
+from ssd_lab.tune.lookup_replay import Otherwise, replay_lookup
 from ssd_lab.tune.tuning import Scored
 
 COARSE_ROUNDS, FINE_ROUNDS = 250, 2000
@@ -26,19 +30,22 @@ _USUAL_EXPONENT = 0.6  # of the law of ranks, where too few misses were recorded
 @dataclass(frozen=True)
 class Machine:
     """alone: where target and draft take turns; beside: where both work at once; plain: overhead of a round without a
-    draft model. miss_cost: as `ssd_lab.simulate` takes it.
+    draft model. miss_cost: as `ssd_lab.simulate` takes it. with_head: where an EAGLE3 head drafts.
     """
 
     alone: HardwareProfile
     beside: HardwareProfile
     plain_overhead_s: float
     miss_cost: MissCost
+    with_head: HardwareProfile | None = None
 
 
 @dataclass(frozen=True)
 class Scorer:
     """Scores candidates for a batch. requests: the texts that lookups are replayed on. coefficients: what Saguaro
-    sampling does there (None: it is not tried, as at temperature 0, where it changes nothing).
+    sampling does there (None: it is not tried, as at temperature 0, where it changes nothing). confidence: what
+    spending branches by confidence does, chain: rounds of a synchronous draft of the longest lookahead, head: how
+    rounds end that an EAGLE3 head drafted (None, or none: what needs them is not tried).
     """
 
     model: OutcomeModel
@@ -46,14 +53,22 @@ class Scorer:
     requests: Sequence[RequestRecord]
     batch: int
     coefficients: Coefficients | None = None
+    confidence: Confidence | None = None
+    chain: Sequence[SequenceRound] = ()
+    head: OutcomeModel | None = None
 
     def best_first(self, candidates: Sequence[Candidate]) -> list[Scored]:
-        """All of them, and variants of the best trees, the most predicted tokens per second first; the best are drawn
-        twice, the second time longer.
+        """All of them, and variants of the best trees and chains, the most predicted tokens per second first; the best
+        are drawn twice, the second time longer.
         """
         scored = self._scored(candidates, COARSE_ROUNDS)
-        trees = [one.candidate for one in scored if one.candidate.strategy == "async_tree"][:VARIED]
-        scored += self._scored([other for tree in trees for other in variants(tree)], COARSE_ROUNDS)
+        best = [
+            one.candidate
+            for strategy in ("async_tree", "sync_chain")
+            for one in [own for own in scored if own.candidate.strategy == strategy][:VARIED]
+        ]
+        longest = [one for one in candidates if one.fields == {"k": max(LOOKAHEADS)} and one not in best]
+        scored += self._scored([other for one in [*best, *longest] for other in variants(one)], COARSE_ROUNDS)
         scored.sort(key=_slowness)
         if self.coefficients is not None:
             trees = [one.candidate for one in scored if one.candidate.strategy == "async_tree"][:VARIED]
@@ -87,15 +102,59 @@ class Scorer:
             overhead_s = machine.plain_overhead_s + replayed.call_s * self.batch
             profile = machine.alone.model_copy(update={"overhead_s": overhead_s})
             return simulate(replayed.trace, profile, strategy="free")
+        if candidate.strategy == "cascade":
+            return self._cascade(candidate)
+        if candidate.fields.get("dynamic_lookahead"):
+            if not self.chain:
+                raise ConfigError("no rounds of a chain were recorded to choose lookaheads for")
+            drawn = replay_lookahead(
+                self.chain, machine.alone, most=candidate.fields["k"], batch=self.batch, count=rounds
+            )
+            return simulate(drawn, machine.alone, strategy="sync")
+        if candidate.strategy == "eagle3":
+            if self.head is None or machine.with_head is None:
+                raise ConfigError("no EAGLE3 head was tried")
+            return simulate(self.head, machine.with_head, scenario=candidate.scenario(self.batch, rounds))
         profile = machine.beside if candidate.overlaps else machine.alone
         model = self.model
+        if candidate.by_confidence:
+            if self.confidence is None:
+                raise ConfigError("nothing is known of what the draft thought of its rounds")
+            model = self.confidence.applied(model, candidate)
         if "saguaro_c" in candidate.fields and self.coefficients is not None:
             model = self.coefficients.applied(model, candidate)
         return simulate(model, profile, scenario=candidate.scenario(self.batch, rounds), miss_cost=machine.miss_cost)
 
+    def _cascade(self, candidate: Candidate) -> Simulation:
+        config: Any = registry.config(candidate.strategy, candidate.fields)
+        chain = Otherwise(config.least, config.second.k, self.model.jit)
+        replayed = replay_lookup(config.first, self.requests, self.batch, chain)
+        overhead_s = self.machine.alone.overhead_s + replayed.call_s * self.batch
+        return simulate(replayed.trace, self.machine.alone.model_copy(update={"overhead_s": overhead_s}))
+
 
 def _slowness(scored: Scored) -> float:
     return -scored.predicted_tokens_per_second
+
+
+def chain_rounds(trace: Trace, k: int) -> list[SequenceRound]:
+    """The rounds that drafted k tokens and whose end no text cut short."""
+    return [
+        own
+        for one in trace.rounds
+        for own in one.sequences
+        if len(own.draft_tokens) == k and own.num_emitted == own.num_accepted + 1
+    ]
+
+
+def head_model(trace: Trace | None) -> OutcomeModel | None:
+    """How an EAGLE3 head's synchronous rounds end; None without enough of them. Nothing is looked up there, so its law
+    of ranks is any.
+    """
+    acceptance = () if trace is None else acceptance_by_place(outcome_samples(trace))
+    law = HitLaw(_USUAL_EXPONENT)
+    own = RoundModel(acceptance, law, law) if acceptance else None
+    return None if own is None else OutcomeModel(own, own, own, source="rounds of the EAGLE3 head")
 
 
 def outcome_model(trace: Trace) -> OutcomeModel:

@@ -18,17 +18,18 @@ from ssd_lab.progress import progress_bar
 from ssd_lab.simulate import HardwareProfile, find_profile
 from ssd_lab.simulate.published import PUBLISHED_PROFILES
 from ssd_lab.trace import Trace
-from ssd_lab.tune.calibration import calibrate
-from ssd_lab.tune.candidates import Candidate, grid, variants
+from ssd_lab.tune.calibration import K, calibrate
+from ssd_lab.tune.candidates import BUNDLED_HEAD, Candidate, coarse_grid, grid, variants
 from ssd_lab.tune.coefficients import Coefficients
+from ssd_lab.tune.confidence import Confidence
 from ssd_lab.tune.full_grid import measured_grid, simulated_grid
 from ssd_lab.tune.recorded_runs import Subject, run_in_turn
-from ssd_lab.tune.scoring import Machine, Scorer, outcome_model
+from ssd_lab.tune.scoring import Machine, Scorer, chain_rounds, head_model, outcome_model
 from ssd_lab.tune.tuning import Scored, Tuning
 
 FINALISTS = 3
 LEAST_BUDGET_S = 2.0
-_PARTS = 5  # of a calibration, for the progress bar
+_PARTS = 6  # of a calibration, for the progress bar
 
 
 def tune(
@@ -43,6 +44,7 @@ def tune(
     hardware: str | PathLike[str] | HardwareProfile | None = None,
     trace: Trace | None = None,
     full_grid: bool = False,
+    head: str | None = None,
     device: str = "auto",
     dtype: str = "auto",
     progress: bool = True,
@@ -51,7 +53,8 @@ def tune(
     """The fastest strategy, k, schedule and fallback for these prompts, this pair of models and this machine.
 
     budget_s: seconds of measuring and confirming, loading left out. batch: sequences decoded together. fields: further
-    sampling and engine fields. With `hardware` and `trace` (of an `async_tree` run, with recovery ranks) nothing is
+    sampling and engine fields. head: folder or hub id of an EAGLE3 head to try too (None: the bundled one for the
+    bundled target). With `hardware` and `trace` (of an `async_tree` run, with recovery ranks) nothing is
     measured: every candidate is priced there. full_grid: also try the winner against a full grid, for as long as it
     takes.
 
@@ -82,26 +85,35 @@ def tune(
     engine |= {"device": place, "dtype": dtype, "max_batch": batch}
     params = SamplingParams(temperature=temperature, max_tokens=max_tokens, **sampling)
     subject = Subject(loaded[0], loaded[1], many, params, engine)
-    tuning = _measured(subject, batch, budget_s, progress)
+    if head is None and target == str(demo.TARGET):
+        head = BUNDLED_HEAD
+    tuning = _measured(subject, batch, budget_s, progress, head)
     further: dict[str, Any] = {"target": target, "draft": draft} if isinstance(target, str) else {}
     if target == str(demo.TARGET):
         further = {}
     further |= ({"temperature": temperature} if temperature else {}) | ({"max_batch": batch} if batch != 16 else {})
     tuning = replace(tuning, further=further)
-    return replace(tuning, grid=measured_grid(subject, tuning.winner.candidate)) if full_grid else tuning
+    return (
+        replace(tuning, grid=measured_grid(subject, tuning.winner.candidate, coarse_grid(head)))
+        if full_grid
+        else tuning
+    )
 
 
-def _measured(subject: Subject, batch: int, budget_s: float, progress: bool) -> Tuning:
+def _measured(subject: Subject, batch: int, budget_s: float, progress: bool, head: str | None) -> Tuning:
     start_s = time.perf_counter()
     with progress_bar(_PARTS + 1, "tune", "part", enabled=progress) as bar:
-        found = calibrate(subject, batch, budget_s, lambda part: bar.update(1))
+        found = calibrate(subject, batch, budget_s, lambda part: bar.update(1), head=head)
         seconds = found.seconds
         bar.update(1)
         scored_from_s = time.perf_counter()
         texts = [one for one in found.trace.requests if one.token_ids]
         coefficients = Coefficients.along(subject, texts) if subject.params.temperature > 0 and texts else None
-        scorer = Scorer(outcome_model(found.trace), found.machine, texts, batch, coefficients)
-        ranking = scorer.best_first(grid(found.trace))
+        scorer = Scorer(
+            outcome_model(found.trace), found.machine, texts, batch, coefficients,
+            Confidence.along(subject, found.trace, K), chain_rounds(found.chain, K), head_model(found.head),
+        )  # fmt: skip
+        ranking = scorer.best_first(grid(found.trace, head=head))
         seconds["scoring"] = time.perf_counter() - scored_from_s
         bar.update(1)
         confirm_from_s = time.perf_counter()

@@ -14,13 +14,13 @@ import torch
 from ssd_lab import demo
 from ssd_lab.bench.reproduce import eagle3, headline, miss_rate, report, schedules
 from ssd_lab.bench.reproduce.line_chart import Line, line_chart
-from ssd_lab.bench.reproduce.opinions import replayed_confidence
 from ssd_lab.bench.reproduce.recording import Recordings, split
 from ssd_lab.bench.reproduce.report import SECTIONS, reproduce
 from ssd_lab.bench.reproduce.section import Section
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM
 from ssd_lab.errors import ConfigError
+from ssd_lab.simulate.confidence_replay import replayed_confidence
 from ssd_lab.strategies.fanout import Adaptive
 from ssd_lab.trace.outcomes import looked_up
 
