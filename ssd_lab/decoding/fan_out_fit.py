@@ -11,7 +11,7 @@ from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw
 
 LEAST_MISSES = 5  # a miss rate told from fewer is mostly chance, and its logarithm even more so
 ENOUGH_MISSES = 20  # for an exponent of their own
-PRIOR_ROUNDS = 30.0  # that what is believed before counts for
+PRIOR_ROUNDS, POOLED_ROUNDS = 30.0, 2.0  # that what is believed before counts for
 SMALLEST_EXPONENT = 1e-3  # flat or rising measured rates still need a law that falls
 _LARGEST_EXPONENT = 20.0
 _HALVINGS = 60
@@ -138,9 +138,11 @@ def fit_outcome_law(
     share that one candidate missed.
 
     Few samples are not taken at their word: shares start from the prior's as those of 30 rounds, and an exponent told
-    by fewer than 20 misses is the prior's. prior: None: one law for both, from all ranks. None if those are too few.
+    by fewer than 20 misses is the prior's. prior: None: one law for both from all ranks, as that of 2 rounds, for
+    candidates after a rejection and after all tokens are known to differ much. None if there are too few ranks.
     """
     groups = [[s.rank for s in samples if s.rank is not None and s.all_accepted is full] for full in (False, True)]
+    weight = PRIOR_ROUNDS if prior is not None else POOLED_ROUNDS
     if prior is None:
         together = [rank for group in groups for rank in group]
         acceptance, exponent = acceptance_rate(samples), likeliest_exponent(together, widest=widest)
@@ -149,22 +151,22 @@ def fit_outcome_law(
         law = HitLaw(exponent, sum(rank > 0 for rank in together) / len(together))
         prior = OutcomeLaw(acceptance, law)
     rejected, bonus = (
-        _from_prior(group, law, widest)
+        _from_prior(group, law, weight, widest)
         for group, law in zip(groups, (prior.rejected, prior.bonus or prior.rejected), strict=True)
     )
     accepted = sum(s.num_accepted for s in samples)
     tested = accepted + sum(not s.all_accepted for s in samples)
-    return OutcomeLaw(_share(accepted, tested, prior.acceptance), rejected, bonus)
+    return OutcomeLaw(_share(accepted, tested, prior.acceptance, weight), rejected, bonus)
 
 
-def _from_prior(ranks: Sequence[int], prior: HitLaw, widest: int) -> HitLaw:
+def _from_prior(ranks: Sequence[int], prior: HitLaw, weight: float, widest: int) -> HitLaw:
     missed = sum(rank > 0 for rank in ranks)
     own = likeliest_exponent(ranks, widest=widest) if missed >= ENOUGH_MISSES else None
-    return HitLaw(prior.exponent if own is None else own, _share(missed, len(ranks), prior.scale))
+    return HitLaw(prior.exponent if own is None else own, _share(missed, len(ranks), prior.scale, weight))
 
 
-def _share(part: int, whole: int, prior: float) -> float:
-    return (part + PRIOR_ROUNDS * prior) / (whole + PRIOR_ROUNDS)
+def _share(part: int, whole: int, prior: float, weight: float) -> float:
+    return (part + weight * prior) / (whole + weight)
 
 
 def measured_curves(

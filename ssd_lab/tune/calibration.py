@@ -27,14 +27,13 @@ PHASES, PLAIN, CHAIN, HEAD, TREE = 0.12, 0.06, 0.08, 0.06, 0.22  # shares of the
 
 @dataclass
 class Calibration:
-    """What was measured. trace: of the asynchronous run, from which outcomes are learned. chain, head: of the
-    synchronous ones (head: None where none was tried). start_s: what the asynchronous draft worker took to start.
-    seconds: by part.
+    """What was measured. trace: of the asynchronous run, from which outcomes are learned. head: of a synchronous one of
+    an EAGLE3 head (None where none was tried). start_s: what the asynchronous draft worker took to start. seconds: by
+    part.
     """
 
     machine: Machine
     trace: Trace
-    chain: Trace
     head: Trace | None
     start_s: float
     seconds: dict[str, float] = field(default_factory=dict)
@@ -81,7 +80,7 @@ def calibrate(
     seconds["phases"] = time.perf_counter() - start_s
     head_trace = head_traces[0] if head_traces else None
     machine = machine_of(base, plain_trace, chain_trace, tree_trace, head_trace)
-    return Calibration(machine, tree_trace, chain_trace, head_trace, started_s[tree.strategy], seconds)
+    return Calibration(machine, tree_trace, head_trace, started_s[tree.strategy], seconds)
 
 
 def machine_of(base: HardwareProfile, plain: Trace, chain: Trace, tree: Trace, head: Trace | None = None) -> Machine:

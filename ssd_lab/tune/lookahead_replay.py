@@ -19,7 +19,7 @@ def replay_lookahead(
     """`count` rounds of `batch` sequences, each drawn from `rounds`, cut to the k that the chooser takes: a shorter
     draft is the beginning of a longer one.
 
-    rounds: of a synchronous draft, each of at least `most` draft tokens.
+    rounds: of a draft model, each of at least `most` tokens.
     """
     generator = random.Random(seed)
     step_s = profile.draft_step_s.at(batch)

@@ -44,7 +44,7 @@ class Machine:
 class Scorer:
     """Scores candidates for a batch. requests: the texts that lookups are replayed on. coefficients: what Saguaro
     sampling does there (None: it is not tried, as at temperature 0, where it changes nothing). confidence: what
-    spending branches by confidence does, chain: rounds of a synchronous draft of the longest lookahead, head: how
+    spending branches by confidence does, drafted: rounds of a draft model's tokens of the longest lookahead, head: how
     rounds end that an EAGLE3 head drafted (None, or none: what needs them is not tried).
     """
 
@@ -54,7 +54,7 @@ class Scorer:
     batch: int
     coefficients: Coefficients | None = None
     confidence: Confidence | None = None
-    chain: Sequence[SequenceRound] = ()
+    drafted: Sequence[SequenceRound] = ()
     head: OutcomeModel | None = None
 
     def best_first(self, candidates: Sequence[Candidate]) -> list[Scored]:
@@ -105,10 +105,10 @@ class Scorer:
         if candidate.strategy == "cascade":
             return self._cascade(candidate)
         if candidate.fields.get("dynamic_lookahead"):
-            if not self.chain:
-                raise ConfigError("no rounds of a chain were recorded to choose lookaheads for")
+            if not self.drafted:
+                raise ConfigError("no rounds of that lookahead were recorded to choose shorter ones for")
             drawn = replay_lookahead(
-                self.chain, machine.alone, most=candidate.fields["k"], batch=self.batch, count=rounds
+                self.drafted, machine.alone, most=candidate.fields["k"], batch=self.batch, count=rounds
             )
             return simulate(drawn, machine.alone, strategy="sync")
         if candidate.strategy == "eagle3":
@@ -137,13 +137,17 @@ def _slowness(scored: Scored) -> float:
     return -scored.predicted_tokens_per_second
 
 
-def chain_rounds(trace: Trace, k: int) -> list[SequenceRound]:
-    """The rounds that drafted k tokens and whose end no text cut short."""
+def drafted_rounds(trace: Trace, k: int) -> list[SequenceRound]:
+    """The rounds of k tokens that a draft model drafted, before or while the target verified; those that the end of a
+    text cut short are left out.
+    """
     return [
         own
         for one in trace.rounds
         for own in one.sequences
-        if len(own.draft_tokens) == k and own.num_emitted == own.num_accepted + 1
+        if own.origin in ("draft", "jit", "hit")
+        and len(own.draft_tokens) == k
+        and own.num_emitted == own.num_accepted + 1
     ]
 
 

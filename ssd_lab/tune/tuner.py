@@ -19,16 +19,17 @@ from ssd_lab.simulate import HardwareProfile, find_profile
 from ssd_lab.simulate.published import PUBLISHED_PROFILES
 from ssd_lab.trace import Trace
 from ssd_lab.tune.calibration import K, calibrate
-from ssd_lab.tune.candidates import BUNDLED_HEAD, Candidate, coarse_grid, grid, variants
+from ssd_lab.tune.candidates import BUNDLED_HEAD, LOOKAHEADS, Candidate, coarse_grid, grid, variants
 from ssd_lab.tune.coefficients import Coefficients
 from ssd_lab.tune.confidence import Confidence
 from ssd_lab.tune.full_grid import measured_grid, simulated_grid
 from ssd_lab.tune.recorded_runs import Subject, run_in_turn
-from ssd_lab.tune.scoring import Machine, Scorer, chain_rounds, head_model, outcome_model
+from ssd_lab.tune.scoring import Machine, Scorer, drafted_rounds, head_model, outcome_model
 from ssd_lab.tune.tuning import Scored, Tuning
 
 FINALISTS = 3
 LEAST_BUDGET_S = 2.0
+CONFIRMED_BY = 0.95  # share of the budget; closing what was opened takes a moment too
 _PARTS = 6  # of a calibration, for the progress bar
 
 
@@ -111,7 +112,7 @@ def _measured(subject: Subject, batch: int, budget_s: float, progress: bool, hea
         coefficients = Coefficients.along(subject, texts) if subject.params.temperature > 0 and texts else None
         scorer = Scorer(
             outcome_model(found.trace), found.machine, texts, batch, coefficients,
-            Confidence.along(subject, found.trace, K), chain_rounds(found.chain, K), head_model(found.head),
+            Confidence.along(subject, found.trace, K), drafted_rounds(found.trace, K), head_model(found.head),
         )  # fmt: skip
         ranking = scorer.best_first(grid(found.trace, head=head))
         seconds["scoring"] = time.perf_counter() - scored_from_s
@@ -121,7 +122,7 @@ def _measured(subject: Subject, batch: int, budget_s: float, progress: bool, hea
         paired = run_in_turn(
             subject,
             [one.candidate for one in finalists],
-            end_s=start_s + budget_s,
+            end_s=start_s + CONFIRMED_BY * budget_s,
             start_s=found.start_s,
             per_pass=batch,
         )
@@ -152,12 +153,14 @@ def _on_hardware(profile: HardwareProfile, trace: Trace, batch: int, full_grid: 
     learned, tried = halves(trace) if full_grid else (trace, trace)
     model = outcome_model(learned)
     candidates: list[Candidate] = grid(learned)
-    ranking = Scorer(model, machine, learned.requests, batch).best_first(candidates)
+    drafted = drafted_rounds(learned, max(LOOKAHEADS))
+    ranking = Scorer(model, machine, learned.requests, batch, drafted=drafted).best_first(candidates)
     notes = [*profile.caveats, f"outcomes: {model.source}", f"every speed is simulated on {profile.name}"]
     tuning = Tuning(ranking, profile.name, batch, notes=notes, further={"max_batch": batch})
     if not full_grid:
         return tuning
-    judge = Scorer(outcome_model(tried), machine, tried.requests, batch)
+    drafted = drafted_rounds(tried, max(LOOKAHEADS))
+    judge = Scorer(outcome_model(tried), machine, tried.requests, batch, drafted=drafted)
     everything = [*candidates, *(other for one in candidates for other in variants(one))]
     return replace(tuning, grid=simulated_grid(judge, tuning.winner.candidate, everything))
 

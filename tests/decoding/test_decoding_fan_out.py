@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -24,6 +25,8 @@ from ssd_lab.decoding.fan_out_fit import (
     acceptance_rate,
     fit_hit_law,
     fit_outcome_law,
+    likeliest_exponent,
+    measured_curves,
     measured_hit_rates,
 )
 from ssd_lab.decoding.fan_out_learner import OutcomeStatistics, ScheduleLearner
@@ -139,6 +142,76 @@ def test_fits_find_the_law_that_was_planted():
     assert found.bonus.exponent == pytest.approx(0.9, abs=0.12)
     fit = fit_hit_law([s.rank for s in samples if s.rank is not None and not s.all_accepted])
     assert fit is not None and fit.r_squared > 0.995
+
+
+def test_the_scale_is_the_share_that_one_candidate_misses():
+    """A curve that bends: a line through all its points misses its beginning by far more than the fit may."""
+    generator = random.Random(4)
+    ranks = [0 if generator.random() < 0.6 else generator.choice([1, 2, 3, 40, 60]) for _ in range(4000)]
+    samples = [OutcomeSample(0, 3, rank, True) for rank in ranks]
+    found, drawn = fit_outcome_law(samples), fit_hit_law(ranks)
+    assert found is not None and drawn is not None
+    assert found.rejected.scale == pytest.approx(sum(rank > 0 for rank in ranks) / len(ranks), abs=1e-9)
+    assert abs(drawn.law.scale - found.rejected.scale) > 0.03
+
+
+@pytest.mark.parametrize("exponent", [0.2, 0.7, 1.5])
+def test_the_likeliest_exponent_is_where_the_likelihood_is_largest(exponent: float):
+    law, generator = OutcomeLaw(0.0, HitLaw(exponent, 0.5)), random.Random(8)
+    ranks = [draw(law, 1, generator).rank or 0 for _ in range(3000)]
+
+    def likelihood(r: float) -> float:
+        misses = [min(rank, 64) for rank in ranks if rank]
+        return sum(-r * math.log(f) if f == 64 else math.log(f**-r - (f + 1) ** -r) for f in misses)
+
+    found = likeliest_exponent(ranks)
+    assert found is not None
+    assert found == pytest.approx(exponent, rel=0.15)
+    assert found == pytest.approx(max((i / 500 for i in range(20, 1500)), key=likelihood), abs=0.003)
+    assert likeliest_exponent([0] * 50 + [3] * 4) is None
+
+
+@pytest.mark.parametrize("budget", [8, 16])
+def test_short_recordings_do_not_mislead(budget: int):
+    """Where uniform is best, schedules fitted to 60 rounds lose next to nothing. Planted: after k kept tokens there are
+    few misses to fit, and the law after a rejection stands in for them; that costs points.
+    """
+    k, truth = 7, OutcomeLaw(0.86, HitLaw(0.75, 0.45), HitLaw(1.1, 0.07))
+    weights, rates = truth.weights(k), truth.hit_rates(k, budget)
+    uniform = weighted_hit_rate([budget // (k + 1)] * (k + 1), weights, rates)
+
+    def solved(law: OutcomeLaw) -> float:
+        return weighted_hit_rate(allocate(law.weights(k), law.hit_rates(k, budget), budget), weights, rates)
+
+    generator = random.Random(11)
+    fitted, believed = [], []
+    for _ in range(40):
+        samples = [draw(truth, k, generator) for _ in range(60)]
+        law = fit_outcome_law(samples)
+        assert law is not None
+        fitted.append(solved(law) - uniform)
+        few = sum(s.rank != 0 for s in samples if s.all_accepted) < 5
+        believed.append(solved(OutcomeLaw(law.acceptance, law.rejected, None if few else law.bonus)) - uniform)
+    assert sum(fitted) / len(fitted) > -0.005
+    assert sum(believed) / len(believed) < -0.01
+
+
+def test_measured_curves_make_the_best_counts_for_the_very_rounds():
+    """Against every other counts of that sum, and so never below uniform ones."""
+    generator, k = random.Random(6), 3
+    samples = [draw(OutcomeLaw(0.6, HitLaw(0.4, 0.7), HitLaw(0.9, 0.2)), k, generator) for _ in range(150)]
+    curves = measured_curves([*samples, OutcomeSample(1, 2, 0, True), OutcomeSample(1, k, None, True)], k, 8)
+    assert curves is not None
+
+    def hits(counts: Sequence[int]) -> int:
+        return sum(s.rank is not None and s.rank < counts[s.num_accepted] for s in samples)
+
+    for budget in (4, 8):
+        found = allocate(*curves, budget)
+        assert weighted_hit_rate(found, *curves) == pytest.approx(hits(found) / len(samples))
+        assert hits(found) == max(hits(counts) for counts in compositions(k + 1, budget))
+        assert hits(found) >= hits([budget // (k + 1)] * (k + 1))
+    assert measured_curves([], k, 8) is None
 
 
 def test_the_unscaled_fit_starts_at_one():

@@ -109,6 +109,18 @@ def test_estimated_schedules_hit_more_than_uniform_on_rounds_they_have_not_seen(
     assert solved >= uniform
 
 
+@pytest.mark.parametrize("budget", [5, 10, 30])
+def test_in_hindsight_no_counts_hit_more_often_than_the_measured_ones(budget: int):
+    trace = recorded(400)
+    best, lookups = replayed_learner(trace, Explicit.from_trace(trace, 4, budget).learner(4))
+    assert lookups == 399
+    for other in (Uniform(f=budget // 5), Geometric(budget=budget), Explicit(hit=[budget, 0, 0, 0, 0])):
+        pooled = Explicit(hit=list(other.after_hit(4)))
+        assert best >= replayed_learner(trace, pooled.learner(4))[0] - 1  # the last round is fitted to, not looked up
+    with pytest.raises(ConfigError, match="at k = 5"):
+        Explicit.from_trace(trace, 5, budget)
+
+
 def test_a_replayed_schedule_hits_as_recorded():
     """The recorded hits came from rank < 3: replaying f = 3 finds each of them."""
     trace = recorded(500)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import shlex
 from typing import Any
 
+import numpy as np
 import pytest
 from trace_samples import sequence_round
 
@@ -14,12 +16,15 @@ from ssd_lab.cli.fields import merged, parse_assignments
 from ssd_lab.decoding.fan_out import HitLaw
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate import AffineTime, HardwareProfile, OutcomeModel
+from ssd_lab.simulate.confidence_replay import Opinions
+from ssd_lab.simulate.workload import workload_of_rounds
 from ssd_lab.strategies import registry
-from ssd_lab.trace import RequestRecord, RoundRecord, Trace
-from ssd_lab.tune.candidates import Candidate, coarse_grid, grid, variants
+from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace
+from ssd_lab.tune.candidates import BUNDLED_HEAD, Candidate, coarse_grid, grid, variants
+from ssd_lab.tune.confidence import Confidence
 from ssd_lab.tune.full_grid import simulated_grid
-from ssd_lab.tune.lookup_replay import replay_lookup
-from ssd_lab.tune.scoring import Machine, Scorer, outcome_model
+from ssd_lab.tune.lookup_replay import Otherwise, replay_lookup
+from ssd_lab.tune.scoring import Machine, Scorer, head_model, outcome_model
 from ssd_lab.tune.tuner import halves
 
 
@@ -51,13 +56,15 @@ def best(own: Machine, model: OutcomeModel = GOOD_DRAFT, batch: int = 1) -> Cand
 
 def test_every_candidate_is_one_that_runs_and_none_is_there_twice():
     candidates = grid(recorded(RANKS))
-    everything = [*candidates, *(other for one in candidates for other in variants(one)), *coarse_grid()]
+    everything = [*candidates, *(other for one in candidates for other in variants(one)), *coarse_grid(BUNDLED_HEAD)]
     for candidate in everything:
         registry.config(candidate.strategy, candidate.fields)
     names = [repr((one.strategy, sorted(one.fields.items(), key=str))) for one in candidates]
     assert len(set(names)) == len(names)
     strategies = {one.strategy for one in candidates}
     assert {"autoregressive", "sync_chain", "async_tree", "prompt_lookup", "suffix_tree"} <= strategies
+    assert {"cascade", "eagle3"} <= {one.strategy for one in everything}
+    assert any(one.fields.get("dynamic_lookahead") for one in everything)
     kinds = {one.fields["fan_out"]["kind"] for one in everything if "fan_out" in one.fields}
     assert kinds == {"geometric", "adaptive"}
 
@@ -69,7 +76,8 @@ def test_a_field_that_this_version_lacks_is_no_candidate():
 
 
 def test_the_command_line_of_a_candidate_parses_back_into_its_fields():
-    for candidate in [*grid(recorded(RANKS)), *variants(Candidate("async_tree", {"k": 2, "fallback": "jit"}))]:
+    everything = grid(recorded(RANKS), head="some/head")
+    for candidate in [*everything, *(other for one in everything for other in variants(one))]:
         words = shlex.split(candidate.command("PROMPT", []))
         assert words[:5] == ["ssd-lab", "run", "PROMPT", "-s", candidate.strategy]
         own, settings = {}, []
@@ -168,6 +176,80 @@ def test_few_misses_still_give_a_model_of_outcomes():
     assert perfect.jit.acceptance_at(0) == pytest.approx(2 / 3)
     with pytest.raises(ConfigError):
         outcome_model(Trace({}))
+
+
+def test_a_cascade_drafts_by_model_only_where_the_text_gave_too_little():
+    strategy: Any = registry.config("prompt_lookup", {"k": 4})
+    model = GOOD_DRAFT.jit
+    never, always = (dataclasses.replace(model, acceptance=(rate,)) for rate in (0.0, 1.0))
+    text = [request([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])]
+    for chain, lengths in ((never, [1, 5, 1, 1, 1, 1]), (always, [4, 3, 3])):
+        replayed = replay_lookup(strategy, text, 1, Otherwise(2, 3, chain)).trace
+        rounds = [one.sequences[0] for one in replayed.rounds]
+        assert [one.num_emitted for one in rounds] == lengths
+        rows = [row for rows in workload_of_rounds(replayed.rounds, {}) for row in rows]
+        for own, row in zip(rounds, rows, strict=True):  # a lookup takes no draft step
+            assert own.origin in ("draft", "custom")
+            assert row.steps == (3 if own.origin == "draft" else 0)
+            assert row.verify_rows == len(own.draft_tokens) + 1
+    own = machine(verify=1.0, draft=0.25)
+    scored = Scorer(GOOD_DRAFT, own, [request([1], list(range(2, 300)))], 1)
+    found = scored.score(Candidate("cascade", {"second": {"strategy": "sync_chain", "k": 4}}), 100)
+    assert found is not None  # nothing repeats, so it is the chain
+    assert found.predicted_tokens_per_second == pytest.approx(sum(0.9**i for i in range(5)) / 2, rel=0.15)
+
+
+def chains(acceptance: float, count: int = 400, k: int = 8) -> list[SequenceRound]:
+    generator = random.Random(1)
+    found = []
+    for _ in range(count):
+        accepted = next((i for i in range(k) if generator.random() >= acceptance), k)
+        found.append(sequence_round(accepted, k=k, origin="jit"))
+    return found
+
+
+@pytest.mark.parametrize(("acceptance", "step"), [(0.95, 0.05), (0.6, 0.1), (0.3, 0.4)])
+def test_a_lookahead_chosen_while_running_is_about_as_fast_as_the_best_fixed_one(acceptance: float, step: float):
+    own = machine(draft=step)
+    scored = Scorer(OutcomeModel.of(acceptance, HitLaw(1.0)), own, [], 1, drafted=chains(acceptance))
+    found = scored.score(Candidate("sync_chain", {"k": 8, "dynamic_lookahead": True}), 3000)
+    best = max(sum(acceptance**i for i in range(k + 1)) / (1 + k * step) for k in range(1, 9))
+    assert found is not None
+    assert found.predicted_tokens_per_second == pytest.approx(best, rel=0.06)
+    assert scorer(own).score(Candidate("sync_chain", {"k": 8, "dynamic_lookahead": True}), 100) is None
+
+
+def test_a_head_is_priced_by_its_own_rounds_and_times():
+    own = dataclasses.replace(machine(draft=0.5), with_head=machine(draft=0.1).alone)
+    own = dataclasses.replace(own, with_head=own.with_head.model_copy(update={"head_step_s": AffineTime(base_s=0.1)}))
+    trace = Trace({}, rounds=[RoundRecord(i, i, i + 1, [one]) for i, one in enumerate(chains(0.8, 2000))])
+    scored = Scorer(GOOD_DRAFT, own, [], 1, head=head_model(trace)).score(Candidate("eagle3", {"k": 4}), 4000)
+    assert scored is not None
+    assert scored.predicted_tokens_per_second == pytest.approx(sum(0.8**i for i in range(5)) / 1.4, rel=0.03)
+    assert scorer(own).score(Candidate("eagle3", {"k": 4}), 100) is None
+    assert head_model(None) is None
+
+
+def test_branches_by_confidence_miss_as_much_less_as_in_the_replay():
+    """Planted: of 200 rounds every second has its recovery token at the one place where the draft was unsure."""
+    k, candidates = 3, 64
+    rounds, confidences, probs = [], [], []
+    for index in range(201):
+        accepted = index % k
+        one = dataclasses.replace(sequence_round(accepted, k=k, origin="jit"), recovery_rank=3)
+        rounds.append(RoundRecord(index, index, index + 1, [one]))
+        confidences.append([0.02 if place == accepted else 0.98 for place in range(k)])
+        probs.append([[0.2] * 5 + [1e-4] * (candidates - 5)] * (k + 1))
+    trace = Trace({}, rounds=rounds)
+    opinions = Opinions(1.0, np.array(confidences[:-1], np.float32), np.array(probs[:-1], np.float32))
+    confidence = Confidence(trace, opinions, k)
+    tree = Candidate("async_tree", {"k": k, "fan_out": {"kind": "adaptive", "budget": 8}})
+    assert tree.by_confidence and tree.mean_fan_out == 2
+    changed = confidence.applied(GOOD_DRAFT, tree)
+    assert changed.hit.rejected.scale < 0.2 * GOOD_DRAFT.hit.rejected.scale
+    assert changed.hit.acceptance == GOOD_DRAFT.hit.acceptance
+    assert Scorer(GOOD_DRAFT, machine(), [], 1).score(tree, 100) is None
+    assert Scorer(GOOD_DRAFT, machine(), [], 1, confidence=confidence).score(tree, 100) is not None
 
 
 def test_halves_share_no_request():
