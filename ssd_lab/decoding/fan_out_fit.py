@@ -156,7 +156,13 @@ def fit_outcome_law(
     )
     accepted = sum(s.num_accepted for s in samples)
     tested = accepted + sum(not s.all_accepted for s in samples)
-    return OutcomeLaw(_share(accepted, tested, prior.acceptance, weight), rejected, bonus)
+    tokens = _tested_a_round(prior.acceptance, max(s.num_drafted for s in samples)) if samples else 1.0
+    return OutcomeLaw(_share(accepted, tested, prior.acceptance, weight * tokens), rejected, bonus)
+
+
+def _tested_a_round(acceptance: float, k: int) -> float:
+    """Draft tokens of a round of k that are tested, on average: up to the first that is refused."""
+    return sum(acceptance**place for place in range(k))
 
 
 def _from_prior(ranks: Sequence[int], prior: HitLaw, weight: float, widest: int) -> HitLaw:
