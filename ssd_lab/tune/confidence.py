@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ssd_lab.api import LLM
+from ssd_lab.llm import LLM
 from ssd_lab.simulate import OutcomeModel
 from ssd_lab.simulate.confidence_replay import Opinions, opinions_along, replayed_confidence
 from ssd_lab.strategies.fanout import Adaptive

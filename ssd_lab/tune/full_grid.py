@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from ssd_lab.api import LLM
 from ssd_lab.errors import ConfigError
+from ssd_lab.llm import LLM
 from ssd_lab.tune.candidates import Candidate
 from ssd_lab.tune.recorded_runs import Subject
 from ssd_lab.tune.scoring import FINE_ROUNDS, Scorer

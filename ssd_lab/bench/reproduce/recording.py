@@ -22,8 +22,8 @@ from ssd_lab import __version__, demo
 from ssd_lab.bench.data import load_prompts
 from ssd_lab.config import SamplingParams
 from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
-from ssd_lab.llm import LLM
 from ssd_lab.errors import ConfigError
+from ssd_lab.llm import LLM
 from ssd_lab.simulate.confidence_replay import Opinions, opinions_along
 from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace, load_trace
 

@@ -18,8 +18,8 @@ from ssd_lab.bench.reproduce.recording import Recordings, split
 from ssd_lab.bench.reproduce.report import SECTIONS, reproduce
 from ssd_lab.bench.reproduce.section import Section
 from ssd_lab.config import SamplingParams
-from ssd_lab.llm import LLM
 from ssd_lab.errors import ConfigError
+from ssd_lab.llm import LLM
 from ssd_lab.simulate.confidence_replay import replayed_confidence
 from ssd_lab.strategies.fanout import Adaptive
 from ssd_lab.trace.outcomes import looked_up
