@@ -180,7 +180,7 @@ def test_the_playgrounds_views_keep_up_with_twenty_rounds_a_second(jupyter, open
         root.locator("[data-do=run]").wait_for()
         root.evaluate(NOTE_SHOWN)
         root.locator("[data-do=run]").click()
-        root.locator("[data-playground=status]", has_text="done").wait_for()
+        root.locator("[data-playground=status]", has_text="done").wait_for(timeout=120_000)
         arrived_s = json.loads(run_cell(page, 1))
         shown_ms = {int(count): at for count, at in page.evaluate("window.shownMs").items()}
         # none is lost: each view that has a mark for every round has as many
