@@ -9,6 +9,7 @@ import torch
 from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.engine.execution import Executor, PhaseFunction, Tensors
 from ssd_lab.engine.phases.draft_chain import Drafted, choose
+from ssd_lab.engine.phases.drawing import PLAIN, Drawing
 from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.step_input import StepInput
@@ -53,12 +54,24 @@ class HeadRunner:
         return self.head.hidden_states(step, self.cache, carried)
 
     def choose(
-        self, normed: torch.Tensor, sampling: SamplingBatch, uniforms: torch.Tensor | None, *, record: bool
+        self,
+        normed: torch.Tensor,
+        sampling: SamplingBatch,
+        uniforms: torch.Tensor | None,
+        *,
+        record: bool,
+        drawing: Drawing = PLAIN,
+        fan_out: torch.Tensor | None = None,
     ) -> Drafted:
         """Draw one token a row from normed states `[batch, rows, hidden]`: in the draft's vocabulary, given in the
-        target's ids, where tokens outside have probability 0.
+        target's ids, where tokens outside have probability 0. Otherwise as `draft_chain.choose`.
         """
-        chosen = choose(self.head.kernels, self.head.logits(normed), sampling, uniforms, record=record)
+        chosen = choose(
+            *(self.head.kernels, self.head.logits(normed), sampling, uniforms),
+            record=record,
+            drawing=drawing,
+            fan_out=fan_out,
+        )
         vocabulary = self.head.vocabulary
         probs = None if chosen.probs is None else vocabulary.scatter_probs(chosen.probs)
         return Drafted(vocabulary.to_target(chosen.tokens), probs, chosen.token_probs)

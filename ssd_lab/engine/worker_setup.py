@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ssd_lab.engine.drafter import ModelDrafter
 from ssd_lab.engine.execution import Executor
 from ssd_lab.engine.graphs import make_executor
 from ssd_lab.engine.placement import Placement
@@ -53,7 +54,7 @@ class WorkerSetup:
             eager=self.eager or not model.decoder.kernels.captures,
         )
         runner = StepRunner(model.decoder, memory.cache, device, memory.executor)
-        return self.plan.make_worker(runner, memory.placement)
+        return self.plan.make_worker(ModelDrafter(runner, memory.placement))
 
 
 @dataclass(frozen=True)
