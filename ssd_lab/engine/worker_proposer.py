@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 
@@ -30,6 +31,7 @@ class WorkerProposer(Proposer):
         self._round_s: float | None = None
         self._accepted: dict[int, int] = {}
         self._seen: dict[int, int] = {}  # of each request, how many tokens were sent
+        self._rounds_since = 0  # rounds that are over since the worker was asked
 
     def work_ahead(self) -> None:
         """Let the worker prepare for the next outcome."""
@@ -37,6 +39,7 @@ class WorkerProposer(Proposer):
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
         """Keep what the worker is told with the next round: outcomes, and how long the round took."""
+        self._rounds_since += 1
         if self._asked_s is not None:
             self._round_s = time.perf_counter() - self._asked_s
             self._asked_s = None
@@ -73,6 +76,7 @@ class WorkerProposer(Proposer):
         reply = self.link.call(message, self._timeout_s)
         waited = Activity("link", "wait for draft", start_s, time.perf_counter())
         self._seen.update(zip(message.request_ids, message.lengths, strict=True))
+        tree, rounds_ago, self._rounds_since = reply.previous_tree, self._rounds_since, 0
         return Proposal(
             tokens=reply.tokens,
             num_drafted=[reply.tokens.shape[1]] * len(message.lengths),
@@ -80,7 +84,7 @@ class WorkerProposer(Proposer):
             origins=reply.origins,
             cache_hits=reply.cache_hits,
             token_probs=reply.token_probs,
-            previous_tree=reply.previous_tree,
+            previous_tree=None if tree is None else replace(tree, rounds_ago=rounds_ago),
             activities=[*reply.activities, waited],
             tree=reply.tree,
             predicted_hits=reply.predicted_hits,
