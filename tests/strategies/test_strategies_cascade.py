@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -171,7 +172,7 @@ def test_a_tree_is_recorded_with_the_round_that_it_was_built_beside(pair) -> Non
         if row.tree is not None:
             assert row.tree.tokens[:2] == row.draft_tokens
             assert row.recovery_rank is not None and row.fan_out == [2, 2, 2]
-    skipped = [(a.origin, b.origin) for a, b in zip(rows, rows[1:], strict=False) if a.request_id == b.request_id]
+    skipped = [(a.origin, b.origin) for a, b in pairwise(rows) if a.request_id == b.request_id]
     assert ("jit", "custom") in skipped or ("hit", "custom") in skipped
 
 
