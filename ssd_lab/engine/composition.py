@@ -33,10 +33,8 @@ def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) 
     source = {row: index for index, row in enumerate(chosen)}
 
     def taken(name: str) -> list:
-        return [
-            getattr(other, name)[source[row]] if row in source else getattr(proposal, name)[row]
-            for row in range(len(proposal.num_drafted))
-        ]
+        one, two = (getattr(part, name) or [None] * len(part.num_drafted) for part in (proposal, other))
+        return [two[source[row]] if row in source else one[row] for row in range(len(one))]
 
     def joined(one: torch.Tensor | None, two: torch.Tensor | None) -> torch.Tensor | None:
         return None if one is None or two is None else one.index_copy(0, place, two)
@@ -54,6 +52,7 @@ def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) 
         token_probs=joined(own.token_probs, theirs.token_probs),
         previous_tree=other.previous_tree or proposal.previous_tree,
         activities=[*proposal.activities, *other.activities],
+        predicted_hits=taken("predicted_hits"),
         tree=tree,
     )
 

@@ -12,8 +12,7 @@ from ssd_lab.decoding.lookahead import LookaheadChooser
 
 if TYPE_CHECKING:
     from ssd_lab.engine.draft_worker import DraftWorker
-    from ssd_lab.engine.placement import Placement
-    from ssd_lab.engine.runner import StepRunner
+    from ssd_lab.engine.drafter import Drafter
 
 FastSource = Literal["stale", "ngram", "random"]
 
@@ -92,12 +91,11 @@ class DraftPlan:
         """Cache positions that one sequence's branches need."""
         return 0 if self.fan_out is None else self.fan_out.learner(self.k).budget * self.k
 
-    def make_worker(self, runner: StepRunner, placement: Placement) -> DraftWorker:
-        """A worker with this plan and a model of its own."""
+    def make_worker(self, drafter: Drafter) -> DraftWorker:
+        """A worker with this plan."""
         from ssd_lab.engine.draft_worker import DraftWorker  # here, because a worker knows its plan
-        from ssd_lab.engine.drafter import ModelDrafter
 
-        return DraftWorker(ModelDrafter(runner, placement), self)
+        return DraftWorker(drafter, self)
 
     @property
     def needs_texts(self) -> bool:

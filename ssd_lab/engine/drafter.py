@@ -5,15 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
+from torch.nn.functional import pad
 
 from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
 from ssd_lab.engine.phases.draft_chain import Drafted, draft_chain
 from ssd_lab.engine.phases.draft_tree import DraftTree, TreeShape, draft_tree
 from ssd_lab.engine.phases.drawing import PLAIN, Drawing
+from ssd_lab.engine.phases.keep_path import keep_path
+from ssd_lab.engine.phases.reading import ModelReading, Reading
 from ssd_lab.engine.placement import Placement
+from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.runner import StepRunner
 
 
@@ -32,8 +37,13 @@ class Wish:
         return None if self.cached is None else sent(self.cached, device).expand(rows, -1)
 
 
-class Drafter(ABC):
-    """Makes chains and trees of draft tokens, in the target's token ids."""
+AnyReading = TypeVar("AnyReading", bound=Reading)
+
+
+class Drafter(ABC, Generic[AnyReading]):
+    """Makes chains and trees of draft tokens, in the target's token ids. A kind of draft says how it reads a round, and
+    which phases its drafts are made by.
+    """
 
     @property
     @abstractmethod
@@ -50,19 +60,49 @@ class Drafter(ABC):
         """Compute K/V of a part of a text."""
 
     @abstractmethod
-    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
-        """Draft k tokens for the `chosen` rows of a round, in that order."""
+    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> AnyReading:
+        """The `chosen` rows of a round on the device, in that order; rows behind them are padding."""
 
     @abstractmethod
+    def _chain(self, reading: AnyReading, k: int, wish: Wish, cached: torch.Tensor | None) -> Drafted:
+        """k tokens after each row; cached: the wish's, for each of them."""
+
+    @abstractmethod
+    def _tree(
+        self,
+        reading: AnyReading,
+        draft_tokens: torch.Tensor,
+        fan_out: torch.Tensor,
+        shape: TreeShape,
+        wish: Wish,
+        cached: torch.Tensor | None,
+    ) -> DraftTree:
+        """Branches for each row, as `draft_tree` says; cached: the wish's, for each of them."""
+
+    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
+        """Draft k tokens for the `chosen` rows of a round, in that order."""
+        reading = self.reading(message, chosen)
+        cached = wish.cached_at(len(reading.rows), self.device)
+        return self._chain(reading, k, wish, cached).first(len(chosen))
+
     def tree(
         self, message: RoundMessage, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: TreeShape, wish: Wish
     ) -> DraftTree:
         """Prepare for the outcomes of verifying `draft_tokens` `[batch, k]`; fan_out: which ones, for each row (on
         the host, as in `draft_tree`). Rows of the result that the round does not have are padding.
         """
+        reading = self.reading(message, range(len(message.lengths)))
+        rows = len(reading.rows)
+        tokens, own = padded(draft_tokens.to(self.device), rows), sent(padded(fan_out, rows), self.device)
+        return self._tree(reading, tokens, own, shape, wish, wish.cached_at(rows, self.device))
+
+    def keep(self, rows: RowBatch, sources: torch.Tensor) -> None:
+        """A path of each row's token tree was accepted, whose K/V lies at `sources` `[batch, depth]`, counted as in
+        `move_path`: bring it to where committed tokens have theirs.
+        """
 
 
-class ModelDrafter(Drafter):
+class ModelDrafter(Drafter[ModelReading]):
     """A model of its own, which reads what the target reads."""
 
     def __init__(self, runner: StepRunner, placement: Placement) -> None:
@@ -82,25 +122,33 @@ class ModelDrafter(Drafter):
         """The same tokens at the same places."""
         self._runner.prefill(message.token_ids, message.start, message.block_table)
 
-    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
-        """See `draft_chain`."""
+    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> ModelReading:
+        """Tokens are all that it reads."""
         rows = message.rows if len(chosen) == len(message.lengths) else message.rows.select(chosen)
-        placed = self._placement.place(rows)
-        cached = wish.cached_at(len(placed), self.device)
-        drafted = draft_chain(self._runner, placed, k, record=wish.record, drawing=wish.drawing, fan_out=cached)
-        return drafted.first(len(chosen))
+        return ModelReading(self._runner, self._placement.place(rows))
 
-    def tree(
-        self, message: RoundMessage, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: TreeShape, wish: Wish
+    def keep(self, rows: RowBatch, sources: torch.Tensor) -> None:
+        """See `keep_path`."""
+        placed = self._placement.place(rows)
+        keep_path(self._runner, placed, pad(sources, (0, 0, 0, len(placed) - len(rows)), value=-1))
+
+    def _chain(self, reading: ModelReading, k: int, wish: Wish, cached: torch.Tensor | None) -> Drafted:
+        return draft_chain(self._runner, reading.rows, k, record=wish.record, drawing=wish.drawing, fan_out=cached)
+
+    def _tree(
+        self,
+        reading: ModelReading,
+        draft_tokens: torch.Tensor,
+        fan_out: torch.Tensor,
+        shape: TreeShape,
+        wish: Wish,
+        cached: torch.Tensor | None,
     ) -> DraftTree:
-        """See `draft_tree`."""
-        rows = self._placement.place(message.rows)
-        tokens = padded(draft_tokens.to(self.device), len(rows))
         return draft_tree(
-            *(self._runner, rows, tokens, sent(padded(fan_out, len(rows)), self.device), shape),
+            *(self._runner, reading.rows, draft_tokens, fan_out, shape),
             record=wish.record,
             drawing=wish.drawing,
-            next_fan_out=wish.cached_at(len(rows), self.device),
+            next_fan_out=cached,
         )
 
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from ssd_lab.engine.drafter import Drafter, Wish, padded
+from ssd_lab.engine.drafter import Drafter, Wish
 from ssd_lab.engine.eagle_messages import EaglePrefill, EagleRound
 from ssd_lab.engine.head_runner import HeadRunner
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
 from ssd_lab.engine.phases.draft_chain import Drafted
 from ssd_lab.engine.phases.draft_tree import DraftTree, TreeShape
-from ssd_lab.engine.phases.eagle_chain import NewFeatures, eagle_chain
+from ssd_lab.engine.phases.eagle_chain import eagle_chain
+from ssd_lab.engine.phases.eagle_reading import HeadReading, NewFeatures
 from ssd_lab.engine.phases.eagle_tree import eagle_tree
 from ssd_lab.engine.placement import Placement
-from ssd_lab.engine.rows import RowTensors
 
 
-class EagleDrafter(Drafter):
-    """Answers `EaglePrefill` and `EagleRound`."""
+class EagleDrafter(Drafter[HeadReading]):
+    """Answers `EaglePrefill` and `EagleRound`.
+
+    Nothing is kept of an accepted path: the target's features give its K/V anew, at the beginning of the next round.
+    """
 
     def __init__(self, runner: HeadRunner, placement: Placement) -> None:
         self._runner, self._placement = runner, placement
@@ -42,21 +45,8 @@ class EagleDrafter(Drafter):
             raise TypeError(f"an EAGLE3 head reads features, and a {type(message).__name__} has none")
         self._runner.prefill(message.token_ids, message.start, message.block_table, message.features.here())
 
-    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
-        """See `eagle_chain`."""
-        rows, new = self._placed(message, chosen)
-        return eagle_chain(self._runner, rows, new, k, record=wish.record).first(len(chosen))
-
-    def tree(
-        self, message: RoundMessage, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: TreeShape, wish: Wish
-    ) -> DraftTree:
-        """See `eagle_tree`."""
-        rows, new = self._placed(message, range(len(message.lengths)))
-        tokens, own = padded(draft_tokens, len(rows)), padded(fan_out, len(rows)).to(self.device)
-        return eagle_tree(self._runner, rows, new, tokens, own, shape, record=wish.record)
-
-    def _placed(self, message: RoundMessage, chosen: Sequence[int]) -> tuple[RowTensors, NewFeatures]:
-        """The rows on the device, and what is new for them; padding rows learn nothing."""
+    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> HeadReading:
+        """The rows and what is new for them; padding rows learn nothing."""
         if not isinstance(message, EagleRound):
             raise TypeError(f"an EAGLE3 head reads features, and a {type(message).__name__} has none")
         rows = self._placement.place(message.rows.select(chosen))
@@ -65,9 +55,21 @@ class EagleDrafter(Drafter):
         token_ids = [message.token_ids[row] for row in chosen]
         token_ids += [[0] * features.shape[1]] * missing
         counts = [*(message.counts[row] for row in chosen), *[0] * missing]
-        return rows, NewFeatures(features, self._sent(token_ids), self._sent(counts))
+        own, new = (sent(values, self.device, torch.int64) for values in (token_ids, counts))
+        return HeadReading(self._runner, rows, NewFeatures(features, own, new))
 
-    def _sent(self, values: Any) -> torch.Tensor:
-        """Whole numbers on the device, without waiting for it."""
-        host = torch.tensor(values, dtype=torch.int64)
-        return host if self.device.type == "cpu" else host.pin_memory().to(self.device, non_blocking=True)
+    def _chain(self, reading: HeadReading, k: int, wish: Wish, cached: torch.Tensor | None) -> Drafted:
+        return eagle_chain(reading, k, record=wish.record, drawing=wish.drawing, fan_out=cached)
+
+    def _tree(
+        self,
+        reading: HeadReading,
+        draft_tokens: torch.Tensor,
+        fan_out: torch.Tensor,
+        shape: TreeShape,
+        wish: Wish,
+        cached: torch.Tensor | None,
+    ) -> DraftTree:
+        return eagle_tree(
+            *(reading, draft_tokens, fan_out, shape), record=wish.record, drawing=wish.drawing, next_fan_out=cached
+        )

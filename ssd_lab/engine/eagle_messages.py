@@ -46,7 +46,7 @@ class EaglePrefill(PrefillMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class EagleRound(RoundMessage):
-    """Fields as in `engine.phases.eagle_chain.NewFeatures`, of every row of the round; features are on the device."""
+    """Fields as in `engine.phases.eagle_reading.NewFeatures`, of every row of the round; features are on the device."""
 
     features: DeviceTensor
     token_ids: list[list[int]]

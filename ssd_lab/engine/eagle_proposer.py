@@ -10,19 +10,19 @@ import torch.nn.functional as F
 
 from ssd_lab.engine.composition import propose_some, replace_rows
 from ssd_lab.engine.draft_plan import DraftPlan
-from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.engine.eagle_drafter import EagleDrafter
 from ssd_lab.engine.eagle_messages import DeviceTensor, EaglePrefill, EagleRound
 from ssd_lab.engine.head_runner import HeadRunner
 from ssd_lab.engine.link import InlineLink, Link, ThreadLink
-from ssd_lab.engine.link_proposer import ask
 from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import LinkKind, Resources
 from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.scheduler import PrefillChunk
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.stream_link import StreamLink
+from ssd_lab.engine.tree_worker import TreePlan
+from ssd_lab.engine.worker import Worker
+from ssd_lab.engine.worker_proposer import WorkerProposer
 from ssd_lab.engine.worker_setup import WorkerMemory
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.eagle3 import Eagle3Head
@@ -39,16 +39,20 @@ class _New:
     count: int
 
 
-class EagleProposer(Proposer):
+class EagleProposer(WorkerProposer):
     """Keeps what the target said of each sequence until its next round, and sends it along.
 
-    The features of a round's k + 1 places reach the head with the next round: by then it is known which of them are of
-    committed tokens, and which token follows the last. A sequence of one token has no feature yet and gets no draft.
+    The features after a round's last committed token and along what was accepted (k + 1 places at most) reach the head
+    with the next round: by then it is known which token follows the last. A sequence of one token has no feature yet
+    and gets no draft.
     """
 
-    def __init__(self, link: Link, feature_layers: tuple[int, ...], k: int, *, timeout_s: float) -> None:
+    def __init__(
+        self, link: Link, feature_layers: tuple[int, ...], k: int, *, timeout_s: float, sends_texts: bool = False
+    ) -> None:
+        super().__init__(link, timeout_s=timeout_s, sends_texts=sends_texts)
         self.feature_layers = feature_layers
-        self._link, self._k, self._timeout_s = link, k, timeout_s
+        self._k = k
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
         """The head reads the same part of the prompt, each feature beside the token that follows it."""
@@ -57,10 +61,8 @@ class EagleProposer(Proposer):
                 "an EAGLE3 head needs the target's features of the prompt, and whatever runs it here gives none: "
                 "run the strategy by itself"
             )
-        sequence = chunk.sequence
-        following = sequence.token_ids[chunk.start + 1 : chunk.stop + 1]
-        self._link.post(EaglePrefill(following, chunk.start, list(sequence.blocks), DeviceTensor.of(features)))
-        sequence.memory[_NEW] = _New(features[None, -1:].clone(), 0, 1)
+        new = _New(features[None], 0, len(features))
+        chunk.sequence.memory[_NEW] = self._met(chunk.sequence, new, chunk.stop + 1)
 
     def cached_tokens(self, sequence: Sequence) -> int:
         """Tokens whose place in the head's cache is settled: features of the last round are met with the next one."""
@@ -70,49 +72,57 @@ class EagleProposer(Proposer):
         """One message each way for the sequences that have features."""
         able = [row for row, sequence in enumerate(sequences) if _NEW in sequence.memory]
         if len(able) == len(sequences):
-            return ask(self._link, self._message(sequences, rows), self._timeout_s)
+            return self._ask(sequences, self._eagle_message(sequences, rows))
         if not able:
             return _no_draft(len(sequences), torch.device("cpu"))
         some = propose_some(self, able, sequences, rows)
         return replace_rows(_no_draft(len(sequences), some.tokens.device), able, some)
 
-    def work_ahead(self) -> None:
-        """Let the worker prepare for the next outcome."""
-        self._link.work_ahead()
-
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
-        """Keep the features of the tokens that were committed; the next verification overwrites where they lie."""
+        """Keep the features of the tokens that were committed; the next verification overwrites where they lie.
+
+        After a round that somebody else drafted the head meets at once what is new, and what it had not met before:
+        there may be more of it than a round of its own sends along.
+        """
+        super().observe(sequences, features)
         if features is None:
             return
         own = features[: len(sequences)].clone()
         for row, sequence in enumerate(sequences):
-            if sequence.last_accepted is not None:
-                sequence.memory[_NEW] = _New(own, row, sequence.last_accepted + 1)
+            if sequence.last_accepted is None:
+                continue
+            new, length = _New(own, row, sequence.last_accepted + 1), len(sequence.token_ids)
+            if not sequence.is_complete and not self._drafted_last_round(sequence):
+                if (before := sequence.memory.get(_NEW)) is not None:
+                    self._met(sequence, before, length - new.count)
+                new = self._met(sequence, new, length)
+            sequence.memory[_NEW] = new
 
-    def close(self) -> None:
-        """Stop the worker."""
-        self._link.close()
+    def _met(self, sequence: Sequence, new: _New, length: int) -> _New:
+        """Let the head read features that a text of so many tokens ends in; the last one is left to be met again, since
+        drafting begins with it.
+        """
+        features = new.features[new.row, : new.count]
+        following, start = sequence.token_ids[length - new.count : length], length - 1 - new.count
+        self.link.post(EaglePrefill(following, start, list(sequence.blocks), DeviceTensor.of(features)))
+        return _New(features[None, -1:].clone(), 0, 1)
 
-    def _message(self, sequences: list[Sequence], rows: RowBatch) -> EagleRound:
+    def _eagle_message(self, sequences: list[Sequence], rows: RowBatch) -> EagleRound:
         known: list[_New] = [sequence.memory[_NEW] for sequence in sequences]
         counts = [new.count for new in known]
         following = [s.token_ids[len(s.token_ids) - count :] for s, count in zip(sequences, counts, strict=True)]
         return EagleRound(
-            request_ids=[sequence.request_id for sequence in sequences],
-            lengths=rows.lengths,
-            previous_tokens=rows.previous_tokens,
-            last_tokens=rows.last_tokens,
-            block_tables=rows.block_tables,
-            # of two tokens the second came from a round without a draft, for whose outcome nothing was prepared
-            num_accepted=[s.last_accepted if len(s.token_ids) > 2 else None for s in sequences],
-            sampling=rows.sampling,
+            **vars(self._message(sequences, rows)),
             features=DeviceTensor.of(self._joined(known)),
             token_ids=[[*tokens, *[0] * (self._k + 1 - len(tokens))] for tokens in following],
             counts=counts,
         )
 
     def _joined(self, known: list[_New]) -> torch.Tensor:
-        """Features of every row `[batch, k + 1, feature_size]`; those of one round mostly lie side by side already."""
+        """Features of every row `[batch, k + 1, feature_size]`; those of one round mostly lie side by side already.
+
+        What lies behind a row's own is cut off where a round held more than this draft's k.
+        """
         first = known[0].features
         if all(new.features is first and new.row == row for row, new in enumerate(known)):
             joined = first[: len(known)]
@@ -127,7 +137,9 @@ def _no_draft(batch: int, device: torch.device) -> Proposal:
     return Proposal(tokens, [0] * batch, None, ["none"] * batch, [None] * batch, torch.zeros(batch, 0, device=device))
 
 
-def open_head(resources: Resources, head: Eagle3Head, plan: DraftPlan, link: LinkKind) -> EagleProposer:
+def open_head(
+    resources: Resources, head: Eagle3Head, plan: DraftPlan | TreePlan, link: LinkKind, *, sends_texts: bool = False
+) -> EagleProposer:
     """Start a worker for this head and plan, beside the target, and return the proposer that talks to it.
 
     `auto` takes a stream of its own on a GPU and works in the engine's own thread on a CPU. Raises ConfigError for a
@@ -135,7 +147,7 @@ def open_head(resources: Resources, head: Eagle3Head, plan: DraftPlan, link: Lin
     """
     config, device = resources.config, resources.device
 
-    def make_worker() -> DraftWorker:
+    def make_worker() -> Worker:
         memory = WorkerMemory.allocate(
             head.config.layers,
             head.dtype,
@@ -148,15 +160,15 @@ def open_head(resources: Resources, head: Eagle3Head, plan: DraftPlan, link: Lin
             eager=config.eager or not head.kernels.captures,
             on_capture=resources.on_capture,
         )
-        return DraftWorker(
-            EagleDrafter(HeadRunner(head, memory.cache, device, memory.executor), memory.placement), plan
-        )
+        runner = HeadRunner(head, memory.cache, device, memory.executor)
+        return plan.make_worker(EagleDrafter(runner, memory.placement))
 
     opened = _open_link(make_worker, resources, link)
-    return EagleProposer(opened, head.config.feature_layers, plan.k, timeout_s=config.timeout_s)
+    layers = head.config.feature_layers
+    return EagleProposer(opened, layers, plan.k, timeout_s=config.timeout_s, sends_texts=sends_texts)
 
 
-def _open_link(make_worker: Callable[[], DraftWorker], resources: Resources, link: LinkKind) -> Link:
+def _open_link(make_worker: Callable[[], Worker], resources: Resources, link: LinkKind) -> Link:
     on_gpu = resources.device.type == "cuda"
     if link == "inline" or (link == "auto" and not on_gpu):
         return InlineLink(make_worker())

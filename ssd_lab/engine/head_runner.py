@@ -8,7 +8,9 @@ import torch
 
 from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.engine.execution import Executor, PhaseFunction, Tensors
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.phases.draft_chain import Drafted, choose
+from ssd_lab.engine.phases.drawing import PLAIN, Drawing
 from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.step_input import StepInput
@@ -53,15 +55,29 @@ class HeadRunner:
         return self.head.hidden_states(step, self.cache, carried)
 
     def choose(
-        self, normed: torch.Tensor, sampling: SamplingBatch, uniforms: torch.Tensor | None, *, record: bool
+        self,
+        normed: torch.Tensor,
+        sampling: SamplingBatch,
+        uniforms: torch.Tensor | None,
+        *,
+        record: bool,
+        drawing: Drawing = PLAIN,
+        fan_out: torch.Tensor | None = None,
     ) -> Drafted:
         """Draw one token a row from normed states `[batch, rows, hidden]`: in the draft's vocabulary, given in the
-        target's ids, where tokens outside have probability 0.
+        target's ids, where tokens outside have probability 0. Otherwise as `draft_chain.choose`.
         """
-        chosen = choose(self.head.kernels, self.head.logits(normed), sampling, uniforms, record=record)
+        chosen = choose(
+            *(self.head.kernels, self.head.logits(normed), sampling, uniforms),
+            record=record,
+            drawing=drawing,
+            fan_out=fan_out,
+        )
         vocabulary = self.head.vocabulary
-        probs = None if chosen.probs is None else vocabulary.scatter_probs(chosen.probs)
-        return Drafted(vocabulary.to_target(chosen.tokens), probs, chosen.token_probs)
+        probs, raw = (
+            None if own is None else vocabulary.scatter_probs(own) for own in (chosen.probs, chosen.raw_probs)
+        )
+        return Drafted(vocabulary.to_target(chosen.tokens), probs, chosen.token_probs, raw)
 
     def target_logits(self, normed: torch.Tensor) -> torch.Tensor:
         """Logits `[batch, rows, target vocabulary]`; tokens outside the draft's vocabulary get a probability of 0."""
@@ -72,6 +88,6 @@ class HeadRunner:
         each beside the token that follows it (`token_ids`).
         """
         for first in range(0, len(token_ids), LARGEST):  # so that K/V has the bits that a round would give it
-            tokens = torch.tensor([token_ids[first : first + LARGEST]], device=self.device)
+            tokens = sent([token_ids[first : first + LARGEST]], self.device)
             step = causal_step_at(tokens, [start + first], [block_table], self.block_size)
             self.conditioned(step, features[None, first : first + LARGEST])

@@ -16,10 +16,11 @@ _COUNTS, _CANDIDATES = 6, 7  # places in the copy
 
 @dataclass(frozen=True)
 class RecordedTree:
-    """The tree of one round's rows."""
+    """The tree of one round's rows. rounds_ago: how many rounds before the one whose reply brings it."""
 
     request_ids: list[int]
     copy: HostCopy
+    rounds_ago: int = 1
 
     @classmethod
     def of(

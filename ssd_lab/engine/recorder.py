@@ -103,9 +103,10 @@ class Recorder:
             )
         if not self._record or verified.probabilities is None:
             return
-        if proposal.previous_tree is not None and self._rounds:
-            # built while the previous round was verified, and belongs to that round
-            self._rounds[-1] = dataclasses.replace(self._rounds[-1], tree=proposal.previous_tree)
+        tree = proposal.previous_tree
+        if tree is not None and tree.rounds_ago <= len(self._rounds):
+            # built while an earlier round was verified, mostly the one before, and belongs to that round
+            self._rounds[-tree.rounds_ago] = dataclasses.replace(self._rounds[-tree.rounds_ago], tree=tree)
         self._rounds.append(
             _Round(
                 request_ids=[sequence.request_id for sequence in sequences],

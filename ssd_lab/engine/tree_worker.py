@@ -7,14 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.decoding.topology import Topology
+from ssd_lab.engine.drafter import Drafter
 from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
 from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
 from ssd_lab.engine.phases.grow_tree import GrownTree, Levels, grow_tree
-from ssd_lab.engine.phases.keep_path import keep_path
-from ssd_lab.engine.placement import Placement
-from ssd_lab.engine.rows import RowBatch, RowTensors
-from ssd_lab.engine.runner import StepRunner
+from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.stopwatch import CudaStopwatch, Span, Stopwatch
 from ssd_lab.errors import NonFiniteLogitsError
 
@@ -32,6 +30,11 @@ class TreePlan:
     record: bool = True
 
     @property
+    def k(self) -> int:
+        """The most draft tokens that a round may keep."""
+        return self.shape.depth
+
+    @property
     def scratch_positions(self) -> int:
         """None: nodes are written behind the committed tokens, in the sequence's own blocks."""
         return 0
@@ -42,20 +45,20 @@ class TreePlan:
         fed = self.shape.num_fed if isinstance(self.shape, DynamicShape) else len(set(self.shape.parents) - {-1})
         return max(self.shape.num_nodes, self.shape.depth + fed)
 
-    def make_worker(self, runner: StepRunner, placement: Placement) -> TreeWorker:
+    def make_worker(self, drafter: Drafter) -> TreeWorker:
         """A worker with this plan."""
-        return TreeWorker(runner, self, placement)
+        return TreeWorker(drafter, self)
 
 
 class TreeWorker:
     """Grows a tree for each round, and moves the K/V of the path that was kept."""
 
-    def __init__(self, runner: StepRunner, plan: TreePlan, placement: Placement) -> None:
-        self._runner, self._plan, self._placement = runner, plan, placement
-        self._shape = plan.shape if isinstance(plan.shape, DynamicShape) else Levels(plan.shape, runner.device)
+    def __init__(self, drafter: Drafter, plan: TreePlan) -> None:
+        self._drafter, self._plan = drafter, plan
+        self._shape = plan.shape if isinstance(plan.shape, DynamicShape) else Levels(plan.shape, drafter.device)
         self._grown: tuple[RowBatch, GrownTree] | None = None
         self._activities: list[Span] = []
-        self._watch = CudaStopwatch(runner.device) if runner.device.type == "cuda" else Stopwatch()
+        self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
 
     @torch.inference_mode()
     def handle(self, message: Message) -> RoundReply | None:
@@ -68,7 +71,7 @@ class TreeWorker:
             self._activities = []
             return reply
         if isinstance(message, PrefillMessage):
-            self._runner.prefill(message.token_ids, message.start, message.block_table)
+            self._drafter.prefill(message)
             self._note("prefill", start)
         else:
             self._keep(message)
@@ -79,8 +82,7 @@ class TreeWorker:
         """Nothing can be drafted before the outcome is known."""
 
     def _answer(self, message: RoundMessage) -> RoundReply:
-        rows = self._placement.place(message.rows)
-        grown = self._grow(rows)
+        grown = self._grow(message)
         self._grown = (message.rows, grown)
         count = len(message.request_ids)
         token_probs = None if grown.token_probs is None else grown.token_probs[:count]
@@ -95,22 +97,22 @@ class TreeWorker:
             tree=grown.tree.with_tensors(tuple(tensor[:count] for tensor in grown.tree.tensors())),
         )
 
-    def _grow(self, rows: RowTensors) -> GrownTree:
+    def _grow(self, message: RoundMessage) -> GrownTree:
+        reading = self._drafter.reading(message, range(len(message.lengths)))
         if isinstance(self._shape, DynamicShape):
-            return grow_dynamic_tree(self._runner, rows, self._shape, record=self._plan.record)
-        return grow_tree(self._runner, rows, self._shape, drawn=self._plan.drawn, record=self._plan.record)
+            return grow_dynamic_tree(reading, self._shape, record=self._plan.record)
+        return grow_tree(reading, self._shape, drawn=self._plan.drawn, record=self._plan.record)
 
     def _keep(self, message: KeptMessage) -> None:
         """The last node of a path is fed again next round, so only those before it are moved; all of them were fed."""
         if self._grown is None:
             return
-        batch, grown = self._grown
-        rows = self._placement.place(batch)
-        depth = grown.tree.depth
-        inner = [path[:-1] for path in message.paths] + [[]] * (len(rows) - len(message.paths))
-        padded = sent([[*path, *[-1] * (depth - len(path))] for path in inner], self._runner.device)
-        sources = grown.written.gather(1, padded.clamp(min=0))
-        keep_path(self._runner, rows, torch.where(padded >= 0, sources, -1))
+        rows, grown = self._grown
+        inner = [path[:-1] for path in message.paths]
+        nodes = [[*path, *[-1] * (grown.tree.depth - len(path))] for path in inner]
+        padded = sent(nodes, self._drafter.device)
+        sources = grown.written[: len(padded)].gather(1, padded.clamp(min=0))
+        self._drafter.keep(rows, torch.where(padded >= 0, sources, -1))
 
     def _note(self, name: str, start: float | torch.cuda.Event) -> None:
         if self._plan.record:

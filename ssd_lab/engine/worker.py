@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ssd_lab.engine.drafter import Drafter
 from ssd_lab.engine.messages import Message, RoundReply
-from ssd_lab.engine.placement import Placement
-from ssd_lab.engine.runner import StepRunner
 
 
 class Worker(Protocol):
@@ -29,6 +28,6 @@ class WorkerPlan(Protocol):
         """Cache positions behind a sequence's own blocks that the worker needs for each sequence."""
         ...
 
-    def make_worker(self, runner: StepRunner, placement: Placement) -> Worker:
-        """The worker, over a model that is loaded and a cache that is allocated."""
+    def make_worker(self, drafter: Drafter) -> Worker:
+        """The worker, over a draft that is loaded and a cache that is allocated."""
         ...

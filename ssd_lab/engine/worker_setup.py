@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ssd_lab.engine.drafter import ModelDrafter
 from ssd_lab.engine.execution import Executor
 from ssd_lab.engine.graphs import OnCapture, make_executor, tell_nobody
 from ssd_lab.engine.placement import Placement
@@ -55,7 +56,7 @@ class WorkerSetup:
             on_capture=self.on_capture,
         )
         runner = StepRunner(model.decoder, memory.cache, device, memory.executor)
-        return self.plan.make_worker(runner, memory.placement)
+        return self.plan.make_worker(ModelDrafter(runner, memory.placement))
 
 
 @dataclass(frozen=True)

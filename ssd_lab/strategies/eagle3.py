@@ -8,6 +8,7 @@ Tokens that the head cannot name have probability 0 in what it draws from, so ev
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -17,21 +18,24 @@ from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.eagle_proposer import open_head
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
+from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.eagle3 import Eagle3Head
 from ssd_lab.models.eagle3_loader import load_eagle3
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.names import EAGLE_HEADS
-from ssd_lab.strategies.base import StrategyConfig
-from ssd_lab.strategies.fallback import Fast, Jit
-from ssd_lab.strategies.fanout import FanOut, Schedule, Uniform, check_lengths
+from ssd_lab.strategies.async_drafting import AsyncDrafting
+from ssd_lab.strategies.lookahead import DynamicLookahead
 from ssd_lab.strategies.registry import registry
+from ssd_lab.strategies.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
+from ssd_lab.strategies.tree_shapes import TreeShape
 
-_ASYNC_ONLY = ("f", "fan_out", "fallback")
+_OF_ASYNC = ("f", "fan_out", "fallback", "saguaro_c")
+_OF_CHAINS = ("k", "draft_temperature", "dynamic_lookahead")
 
 
 @registry.register
-class Eagle3(StrategyConfig):
+class Eagle3(AsyncDrafting):
     """An EAGLE3 head drafts from the target's own features, before or while the target verifies."""
 
     strategy_name: ClassVar[str] = "eagle3"
@@ -40,15 +44,16 @@ class Eagle3(StrategyConfig):
     mode: Literal["sync", "async"] = Field(
         "sync", description="sync drafts while the target waits; async prepares for likely outcomes while it verifies"
     )
-    k: int = Field(5, ge=1, le=32, description="lookahead: draft tokens verified in one round")
-    f: int | None = Field(
-        None, ge=1, le=64, description="async: outcomes prepared at each accepted length (3 if no fan_out is given)"
+    k: int = Field(
+        5,
+        ge=1,
+        le=32,
+        description="lookahead: draft tokens verified in one round, or the most of them; a tree has its own depth",
     )
-    fan_out: FanOut | None = Field(None, description="async: a fan-out schedule instead of f")
-    fallback: Literal["jit", "fast"] = Field(
-        "jit",
-        description="async: what answers a miss: jit drafts now while the target waits; fast reuses a prepared branch",
+    tree: TreeShape | None = Field(
+        None, description="sync: a token tree instead of a chain: fixed, optimal or dynamic (EAGLE-2), as in sync_tree"
     )
+    draws: DrawsField = Field("auto", description=f"of a tree: {DRAWS_DESCRIPTION}")
     head: str | None = Field(
         None,
         description="folder or hub id of the head; None takes the one that is bundled or published for the target",
@@ -56,39 +61,61 @@ class Eagle3(StrategyConfig):
 
     @model_validator(mode="after")
     def _fits(self) -> Eagle3:
-        given = [name for name in _ASYNC_ONLY if name in self.model_fields_set]
-        if self.mode == "sync" and given:
-            raise ValueError(f"{', '.join(given)} belong{'s' * (len(given) == 1)} to mode='async', and mode is 'sync'")
-        if self.f is not None and self.fan_out is not None:
-            raise ValueError("f and fan_out both say the fan-out: give one of them")
-        check_lengths(self.schedule, self.k)
+        if self.mode == "async" and self.tree is not None:
+            raise ValueError(
+                "a tree was given, and mode is 'async', which prepares chains: take mode='sync' for a tree, or f or "
+                "fan_out for how many outcomes to prepare"
+            )
+        if self.mode == "sync" and (given := self._changed(_OF_ASYNC)):
+            raise ValueError(
+                f"{', '.join(given)} belong{'s' * (len(given) == 1)} to mode='async', and mode is 'sync', which "
+                f"prepares nothing; allowed here: {', '.join((*_OF_CHAINS, 'tree', 'draws'))}"
+            )
+        if self.tree is not None and (given := self._changed(_OF_CHAINS)):
+            raise ValueError(
+                f"{', '.join(given)} say{'s' * (len(given) == 1)} how a chain is drafted, and a tree was given: its "
+                "own fields say how deep it is; leave out one or the other"
+            )
+        if self.tree is None and self._changed(("draws",)):
+            raise ValueError("draws says how a tree's children are chosen, and none was given: add tree=...")
+        if self.tree is not None:
+            drawn(self.tree, self.draws)
         return self
 
-    @property
-    def schedule(self) -> Schedule:
-        """The fan-out schedule of async rounds."""
-        return self.fan_out if self.fan_out is not None else Uniform(f=3 if self.f is None else self.f)
+    def _changed(self, names: Iterable[str]) -> list[str]:
+        """Those of the fields that are not at their default: a config that was written out names all of them."""
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
     @property
     def lookahead(self) -> int:
-        """k draft tokens a round."""
-        return self.k
+        """At most k draft tokens a round, or a tree's longest path."""
+        return self.k if self.tree is None else self.tree.depth
+
+    @property
+    def reserved_positions(self) -> int:
+        """A place for each draft token, those of a tree as in `sync_tree`."""
+        return self.k if self.tree is None else tree_plan(self.tree, self.draws, record=False).reserved_positions
+
+    @property
+    def step_sizes(self) -> StepSizes:
+        """What the target verifies at once; the head's own steps are small beside it."""
+        return StepSizes(self.k if self.tree is None else self.tree.num_nodes)
 
     def build(self, resources: Resources) -> Proposer:
         """A worker for the head, beside the target."""
         source = self.head or _known_head(resources.target)
         head = load_eagle3(source, resources.target, bitwise=resources.config.bitwise)
         record = resources.config.record
+        if self.tree is not None:
+            _check_width(head, self.tree.width)
+            return open_head(resources, head, tree_plan(self.tree, self.draws, record=record), link="inline")
         if self.mode == "sync":
-            return open_head(resources, head, DraftPlan(k=self.k, record=record), link="inline")
-        plan = DraftPlan(
-            k=self.k,
-            fan_out=self.schedule,
-            fallback=Fast() if self.fallback == "fast" else Jit(),
-            record=record,
-        )
+            lookahead = DynamicLookahead() if self.dynamic_lookahead else None
+            plan = DraftPlan(k=self.k, lookahead=lookahead, draft_temperature=self.draft_temperature, record=record)
+            return open_head(resources, head, plan, link="inline")
+        plan = self.async_plan(resources.config)
         _check_fan_out(head, self.schedule.learner(self.k).widest)
-        return open_head(resources, head, plan, link=resources.config.draft_link)
+        return open_head(resources, head, plan, link=resources.config.draft_link, sends_texts=plan.needs_texts)
 
 
 def _known_head(target: LoadedModel) -> str:
@@ -111,4 +138,14 @@ def _check_fan_out(head: Eagle3Head, widest: int) -> None:
         raise ConfigError(
             f"a fan-out of {widest} was asked for, and this head can name {nameable} recovery tokens: lower f or "
             "fan_out"
+        )
+
+
+def _check_width(head: Eagle3Head, width: int) -> None:
+    """Children of a node are tokens that the head can name."""
+    nameable = head.vocabulary.size
+    if width > nameable:
+        raise ConfigError(
+            f"a tree with {width} children of a node was asked for, and this head can name {nameable} tokens: lower "
+            "the tree's widths, paths or top_k"
         )

@@ -21,11 +21,25 @@ MODES: dict[str, dict[str, Any]] = {
     "async jit": {"mode": "async", "k": 3, "f": 2},
     "async fast": {"mode": "async", "k": 3, "f": 1, "fallback": "fast"},
 }
+TREES: dict[str, dict[str, Any]] = {
+    "widths": {"tree": {"kind": "fixed", "widths": (3, 2, 1)}},
+    "paths": {"tree": {"kind": "fixed", "paths": ((0,), (1,), (0, 0), (1, 0), (1, 1), (1, 1, 0), (1, 1, 0, 0))}},
+    "dynamic": {"tree": {"kind": "dynamic", "top_k": 3, "depth": 4, "num_nodes": 9}},
+}
+COMPONENTS: dict[str, dict[str, Any]] = {
+    "C": {"mode": "async", "k": 3, "f": 2, "saguaro_c": 0.3},
+    "n-gram": {"mode": "async", "k": 3, "f": 1, "fallback": {"kind": "fast", "source": "ngram"}},
+    "random": {"mode": "async", "k": 3, "f": 1, "fallback": {"kind": "fast", "source": "random"}},
+    "auto": {"mode": "async", "k": 3, "f": 1, "fallback": {"kind": "auto", "explore": 2, "revisit": 2}},
+    "adaptive": {"mode": "async", "k": 4, "fan_out": {"kind": "adaptive", "budget": 9}},
+    "async dynamic": {"mode": "async", "k": 5, "f": 2, "dynamic_lookahead": True, "saguaro_c": 0.5},
+    "sync dynamic": {"mode": "sync", "k": 6, "dynamic_lookahead": True, "draft_temperature": 0.5},
+}
 
 
 def eagle(target: LoadedModel, head: str, mode: str = "sync", **fields: Any) -> LLM:
     """An engine on the head, for a context of 64 tokens."""
-    options = {"progress": False, "threads": 1, "num_blocks": 400, **MODES[mode], **fields}
+    options = {"progress": False, "threads": 1, "num_blocks": 400, **{**MODES, **TREES, **COMPONENTS}[mode], **fields}
     return LLM(target, None, "eagle3", head=head, **options)
 
 

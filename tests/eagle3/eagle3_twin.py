@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 
 from ssd_lab.kernels.step_input import StepInput
@@ -49,9 +50,11 @@ class Twin:
             results.append(out[:, -1])
         return head.vocabulary.scatter_logits(torch.stack(results, 1))[0, -len(drafted) :]
 
-    def check(self, result: RunResult, temperature: float, *, probs: bool = True) -> dict[str, int]:
+    def check(
+        self, result: RunResult, temperature: float, *, probs: bool = True, drawn: bool = False
+    ) -> dict[str, int]:
         """Compare every recorded draft with its twin, and its probabilities too unless told not to; returns how many
-        of each origin there were.
+        of each origin there were. drawn: nodes of trees were drawn at the temperature.
         """
         counts: dict[str, int] = {}
         for output, rows in zip(result.outputs, _by_request(result), strict=True):
@@ -63,7 +66,26 @@ class Twin:
                 elif row.origin == "hit":
                     assert before is not None  # prepared when only the features before the last round were known
                     self._check_row(whole[: row.position], before.position - 1, row, temperature, probs)
+                elif row.origin == "tree":
+                    self._check_tree(whole[: row.position], row, temperature if drawn else 0.0, probs)
         return counts
+
+    def _check_tree(self, text: list[int], row: SequenceRound, temperature: float, probs: bool) -> None:
+        """Every node: certain guesses are the likeliest tokens after their path, in the order of the siblings."""
+        assert row.tree is not None
+        tokens, parents = row.tree.tokens, row.tree.parents
+        for leaf in set(range(len(tokens))) - set(parents):
+            path = [leaf]
+            while parents[path[0]] >= 0:
+                path.insert(0, parents[path[0]])
+            logits = self.logits(text, row.position - 1, [tokens[node] for node in path])
+            for own, node in zip(logits, path, strict=True):
+                if temperature == 0:
+                    rank = sum(parent == parents[node] for parent in parents[:node])
+                    assert float(own[tokens[node]]) == pytest.approx(float(own.topk(rank + 1).values[-1]), abs=NEAR)
+                if probs:
+                    expected = torch.softmax(own / (temperature or 1.0), -1)[tokens[node]]
+                    assert row.tree.draft_probs[node] == pytest.approx(float(expected), abs=NEAR)
 
     def _check_row(self, text: list[int], known: int, row: SequenceRound, temperature: float, probs: bool) -> None:
         logits = self.logits(text, known, row.draft_tokens)

@@ -66,7 +66,7 @@ def test_bfloat16_is_exact_as_well(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"mode": "sync", "f": 2}, "f belongs to mode='async'"),
-        ({"mode": "sync", "fallback": "jit"}, "fallback belongs to mode='async'"),
+        ({"mode": "sync", "fallback": "fast"}, "fallback belongs to mode='async'"),
         ({"mode": "async", "f": 2, "fan_out": {"kind": "uniform", "f": 2}}, "give one of them"),
         ({"mode": "async", "k": 3, "fan_out": {"kind": "explicit", "hit": [1, 2]}}, "needs k \\+ 1 = 4"),
         ({"mode": "both"}, "sync"),

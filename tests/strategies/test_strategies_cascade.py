@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
@@ -149,6 +150,32 @@ def test_outcomes_of_anothers_draft_are_not_looked_up(pair, messages) -> None:
         assert (message.num_accepted[0] is None) == (before.get(message.lengths[0], "custom") == "custom")
 
 
+def test_what_was_foretold_of_a_parts_lookups_is_in_the_trace(pair) -> None:
+    second = {"strategy": "async_tree", "k": 3, "fan_out": {"kind": "adaptive", "budget": 8}}
+    with opened(pair, Cascade(first=Now(), second=second), max_batch=4) as llm:
+        result = llm.run(PROMPTS, SamplingParams(max_tokens=40, ignore_eos=True))
+    rows = [row for record in result.trace.rounds for row in record.sequences]
+    looked_up = [row for row in rows if row.cache_hit is not None]
+    assert looked_up and all((row.predicted_hit is None) == (row.cache_hit is None) for row in rows)
+    mean = sum(row.predicted_hit for row in looked_up) / len(looked_up)
+    assert result.metrics.predicted_cache_hit_rate == pytest.approx(mean)
+
+
+def test_a_tree_is_recorded_with_the_round_that_it_was_built_beside(pair) -> None:
+    """And not with a later one, which another part drafted: its first nodes are what that round verified."""
+    second = {"strategy": "async_tree", "k": 2, "f": 2}  # shorter than the first part's drafts
+    with opened(pair, Cascade(first=Now(), second=second), max_batch=1) as llm:
+        result = llm.run(PROMPTS, SamplingParams(max_tokens=60, ignore_eos=True))
+    rows = [row for record in result.trace.rounds for row in record.sequences]
+    assert {row.origin for row in rows if row.tree is not None} == {"hit", "jit"}
+    for row in rows:
+        if row.tree is not None:
+            assert row.tree.tokens[:2] == row.draft_tokens
+            assert row.recovery_rank is not None and row.fan_out == [2, 2, 2]
+    skipped = [(a.origin, b.origin) for a, b in pairwise(rows) if a.request_id == b.request_id]
+    assert ("jit", "custom") in skipped or ("hit", "custom") in skipped
+
+
 def test_what_the_draft_has_not_seen_is_not_counted_as_cached(pair) -> None:
     """What may be shared with other requests: blocks that both caches hold."""
     with opened(pair, Cascade(first=Now(), second={"strategy": "sync_chain", "k": 4}), max_batch=1) as llm:
@@ -198,8 +225,9 @@ def test_replaced_rows_are_the_others_and_the_rest_is_as_it_was() -> None:
                     [None] * 3, torch.ones(3, 3))  # fmt: skip
     probs = torch.softmax(torch.randn(2, 2, 6, generator=torch.Generator().manual_seed(0)), -1)
     other = Proposal(torch.tensor([[5, 1], [2, 2]]), [2, 1], probs, ["hit", "jit"], [True, False],
-                     torch.tensor([[0.5, 0.25], [0.125, 0.0625]]))  # fmt: skip
+                     torch.tensor([[0.5, 0.25], [0.125, 0.0625]]), predicted_hits=[0.75, 0.5])  # fmt: skip
     made = replace_rows(base, [2, 1], other)
+    assert made.predicted_hits == [None, 0.5, 0.75]
     assert made.tokens.tolist() == [[1, 2, 3], [2, 2, 0], [5, 1, 0]]
     assert (made.num_drafted, made.origins) == ([3, 1, 2], ["custom", "jit", "hit"])
     assert made.cache_hits == [None, False, True]

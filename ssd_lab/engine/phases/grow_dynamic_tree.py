@@ -9,8 +9,8 @@ import torch
 from ssd_lab.decoding.dynamic_tree import Growth, begin, grow, pool_size, rerank
 from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.phases.grow_tree import GrownTree
-from ssd_lab.engine.rows import RowTensors, causal_step, slots_of
-from ssd_lab.engine.runner import StepRunner
+from ssd_lab.engine.phases.reading import Reading, States
+from ssd_lab.engine.rows import slots_of
 from ssd_lab.engine.token_tree import TokenTree
 from ssd_lab.kernels.step_input import StepInput
 
@@ -29,14 +29,14 @@ class DynamicShape:
         return self.top_k * (self.depth - 1)
 
 
-def grow_dynamic_tree(runner: StepRunner, rows: RowTensors, shape: DynamicShape, *, record: bool) -> GrownTree:
+def grow_dynamic_tree(reading: Reading, shape: DynamicShape, *, record: bool) -> GrownTree:
     """Draft a tree of certain guesses after the committed tokens of each row; K/V goes where `grow_tree` puts it."""
-    longest = runner.executor.context_bound(rows.longest + shape.depth + shape.num_fed)
+    longest = reading.executor.context_bound(reading.rows.longest + shape.depth + shape.num_fed)
 
     def phase(*tensors: torch.Tensor) -> Tensors:
-        return _DynamicGrowth(runner, rows.with_tensors(tensors), shape, longest).outputs()
+        return _DynamicGrowth(reading.with_tensors(tensors), shape, longest).outputs()
 
-    outputs = runner.call("grow_dynamic_tree", (shape, longest), phase, *rows.tensors())
+    outputs = reading.executor.call("grow_dynamic_tree", (shape, longest), phase, *reading.tensors())
     tokens, parents, token_probs, written = outputs
     every = torch.ones_like(tokens, dtype=torch.bool)
     tree = TokenTree(parents, every, torch.zeros_like(tokens), every[:, 0], shape.depth, shape.top_k)
@@ -45,31 +45,30 @@ def grow_dynamic_tree(runner: StepRunner, rows: RowTensors, shape: DynamicShape,
 
 @dataclass(frozen=True)
 class _DynamicGrowth:
-    runner: StepRunner
-    rows: RowTensors
+    reading: Reading
     shape: DynamicShape
     longest: int
 
     def outputs(self) -> Tensors:
         """tokens, parents, probabilities of the tokens, written; `[batch, nodes]` each."""
-        rows, runner, shape = self.rows, self.runner, self.shape
-        first = torch.stack([rows.previous_tokens, rows.last_tokens], 1)
-        step = causal_step(first, rows.lengths - 2, rows.tables, runner.block_size, longest=self.longest - 2)
-        growth = begin(torch.log_softmax(runner.last_logits(step)[:, 0], -1), shape.top_k)
-        batch, device = len(rows), rows.lengths.device
+        reading, shape = self.reading, self.shape
+        logits, states = reading.begin(self.longest)
+        growth = begin(torch.log_softmax(logits[:, 0], -1), shape.top_k)
+        batch, device = len(reading.rows), logits.device
         written = torch.full((batch, pool_size(shape.top_k, shape.depth)), -1, dtype=torch.int64, device=device)
         own = torch.arange(shape.top_k, device=device).expand(batch, -1)
         for level in range(1, shape.depth):
             offset = shape.depth + (level - 1) * shape.top_k
             written.scatter_(1, growth.frontier, own + offset)
-            growth = grow(growth, torch.log_softmax(runner.logits(self._step(growth, level)), -1))
+            logits, states = reading.follow(self._step(growth, level), _of_parents(states, growth))
+            growth = grow(growth, torch.log_softmax(logits, -1))
         kept = rerank(growth, shape.num_nodes)
         above = kept.scores.gather(1, kept.parents.clamp(min=0))
         own_scores = kept.scores - torch.where(kept.parents >= 0, above, 0.0)
         return kept.tokens, kept.parents, own_scores.exp(), written.gather(1, kept.pool_index)
 
     def _step(self, growth: Growth, level: int) -> StepInput:
-        rows, start, top_k = self.rows, self.rows.lengths[:, None], self.shape.top_k
+        tables, start, top_k = self.reading.rows.tables, self.reading.starts[:, None], self.shape.top_k
         tokens = growth.frontier_tokens
         levels = torch.arange(level, device=tokens.device)
         behind = (start + self.shape.depth).unsqueeze(-1)  # where K/V of fed nodes begins, level after level
@@ -77,9 +76,19 @@ class _DynamicGrowth:
         return StepInput(
             token_ids=tokens,
             positions=(start + level - 1).expand_as(tokens).contiguous(),
-            write_slots=slots_of(ancestors[..., -1], rows.tables, self.runner.block_size),
-            block_tables=rows.tables,
+            write_slots=slots_of(ancestors[..., -1], tables, self.reading.block_size),
+            block_tables=tables,
             prefix_lengths=start.expand_as(tokens).contiguous(),
             context_length=self.longest,
             ancestors=ancestors,
         )
+
+
+def _of_parents(states: States, growth: Growth) -> States:
+    """Of the states that the level before left, those of each frontier node's parent."""
+    if states is None:
+        return None
+    if growth.ancestors.shape[-1] == 1:  # the parent is the last committed token
+        return states.expand(-1, growth.frontier.shape[1], -1)
+    places = growth.ancestors[..., -2].unsqueeze(-1)  # of the parent in the frontier before
+    return states.gather(1, places.expand(-1, -1, states.shape[-1]))

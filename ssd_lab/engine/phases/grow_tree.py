@@ -12,8 +12,8 @@ from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
 from ssd_lab.decoding.topology import Topology
 from ssd_lab.decoding.tree_draws import draw_top, draw_without_replacement
 from ssd_lab.engine.execution import Tensors
-from ssd_lab.engine.rows import RowTensors, causal_step, slots_of
-from ssd_lab.engine.runner import StepRunner
+from ssd_lab.engine.phases.reading import Reading
+from ssd_lab.engine.rows import slots_of
 from ssd_lab.engine.token_tree import TokenTree
 from ssd_lab.kernels.step_input import StepInput
 
@@ -88,23 +88,23 @@ class Levels:
         self.written = index([topology.depth + fed[i] if i in fed else -1 for i in range(topology.num_nodes)])
 
 
-def grow_tree(runner: StepRunner, rows: RowTensors, shape: Levels, *, drawn: bool, record: bool) -> GrownTree:
+def grow_tree(reading: Reading, shape: Levels, *, drawn: bool, record: bool) -> GrownTree:
     """Draft a tree of this shape after the committed tokens of each row.
 
     drawn: at temperature > 0 children are drawn without replacement, else (and at temperature 0) they are the likeliest
-    tokens. The last two committed tokens are fed first, as for a chain; K/V of fed nodes goes behind the sequence's
-    committed tokens, `depth` places further so that an accepted path can be moved there.
+    tokens. K/V of fed nodes goes behind the sequence's committed tokens, `depth` places further so that an accepted
+    path can be moved there.
     """
-    topology = shape.topology
+    topology, rows = shape.topology, reading.rows
     sampled = not rows.sampling.all_greedy
     drawn = drawn and sampled
-    longest = runner.executor.context_bound(rows.longest + topology.depth + shape.num_fed)
+    longest = reading.executor.context_bound(rows.longest + topology.depth + shape.num_fed)
 
     def phase(*tensors: torch.Tensor) -> Tensors:
-        return _Growth(runner, rows.with_tensors(tensors), shape, longest, sampled, drawn, record).outputs()
+        return _Growth(reading.with_tensors(tensors), shape, longest, drawn, record).outputs()
 
     static = (topology.parents, longest, sampled, sampled and rows.sampling.any_filter, drawn, record)
-    tokens, valid, *rest = runner.call("grow_tree", static, phase, *rows.tensors())
+    tokens, valid, *rest = reading.executor.call("grow_tree", static, phase, *reading.tensors())
     probs = rest.pop(0) if drawn else None
     batch = len(rows)
     certain = rows.sampling.temperature == 0 if drawn else torch.ones(batch, dtype=torch.bool, device=tokens.device)
@@ -150,20 +150,16 @@ def choose_children(
 
 @dataclass(frozen=True)
 class _Growth:
-    runner: StepRunner
-    rows: RowTensors
+    reading: Reading
     shape: Levels
     longest: int
-    sampled: bool
     drawn: bool
     record: bool
 
     def outputs(self) -> Tensors:
         """tokens, valid, then probs if drawn, then token_probs if recorded."""
-        rows, runner, levels = self.rows, self.runner, self.shape.levels
-        first = torch.stack([rows.previous_tokens, rows.last_tokens], 1)
-        step = causal_step(first, rows.lengths - 2, rows.tables, runner.block_size, longest=self.longest - 2)
-        logits = runner.last_logits(step)
+        rows, levels = self.reading.rows, self.shape.levels
+        logits, states = self.reading.begin(self.longest)
         tokens, valid, probs, token_probs = [], [], [], []
         alive = torch.ones_like(rows.lengths, dtype=torch.bool)[:, None]  # of the fed nodes of the level before
         for depth, level in enumerate(levels, start=1):
@@ -179,7 +175,8 @@ class _Growth:
             if made.token_probs is not None:
                 token_probs.append(made.token_probs[:, level.parents, level.ranks])
             if len(level.fed):
-                logits = runner.logits(self._step(own[:, level.fed], depth, level))
+                above = None if states is None else states[:, level.parents[level.fed]]
+                logits, states = self.reading.follow(self._step(own[:, level.fed], depth, level), above)
                 alive = own_valid[:, level.fed]
         joined = [torch.cat(parts, 1) for parts in (tokens, valid, probs, token_probs) if parts]
         return tuple(joined)
@@ -190,19 +187,20 @@ class _Growth:
         """
         if not self.drawn:
             return None
-        siblings = torch.arange(width, device=self.rows.lengths.device)
-        places = (self.rows.lengths + depth - 1)[:, None, None]
-        return uniform(self.rows.sampling.seeds[:, None, None], places, Purpose.DRAFT, siblings)
+        rows = self.reading.rows
+        siblings = torch.arange(width, device=rows.lengths.device)
+        places = (rows.lengths + depth - 1)[:, None, None]
+        return uniform(rows.sampling.seeds[:, None, None], places, Purpose.DRAFT, siblings)
 
     def _step(self, tokens: torch.Tensor, depth: int, level: Level) -> StepInput:
-        rows, start = self.rows, self.rows.lengths[:, None]
+        tables, start = self.reading.rows.tables, self.reading.starts[:, None]
         behind = start + self.shape.topology.depth  # where K/V of fed nodes begins
         places = behind + level.first_fed + torch.arange(tokens.shape[1], device=tokens.device)
         return StepInput(
             token_ids=tokens,
             positions=(start + depth - 1).expand_as(tokens).contiguous(),
-            write_slots=slots_of(places, rows.tables, self.runner.block_size),
-            block_tables=rows.tables,
+            write_slots=slots_of(places, tables, self.reading.block_size),
+            block_tables=tables,
             prefix_lengths=start.expand_as(tokens).contiguous(),
             context_length=self.longest,
             ancestors=behind.unsqueeze(-1) + level.ancestors,
