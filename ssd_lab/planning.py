@@ -100,7 +100,7 @@ def measured(
     with explain_out_of_memory("trying the target's largest steps", ConfigError, device=device, change=change):
         seen = dry_run.target_peak(target, reader)
     request = replace(request, target=replace(request.target, measured_bytes=seen))
-    if request.draft is not None and isinstance(draft, LoadedModel):
+    if request.draft is not None and not request.draft.is_head and isinstance(draft, LoadedModel):
         with explain_out_of_memory("trying the draft's largest steps", ConfigError, device=device, change=change):
             seen = dry_run.draft_peak(draft, reader)
         request = replace(request, draft=replace(request.draft, measured_bytes=seen))
@@ -133,11 +133,19 @@ def _demands(
     sizes, batch = strategy.step_sizes, _padded_batch(config, device)
     longest = _max_model_len(shape, config) + strategy.reserved_positions
     own = _demand(shape, batch * sizes.verify_rows, longest, device)
-    if draft is None or not sizes.chain:
+    head = strategy.head_config(target if isinstance(target, str) else str(target.source), shape.config)
+    if not sizes.chain:
         return own, None
-    small = _demand(shape_of(draft, dtype=config.dtype, device=device), batch * sizes.draft_rows, longest, device)
+    if head is not None:
+        drafting, num_weights = ModelShape(head.layers, shape.dtype), head.num_parameters
+    elif draft is not None:
+        drafting, num_weights = shape_of(draft, dtype=config.dtype, device=device), None
+    else:
+        return own, None
+    small = _demand(drafting, batch * sizes.draft_rows, longest, device)
     kept = batch * sizes.kept_distributions
-    return own, replace(small, scratch_positions=sizes.scratch_positions, kept_distributions=kept)
+    scratch = sizes.scratch_positions
+    return own, replace(small, scratch_positions=scratch, kept_distributions=kept, num_weights=num_weights)
 
 
 def _demand(shape: ModelShape, rows: int, longest: int, device: torch.device) -> ModelDemand:
@@ -178,6 +186,6 @@ def _max_model_len(model: ModelShape | ModelDemand, config: EngineConfig) -> int
 
 def _on_device(model: LoadedModel | str | None, demand: ModelDemand | None, device: torch.device) -> int:
     """Bytes of this model that are on the device already, and so no longer free. On a CPU nobody counts them back."""
-    if demand is None or not isinstance(model, LoadedModel) or device.type != "cuda":
+    if demand is None or demand.is_head or not isinstance(model, LoadedModel) or device.type != "cuda":
         return 0
     return demand.weight_bytes + demand.table_bytes

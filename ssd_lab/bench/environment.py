@@ -30,6 +30,18 @@ def describe() -> dict[str, Any]:
     }
 
 
+def in_words(described: dict[str, Any]) -> tuple[str, str]:
+    """What `describe` gave as two lines: the machine, and the versions with the state of the code."""
+    machine, git = described["hardware"], described["git"]
+    state = "an installed copy" if git is None else git["commit"][:12] + (" with changes" if git["dirty"] else "")
+    installed = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
+    gpus = ", ".join(gpu["name"] for gpu in machine["gpus"]) or "no GPU"
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores available, {gpus}; {machine['system']}",
+        f"{installed}; code: {state}",
+    )
+
+
 def hardware() -> dict[str, Any]:
     """Processor, cores that this process may use, memory and GPUs; None where the system does not tell."""
     affinity = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None

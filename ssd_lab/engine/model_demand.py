@@ -25,7 +25,8 @@ class ModelDemand:
 
     splits: parts into which attention cuts the keys (0: it keeps no partial results). scratch_positions: KV positions
     of one sequence beyond its text, for the branches of a tree. kept_distributions: float32 rows over the vocabulary
-    that outlive a phase. measured_bytes: what a dry run of the largest steps held; it takes the place of the formulas.
+    that outlive a phase. num_weights: of an EAGLE head, more than its layers'. measured_bytes: what a dry run of the
+    largest steps held; it takes the place of the formulas.
     """
 
     config: ModelConfig
@@ -35,12 +36,18 @@ class ModelDemand:
     splits: int = 0
     scratch_positions: int = 0
     kept_distributions: int = 0
+    num_weights: int | None = None
     measured_bytes: int | None = None
+
+    @property
+    def is_head(self) -> bool:
+        """An EAGLE head, which is loaded when the engine is built?"""
+        return self.num_weights is not None
 
     @property
     def weight_bytes(self) -> int:
         """All weights."""
-        return self.config.num_parameters * self.dtype.itemsize
+        return (self.num_weights or self.config.num_parameters) * self.dtype.itemsize
 
     @property
     def table_bytes(self) -> int:

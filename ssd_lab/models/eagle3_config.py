@@ -51,6 +51,14 @@ class Eagle3Config:
         """Length of the concatenated features."""
         return len(self.feature_layers) * self.target_hidden_size
 
+    @property
+    def num_parameters(self) -> int:
+        """Weights of its own; the embedding is the target's."""
+        layers = self.layers
+        wider = layers.hidden_size * layers.head_dim * (layers.num_heads + 2 * layers.num_kv_heads)  # token and feature
+        combine, head = self.feature_size * layers.hidden_size, self.draft_vocab_size * layers.hidden_size
+        return layers.num_non_embedding_parameters + wider + combine + head
+
     @classmethod
     def from_hf(cls, data: Mapping[str, Any], target: ModelConfig) -> Eagle3Config:
         """From config.json as SafeAILab, SpecForge or the speculators library write it.

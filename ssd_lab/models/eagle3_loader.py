@@ -15,6 +15,7 @@ from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.row_padding import RowPadding, make_row_invariant
 from ssd_lab.models.checkpoint import HUB_FILES, from_hub
+from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import LayerWeights
 from ssd_lab.models.draft_vocabulary import DraftVocabulary
 from ssd_lab.models.eagle3 import Eagle3Head, Eagle3Weights
@@ -39,10 +40,19 @@ def load_eagle3(source: str | Path, target: LoadedModel, *, bitwise: bool = True
     What the checkpoint lacks is the target's: the embedding, and the output head where the vocabularies are equal.
     Raises ModelLoadError that says what is missing or wrong, DraftMismatchError for a head of another target.
     """
-    path = Path(source).expanduser()
-    folder = path if path.is_dir() else from_hub(str(source), [*HUB_FILES, PICKLED])
+    folder = _folder(source)
     config = Eagle3Config.from_hf(_read_config(folder), target.config)
     return assemble_eagle3(config, _read_weights(folder), target, source=str(source), bitwise=bitwise)
+
+
+def read_eagle3_config(source: str | Path, target: ModelConfig) -> Eagle3Config:
+    """The shape of a head, without its weights; errors as `load_eagle3`."""
+    return Eagle3Config.from_hf(_read_config(_folder(source)), target)
+
+
+def _folder(source: str | Path) -> Path:
+    path = Path(source).expanduser()
+    return path if path.is_dir() else from_hub(str(source), [*HUB_FILES, PICKLED])
 
 
 def assemble_eagle3(

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from ssd_lab.config import EngineConfig
 from ssd_lab.engine.draft_plan import DraftPlan
+from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.fallback import Fallback, Jit
 from ssd_lab.strategies.fanout import Explicit, FanOut, Schedule, Uniform, check_lengths
@@ -66,6 +67,12 @@ class AsyncDrafting(StrategyConfig):
     def lookahead(self) -> int:
         """At most k draft tokens a round."""
         return self.k
+
+    @property
+    def async_sizes(self) -> StepSizes:
+        """The chain of a fallback, and the branches of the wider of the two schedules."""
+        branches = max(sum(self.schedule.after_hit(self.k)), sum(self.schedule.after_miss(self.k)))
+        return StepSizes(self.k, chain=self.k, branches=branches, depth=self.k)
 
     def async_plan(self, config: EngineConfig) -> DraftPlan:
         """What a worker of these fields does each round."""

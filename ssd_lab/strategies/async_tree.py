@@ -28,8 +28,7 @@ class AsyncTree(AsyncDrafting):
     @property
     def step_sizes(self) -> StepSizes:
         """The chain of a fallback, and the branches of the wider of the two schedules."""
-        branches = max(sum(self.schedule.after_hit(self.k)), sum(self.schedule.after_miss(self.k)))
-        return StepSizes(self.k, chain=self.k, branches=branches, depth=self.k)
+        return self.async_sizes
 
     def build(self, resources: Resources) -> Proposer:
         """A draft worker of its own, on the link that the engine's config names."""

@@ -21,6 +21,8 @@ from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.errors import ProposerError
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.eagle3_config import Eagle3Config
 
 
 class StrategyConfig(BaseModel, ABC):
@@ -50,6 +52,10 @@ class StrategyConfig(BaseModel, ABC):
     def step_sizes(self) -> StepSizes:
         """How large the steps are, for the memory plan; by default those of a chain of `lookahead` tokens."""
         return StepSizes(self.lookahead, chain=self.lookahead if self.needs_draft else 0)
+
+    def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config | None:
+        """The shape of the EAGLE head that this strategy loads for a target of this source and shape, if it does."""
+        return None
 
     @abstractmethod
     def build(self, resources: Resources) -> Proposer:

@@ -20,6 +20,8 @@ from ssd_lab.engine.scheduler import PrefillChunk
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.errors import ConfigError
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.eagle3_config import Eagle3Config
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.nested import NestedStrategy
 from ssd_lab.strategies.registry import registry
@@ -70,6 +72,12 @@ class Cascade(StrategyConfig):
     def reserved_positions(self) -> int:
         """The larger of the two, however the rows of a round are drafted."""
         return max(self.lookahead, self.first.reserved_positions, self.second.reserved_positions)
+
+    def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config | None:
+        """Of the part that has one, unless the other has a draft model, beside which a head counts for little."""
+        if self.first.needs_draft or self.second.needs_draft:
+            return None
+        return self.first.head_config(target, shape) or self.second.head_config(target, shape)
 
     def build(self, resources: Resources) -> Proposer:
         """Both proposers, one behind the other."""

@@ -20,9 +20,10 @@ from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
 from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.errors import ConfigError
+from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.eagle3 import Eagle3Head
-from ssd_lab.models.eagle3_loader import load_eagle3
-from ssd_lab.models.loader import LoadedModel
+from ssd_lab.models.eagle3_config import Eagle3Config
+from ssd_lab.models.eagle3_loader import load_eagle3, read_eagle3_config
 from ssd_lab.models.names import EAGLE_HEADS
 from ssd_lab.strategies.async_drafting import AsyncDrafting
 from ssd_lab.strategies.lookahead import DynamicLookahead
@@ -98,12 +99,18 @@ class Eagle3(AsyncDrafting):
 
     @property
     def step_sizes(self) -> StepSizes:
-        """What the target verifies at once; the head's own steps are small beside it."""
-        return StepSizes(self.k if self.tree is None else self.tree.num_nodes)
+        """As those of the strategies that draft likewise with a model."""
+        if self.tree is not None:
+            return StepSizes(self.tree.num_nodes, chain=self.tree.num_nodes)
+        return self.async_sizes if self.mode == "async" else StepSizes(self.k, chain=self.k)
+
+    def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config:
+        """Read from the head's folder."""
+        return read_eagle3_config(self.head or _known_head(target), shape)
 
     def build(self, resources: Resources) -> Proposer:
         """A worker for the head, beside the target."""
-        source = self.head or _known_head(resources.target)
+        source = self.head or _known_head(str(resources.target.source))
         head = load_eagle3(source, resources.target, bitwise=resources.config.bitwise)
         record = resources.config.record
         if self.tree is not None:
@@ -118,9 +125,8 @@ class Eagle3(AsyncDrafting):
         return open_head(resources, head, plan, link=resources.config.draft_link, sends_texts=plan.needs_texts)
 
 
-def _known_head(target: LoadedModel) -> str:
+def _known_head(source: str) -> str:
     """The head that comes with the bundled target, or the one published for this target."""
-    source = str(target.source)
     if source == str(demo.TARGET) and demo.EAGLE3.is_dir():
         return str(demo.EAGLE3)
     if source in EAGLE_HEADS:

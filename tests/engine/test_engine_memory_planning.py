@@ -16,6 +16,7 @@ from ssd_lab.engine.graphs import batch_bucket
 from ssd_lab.engine.memory_plan import GRAPH_SHARE, GRAPH_WORKSPACES, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
 from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.errors import CacheCapacityError, ConfigError
+from ssd_lab.models.eagle3_loader import load_eagle3
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.models.shape import shape_of
 from ssd_lab.planning import CACHE_SHARE, measured, plan_before_loading, plan_loaded
@@ -115,6 +116,26 @@ def test_models_that_are_loaded_already_do_not_count_twice(bundled: tuple[Loaded
     assert plan(8 * GB - on_device, target, draft).parts == names.parts
 
 
+@pytest.mark.parametrize(
+    ("knobs", "branches"),
+    [({"k": 3}, 0), ({"mode": "async", "k": 3, "f": 2}, 8), ({"tree": {"kind": "fixed", "widths": (3, 2)}}, 0)],
+)
+def test_an_eagle_head_has_its_share(
+    bundled: tuple[LoadedModel, LoadedModel], knobs: dict[str, Any], branches: int
+) -> None:
+    target, draft = bundled
+    head = load_eagle3(demo.EAGLE3, target)
+    own = sum(linear.bytes for linear in head.linears())
+    options = {"strategy": "eagle3", "dtype": "float32", "max_model_len": 512, "max_batch": 2, "knobs": knobs}
+    names = plan(8 * GB, str(demo.TARGET), None, **options)
+    assert own <= names.parts["draft weights"] <= 1.01 * own  # norms are in it too
+    assert names.request.draft is not None and names.request.draft.config.num_layers == 1
+    assert names.request.draft.scratch_positions == branches * 3
+    # a draft model that was loaded and is not used takes nothing, and the head is not on the device yet
+    on_device = names.parts["target weights"] + target.config.max_positions * (target.config.head_dim * 2 * 4)
+    assert plan(8 * GB - on_device, target, draft, **options).parts == names.parts
+
+
 @pytest.mark.parametrize("max_batch", [1, 3, 16, 20])
 def test_steps_are_planned_for_the_rows_that_graphs_compute(max_batch: int) -> None:
     rows = batch_bucket(max_batch)
@@ -131,9 +152,10 @@ def test_strategies_say_how_large_their_steps_are() -> None:
 
     assert sizes("autoregressive") == StepSizes(0)
     assert sizes("prompt_lookup", k=7) == StepSizes(7)
-    assert sizes("sync_chain", k=4) == StepSizes(4, chain=4)
+    assert sizes("sync_chain", k=4) == StepSizes(4, chain=4) == sizes("eagle3", k=4)
     tree = sizes("async_tree", k=2, fan_out={"kind": "explicit", "hit": [5, 2, 1], "miss": [1, 1, 6]})
     assert tree == StepSizes(2, chain=2, branches=8, depth=2)
+    assert sizes("eagle3", mode="async", k=2, f=2) == sizes("async_tree", k=2, f=2)
     assert (tree.verify_rows, tree.draft_rows, tree.scratch_positions, tree.kept_distributions) == (3, 8, 16, 16)
     assert tree.joined(StepSizes(7, chain=1)) == StepSizes(7, chain=2, branches=8, depth=2)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssd_lab.bench import environment
 from ssd_lab.bench.reproduce import coefficient, eagle3, fallback, headline, miss_rate, schedules, temperature
 from ssd_lab.bench.reproduce.recording import NOTE, Recordings
 from ssd_lab.bench.reproduce.section import Claim, Section, Table
@@ -61,7 +62,9 @@ def reproduce(
 
 
 def _write(folder: Path, sections: Sequence[Section], settings: dict[str, Any]) -> None:
+    made = environment.describe()
     document = {
+        "environment": made,
         "recorded": settings,
         "sections": {
             s.key: {"title": s.title, "claims": [vars(claim) for claim in s.claims], **s.numbers} for s in sections
@@ -71,16 +74,20 @@ def _write(folder: Path, sections: Sequence[Section], settings: dict[str, Any]) 
         for section in sections:
             for name, svg in section.figures.items():
                 (folder / name).write_text(svg, encoding="utf-8")
-        (folder / "report.md").write_text(markdown(sections, settings), encoding="utf-8")
+        (folder / "report.md").write_text(markdown(sections, settings, made), encoding="utf-8")
         (folder / "report.json").write_text(json.dumps(document, indent=1, default=str) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"the report cannot be written to {folder}: {error}") from error
 
 
-def markdown(sections: Sequence[Section], settings: dict[str, Any]) -> str:
-    """The report as text; figures are files beside it."""
+def markdown(sections: Sequence[Section], settings: dict[str, Any], made: dict[str, Any]) -> str:
+    """The report as text; figures are files beside it. made: where, as `environment.describe` tells it."""
     lines = ["# The paper's figures (arXiv 2603.03251) beside ours", ""]
     lines += [
+        "Made by `ssd-lab reproduce`.",
+        "",
+        *(f"- {line}" for line in (*environment.in_words(made), made["time"])),
+        "",
         "Rounds were recorded with " + ", ".join(f"{name} {value}" for name, value in settings.items()) + ". "
         "Anything called simulated ran on a virtual clock and was not measured.",
         "",

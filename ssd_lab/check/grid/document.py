@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ssd_lab.bench.environment import in_words
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -73,17 +75,13 @@ def tables(report: GridReport) -> RenderableType:
 
 
 def _conditions(report: GridReport) -> list[str]:
-    described = report.environment
-    hardware, git = described["hardware"], described["git"]
-    state = "an installed copy" if git is None else git["commit"][:12] + (" with changes" if git["dirty"] else "")
-    versions = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
-    gpus = ", ".join(gpu["name"] for gpu in hardware["gpus"]) or "no GPU"
+    machine, versions = in_words(report.environment)
     seconds = sum(result.seconds for _, result in report.cells)
     settings = ", ".join(f"{name} {value}" for name, value in report.settings.items())
     return [
-        f"- {hardware['cpu']}, {hardware['cores']} cores available, {gpus}; {hardware['system']}",
-        f"- {versions}; code: {state}",
-        f"- {described['time']}; {len(report.cells)} cells in {seconds / 60:.1f} minutes of running",
+        f"- {machine}",
+        f"- {versions}",
+        f"- {report.environment['time']}; {len(report.cells)} cells in {seconds / 60:.1f} minutes of running",
         f"- {settings}",
     ]
 
