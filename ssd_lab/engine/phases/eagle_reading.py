@@ -1,6 +1,6 @@
 """What an EAGLE3 head reads in a round: the target's features of what was committed, then its own states.
 
-Li et al., "EAGLE-3", arXiv 2503.01840, section 3.1.
+Li et al., "EAGLE-3", arXiv 2503.01840.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.engine.execution import Executor, Tensors
+from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.head_runner import HeadRunner
 from ssd_lab.engine.phases.reading import Reading, States
 from ssd_lab.engine.rows import RowTensors, causal_step
@@ -42,16 +42,6 @@ class HeadReading(Reading):
     runner: HeadRunner
     rows: RowTensors
     new: NewFeatures
-
-    @property
-    def executor(self) -> Executor:
-        """The head's."""
-        return self.runner.executor
-
-    @property
-    def block_size(self) -> int:
-        """The head's."""
-        return self.runner.block_size
 
     @property
     def starts(self) -> torch.Tensor:

@@ -9,6 +9,7 @@ from typing import Self
 import torch
 
 from ssd_lab.engine.execution import Executor, Tensors
+from ssd_lab.engine.head_runner import HeadRunner
 from ssd_lab.engine.rows import RowTensors, causal_step
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.kernels.step_input import StepInput
@@ -20,17 +21,18 @@ States = torch.Tensor | None
 class Reading(ABC):
     """The rows of a round as one kind of draft reads them."""
 
+    runner: StepRunner | HeadRunner
     rows: RowTensors
 
     @property
-    @abstractmethod
     def executor(self) -> Executor:
         """What runs its phases."""
+        return self.runner.executor
 
     @property
-    @abstractmethod
     def block_size(self) -> int:
         """Tokens in one block of its KV cache."""
+        return self.runner.block_size
 
     @property
     @abstractmethod
@@ -64,16 +66,6 @@ class ModelReading(Reading):
 
     runner: StepRunner
     rows: RowTensors
-
-    @property
-    def executor(self) -> Executor:
-        """The model's."""
-        return self.runner.executor
-
-    @property
-    def block_size(self) -> int:
-        """The model's."""
-        return self.runner.block_size
 
     @property
     def starts(self) -> torch.Tensor:
