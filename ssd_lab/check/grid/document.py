@@ -21,7 +21,7 @@ def markdown(report: GridReport) -> str:
     """Verdict, conditions, tables, and what was refused."""
     lines = ["# Every strategy, component, temperature and batch", "", f"**{report.verdict()}.**", ""]
     if report.command:
-        lines += ["```bash", report.command, "```", ""]
+        lines += ["```text", report.command, "```", ""]
     lines += [*_conditions(report), ""]
     if greedy := _greedy_rows(report):
         lines += ["## Temperature 0: differing tokens", ""]
