@@ -55,8 +55,8 @@ class EagleDrafter(Drafter[HeadReading]):
         token_ids = [message.token_ids[row] for row in chosen]
         token_ids += [[0] * features.shape[1]] * missing
         counts = [*(message.counts[row] for row in chosen), *[0] * missing]
-        own, new = (sent(values, self.device, torch.int64) for values in (token_ids, counts))
-        return HeadReading(self._runner, rows, NewFeatures(features, own, new))
+        following, known = (sent(values, self.device, torch.int64) for values in (token_ids, counts))
+        return HeadReading(self._runner, rows, NewFeatures(features, following, known))
 
     def _chain(self, reading: HeadReading, k: int, wish: Wish, cached: torch.Tensor | None) -> Drafted:
         return eagle_chain(reading, k, record=wish.record, drawing=wish.drawing, fan_out=cached)

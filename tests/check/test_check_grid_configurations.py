@@ -58,7 +58,8 @@ def test_the_plain_strategy_comes_first(everything: Configurations):
 
 def test_refusals_come_with_the_strategys_own_reason(everything: Configurations):
     reasons = {(refusal.example.strategy, refusal.reason) for refusal in everything.refused}
-    assert ("eagle3", "fallback belongs to mode='async', and mode is 'sync'") in reasons
+    ours = "fallback belongs to mode='async', and mode is 'sync'"
+    assert any(strategy == "eagle3" and reason.startswith(ours) for strategy, reason in reasons)
     assert any(strategy == "async_tree" and "dynamic lookahead" in reason for strategy, reason in reasons)
     assert all(refusal.count > 0 for refusal in everything.refused)
 
