@@ -41,11 +41,12 @@ class LinkProposer(WorkerProposer):
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """One message each way."""
+        message = self._message(sequences, rows)  # before anything is shown: it goes by what was seen until now
         for sequence in sequences:
             start, stop = self.cached_tokens(sequence), len(sequence.token_ids) - 2
             if start < stop:
                 self._show(sequence, start, stop)
-        proposal = self._ask(sequences, self._message(sequences, rows))
+        proposal = self._ask(sequences, message)
         self._followed = [] if rows.advanced is None else sequences
         self._grown = [] if proposal.tree is None else [sequence.request_id for sequence in sequences]
         return proposal

@@ -40,6 +40,21 @@ class Now(SequenceStrategy):
         return [] if length * 7919 % 11 < 4 else [token % VOCAB for token in (length, length + 1, length + 2)]
 
 
+class Knows(SequenceStrategy):
+    """Knows the text, and says the next five tokens at some lengths of it."""
+
+    strategy_name: ClassVar[str] = "knows"
+    text: tuple[int, ...]
+
+    @property
+    def lookahead(self) -> int:
+        return 5
+
+    def draft(self, context: Context) -> Sequence[int]:
+        length = len(context.token_ids)
+        return [] if length * 7919 % 11 < 4 else self.text[length : length + 5]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -148,6 +163,23 @@ def test_outcomes_of_anothers_draft_are_not_looked_up(pair, messages) -> None:
     assert {m.num_accepted[0] is None for m in rounds} == {True, False}
     for message in rounds:
         assert (message.num_accepted[0] is None) == (before.get(message.lengths[0], "custom") == "custom")
+
+
+def test_accepted_tokens_of_anothers_draft_are_no_outcome_either(pair, messages) -> None:
+    """Longer drafts than the draft's own, all accepted: it is told of none of them."""
+    params = SamplingParams(max_tokens=60, ignore_eos=True)
+    with opened(pair, "autoregressive") as llm:
+        plain = llm.generate(PROMPTS[:1], params)[0]
+    first = Knows(text=(*plain.prompt_ids, *plain.token_ids))
+    with opened(pair, Cascade(first=first, second={"strategy": "async_tree", "k": 3, "f": 2}), max_batch=1) as llm:
+        result = llm.run(PROMPTS[:1], params)
+    assert result.outputs[0].token_ids == plain.token_ids and "degraded" not in result.trace.meta
+    rows = [row for r in result.trace.rounds for row in r.sequences]
+    assert max(row.num_accepted for row in rows if row.origin == "custom") == 5
+    before = {two.position: one for one, two in pairwise(rows)}
+    for message in (m for m in messages if isinstance(m, RoundMessage) and m.lengths[0] in before):
+        told, last = message.num_accepted[0], before[message.lengths[0]]
+        assert told == (None if last.origin == "custom" else last.num_accepted)
 
 
 def test_what_was_foretold_of_a_parts_lookups_is_in_the_trace(pair) -> None:
