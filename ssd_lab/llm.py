@@ -69,18 +69,18 @@ class LLM:
         if target is None:
             target = str(demo.TARGET)
             draft = str(demo.DRAFT) if draft is None else draft
-        if self.strategy.needs_draft and draft is None:
+        if self.strategy.uses_draft and draft is None:
             raise ConfigError(
                 f"strategy {self.strategy.strategy_name!r} needs a draft model: "
                 "pass draft=<hub id, folder or .gguf file>"
             )
         if where.type == "cuda":  # before anything is put there
-            drafting = draft if self.strategy.needs_draft else None
+            drafting = draft if self.strategy.uses_draft else None
             first_plan = plan_before_loading(target, drafting, self.strategy, self.config, where)
             notice(f"memory on {where}\n{first_plan}", enabled=progress)
         self.target = self._load(target, device)
         self.draft: LoadedModel | None = None
-        if self.strategy.needs_draft and draft is not None:
+        if self.strategy.uses_draft and draft is not None:
             self.draft = self._load(draft, device)
             check_draft(self.target, self.draft)
         self._chat = (

@@ -107,7 +107,7 @@ def _takes_the_bundled_target(shape: Geometry) -> bool:
 
 
 def _shapes(config: BenchConfig, strategy: StrategyConfig) -> list[Geometry]:
-    names = [config.target, config.draft if strategy.needs_draft else None]
+    names = [config.target, config.draft if strategy.uses_draft else None]
     parts = [None if name is None else split_inflated(name) for name in names]
     return [find_geometry(part[0]) for part in parts if part is not None]
 

@@ -32,7 +32,7 @@ def check_supported(config: BenchConfig) -> StrategyConfig:
             "--models bundled"
         )
     strategy = registry.config(config.strategy, {**_fields(config), **_draft_temperature(config)})
-    if strategy.needs_draft and config.draft is None and config.target != BUNDLED:
+    if strategy.uses_draft and config.draft is None and config.target != BUNDLED:
         raise ConfigError(f"strategy {config.strategy!r} needs a draft model: give --draft-model, or --models bundled")
     return strategy
 
@@ -102,7 +102,7 @@ def model_sources(config: BenchConfig, strategy: StrategyConfig) -> tuple[str, s
     The bundled target takes the bundled draft where none is named. Raises as `find_checkpoint`.
     """
     target = str(demo.TARGET) if config.target == BUNDLED else find_checkpoint(config.target)
-    if not strategy.needs_draft:
+    if not strategy.uses_draft:
         return target, None
     draft = config.draft or BUNDLED
     return target, str(demo.DRAFT) if draft == BUNDLED else find_checkpoint(draft)

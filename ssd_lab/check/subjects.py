@@ -103,4 +103,4 @@ def with_knobs(strategies: Sequence[StrategyLike], knobs: dict[str, Any]) -> tup
 
 def takes_draft(strategies: dict[str, StrategyConfig]) -> bool:
     """Does any of them need a draft model?"""
-    return any(config.needs_draft for config in strategies.values())
+    return any(config.uses_draft for config in strategies.values())

@@ -32,7 +32,7 @@ class StrategyConfig(BaseModel, ABC):
 
     strategy_name: ClassVar[str]
     exact: ClassVar[bool] = True
-    needs_draft: ClassVar[bool] = False
+    needs_draft: ClassVar[bool] = False  # may it draft with a model? (`uses_draft`: does it, with these fields?)
     draft_field: ClassVar[str | None] = None  # the field that names what drafts, where that is no model of its own
     overlaps: ClassVar[bool] = False  # does the draft work while the target does? (decides how CPU threads are shared)
 
@@ -51,7 +51,12 @@ class StrategyConfig(BaseModel, ABC):
     @property
     def step_sizes(self) -> StepSizes:
         """How large the steps are, for the memory plan; by default those of a chain of `lookahead` tokens."""
-        return StepSizes(self.lookahead, chain=self.lookahead if self.needs_draft else 0)
+        return StepSizes(self.lookahead, chain=self.lookahead if self.uses_draft else 0)
+
+    @property
+    def uses_draft(self) -> bool:
+        """Does it draft with a model of its own, with these fields?"""
+        return self.needs_draft
 
     def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config | None:
         """The shape of the EAGLE head that this strategy loads for a target of this source and shape, if it does."""

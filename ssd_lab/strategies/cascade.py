@@ -59,6 +59,11 @@ class Cascade(StrategyConfig):
         return self.first.overlaps or self.second.overlaps
 
     @property
+    def uses_draft(self) -> bool:
+        """Does either part?"""
+        return self.first.uses_draft or self.second.uses_draft
+
+    @property
     def lookahead(self) -> int:
         """The longer of the two."""
         return max(self.first.lookahead, self.second.lookahead)
@@ -75,7 +80,7 @@ class Cascade(StrategyConfig):
 
     def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config | None:
         """Of the part that has one, unless the other has a draft model, beside which a head counts for little."""
-        if self.first.needs_draft or self.second.needs_draft:
+        if self.uses_draft:
             return None
         return self.first.head_config(target, shape) or self.second.head_config(target, shape)
 

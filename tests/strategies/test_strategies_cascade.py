@@ -228,6 +228,16 @@ def test_what_the_draft_has_not_seen_is_not_counted_as_cached(pair) -> None:
         assert max(seen) > 3 and 0 in seen
 
 
+def test_a_draft_model_is_asked_for_only_where_a_part_has_one(pair) -> None:
+    look = {"strategy": "prompt_lookup", "k": 4}
+    without = Cascade(first=look, second={"strategy": "suffix_tree", "k": 4})
+    assert not without.uses_draft and Cascade(first=look).uses_draft
+    with LLM(pair[0], None, without, progress=False, num_blocks=200) as llm:
+        assert llm.generate(PROMPTS[:1], SamplingParams(max_tokens=8))[0].token_ids
+    with pytest.raises(ConfigError, match="needs a draft model"):
+        LLM(pair[0], None, Cascade(first=look), progress=False)
+
+
 def test_a_part_may_have_fields_of_its_own_and_survives_a_round_trip() -> None:
     cascade = Cascade(first={"strategy": "suffix_tree", "k": 9}, second="async_tree", least=3)
     assert (cascade.first.k, cascade.lookahead, cascade.overlaps) == (9, 9, True)

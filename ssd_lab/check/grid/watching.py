@@ -50,12 +50,12 @@ class WatchedStrategy(StrategyConfig):
         return seen
 
     @property
-    def needs_draft(self) -> bool:  # type: ignore[override]  # a constant of most strategies
+    def uses_draft(self) -> bool:
         """As the inner one."""
-        return self.inner.needs_draft
+        return self.inner.uses_draft
 
     @property
-    def overlaps(self) -> bool:  # type: ignore[override]
+    def overlaps(self) -> bool:  # type: ignore[override]  # a constant of most strategies
         """As the inner one."""
         return self.inner.overlaps
 
