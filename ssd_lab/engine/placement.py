@@ -55,7 +55,9 @@ class Placement:
                 state[:, count:bucket] = 0
             self._state.send()
         else:
-            self._state.device[:, :bucket].copy_(rows.advanced)
+            known = min(bucket, rows.advanced.shape[1])  # whoever made it may pad to another bucket
+            self._state.device[:, :known].copy_(rows.advanced[:, :known])
+            self._state.device[:, known:bucket].zero_()
         starts = [len(table) * self._block_size for table in rows.block_tables]
         self._place_layout(starts, list(num_drafted) or [0] * count, bucket)
         self._place_tables(rows.block_tables, bucket)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from replay_graphs import Backends
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.engine.engine import Engine
+from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.rounds import Flight
+from ssd_lab.engine.rows import RowBatch
 
 PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13], [100, 101], [5, 5, 5, 9, 9]]
 OPTIONS = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline"}
@@ -94,6 +97,20 @@ def test_a_round_launched_in_vain_leaves_no_trace(
     assert [o.finish_reason for o in got.outputs] == ["stop"] * len(PROMPTS)
     assert all(s.num_emitted > 0 for r in got.trace.rounds for s in r.sequences)
     assert got.metrics.as_dict().keys() == expected.metrics.as_dict().keys()
+
+
+@pytest.mark.parametrize("columns", [2, 4, 8])
+def test_rows_that_the_device_knows_are_placed_in_any_bucket(columns: int) -> None:
+    """Two rows in a bucket of four, from a target that pads to two, four or eight."""
+    placement = Placement(torch.device("cpu"), max_rows=4, width=3, block_size=16, bucket=lambda rows: 4)
+    known = RowBatch([7, 9], [1, 2], [3, 4], [[1], [2, 3]], [(0.0, 0, 1.0, 0.0, 0)] * 2)
+    placement.place(RowBatch(*([9] * 4 for _ in range(3)), [[1]] * 4, [(0.0, 0, 1.0, 0.0, 0)] * 4))  # leaves its mark
+    expected = [tensor.clone() for tensor in placement.place(known).tensors()]
+    advanced = torch.zeros(3, columns, dtype=torch.int64)
+    advanced[:, :2] = torch.tensor([[7, 9], [1, 2], [3, 4]])
+    bounds = replace(known, lengths=[11, 13], previous_tokens=[0, 0], last_tokens=[0, 0], advanced=advanced)
+    placed = placement.place(bounds)
+    assert all(torch.equal(*pair) for pair in zip(placed.tensors(), expected, strict=True)) and placed.longest == 13
 
 
 def test_rounds_do_not_overlap_on_the_runs_clock(
