@@ -24,9 +24,22 @@ def local_ray() -> Iterator[Any]:
     ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'ssd_lab[ray]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        _start(ray)
         yield ray
         ray.shutdown()
+
+
+def _start(ray: Any) -> None:
+    """Ray waits 30 s for its own processes, which is not enough on every busy machine."""
+    options = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "configure_logging": False}
+    for tries_left in (2, 1, 0):
+        try:
+            ray.init(address="local", **options)
+            return
+        except Exception:
+            ray.shutdown()
+            if not tries_left:
+                raise
 
 
 @pytest.mark.slow
