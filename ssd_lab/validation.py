@@ -30,12 +30,12 @@ def validated(model: type[Model], fields: dict[str, Any], *, name: str, others: 
 def _problems(error: ValidationError, known: list[str], near: list[str]) -> list[str]:
     parts = []
     for problem in error.errors():
-        place = ".".join(map(str, problem["loc"])) or "the fields"
+        place, message = ".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             close = difflib.get_close_matches(str(problem["loc"][-1]), near, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             parts.append(f"unknown field {place!r}{hint}; its fields are {', '.join(known) or 'none'}")
         else:
             given = json.dumps(problem["input"], default=str)
-            parts.append(f"{place}={given}: {problem['msg'].removeprefix('Value error, ')}")
+            parts.append(f"{place}={given}: {message}" if place else message)  # or of the fields together
     return parts

@@ -16,6 +16,7 @@ from ssd_lab.errors import ConfigError
         ({"max_batch": 0}, "engine: max_batch=0: Input should be greater than or equal to 1"),
         ({"top_p": 2.0, "stop": 3}, "sampling: top_p=2.0: Input should be less than or equal to 1; stop=3: Input"),
         ({"strategy": "sync_chain", "maxbatch": 2}, "unknown field 'maxbatch' (did you mean 'max_batch'?); its fields"),
+        ({"f": 2, "fan_out": {"kind": "uniform", "f": 3}}, "async_tree: f and fan_out both say the fan-out"),
         ({"strategy": "autoregressive", "q": 2}, "autoregressive: unknown field 'q'; its fields are none"),
     ],
 )
