@@ -104,7 +104,7 @@ class Recorder:
         if not self._record or verified.probabilities is None:
             return
         tree = proposal.previous_tree
-        if tree is not None and tree.rounds_ago <= len(self._rounds):
+        if tree is not None and 0 < tree.rounds_ago <= len(self._rounds):  # else its round was interrupted
             # built while an earlier round was verified, mostly the one before, and belongs to that round
             self._rounds[-tree.rounds_ago] = dataclasses.replace(self._rounds[-tree.rounds_ago], tree=tree)
         self._rounds.append(

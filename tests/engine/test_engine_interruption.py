@@ -13,6 +13,7 @@ from end_to_end_cases import PROMPTS
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.engine import process_link
 from ssd_lab.engine.draft_worker import DraftWorker
+from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.link import ThreadLink
 from ssd_lab.engine.link_proposer import LinkProposer
 from ssd_lab.engine.process_link import Channel
@@ -63,6 +64,8 @@ MOMENTS = {
     "inline: while the draft drafts": ("inline", DraftWorker, "handle", 7, False),
     "inline: while the draft builds a tree": ("inline", DraftWorker, "background", 3, False),
     "inline: before the proposer is asked": ("inline", LinkProposer, "propose", 3, False),
+    "inline: before the first outcome is read": ("inline", Engine, "_collect", 1, False),  # its tree is grown already
+    "inline: before a later outcome is read": ("inline", Engine, "_collect", 4, False),
 }
 
 
