@@ -167,7 +167,7 @@ class Engine:
         flight, self._flight = self._flight, None
         if flight is None:
             return []
-        if self._may_follow(flight):
+        if self._may_follow(flight) and self._scheduler.extend(self._limits.lookahead + 1):
             self._flight = self._follow(flight)
         flight, verified = self._collect(flight)
         verify_end_s = self.recorder.now_s()
@@ -226,8 +226,8 @@ class Engine:
         self._flight = self._start(sequences, _rows(sequences), start_s)
 
     def _may_follow(self, flight: Flight) -> bool:
-        """May the next round be launched before this one's outcome is read? Its sequences and blocks must be those of
-        this round whatever the outcome is; one that ends all the same takes part once more, in vain.
+        """May the next round be launched before this one's outcome is read? Its sequences must be those of this
+        round whatever the outcome is; one that ends all the same takes part once more, in vain.
         """
         most = self._limits.lookahead + 1
         return (
@@ -242,7 +242,6 @@ class Engine:
                 for s in flight.sequences
             )
             and len(flight.sequences) == len(self._scheduler.running)
-            and self._scheduler.extend(most)
         )
 
     def _follow(self, flight: Flight) -> Flight:
