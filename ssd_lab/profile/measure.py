@@ -134,7 +134,8 @@ def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
     verify = _by_rows(measurement, points.VERIFY, "target") | _by_rows(measurement, points.AUTOREGRESSIVE, "target")
     if not chains or not trees or not verify:
         raise ConfigError("a hardware profile needs the times of a target and of a draft: give --draft")
-    overheads = [point.overhead_s for point in measurement.rounds if point.overhead_s > 0]
+    known = [point.overhead_s for point in measurement.rounds if point.overhead_s is not None]
+    overheads = [overhead_s for overhead_s in known if overhead_s > 0]
     return HardwareProfile(
         name=name,
         source=f"measured by ssd-lab profile: {measurement.models['target']} and {measurement.models['draft']}",

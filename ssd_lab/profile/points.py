@@ -37,20 +37,23 @@ class Point:
 
 @dataclass(frozen=True)
 class RoundPoint:
-    """Rounds of a whole run: seconds of the median round, and of the phases alone that it cannot do without."""
+    """Rounds of a whole run: seconds of the median round, and of the phases alone that it cannot do without (None: not
+    timed alone). host_s: in which no graph ran on the device (None: there are no graphs).
+    """
 
     strategy: str
     batch: int
     context: int
     round_s: float
-    phases_s: float
+    phases_s: float | None
     tokens_per_second: float
     tokens_per_round: float
+    host_s: float | None = None
 
     @property
-    def overhead_s(self) -> float:
+    def overhead_s(self) -> float | None:
         """What the round takes beyond its phases."""
-        return self.round_s - self.phases_s
+        return None if self.phases_s is None else self.round_s - self.phases_s
 
 
 @dataclass(frozen=True)

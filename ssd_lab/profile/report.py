@@ -10,7 +10,17 @@ from ssd_lab.profile.points import Measurement
 
 Cells = list[str]
 ROOFLINE_TITLES = ("what", "model", "batch", "context", "rows", "ms", "GB", "floor ms", "of bandwidth")
-ROUND_TITLES = ("strategy", "batch", "context", "round ms", "phases ms", "beyond them", "tokens/s", "tokens/round")
+ROUND_TITLES = (
+    "strategy",
+    "batch",
+    "context",
+    "round ms",
+    "phases ms",
+    "beyond them",
+    "device idle",
+    "tokens/s",
+    "tokens/round",
+)
 CHECK_TITLES = (
     "strategy", "rounds", "recorded ms", "predicted ms", "error", "within 10 %", "from phases alone ms",
 )  # fmt: skip
@@ -43,8 +53,9 @@ def round_rows(measurement: Measurement) -> list[Cells]:
             str(point.batch),
             f"{point.context:,}",
             f"{point.round_s * 1e3:.3f}",
-            f"{point.phases_s * 1e3:.3f}",
-            f"{point.overhead_s * 1e3:+.3f} ms",
+            "-" if point.phases_s is None else f"{point.phases_s * 1e3:.3f}",
+            "-" if point.overhead_s is None else f"{point.overhead_s * 1e3:+.3f} ms",
+            "-" if point.host_s is None else f"{point.host_s * 1e3:.3f} ms",
             f"{point.tokens_per_second:,.1f}",
             f"{point.tokens_per_round:.2f}",
         ]
@@ -125,7 +136,8 @@ def markdown(measurement: Measurement, *, command: str) -> str:
         parts.append(
             "## Rounds of whole runs\n\n"
             "Phases: those of the round alone, one after the other (asynchronous: the longer of verification and "
-            "tree), with the same recording.\n\n" + _table(ROUND_TITLES, round_rows(measurement))
+            "tree), with the same recording. Device idle: no graph ran, by the device's clock.\n\n"
+            + _table(ROUND_TITLES, round_rows(measurement))
         )
     return "\n\n".join(parts) + "\n"
 

@@ -15,6 +15,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.profile import points, report
 from ssd_lab.profile.check import CheckedRounds, check_rounds, check_trace
+from ssd_lab.profile.host_time import idle_s
 from ssd_lab.profile.measure import Sizes, fits, hardware_profile, measure_phases
 from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.profile.points import Measurement, Point, RoundPoint
@@ -124,12 +125,23 @@ def test_the_report_has_floors_shares_and_ratios():
     found = made(BY_HAND, rounds=rounds)
     cells = report.roofline_rows(found)[0]
     assert cells == ["autoregressive step", "target", "1", "32", "1", "4000.000", "0.000", "2000.000", "50.0%"]
-    assert report.round_rows(found)[0][-3:] == ["+1000.000 ms", "1.5", "2.50"]
+    assert report.round_rows(found)[0][-4:] == ["+1000.000 ms", "-", "1.5", "2.50"]
     ratios = dict(report.ratio_rows(found))
     assert ratios["verify, 3 rows, over the step"] == "1.250"
     assert ratios["tree step, 4 branches, over the chain step"] == "2.000"
     text = report.markdown(found, command="ssd-lab profile")
     assert "## Phases alone" in text and "## Rounds of whole runs" in text
+
+
+def test_the_device_is_idle_where_no_graph_runs():
+    """A round of 9 s: a tree and a verification that overlap, and a chain; the first round is left out."""
+    spans = [("verify", (0.0, 1.0)), ("verify", (3.0, 4.0))]
+    for start in (5.0, 14.0):
+        overlapping = [("draft_tree", (start, start + 4)), ("verify", (start + 2, start + 5))]
+        spans += [*overlapping, ("draft_chain", (start + 6, start + 8))]
+    assert idle_s(spans, skipped=2) == 9 - (2 + 5)
+    with pytest.raises(ValueError, match="at least 2"):
+        idle_s(spans, skipped=3)
 
 
 def sync_rounds(verify: list[float]) -> Trace:

@@ -1,0 +1,70 @@
+"""What a round costs beyond its graphs: by the device's own clock, for any strategy, without a hook in the engine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+import torch
+
+from ssd_lab.engine.execution import PhaseFunction, Tensors
+from ssd_lab.engine.graphs import GraphedCall, GraphExecutor
+from ssd_lab.trace.spans import Interval, overlap_s, union
+
+VERIFYING = ("verify", "verify_tree")
+
+
+@dataclass
+class Replays:
+    """Every replay of a graph, with the events around it, in the order of their launch."""
+
+    events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
+
+    def spans(self) -> list[tuple[str, Interval]]:
+        """Name, and start and end in seconds since the first one's start. Waits for the device."""
+        torch.cuda.synchronize()
+        first = self.events[0][1]
+        return [
+            (name, (first.elapsed_time(start) / 1e3, first.elapsed_time(end) / 1e3)) for name, start, end in self.events
+        ]
+
+
+@contextmanager
+def watched_replays() -> Iterator[Replays]:
+    """Graphs that are captured within tell when they are replayed, those of drafts in this process too. Events are put
+    around each replay alone, so that a device which waits for the host is not taken for busy.
+    """
+    found = Replays()
+    plain = GraphExecutor._captured
+
+    def captured(self: GraphExecutor, name: str, function: PhaseFunction, inputs: Tensors) -> GraphedCall:
+        call = plain(self, name, function, inputs)
+
+        def replay() -> None:
+            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start.record()
+            call.replay()
+            end.record()
+            found.events.append((name, start, end))
+
+        return replace(call, replay=replay)
+
+    GraphExecutor._captured = captured  # type: ignore[method-assign]
+    try:
+        yield found
+    finally:
+        GraphExecutor._captured = plain  # type: ignore[method-assign]
+
+
+def idle_s(spans: list[tuple[str, Interval]], *, skipped: int) -> float:
+    """Median seconds of a round in which no graph ran. A round reaches from the end of a verification to the end of the
+    next; the first `skipped` are left out. Raises ValueError if no round is left.
+    """
+    ends = [end for name, (_, end) in spans if name in VERIFYING][skipped:]
+    if len(ends) < 2:
+        raise ValueError(f"{len(ends)} verifications after the first {skipped}: at least 2 make a round")
+    busy = union(span for _, span in spans)
+    return statistics.median(end - start - overlap_s(busy, [(start, end)]) for start, end in pairwise(ends))
