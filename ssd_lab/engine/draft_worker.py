@@ -268,7 +268,7 @@ class DraftWorker:
         if numbers is not None and numbers.device.type == "cpu" and not bool(torch.isfinite(numbers).all()):
             raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
 
-    def _note(self, name: str, start: float | torch.cuda.Event) -> Span:
+    def _note(self, name: str, start: float | torch.Event) -> Span:
         span = self._watch.span("draft", name, start)  # type: ignore[arg-type]
         if self._plan.record:
             self._activities.append(span)

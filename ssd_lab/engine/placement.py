@@ -131,7 +131,7 @@ class _Buffer:
         pinned = torch.zeros(shape, dtype=dtype, pin_memory=device.type == "cuda")
         self._pinned = pinned
         self._host: np.ndarray = pinned.numpy()
-        self._sent: torch.cuda.Event | None = None
+        self._sent: torch.Event | None = None
         self.device = pinned if device.type == "cpu" else pinned.to(device)
 
     def writable(self) -> np.ndarray:
@@ -144,5 +144,5 @@ class _Buffer:
         """Bring the device up to date, behind what its current stream is doing."""
         if self.device is not self._pinned:
             self.device.copy_(self._pinned, non_blocking=True)
-            self._sent = self._sent or torch.cuda.Event()
+            self._sent = self._sent or torch.Event("cuda")
             self._sent.record()

@@ -16,8 +16,8 @@ class DeviceSpan:
 
     lane: str
     name: str
-    start: torch.cuda.Event
-    end: torch.cuda.Event
+    start: torch.Event
+    end: torch.Event
     watch: CudaStopwatch
 
     def resolve(self) -> Activity:
@@ -45,22 +45,22 @@ class CudaStopwatch:
     """Takes spans of the current stream's time, told on the host's monotonic clock."""
 
     def __init__(self, device: torch.device) -> None:
-        self._origin = torch.cuda.Event(enable_timing=True)
+        self._origin = torch.Event("cuda", enable_timing=True)
         with torch.cuda.device(device):
             self._origin.record()
         self._origin.synchronize()
         self._origin_s = time.perf_counter()
 
-    def start(self) -> torch.cuda.Event:
+    def start(self) -> torch.Event:
         """A mark for the beginning of a span."""
-        event = torch.cuda.Event(enable_timing=True)
+        event = torch.Event("cuda", enable_timing=True)
         event.record()
         return event
 
-    def span(self, lane: str, name: str, start: torch.cuda.Event) -> Span:
+    def span(self, lane: str, name: str, start: torch.Event) -> Span:
         """From the mark until all that was queued so far."""
         return DeviceSpan(lane, name, start, self.start(), self)
 
-    def seconds(self, event: torch.cuda.Event) -> float:
+    def seconds(self, event: torch.Event) -> float:
         """An event's time on the host's clock."""
         return self._origin_s + self._origin.elapsed_time(event) / 1e3

@@ -22,6 +22,7 @@ class StreamLink(Link):
         self._stream.wait_stream(torch.cuda.current_stream(device))  # the model may have been loaded just now
         with torch.cuda.stream(self._stream):
             self._link = InlineLink(make_worker())
+        self._answered = torch.Event("cuda")
 
     def post(self, message: Message) -> None:
         """Queue the message's work."""
@@ -30,10 +31,11 @@ class StreamLink(Link):
 
     def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
         """Queue the round's work; the caller's stream waits for it, the caller does not."""
-        caller = torch.cuda.current_stream()
+        caller = torch.accelerator.current_stream()
         with torch.cuda.stream(self._stream):
             reply = self._link.call(message, timeout_s)
-        caller.wait_stream(self._stream)
+            self._answered.record()
+        self._answered.wait(caller)
         tree = () if reply.tree is None else reply.tree.tensors()
         for tensor in (reply.tokens, reply.probs, reply.token_probs, *tree):
             if tensor is not None:

@@ -114,6 +114,6 @@ class TreeWorker:
         sources = grown.written[: len(padded)].gather(1, padded.clamp(min=0))
         self._drafter.keep(rows, torch.where(padded >= 0, sources, -1))
 
-    def _note(self, name: str, start: float | torch.cuda.Event) -> None:
+    def _note(self, name: str, start: float | torch.Event) -> None:
         if self._plan.record:
             self._activities.append(self._watch.span("draft", name, start))  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ VERIFYING = ("verify", "verify_tree")
 class Replays:
     """Every replay of a graph, with the events around it, in the order of their launch."""
 
-    events: list[tuple[str, torch.cuda.Event, torch.cuda.Event]] = field(default_factory=list)
+    events: list[tuple[str, torch.Event, torch.Event]] = field(default_factory=list)
 
     def spans(self) -> list[tuple[str, Interval]]:
         """Name, and start and end in seconds since the first one's start. Waits for the device."""
@@ -44,7 +44,7 @@ def watched_replays() -> Iterator[Replays]:
         call = plain(self, name, function, inputs)
 
         def replay() -> None:
-            start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            start, end = torch.Event("cuda", enable_timing=True), torch.Event("cuda", enable_timing=True)
             start.record()
             call.replay()
             end.record()

@@ -100,7 +100,25 @@ class SizedTunings:
 AttentionChoice = Callable[[HeadLayout, int], AttentionTuning]
 
 # By (query heads, K/V heads, head size): what `ssd_lab.profile.tune_attention` found best. Others: the defaults.
-MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType({})
+MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
+    {
+        (32, 8, 128): SizedTunings(
+            (
+                (8, AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combine_warps=4)),
+                (32, AttentionTuning(programs=264, unroll=16, gathered=True, combine_warps=4)),
+                (128, AttentionTuning(programs=132, unroll=16, gathered=True, combine_warps=4)),
+                (512, AttentionTuning(programs=264, unroll=16, gathered=True, early=True, combine_warps=4)),
+            )
+        ),
+        (32, 8, 64): SizedTunings(
+            (
+                (8, AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combine_warps=4)),
+                (128, AttentionTuning(gathered=True)),
+                (512, AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combine_warps=4)),
+            )
+        ),
+    }
+)
 
 
 def measured_attention(heads: HeadLayout, tiles: int) -> AttentionTuning:
