@@ -84,7 +84,7 @@ def test_blocks_fill_what_is_free_and_a_long_context_is_cut_to_it() -> None:
     """Most of the device is taken by somebody else; the model's 131,072 positions do not fit into what is left."""
     pair = PAIRS["llama-1b"]
     taken = torch.empty(free_bytes() - 12 * GB, dtype=torch.uint8, device="cuda")
-    with LLM(pair["target"], pair["draft"], "async_tree", device="cuda", progress=False, max_batch=32) as llm:
+    with LLM(pair["target"], pair["draft"], "async_tree", device="cuda", progress=False, max_batch=8) as llm:
         plan = llm.memory_plan
         assert plan.notes and plan.request.max_model_len < 131_072
         assert plan.full_sequences >= 1

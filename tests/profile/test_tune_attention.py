@@ -71,7 +71,8 @@ def test_what_is_printed_is_what_the_kernels_then_use(monkeypatch: pytest.Monkey
     attention = SplitAttention(attention_tuning.measured_attention)
     for size, tuning in (
         (AttentionSize(HEADS, 1, 512), GATHERED),
-        (AttentionSize(HEADS, 2, 512, rows=8), GATHERED),  # 32 tiles
+        (AttentionSize(HEADS, 4, 512), GATHERED),  # 32 tiles
+        (AttentionSize(HEADS, 2, 512, rows=8), attention_tuning.MANY_ROWS),
         (AttentionSize(HEADS, 5, 512), PLAIN),
         (AttentionSize(HEADS, 500, 512), PLAIN),
         (AttentionSize(HeadLayout(32, 8, 64), 1, 512), AttentionTuning()),
@@ -89,8 +90,13 @@ def test_tunings_of_one_model_cannot_differ_in_their_sums() -> None:
 
 
 def test_without_a_measurement_nothing_changes() -> None:
-    assert attention_tuning.measured_attention(HeadLayout(7, 7, 16), 8) == AttentionTuning()
+    assert attention_tuning.measured_attention(HeadLayout(7, 7, 16), 8, 1) == AttentionTuning()
     assert variants()[0] == AttentionTuning() and len(set(variants())) == len(variants())
+
+
+def test_rows_of_one_model_have_the_same_sums_however_many_there_are() -> None:
+    for sized in attention_tuning.MEASURED.values():
+        assert sized.at(8).bits == attention_tuning.MANY_ROWS.bits
 
 
 def test_kernels_are_compiled_once_for_all_sizes_that_share_them() -> None:

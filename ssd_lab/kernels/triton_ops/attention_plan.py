@@ -187,7 +187,7 @@ class SplitAttention(Attention):
         tuning = self._tuning
         if not isinstance(tuning, AttentionTuning):
             batch, rows = step.prefix_lengths.shape
-            tuning = tuning(heads, batch * -(-rows // rows_of_a_tile(heads)) * heads.num_kv_heads)
+            tuning = tuning(heads, batch * -(-rows // rows_of_a_tile(heads)) * heads.num_kv_heads, rows)
         return plan_split_attention(step, block_size, heads, dtype, tuning)
 
     def attend(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: SplitAttentionPlan) -> torch.Tensor:

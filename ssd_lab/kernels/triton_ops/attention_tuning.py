@@ -97,34 +97,34 @@ class SizedTunings:
         return next((tuning for most, tuning in self.by_tiles if tiles <= most), self.by_tiles[-1][1])
 
 
-AttentionChoice = Callable[[HeadLayout, int], AttentionTuning]
+AttentionChoice = Callable[[HeadLayout, int, int], AttentionTuning]  # heads, tiles, rows of a sequence
 
-# By (query heads, K/V heads, head size): what `ssd_lab.profile.tune_attention` found best. Others: the defaults.
+_FEW = AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combine_warps=4)
+_SOME = AttentionTuning(programs=1056, unroll=16, gathered=True, early=True, direct=True, combine_warps=4)
+_MANY = AttentionTuning(programs=264, unroll=16, gathered=True, early=True, combine_warps=4)
+
+# By (query heads, K/V heads, head size), for one row of each sequence: what `ssd_lab.profile.tune_attention` found best
+# on an H100; of cuts within 3 % alone the one that is faster behind the rotation, as in a decoder. In us behind it at
+# 8,192 tokens and batch 1, 4, 16, 64 (defaults: 25.2, 65.8, 215, 757 and 16.3, 37.5, 118, 432).
 MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
     {
-        (32, 8, 128): SizedTunings(
-            (
-                (8, AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combine_warps=4)),
-                (32, AttentionTuning(programs=264, unroll=16, gathered=True, combine_warps=4)),
-                (128, AttentionTuning(programs=132, unroll=16, gathered=True, combine_warps=4)),
-                (512, AttentionTuning(programs=264, unroll=16, gathered=True, early=True, combine_warps=4)),
-            )
-        ),
-        (32, 8, 64): SizedTunings(
-            (
-                (8, AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combine_warps=4)),
-                (128, AttentionTuning(gathered=True)),
-                (512, AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combine_warps=4)),
-            )
-        ),
+        # 19.7, 60.9, -, 715
+        (32, 8, 128): SizedTunings(((8, _FEW), (32, _SOME), (128, AttentionTuning(gathered=True)), (512, _MANY))),
+        # 12.2, 32.3, -, 373
+        (32, 8, 64): SizedTunings(((8, _FEW), (128, _SOME), (512, _FEW))),
     }
 )
+# Several rows of a sequence: reading ahead as one row does made trees up to twice as slow, adding splits at once makes
+# eight rows up to a quarter faster.
+MANY_ROWS = AttentionTuning(gathered=True)
 
 
-def measured_attention(heads: HeadLayout, tiles: int) -> AttentionTuning:
-    """The measured tuning of these heads, or the defaults."""
+def measured_attention(heads: HeadLayout, tiles: int, rows: int) -> AttentionTuning:
+    """The measured tuning of these heads, or the defaults. rows: of each sequence."""
     measured = MEASURED.get((heads.num_heads, heads.num_kv_heads, heads.head_dim))
-    return AttentionTuning() if measured is None else measured.at(tiles)
+    if measured is None:
+        return AttentionTuning()
+    return measured.at(tiles) if rows == 1 else MANY_ROWS
 
 
 def rows_of_a_tile(heads: HeadLayout) -> int:
