@@ -11,7 +11,7 @@ from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.engine.rows import RowBatch, RowTensors, SamplingRow
 
 _STATE = 3  # lengths, previous tokens, last tokens: other ones every round
-_LAYOUT = 2  # tree starts, numbers of draft tokens
+_LAYOUT = 2  # tree starts, numbers of draft tokens: behind the state, so that both are sent together
 
 
 class Placement:
@@ -34,8 +34,7 @@ class Placement:
     ) -> None:
         self._bucket, self._block_size, self._scratch = bucket, block_size, scratch
         rows = bucket(max_rows)
-        self._state = _Buffer((_STATE, rows), torch.int64, device)
-        self._layout = _Buffer((_LAYOUT, rows), torch.int64, device)
+        self._state = _Buffer((_STATE + _LAYOUT, rows), torch.int64, device)
         self._tables = _Buffer((rows, width), torch.int64, device)
         self._sampling_ints = _Buffer((2, rows), torch.int64, device)
         self._sampling_floats = _Buffer((3, rows), torch.float32, device)
@@ -48,18 +47,20 @@ class Placement:
     def place(self, rows: RowBatch, *, num_drafted: Sequence[int] = ()) -> RowTensors:
         """The rows on the device."""
         count, bucket = len(rows), self._bucket(len(rows))
+        starts = [len(table) * self._block_size for table in rows.block_tables]
+        is_new = self._write_layout(starts, list(num_drafted) or [0] * count, bucket)
         if rows.advanced is None:
-            state = self._state.writable()
+            state = self._state.writable()[:_STATE]
             state[:, :count] = (rows.lengths, rows.previous_tokens, rows.last_tokens)
             if bucket > count:
                 state[:, count:bucket] = 0
             self._state.send()
         else:
             known = min(bucket, rows.advanced.shape[1])  # whoever made it may pad to another bucket
-            self._state.device[:, :known].copy_(rows.advanced[:, :known])
-            self._state.device[:, known:bucket].zero_()
-        starts = [len(table) * self._block_size for table in rows.block_tables]
-        self._place_layout(starts, list(num_drafted) or [0] * count, bucket)
+            self._state.device[:_STATE, :known].copy_(rows.advanced[:, :known])
+            self._state.device[:_STATE, known:bucket].zero_()
+            if is_new:
+                self._state.send(_STATE)
         self._place_tables(rows.block_tables, bucket)
         self._place_sampling(rows.sampling, bucket)
         lengths, previous, last, tree_starts, num, tables, temperature, top_p, min_p, top_k, seeds = self._views(bucket)
@@ -72,7 +73,6 @@ class Placement:
         if bucket not in self._parts:
             self._parts[bucket] = (
                 *self._state.device[:, :bucket].unbind(),
-                *self._layout.device[:, :bucket].unbind(),
                 self._tables.device[:bucket],
                 *self._sampling_floats.device[:, :bucket].unbind(),
                 *self._sampling_ints.device[:, :bucket].unbind(),
@@ -82,18 +82,19 @@ class Placement:
     def buffers(self) -> list[torch.Tensor]:
         """Every buffer that `place` hands out, for an executor that reads them in place."""
         return [
-            *(*self._state.device, *self._layout.device, self._tables.device),
+            *(*self._state.device, self._tables.device),
             *(*self._sampling_ints.device, *self._sampling_floats.device),
         ]
 
-    def _place_layout(self, starts: list[int], num_drafted: list[int], bucket: int) -> None:
+    def _write_layout(self, starts: list[int], num_drafted: list[int], bucket: int) -> bool:
+        """Into the host array; returns whether anything is new."""
         if (starts, num_drafted, bucket) == self._known_layout:
-            return
+            return False
         self._known_layout = (starts, num_drafted, bucket)
-        layout, count = self._layout.writable(), len(starts)
+        layout, count = self._state.writable()[_STATE:], len(starts)
         layout[:, :count] = (starts, num_drafted)
         layout[:, count:bucket] = 0
-        self._layout.send()
+        return True
 
     def _place_tables(self, block_tables: Sequence[list[int]], bucket: int) -> None:
         changed = False
@@ -140,9 +141,9 @@ class _Buffer:
             self._sent.synchronize()
         return self._host
 
-    def send(self) -> None:
-        """Bring the device up to date, behind what its current stream is doing."""
+    def send(self, first: int = 0) -> None:
+        """Bring the device up to date from this row on, behind what its current stream is doing."""
         if self.device is not self._pinned:
-            self.device.copy_(self._pinned, non_blocking=True)
+            self.device[first:].copy_(self._pinned[first:], non_blocking=True)
             self._sent = self._sent or torch.Event("cuda")
             self._sent.record()

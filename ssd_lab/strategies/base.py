@@ -122,6 +122,7 @@ class SequenceProposer(Proposer):
         self._strategy = strategy
         self._vocab_size = resources.vocab_size
         self._device = resources.device
+        self._certain: dict[tuple[int, int], torch.Tensor] = {}
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """Ask the strategy for each sequence and pad to the longest draft."""
@@ -142,8 +143,17 @@ class SequenceProposer(Proposer):
             probs=probs,
             origins=["custom" if len(draft.tokens) else "none" for draft in drafts],
             cache_hits=[None] * len(drafts),
-            token_probs=torch.tensor([_token_probs(draft, k) for draft in drafts]).view(len(drafts), k),
+            token_probs=self._token_probs(drafts, k),
         )
+
+    def _token_probs(self, drafts: list[Draft], k: int) -> torch.Tensor:
+        """`[sequences, k]`; certain guesses, which most are, have theirs on the device already."""
+        if any(draft.probs is not None for draft in drafts):
+            return torch.tensor([_token_probs(draft, k) for draft in drafts]).view(len(drafts), k)
+        size = (len(drafts), k)
+        if size not in self._certain:
+            self._certain[size] = torch.ones(size, device=self._device)
+        return self._certain[size]
 
     def _draft(self, sequence: Sequence) -> Draft:
         context = Context(
