@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
-from torch.nn.functional import pad
 
 from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
@@ -18,7 +17,6 @@ from ssd_lab.engine.phases.drawing import PLAIN, Drawing
 from ssd_lab.engine.phases.keep_path import keep_path
 from ssd_lab.engine.phases.reading import ModelReading, Reading
 from ssd_lab.engine.placement import Placement
-from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.runner import StepRunner
 
 
@@ -96,9 +94,9 @@ class Drafter(ABC, Generic[AnyReading]):
         tokens, own = padded(draft_tokens.to(self.device), rows), sent(padded(fan_out, rows), self.device)
         return self._tree(reading, tokens, own, shape, wish, wish.cached_at(rows, self.device))
 
-    def keep(self, rows: RowBatch, sources: torch.Tensor) -> None:
-        """A path of each row's token tree was accepted, whose K/V lies at `sources` `[batch, depth]`, counted as in
-        `move_path`: bring it to where committed tokens have theirs.
+    def keep(self, reading: AnyReading, paths: torch.Tensor, written: torch.Tensor) -> None:
+        """The nodes `paths` `[rows, depth]` (then -1) of the trees that were grown with this reading, the last one, are
+        accepted: bring their K/V, which was `written` as `GrownTree` says, to where committed tokens have theirs.
         """
 
 
@@ -127,10 +125,10 @@ class ModelDrafter(Drafter[ModelReading]):
         rows = message.rows if len(chosen) == len(message.lengths) else message.rows.select(chosen)
         return ModelReading(self._runner, self._placement.place(rows))
 
-    def keep(self, rows: RowBatch, sources: torch.Tensor) -> None:
-        """See `keep_path`."""
-        placed = self._placement.place(rows)
-        keep_path(self._runner, placed, pad(sources, (0, 0, 0, len(placed) - len(rows)), value=-1))
+    def keep(self, reading: ModelReading, paths: torch.Tensor, written: torch.Tensor) -> None:
+        """See `keep_path`. The target may pad to another bucket; what padding rows move stays in the dump."""
+        rows = len(reading.rows)
+        keep_path(self._runner, reading.rows, padded(paths[:rows], rows), written)
 
     def _chain(self, reading: ModelReading, k: int, wish: Wish, cached: torch.Tensor | None) -> Drafted:
         return draft_chain(self._runner, reading.rows, k, record=wish.record, drawing=wish.drawing, fan_out=cached)

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from ssd_lab.engine.composition import propose_some, replace_rows
+from ssd_lab.engine.device_tensor import DeviceTensor
 from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.eagle_drafter import EagleDrafter
-from ssd_lab.engine.eagle_messages import DeviceTensor, EaglePrefill, EagleRound
+from ssd_lab.engine.eagle_messages import EaglePrefill, EagleRound
 from ssd_lab.engine.head_runner import HeadRunner
 from ssd_lab.engine.link import InlineLink, Link, ThreadLink
 from ssd_lab.engine.proposal import Proposal

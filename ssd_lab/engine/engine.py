@@ -255,6 +255,8 @@ class Engine:
 
     def _start(self, sequences: list[Sequence], rows: RowBatch, start_s: float) -> Flight:
         flight = self._verify(sequences, rows, self._propose(sequences, rows), start_s)
+        if (paths := flight.verification.paths) is not None:
+            self._guard_proposer(lambda: self._proposer.keep(paths))
         self._guard_proposer(self._proposer.work_ahead)
         return flight
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ssd_lab.engine.device_tensor import DeviceTensor
 from ssd_lab.engine.link import Link
 from ssd_lab.engine.messages import KeptMessage, PrefillMessage
 from ssd_lab.engine.proposal import Proposal
@@ -24,7 +25,6 @@ class LinkProposer(WorkerProposer):
         super().__init__(link, timeout_s=timeout_s, sends_texts=sends_texts)
         self.needs_outcomes = needs_outcomes
         self._followed: list[Sequence] = []  # the round after the next `observe` is theirs, and drafted already
-        self._grown: list[int] = []  # the requests whose trees are being verified, as the worker answered them
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
         """The draft computes the same prompt tokens into the same blocks of its own cache."""
@@ -48,20 +48,18 @@ class LinkProposer(WorkerProposer):
                 self._show(sequence, start, stop)
         proposal = self._ask(sequences, message)
         self._followed = [] if rows.advanced is None else sequences
-        self._grown = [] if proposal.tree is None else [sequence.request_id for sequence in sequences]
         return proposal
 
+    def keep(self, paths: torch.Tensor) -> None:
+        """Tell a worker that grew trees, before anything else reads its cache."""
+        self.link.post(KeptMessage(DeviceTensor.of(paths)))
+
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
-        """Tell a worker that grew trees which nodes to keep, before anything else reads its cache."""
+        """What was drafted before the host knew the texts was drafted for all of them."""
         super().observe(sequences, features)
         for sequence in self._followed:
             self._seen[sequence.request_id] = len(sequence.token_ids)
         self._followed = []
-        kept = {sequence.request_id: sequence.last_path for sequence in sequences}
-        paths = [kept.get(request_id, []) for request_id in self._grown]
-        self._grown = []
-        if any(len(path) > 1 for path in paths):  # the last node of a path is fed again
-            self.link.post(KeptMessage(paths))
 
     def _show(self, sequence: Sequence, start: int, stop: int) -> None:
         """Let the draft compute K/V of these tokens."""

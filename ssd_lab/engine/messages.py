@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ssd_lab.engine.device_tensor import DeviceTensor
 from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.rows import RowBatch, SamplingRow
 from ssd_lab.engine.stopwatch import Span
@@ -70,9 +71,11 @@ class RoundReply:
 
 @dataclass(frozen=True)
 class KeptMessage:
-    """Which nodes of each tree of the last reply were accepted, from the root down. No reply."""
+    """Which nodes of each tree of the last reply are accepted, from the root down, then -1: `[rows, depth]`, perhaps
+    followed by rows of padding. No reply.
+    """
 
-    paths: list[list[int]]
+    paths: DeviceTensor
 
 
 Message = PrefillMessage | RoundMessage | KeptMessage

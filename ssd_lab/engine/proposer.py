@@ -36,6 +36,11 @@ class Proposer(ABC):
         says where on the device the outcome lies (see `RowBatch`).
         """
 
+    def keep(self, paths: torch.Tensor) -> None:  # noqa: B027 - most proposers grow no trees
+        """Trees are verified now. paths `[rows, depth]`, where the device leaves them, are the nodes that are accepted
+        of each row's, from the root down, then -1; rows of padding may follow.
+        """
+
     def work_ahead(self) -> None:  # noqa: B027 - most proposers have nothing to prepare
         """The target verifies the last proposal now: what may be done meanwhile, begins here."""
 

@@ -8,11 +8,10 @@ import torch
 
 from ssd_lab.decoding.topology import Topology
 from ssd_lab.engine.drafter import Drafter
-from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
 from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
 from ssd_lab.engine.phases.grow_tree import GrownTree, Levels, grow_tree
-from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.phases.reading import Reading
 from ssd_lab.engine.stopwatch import CudaStopwatch, Span, Stopwatch
 from ssd_lab.errors import NonFiniteLogitsError
 
@@ -56,7 +55,7 @@ class TreeWorker:
     def __init__(self, drafter: Drafter, plan: TreePlan) -> None:
         self._drafter, self._plan = drafter, plan
         self._shape = plan.shape if isinstance(plan.shape, DynamicShape) else Levels(plan.shape, drafter.device)
-        self._grown: tuple[RowBatch, GrownTree] | None = None
+        self._grown: tuple[Reading, GrownTree] | None = None
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
 
@@ -82,8 +81,9 @@ class TreeWorker:
         """Nothing can be drafted before the outcome is known."""
 
     def _answer(self, message: RoundMessage) -> RoundReply:
-        grown = self._grow(message)
-        self._grown = (message.rows, grown)
+        reading = self._drafter.reading(message, range(len(message.lengths)))
+        grown = self._grow(reading)
+        self._grown = (reading, grown)
         count = len(message.request_ids)
         token_probs = None if grown.token_probs is None else grown.token_probs[:count]
         if token_probs is not None and token_probs.device.type == "cpu" and not bool(torch.isfinite(token_probs).all()):
@@ -97,22 +97,16 @@ class TreeWorker:
             tree=grown.tree.with_tensors(tuple(tensor[:count] for tensor in grown.tree.tensors())),
         )
 
-    def _grow(self, message: RoundMessage) -> GrownTree:
-        reading = self._drafter.reading(message, range(len(message.lengths)))
+    def _grow(self, reading: Reading) -> GrownTree:
         if isinstance(self._shape, DynamicShape):
             return grow_dynamic_tree(reading, self._shape, record=self._plan.record)
         return grow_tree(reading, self._shape, drawn=self._plan.drawn, record=self._plan.record)
 
     def _keep(self, message: KeptMessage) -> None:
-        """The last node of a path is fed again next round, so only those before it are moved; all of them were fed."""
-        if self._grown is None:
-            return
-        rows, grown = self._grown
-        inner = [path[:-1] for path in message.paths]
-        nodes = [[*path, *[-1] * (grown.tree.depth - len(path))] for path in inner]
-        padded = sent(nodes, self._drafter.device)
-        sources = grown.written[: len(padded)].gather(1, padded.clamp(min=0))
-        self._drafter.keep(rows, torch.where(padded >= 0, sources, -1))
+        """By the rows as they were placed for the tree: whoever made their lengths may have gone on since."""
+        if self._grown is not None:
+            reading, grown = self._grown
+            self._drafter.keep(reading, message.paths.here(), grown.written)
 
     def _note(self, name: str, start: float | torch.Event) -> None:
         if self._plan.record:

@@ -12,6 +12,7 @@ import torch
 from pydantic import Field, model_validator
 
 from ssd_lab.engine.composition import propose_some, replace_rows
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.resources import Resources
@@ -94,6 +95,7 @@ class CascadeProposer(Proposer):
 
     def __init__(self, first: Proposer, second: Proposer, least: int) -> None:
         self._parts, self._least = (first, second), least
+        self._short: list[int] = []  # the rows of this round that the second drafted
         layers = {part.feature_layers for part in self._parts if part.feature_layers}
         if len(layers) > 1:
             raise ConfigError("both parts of the cascade feed on the target's features, at different layers")
@@ -108,10 +110,20 @@ class CascadeProposer(Proposer):
         """The first one's drafts where they are long enough, else the second one's."""
         first, second = self._parts
         found = first.propose(sequences, rows)
-        short = [row for row, count in enumerate(found.num_drafted) if count < self._least]
+        self._short = short = [row for row, count in enumerate(found.num_drafted) if count < self._least]
         if not short:
             return found
         return replace_rows(found, short, propose_some(second, short, sequences, rows))
+
+    def keep(self, paths: torch.Tensor) -> None:
+        """Each hears of its own trees."""
+        first, second = self._parts
+        if not self._short:
+            first.keep(paths)
+            return
+        places = sent(self._short, paths.device, torch.int64)
+        first.keep(paths.index_fill(0, places, -1))
+        second.keep(paths.index_select(0, places))
 
     def work_ahead(self) -> None:
         """Both may prepare."""

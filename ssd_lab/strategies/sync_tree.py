@@ -55,6 +55,6 @@ class SyncTree(StrategyConfig):
         return StepSizes(self.tree.num_nodes, chain=self.tree.num_nodes)
 
     def build(self, resources: Resources) -> Proposer:
-        """A draft worker in the engine's own thread."""
+        """A draft worker in the engine's own thread, which needs to know of no outcome but where the device left it."""
         plan = tree_plan(self.tree, self.draws, record=resources.config.record)
-        return resources.open_worker(plan, link="inline")
+        return resources.open_worker(plan, link="inline", needs_outcomes=False)

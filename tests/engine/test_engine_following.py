@@ -11,14 +11,25 @@ import torch
 from replay_graphs import Backends
 
 from ssd_lab import LLM, SamplingParams
+from ssd_lab.engine.drafter import ModelDrafter
 from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.rounds import Flight
 from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.scheduler import Scheduler
 
 PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13], [100, 101], [5, 5, 5, 9, 9]]
 OPTIONS = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline"}
-STRATEGIES: dict[str, dict[str, Any]] = {"autoregressive": {}, "sync_chain": {"k": 3}}
+SHAPES: dict[str, dict[str, Any]] = {
+    "fixed tree": {"kind": "fixed", "widths": (3, 2, 1, 1)},
+    "optimal tree": {"kind": "optimal", "budget": 9, "acceptance": [0.5, 0.2, 0.1]},
+    "dynamic tree": {"kind": "dynamic", "top_k": 3, "depth": 4, "num_nodes": 11},
+}
+STRATEGIES: dict[str, dict[str, Any]] = {
+    "autoregressive": {},
+    "sync_chain": {"k": 3},
+    **{name: {"strategy": "sync_tree", "tree": shape} for name, shape in SHAPES.items()},
+}
 
 
 class Counted:
@@ -55,12 +66,13 @@ def decided(result: Any) -> list[tuple[Any, ...]]:
     """What each request went through, round by round."""
     return [
         (s.request_id, s.position, s.draft_tokens, s.num_accepted, s.recovery_token, s.num_emitted)
+        + (() if s.tree is None else (s.tree.tokens, s.tree.parents))
         for s in sorted((s for r in result.trace.rounds for s in r.sequences), key=lambda s: (s.request_id, s.position))
     ]
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 5])
-@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_text_and_records_are_those_of_rounds_that_wait(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str, temperature: float, max_batch: int
@@ -75,7 +87,8 @@ def test_text_and_records_are_those_of_rounds_that_wait(
     Backends.installed(monkeypatch)
     got = generated(tiny_pair, strategy, params, max_batch=max_batch)
     assert ids(got) == ids(expected) and decided(got) == decided(expected)
-    assert counted.followed > 3
+    # a request that is about to end by its length makes all that run beside it wait
+    assert counted.followed > (0 if max_batch == len(PROMPTS) else 3)
     # the counts of the run hold no round that was launched in vain
     assert got.metrics.tokens_per_round == expected.metrics.tokens_per_round
 
@@ -122,24 +135,85 @@ def test_rounds_do_not_overlap_on_the_runs_clock(
     assert all(one.start_s <= one.end_s <= two.start_s for one, two in itertools.pairwise(rounds))
 
 
+@pytest.mark.parametrize(("strategy", "blocks"), [("sync_chain", 14), ("fixed tree", 18), ("dynamic tree", 19)])
 def test_without_blocks_for_two_rounds_the_host_waits(
-    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str, blocks: int
 ) -> None:
     params = SamplingParams(max_tokens=40, ignore_eos=True)
-    small = {"num_blocks": 14, "block_size": 4, "max_batch": 3, "max_model_len": 47}
-    expected = generated(tiny_pair, "sync_chain", params, **small)
+    small = {"num_blocks": blocks, "block_size": 4, "max_batch": 3, "max_model_len": 47}
+    expected = generated(tiny_pair, strategy, params, **small)
     Backends.installed(monkeypatch)
-    got = generated(tiny_pair, "sync_chain", params, **small)
-    assert ids(got) == ids(expected)
+    plain, extended = Scheduler.extend, []
+    monkeypatch.setattr(Scheduler, "extend", lambda *given: extended.append(plain(*given)) or extended[-1])
+    got = generated(tiny_pair, strategy, params, **small)
+    assert ids(got) == ids(expected) and set(extended) == {True, False}
 
 
+def _of_another_row(keep: Any) -> Any:
+    return lambda self, reading, paths, written: keep(self, reading, paths.roll(1, 0), written)
+
+
+def _at_the_hosts_bounds(keep: Any) -> Any:
+    """The lengths of the rows as they are after the round."""
+
+    def wrong(self: Any, reading: Any, paths: torch.Tensor, written: torch.Tensor) -> None:
+        moved = replace(reading.rows, lengths=reading.rows.lengths + (paths >= 0).sum(1) + 1)
+        keep(self, replace(reading, rows=moved), paths, written)
+
+    return wrong
+
+
+@pytest.mark.parametrize("planted", [_of_another_row, _at_the_hosts_bounds])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_draft_that_keeps_a_wrong_path_is_found(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, shape: str, planted: Any
+) -> None:
+    params = [SamplingParams(max_tokens=30, seed=i, ignore_eos=True) for i in range(len(PROMPTS))]
+    expected = generated(tiny_pair, shape, params, max_batch=4)
+    Backends.installed(monkeypatch)
+    monkeypatch.setattr(ModelDrafter, "keep", planted(ModelDrafter.keep))
+    got = generated(tiny_pair, shape, params, max_batch=4)
+    assert ids(got) == ids(expected)  # the target decides
+    assert decided(got) != decided(expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_previous_token_is_the_last_accepted_nodes_or_the_last_committed(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, shape: str
+) -> None:
+    """What the device tells of the next rows is what the host finds out, for paths of no node and of some."""
+    Backends.installed(monkeypatch)
+    told: list[tuple[Any, list[Any], torch.Tensor]] = []
+    plain = Engine._follow
+
+    def noting(engine: Engine, flight: Flight) -> Flight:
+        assert flight.verification.advanced is not None
+        advanced = flight.verification.advanced[:, : len(flight.sequences)].clone()
+        told.append((flight, [len(s.token_ids) for s in flight.sequences], advanced))
+        return plain(engine, flight)
+
+    monkeypatch.setattr(Engine, "_follow", noting)
+    params = SamplingParams(max_tokens=30, ignore_eos=True)
+    generated(tiny_pair, shape, params, max_batch=3)
+    grown = set()
+    for flight, lengths, advanced in told:
+        for sequence, before, (after, previous, last) in zip(
+            flight.sequences, lengths, advanced.T.tolist(), strict=True
+        ):
+            grown.add(after - before)
+            assert sequence.token_ids[after - 2 : after] == [previous, last]
+    assert 1 in grown and max(grown) > 2
+
+
+@pytest.mark.parametrize("strategy", ["sync_chain", *SHAPES])
 def test_requests_may_come_and_go_while_a_round_is_on_its_way(
-    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str
 ) -> None:
     params = SamplingParams(max_tokens=40, ignore_eos=True)
-    alone = ids(generated(tiny_pair, "sync_chain", params))
+    alone = ids(generated(tiny_pair, strategy, params))
     Backends.installed(monkeypatch)
-    with LLM(tiny_pair.target, tiny_pair.draft, "sync_chain", k=3, **OPTIONS, max_batch=4) as llm:
+    fields = {"strategy": strategy, **STRATEGIES[strategy]}
+    with LLM(tiny_pair.target, tiny_pair.draft, **fields, **OPTIONS, max_batch=4) as llm:
         engine = llm._engine
         first, second = (engine.submit(PROMPTS[i], params, seed=0) for i in (0, 1))
         kept = {first: engine.sequence(first)}

@@ -10,6 +10,7 @@ import torch
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.decoding.topology import Topology, from_widths
+from ssd_lab.engine.device_tensor import DeviceTensor
 from ssd_lab.engine.link import InlineLink
 from ssd_lab.engine.messages import KeptMessage, PrefillMessage, RoundMessage
 from ssd_lab.engine.phases import keep_path, verify_tree
@@ -162,7 +163,9 @@ def test_paths_from_the_root() -> None:
 
 
 def test_a_path_is_moved_as_one_token_after_the_other_would_be(pair) -> None:
-    """Against a loop; a second run (a capture makes one) changes nothing if sources lie behind all places."""
+    """Against a loop. The last node of a path stays where it is, as it was never fed; a second run (a capture makes
+    one) changes nothing if nodes were written behind all places.
+    """
     decoder = pair[1].decoder
     generator = torch.Generator().manual_seed(0)
     cache = PagedKVCache(pair[1].config, 9, 4, torch.float32, "cpu")
@@ -173,16 +176,17 @@ def test_a_path_is_moved_as_one_token_after_the_other_would_be(pair) -> None:
     rows = Placement(torch.device("cpu"), max_rows=2, width=4, block_size=4).place(
         RowBatch(lengths, [0, 0], [0, 0], tables, [(0.0, 0, 1.0, 0.0, 0)] * 2)
     )
-    sources = torch.tensor([[4, 6, -1], [3, 5, 8]])
+    written = torch.tensor([[9, 4, 5, 6, -1, -1], [3, 5, 8, 7, -1, -1]])
+    paths = torch.tensor([[1, 3, 4, -1], [0, 1, 2, 4]])
+    moved = [[4, 6], [3, 5, 8]]
     expected = [layer.clone() for layer in cache.layers]
     for layer, before in zip(expected, [layer.clone() for layer in cache.layers], strict=True):
         for row, (table, length) in enumerate(zip(tables, lengths, strict=True)):
-            for place, source in enumerate(sources[row].tolist()):
-                if source >= 0:
-                    read, write = length + source, length + place
-                    layer[table[write // 4] * 4 + write % 4] = before[table[read // 4] * 4 + read % 4]
+            for place, source in enumerate(moved[row]):
+                read, write = length + source, length + place
+                layer[table[write // 4] * 4 + write % 4] = before[table[read // 4] * 4 + read % 4]
     for _ in range(2):
-        keep_path.keep_path(runner, rows, sources)
+        keep_path.keep_path(runner, rows, paths, written)
         for layer, wanted in zip(cache.layers, expected, strict=True):
             assert torch.equal(layer[4:], wanted[4:])  # block 0 is the dump
 
@@ -198,7 +202,8 @@ def test_a_tree_travels_over_any_link(tiny_pair, kind: type, shape: Topology | D
         sampling = [(0.9, 0, 1.0, 0.0, 3)]
         message = RoundMessage([0], [4], [7], [8], [[1, 2]], [None], sampling)
         first = link.call(message, 60)
-        link.post(KeptMessage([[0, 2]]))
+        path = torch.tensor([[0, 2, -1]])[:, : shape.depth]
+        link.post(KeptMessage(DeviceTensor.of(path)))
         tokens = first.tokens[0].tolist()
         after = RoundMessage([0], [7], [tokens[2]], [9], [[1, 2]], [2], sampling)
         second = link.call(after, 60)

@@ -94,6 +94,9 @@ class _WatchedProposer(Proposer):
         self._open.append(_kept(proposal))
         return proposal
 
+    def keep(self, paths: torch.Tensor) -> None:
+        self._inner.keep(paths)
+
     def work_ahead(self) -> None:
         self._inner.work_ahead()
 

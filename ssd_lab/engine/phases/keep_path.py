@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.nn.functional import pad
 
 from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.rows import RowTensors, slots_of
@@ -26,13 +27,18 @@ def move_path(runner: StepRunner, rows: RowTensors, sources: torch.Tensor) -> No
         layer.index_copy_(0, write, layer.index_select(0, read))
 
 
-def keep_path(runner: StepRunner, rows: RowTensors, sources: torch.Tensor) -> None:
-    """`move_path` as a phase of its own. It may run twice, as a capture makes it: sources lie behind all places that
-    they are moved to.
+def keep_path(runner: StepRunner, rows: RowTensors, paths: torch.Tensor, written: torch.Tensor) -> None:
+    """What a draft keeps of the accepted nodes `paths` `[batch, depth]` (then -1) of the trees that it grew; written:
+    see `GrownTree`. The last node of a path is fed again next round, so only those before it are moved; all of them
+    were fed.
+
+    It may run twice, as a capture makes it: nodes were written behind all places that they are moved to.
     """
 
-    def phase(sources: torch.Tensor, *own: torch.Tensor) -> Tensors:
+    def phase(paths: torch.Tensor, written: torch.Tensor, *own: torch.Tensor) -> Tensors:
+        goes_on = pad(paths[:, 1:], (0, 1), value=-1) >= 0
+        sources = torch.where(goes_on, written.gather(1, paths.clamp(min=0)), -1)
         move_path(runner, rows.with_tensors(own), sources)
         return (sources,)
 
-    runner.call("keep_path", rows.longest_table, phase, sources, *rows.tensors())
+    runner.call("keep_path", None, phase, paths, written, *rows.tensors())

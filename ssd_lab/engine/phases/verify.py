@@ -101,6 +101,8 @@ class Verification:
     previous and last tokens of the next round) stay on the device, until the next verification overwrites them.
     """
 
+    paths: torch.Tensor | None = None  # of trees only
+
     def __init__(self, proposal: Proposal, outputs: Tensors, *, sampled: bool, options: VerifyOptions) -> None:
         outcome, self.logits, *rest = outputs
         self.proposal = proposal
@@ -167,6 +169,18 @@ def padded_rows(tensor: torch.Tensor, rows: int) -> torch.Tensor:
     return tensor if missing == 0 else torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])
 
 
+def advanced_rows(
+    rows: RowTensors, tokens: torch.Tensor, at: torch.Tensor, num_accepted: torch.Tensor, recovery_token: torch.Tensor
+) -> torch.Tensor:
+    """Lengths, previous and last tokens after an outcome, `[3, batch]`; padding rows stay empty.
+
+    at `[batch]`: where in the verified `tokens` (the last committed one first) each row's last accepted one stands, 0
+    if none was.
+    """
+    grown = torch.where(rows.lengths > 0, rows.lengths + num_accepted + 1, 0)
+    return torch.stack([grown, tokens.gather(1, at[:, None]).squeeze(1), recovery_token])
+
+
 @dataclass(frozen=True)
 class _Verify:
     runner: StepRunner
@@ -219,17 +233,11 @@ class _Verify:
         if options.details:
             outputs += self._likeliest(torch.softmax(logits, -1) if probs is None else probs, options.details)
         if options.advance:
-            outputs.append(self._advanced(tokens, outcome))
+            at = outcome.num_accepted
+            outputs.append(advanced_rows(self.rows, tokens, at, at, outcome.recovery_token))
         if options.feature_layers:
             outputs.append(torch.cat([features[layer] for layer in options.feature_layers], -1))
         return tuple(outputs)
-
-    def _advanced(self, tokens: torch.Tensor, outcome: Outcome) -> torch.Tensor:
-        """Lengths, previous and last tokens after this outcome; padding rows stay empty."""
-        lengths = self.rows.lengths
-        grown = torch.where(lengths > 0, lengths + outcome.num_accepted + 1, 0)
-        previous = tokens.gather(1, outcome.num_accepted[:, None]).squeeze(1)
-        return torch.stack([grown, previous, outcome.recovery_token])
 
     def _likeliest(self, probs: torch.Tensor, count: int) -> Tensors:
         """The fields of `Alternatives`."""

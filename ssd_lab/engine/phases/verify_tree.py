@@ -20,7 +20,7 @@ from ssd_lab.engine.execution import Tensors
 from ssd_lab.engine.host_copy import HostCopy, sent
 from ssd_lab.engine.phases.keep_path import move_path
 from ssd_lab.engine.phases.tree_alternatives import tree_alternatives
-from ssd_lab.engine.phases.verify import RoundProbabilities, Verified, VerifyOptions, padded_rows
+from ssd_lab.engine.phases.verify import RoundProbabilities, Verified, VerifyOptions, advanced_rows, padded_rows
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.rows import RowTensors, slots_of
 from ssd_lab.engine.runner import StepRunner
@@ -33,7 +33,9 @@ class TreeVerification:
     """A verification under way. `collect` waits for its outcome.
 
     logits `[batch, depth + 1, vocab]` and features `[batch, depth + 1, layers * hidden]`, after the last committed
-    token and each token of the accepted path, stay on the device until the next verification overwrites them.
+    token and each token of the accepted path, stay on the device until the next verification overwrites them. So do
+    paths `[batch, depth]`, the accepted nodes from the root down and then -1, and advanced `[3, batch]` (lengths,
+    previous and last tokens of the next round); rows of padding follow in both.
     """
 
     def __init__(
@@ -42,7 +44,8 @@ class TreeVerification:
         ints, self.logits, *rest = outputs
         self.proposal = proposal
         self.features = rest.pop() if options.feature_layers else None
-        self.advanced = None  # which nodes of a tree stay is the host's to tell
+        self.advanced = rest.pop() if options.advance else None
+        self.paths = ints[:, 4 : 4 + tree.depth]
         self._depth, self._sampled, self._record = tree.depth, sampled, options.record
         self._details = options.details > 0
         self._copy = HostCopy(ints, *rest)
@@ -191,6 +194,10 @@ class _VerifyTree:
         if options.details:
             known = torch.softmax(logits, -1) if probs is None else probs
             outputs += tree_alternatives(tree, self.tokens, known, self.draft_probs, coins, options.details)
+        if options.advance:
+            outputs.append(
+                advanced_rows(*(rows, step.token_ids, along.amax(1), outcome.num_accepted, outcome.recovery_token))
+            )
         if options.feature_layers:
             outputs.append(torch.cat([features[layer] for layer in options.feature_layers], -1)[every, along])
         return tuple(outputs)
@@ -247,7 +254,7 @@ class _VerifyTree:
         probability under the target, under the draft. Of what was sampled from (greedy: softmax).
         """
         every = torch.arange(len(logits), device=logits.device)[:, None]
-        at = torch.where(outcome.num_accepted > 0, outcome.path.amax(1) + 1, 0)[:, None]  # a path's numbers grow
+        at = (outcome.path.amax(1) + 1)[:, None]  # a path's numbers grow, and -1 fills it up
         rows = torch.cat([at, self.tree.parents + 1], 1)
         tokens = torch.cat([outcome.recovery_token[:, None], self.tokens], 1)
         if probs is None:  # a softmax is known by one of its values
