@@ -11,16 +11,8 @@ from ssd_lab.profile.points import Measurement
 Cells = list[str]
 ROOFLINE_TITLES = ("what", "model", "batch", "context", "rows", "ms", "GB", "floor ms", "of bandwidth")
 ROUND_TITLES = (
-    "strategy",
-    "batch",
-    "context",
-    "round ms",
-    "phases ms",
-    "beyond them",
-    "device idle",
-    "tokens/s",
-    "tokens/round",
-)
+    "strategy", "batch", "context", "round ms", "phases ms", "beyond them", "device idle", "tokens/s", "tokens/round",
+)  # fmt: skip
 CHECK_TITLES = (
     "strategy", "rounds", "recorded ms", "predicted ms", "error", "within 10 %", "from phases alone ms",
 )  # fmt: skip

@@ -19,6 +19,7 @@ from ssd_lab.profile.points import RoundPoint
 from ssd_lab.results import RunResult
 
 FIRST_ROUNDS = 3  # in which graphs are captured
+FEWEST_ROUNDS = 16
 
 
 def measure_rounds(
@@ -27,7 +28,6 @@ def measure_rounds(
     sizes: Sizes,
     *,
     batches: Sequence[int] = (1,),
-    max_tokens: int = 128,
     max_model_len: int = 1024,
 ) -> list[RoundPoint]:
     """Rounds of each kind of strategy on real prompts, and the phases alone of the usual ones at the mean context.
@@ -38,6 +38,7 @@ def measure_rounds(
     found = []
     device = target.decoder.device
     f = sizes.fan_out[0]
+    max_tokens = max(128, FEWEST_ROUNDS * (sizes.k + 1))  # rounds enough even if everything is accepted
     runs: list[tuple[str, dict[str, Any]]] = [
         ("autoregressive", {}), ("sync_chain", {"k": sizes.k}), ("async_tree", {"k": sizes.k, "f": f}),
         ("sync_tree", {}), ("prompt_lookup", {}), ("suffix_tree", {}), ("cascade", {}),
