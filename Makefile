@@ -1,11 +1,14 @@
 # make demo    a virtual environment in .venv, then text from async tree speculation and a comparison
-# make test    the same environment, then the whole test suite
+# make test    the same environment, then tests of every part: under eight minutes on two cores
+# make test-all  every test: under 25 minutes on two cores (test-rest: those that `make test` leaves out)
+# make test-isa  what computes with numbers, on every instruction set and with one and two threads: about an hour
 # make gpu-test  the tests that need a GPU, on a machine that has one
 # make lint    ruff and mypy
 # make docs    the documentation as web pages in site/, notebooks executed (EXECUTE_NOTEBOOKS=false: not executed)
 # make clean   remove everything that make made
 #
 # PYTHON=python3.12     the Python to build the environment with (3.11 or newer; default: the first one found)
+# WORKERS=8             processes for the tests (default 2; each takes up to 2 GB)
 # TORCH_INDEX=<url>     where to take torch from, for example the index of its CPU builds: on Linux the default build
 #                       is the one for CUDA, which is several GB larger
 
@@ -16,9 +19,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?=
 TORCH_INDEX ?=
 PYTEST_ARGS ?=
+# Tests run in so many processes with one thread each; what one process has left, another takes over.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test gpu-test lint format docs clean
+.PHONY: help demo test test-rest test-all test-isa gpu-test lint format docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -27,7 +33,16 @@ demo: $(STAMP)
 	$(BIN)/python -m ssd_lab.cli demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) -m "not full" $(PYTEST_ARGS)
+
+test-rest: $(STAMP)
+	$(PYTEST) -m full $(PYTEST_ARGS)
+
+test-all: $(STAMP)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-isa: $(STAMP)
+	PYTHON=$(BIN)/python scripts/instruction_sets.sh $(PYTEST_ARGS)
 
 gpu-test: $(STAMP)
 	PYTHON=$(BIN)/python scripts/gpu_tests.sh $(PYTEST_ARGS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,32 @@ import pytest
 import torch
 
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
+LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options must be known before the folders below are read."""
     parser.addoption("--screenshots", default=None, help="folder in which the browser tests leave pictures")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers that run side by side take one thread each, and so do the processes that they start."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Names tests that make `make test` long: a mark `full`, or less to do, belongs to each."""
+    long = [
+        report
+        for report in terminalreporter.stats.get("passed", [])
+        if report.when == "call" and report.duration > LONG_S and "full" not in report.keywords
+    ]
+    if long:
+        terminalreporter.section(f"longer than {LONG_S} s and not marked `full`")
+        for report in sorted(long, key=lambda each: -each.duration):
+            terminalreporter.line(f"{report.duration:6.1f} s  {report.nodeid}")
 
 
 @dataclass(frozen=True)
