@@ -23,7 +23,7 @@ from ssd_lab.progress import CaptureProgress, notice, progress_bar
 from ssd_lab.results import Output, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.trace import Totals, Trace, compute_metrics
-from ssd_lab.trace.token_texts import KEY, token_texts
+from ssd_lab.trace.token_texts import with_token_texts
 from ssd_lab.validation import validated
 
 Prompt = str | Sequence[int] | Sequence[dict[str, str]]
@@ -217,8 +217,7 @@ class LLM:
     def _with_token_texts(self, trace: Trace) -> Trace:
         tokenizer = self.target.tokenizer
         if tokenizer is not None and trace.rounds:
-            texts = token_texts(trace, lambda ids: tokenizer.decode(ids, skip_special_tokens=False))
-            trace.meta = {**trace.meta, KEY: texts}
+            return with_token_texts(trace, lambda ids: tokenizer.decode(ids, skip_special_tokens=False))
         return trace
 
     def _run_to_end(self, sequences: dict[int, EngineSequence], on_step: OnStep | None) -> None:

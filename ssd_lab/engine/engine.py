@@ -194,7 +194,7 @@ class Engine:
         self._proposer.close()
 
     def _new_recorder(self) -> Recorder:
-        return Recorder(self._meta, record=self._config.record)
+        return Recorder(self._meta, record=self._config.record, vocab_size=self._limits.vocab_size)
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         start_s = self.recorder.now_s()

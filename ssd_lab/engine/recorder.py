@@ -15,7 +15,9 @@ from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.stopwatch import DeviceSpan, Span
-from ssd_lab.trace.records import Activity, RequestRecord, RoundRecord, SequenceRound, Trace
+from ssd_lab.trace.missing import MissingParts
+from ssd_lab.trace.records import Activity, RequestRecord, RoundRecord, SequenceRound, Trace, TreeRecord
+from ssd_lab.trace.token_texts import chain_ids, tree_ids
 from ssd_lab.trace.totals import Totals
 
 
@@ -47,11 +49,16 @@ class _Round:
 
 
 class Recorder:
-    """Builds the trace of one run. Times are seconds since the recorder was made."""
+    """Builds the trace of one run. Times are seconds since the recorder was made.
 
-    def __init__(self, meta: dict[str, Any], *, record: bool) -> None:
+    vocab_size: no id outside it gets into a trace. A part that holds one, or cannot be made, is left out and named in
+    `meta["missing"]`.
+    """
+
+    def __init__(self, meta: dict[str, Any], *, record: bool, vocab_size: int) -> None:
         self._origin_s = time.perf_counter()
         self._record = record
+        self._vocab_size = vocab_size
         self._requests: list[RequestRecord] = []
         self._rounds: list[_Round] = []
         self._prefills: list[Activity] = []
@@ -142,30 +149,51 @@ class Recorder:
 
     def trace(self, first_round: int = 0) -> Trace:
         """What was recorded so far, from this round on."""
+        missing = MissingParts()
         meta = {**self._meta, "totals": self._totals.as_dict()}
-        ranked = next((kept.tree.num_candidates for kept in self._rounds if kept.tree is not None), None)
-        if ranked is not None:
-            meta["ranked_candidates"] = ranked
+        with missing.part("the number of ranked candidates"):
+            ranked = next((kept.tree.num_candidates for kept in self._rounds if kept.tree is not None), None)
+            if ranked is not None:
+                meta["ranked_candidates"] = ranked
         later = enumerate(self._rounds[first_round:], start=first_round)
-        rounds = [self._round_record(index, kept) for index, kept in later]
-        return Trace(meta, sorted(self._requests, key=lambda r: r.request_id), rounds, list(self._prefills))
+        rounds = [self._round_record(index, kept, missing) for index, kept in later]
+        requests = sorted(self._requests, key=lambda r: r.request_id)
+        return Trace(missing.noted(meta), requests, rounds, list(self._prefills))
 
-    def _round_record(self, index: int, kept: _Round) -> RoundRecord:
-        trees = {} if kept.tree is None else kept.tree.records()
-        rows = [
-            self._sequence_round(kept, row, trees)
-            for row in kept.rows
-            if kept.verified.finite[row]  # a failed request's numbers are none, and JSON holds none
-        ]
+    def _round_record(self, index: int, kept: _Round, missing: MissingParts) -> RoundRecord:
+        trees: dict[int, TreeRecord] = {}
+        if kept.tree is not None:
+            with missing.part(f"the draft trees of round {index}"):
+                trees = kept.tree.records()
+        rows = []
+        for row in kept.rows:
+            if kept.verified.finite[row]:  # a failed request's numbers are none, and JSON holds none
+                name = f"request {kept.request_ids[row]} in round {index}"
+                with missing.part(name):
+                    rows.append(self._checked(self._sequence_round(kept, row, trees), name, missing))
         activities = [Activity("target", "verify", kept.times.verify_start_s, kept.times.verify_end_s)]
         for span in kept.spans:
-            activity = span.resolve() if isinstance(span, DeviceSpan) else span
-            if activity.start_s >= self._origin_s:  # else the draft's last work for the run before
-                start_s, end_s = activity.start_s - self._origin_s, activity.end_s - self._origin_s
-                activities.append(dataclasses.replace(activity, start_s=start_s, end_s=end_s))
+            with missing.part(f"an activity of round {index}"):
+                activity = span.resolve() if isinstance(span, DeviceSpan) else span
+                if activity.start_s >= self._origin_s:  # else the draft's last work for the run before
+                    start_s, end_s = activity.start_s - self._origin_s, activity.end_s - self._origin_s
+                    activities.append(dataclasses.replace(activity, start_s=start_s, end_s=end_s))
         return RoundRecord(index, kept.times.start_s, kept.times.end_s, rows, activities)
 
-    def _sequence_round(self, kept: _Round, row: int, trees: dict[int, Any]) -> SequenceRound:
+    def _checked(self, record: SequenceRound, name: str, missing: MissingParts) -> SequenceRound:
+        """The record, without its tree if that holds ids outside the vocabulary. Raises ValueError if the rest does."""
+        self._check_ids(chain_ids(record))
+        with missing.part(f"the tree of {name}"):
+            self._check_ids(tree_ids(record))
+            return record
+        return dataclasses.replace(record, tree=None)
+
+    def _check_ids(self, ids: set[int]) -> None:
+        outside = sorted(token for token in ids if not 0 <= token < self._vocab_size)
+        if outside:
+            raise ValueError(f"token ids {outside[:3]} are outside 0..{self._vocab_size - 1}")
+
+    def _sequence_round(self, kept: _Round, row: int, trees: dict[int, TreeRecord]) -> SequenceRound:
         verified = kept.verified
         numbers = verified.probabilities
         if numbers is None:

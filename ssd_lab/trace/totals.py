@@ -12,6 +12,7 @@ stores `totals.as_dict()` under `trace.meta["totals"]`. Other keys of `meta` tha
     peak_memory_bytes   int
     ranked_candidates   int, the largest recovery_rank, which stands for itself and all beyond it
     token_texts         dict, the text of each token id (as text) that the rounds mention
+    missing             list of str, parts of the trace that could not be made, each with its reason
 """
 
 from __future__ import annotations
