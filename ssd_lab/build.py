@@ -12,9 +12,10 @@ import ssd_lab
 from ssd_lab.config import EngineConfig
 from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.engine.engine import Engine
-from ssd_lab.engine.graphs import OnCapture, make_executor, tell_nobody
+from ssd_lab.engine.graphs import make_executor
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.memory_plan import MemoryPlan
+from ssd_lab.engine.observing import NOBODY, ExecutorObserver
 from ssd_lab.engine.resources import Resources
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.errors import ConfigError
@@ -60,10 +61,10 @@ def build_engine(
     strategy: StrategyConfig,
     config: EngineConfig,
     plan: MemoryPlan | None = None,
-    on_capture: OnCapture = tell_nobody,
+    observer: ExecutorObserver = NOBODY,
 ) -> Engine:
     """An engine for this target and strategy. The draft may be loaded, or a place to load it from. plan: made here if
-    the caller has none. on_capture: told of each CUDA graph before it is captured.
+    the caller has none. observer: of what executes the phases of target and draft.
     """
     device = resolve_device(config.device)
     plan = plan or plan_loaded(target, draft, strategy, config, device)
@@ -74,7 +75,7 @@ def build_engine(
     cache = PagedKVCache(target.config, num_blocks, config.block_size, target.dtype, device)
     longest_table = -(-(max_model_len + strategy.reserved_positions) // config.block_size)
     resources = Resources(
-        config, device, target.config.vocab_size, num_blocks, draft, draft_threads, longest_table, target, on_capture
+        config, device, target.config.vocab_size, num_blocks, draft, draft_threads, longest_table, target, observer
     )
     proposer = strategy.build(resources)
     blocks = BlockManager(
@@ -84,7 +85,7 @@ def build_engine(
         tokens_after=1 if proposer.feature_layers else 0,
     )
     eager = config.eager or not target.decoder.kernels.captures
-    executor = make_executor(device, eager=eager, on_capture=on_capture)
+    executor = make_executor(device, eager=eager, observer=observer)
     return Engine(
         StepRunner(target.decoder, cache, device, executor),
         proposer,

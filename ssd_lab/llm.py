@@ -11,7 +11,9 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.build import build_engine, resolve_device
+from ssd_lab.capture_progress import CaptureProgress
 from ssd_lab.config import EngineConfig, SamplingParams
+from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Observers
 from ssd_lab.engine.sequence import Sequence as EngineSequence
 from ssd_lab.errors import CacheCapacityError, ConfigError, PromptError, SsdLabError
 from ssd_lab.kernels.cuda_check import check_cuda
@@ -19,7 +21,7 @@ from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.out_of_memory import explain_out_of_memory
 from ssd_lab.planning import plan_before_loading, plan_loaded
-from ssd_lab.progress import CaptureProgress, notice, progress_bar
+from ssd_lab.progress import notice, progress_bar
 from ssd_lab.results import Output, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.trace import Totals, Trace, compute_metrics
@@ -44,7 +46,8 @@ class LLM:
 
     target, draft: a hub id, a folder, a .gguf file, or a loaded model; None takes the bundled pair. fields: the
     strategy's knobs and the fields of `EngineConfig`. chat: wrap text prompts in the target's chat template (None: if
-    it has one). memory_plan: who gets how much of the device, as measured once the models were loaded.
+    it has one). observer: told what is captured and replayed, of target and draft. memory_plan: who gets how much of
+    the device, as measured once the models were loaded.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class LLM:
         chat: bool | None = None,
         seed: int = 0,
         progress: bool = True,
+        observer: ExecutorObserver = NOBODY,
         **fields: Any,
     ) -> None:
         engine_fields = {name: fields.pop(name) for name in list(fields) if name in EngineConfig.model_fields}
@@ -93,7 +97,7 @@ class LLM:
         self._threads_before = torch.get_num_threads()
         self._captures = CaptureProgress()
         self._engine = build_engine(
-            self.target, self.draft, self.strategy, self.config, self.memory_plan, self._captures
+            self.target, self.draft, self.strategy, self.config, self.memory_plan, Observers(self._captures, observer)
         )
         self.threads = torch.get_num_threads()
 

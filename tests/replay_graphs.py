@@ -10,7 +10,8 @@ import torch
 
 from ssd_lab.engine import worker_setup
 from ssd_lab.engine.execution import Executor, Tensors
-from ssd_lab.engine.graphs import GraphExecutor, OnCapture
+from ssd_lab.engine.graphs import GraphExecutor
+from ssd_lab.engine.observing import ExecutorObserver
 
 
 class ReplayBackend:
@@ -46,9 +47,9 @@ class Backends:
     def __init__(self) -> None:
         self.made: list[tuple[GraphExecutor, ReplayBackend]] = []
 
-    def make(self, device: torch.device, *, eager: bool, on_capture: OnCapture) -> Executor:
+    def make(self, device: torch.device, *, eager: bool, observer: ExecutorObserver) -> Executor:
         backend = ReplayBackend()
-        executor = GraphExecutor(backend, on_capture=on_capture)
+        executor = GraphExecutor(backend, observer=observer)
         self.made.append((executor, backend))
         return executor
 

@@ -159,7 +159,7 @@ def open_head(
             longest_table=resources.longest_table,
             scratch_positions=plan.scratch_positions,
             eager=config.eager or not head.kernels.captures,
-            on_capture=resources.on_capture,
+            observer=resources.observer,
         )
         runner = HeadRunner(head, memory.cache, device, memory.executor)
         return plan.make_worker(EagleDrafter(runner, memory.placement))

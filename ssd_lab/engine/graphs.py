@@ -6,11 +6,12 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from ssd_lab.engine.execution import EagerExecutor, Executor, PhaseFunction, Tensors
+from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Replay
 from ssd_lab.errors import CacheCapacityError
 from ssd_lab.out_of_memory import explain_out_of_memory
 
@@ -18,13 +19,6 @@ logger = logging.getLogger(__name__)
 
 WARM_UPS = 2  # runs before a capture: kernels are compiled and library handles made where that is still allowed
 SMALLEST_CONTEXT = 512  # tokens; contexts are planned for in powers of two from here on
-
-
-OnCapture = Callable[[str], None]  # told the phase's name before it is captured
-
-
-def tell_nobody(name: str) -> None:
-    """An `OnCapture` for where nobody waits; a draft in another process can be given it."""
 
 
 def batch_bucket(rows: int) -> int:
@@ -46,7 +40,7 @@ class GraphBackend(Protocol):
         """Run it a few times, as preparation."""
         ...
 
-    def capture(self, function: Callable[[], Tensors]) -> tuple[Callable[[], Any], Tensors]:
+    def capture(self, function: Callable[[], Tensors]) -> tuple[Replay, Tensors]:
         """Record the work; returns what replays it, and its outputs, which each replay fills anew."""
         ...
 
@@ -67,7 +61,7 @@ class CudaGraphBackend:
                 function()
         torch.cuda.current_stream(self._device).wait_stream(side)
 
-    def capture(self, function: Callable[[], Tensors]) -> tuple[Callable[[], Any], Tensors]:
+    def capture(self, function: Callable[[], Tensors]) -> tuple[Replay, Tensors]:
         """Capture on a stream of its own; other threads and streams may work meanwhile."""
         torch.cuda.synchronize(self._device)
         graph = torch.cuda.CUDAGraph()
@@ -81,7 +75,7 @@ class GraphedCall:
     """A captured phase: its input buffers, what replays it, and the outputs that a replay fills."""
 
     inputs: Tensors
-    replay: Callable[[], Any]
+    replay: Replay
     outputs: Tensors
 
     def __call__(self, inputs: Tensors) -> Tensors:
@@ -101,9 +95,9 @@ class GraphExecutor(Executor):
     used before the same executor's next phase of that name.
     """
 
-    def __init__(self, backend: GraphBackend, *, on_capture: OnCapture = tell_nobody) -> None:
+    def __init__(self, backend: GraphBackend, *, observer: ExecutorObserver = NOBODY) -> None:
         self._backend = backend
-        self._on_capture = on_capture
+        self._observer = observer
         self._calls: dict[Hashable, GraphedCall] = {}
         self._persistent: set[int] = set()
 
@@ -134,7 +128,7 @@ class GraphExecutor(Executor):
 
     def _captured(self, name: str, function: PhaseFunction, inputs: Tensors) -> GraphedCall:
         start_s = time.perf_counter()
-        self._on_capture(name)
+        self._observer.capturing(name)
         buffers = tuple(
             tensor if tensor.data_ptr() in self._persistent else tensor.clone(memory_format=torch.contiguous_format)
             for tensor in inputs
@@ -147,13 +141,14 @@ class GraphExecutor(Executor):
         ):
             self._backend.warm_up(lambda: function(*buffers))
             replay, outputs = self._backend.capture(lambda: function(*buffers))
-        took_s = time.perf_counter() - start_s
-        logger.debug("captured %s for %s in %.2f s", name, [tuple(b.shape) for b in buffers], took_s)
-        return GraphedCall(buffers, replay, outputs)
+        end_s = time.perf_counter()
+        self._observer.captured(name, start_s, end_s)
+        logger.debug("captured %s for %s in %.2f s", name, [tuple(b.shape) for b in buffers], end_s - start_s)
+        return GraphedCall(buffers, self._observer.replay(name, replay), outputs)
 
 
-def make_executor(device: torch.device, *, eager: bool, on_capture: OnCapture = tell_nobody) -> Executor:
+def make_executor(device: torch.device, *, eager: bool, observer: ExecutorObserver = NOBODY) -> Executor:
     """Graphs on a CUDA device unless `eager`; elsewhere phases are called as they are."""
     if eager or device.type != "cuda":
         return EagerExecutor(device)
-    return GraphExecutor(CudaGraphBackend(device), on_capture=on_capture)
+    return GraphExecutor(CudaGraphBackend(device), observer=observer)

@@ -9,9 +9,9 @@ from typing import Literal
 import torch
 
 from ssd_lab.config import EngineConfig
-from ssd_lab.engine.graphs import OnCapture, tell_nobody
 from ssd_lab.engine.link import InlineLink, Link, ThreadLink
 from ssd_lab.engine.link_proposer import LinkProposer
+from ssd_lab.engine.observing import NOBODY, ExecutorObserver
 from ssd_lab.engine.stream_link import StreamLink
 from ssd_lab.engine.worker import WorkerPlan
 from ssd_lab.engine.worker_setup import WorkerSetup
@@ -24,7 +24,7 @@ LinkKind = Literal["auto", "inline", "thread", "process", "stream"]
 @dataclass(frozen=True)
 class Resources:
     """The engine as a strategy sees it: its settings, sizes, the draft model, if one was given, and the target, for
-    drafts that share something with it. on_capture: to be told of the draft's CUDA graphs.
+    drafts that share something with it. observer: of what executes the draft's phases.
     """
 
     config: EngineConfig
@@ -35,7 +35,7 @@ class Resources:
     draft_threads: int | None
     longest_table: int
     target: LoadedModel
-    on_capture: OnCapture = tell_nobody
+    observer: ExecutorObserver = NOBODY
 
     def open_worker(
         self, plan: WorkerPlan, link: LinkKind, *, sends_texts: bool = False, needs_outcomes: bool = True
@@ -61,7 +61,7 @@ class Resources:
             plan=plan,
             longest_table=self.longest_table,
             eager=self.config.eager,
-            on_capture=self.on_capture,
+            observer=self.observer,
         )
         opened = self._open(setup, link)
         return LinkProposer(
@@ -94,5 +94,5 @@ class Resources:
 
         # the draft as it was loaded here: `dtype` of the config may say auto where the caller chose
         dtype = setup.dtype if isinstance(setup.model, str) else str(setup.model.dtype).removeprefix("torch.")
-        in_child = WorkerSetup(**{**vars(setup), "model": str(source), "dtype": dtype, "on_capture": tell_nobody})
+        in_child = WorkerSetup(**{**vars(setup), "model": str(source), "dtype": dtype, "observer": NOBODY})
         return ProcessLink(in_child, start_timeout_s=self.config.timeout_s)

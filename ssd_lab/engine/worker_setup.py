@@ -8,7 +8,8 @@ import torch
 
 from ssd_lab.engine.drafter import ModelDrafter
 from ssd_lab.engine.execution import Executor
-from ssd_lab.engine.graphs import OnCapture, make_executor, tell_nobody
+from ssd_lab.engine.graphs import make_executor
+from ssd_lab.engine.observing import NOBODY, ExecutorObserver
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.engine.worker import Worker, WorkerPlan
@@ -35,7 +36,7 @@ class WorkerSetup:
     plan: WorkerPlan
     longest_table: int
     eager: bool = False
-    on_capture: OnCapture = tell_nobody
+    observer: ExecutorObserver = NOBODY
 
     def make_worker(self) -> Worker:
         """Load the model if need be, allocate the cache, and build the worker."""
@@ -53,7 +54,7 @@ class WorkerSetup:
             longest_table=self.longest_table,
             scratch_positions=self.plan.scratch_positions,
             eager=self.eager or not model.decoder.kernels.captures,
-            on_capture=self.on_capture,
+            observer=self.observer,
         )
         runner = StepRunner(model.decoder, memory.cache, device, memory.executor)
         return self.plan.make_worker(ModelDrafter(runner, memory.placement))
@@ -80,12 +81,12 @@ class WorkerMemory:
         longest_table: int,
         scratch_positions: int,
         eager: bool,
-        on_capture: OnCapture,
+        observer: ExecutorObserver,
     ) -> WorkerMemory:
         """Blocks that mirror the target's `num_blocks`, and behind them each row's scratch blocks for
         `scratch_positions`.
         """
-        executor = make_executor(device, eager=eager, on_capture=on_capture)
+        executor = make_executor(device, eager=eager, observer=observer)
         per_row = -(-scratch_positions // block_size)
         rows = executor.bucket(max_batch)
         scratch = [list(range(num_blocks + row * per_row, num_blocks + (row + 1) * per_row)) for row in range(rows)]

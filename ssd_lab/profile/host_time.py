@@ -1,27 +1,38 @@
-"""What a round costs beyond its graphs: by the device's own clock, for any strategy, without a hook in the engine."""
+"""What a round costs beyond its graphs: by the device's own clock, for any strategy."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 
-from ssd_lab.engine.execution import PhaseFunction, Tensors
-from ssd_lab.engine.graphs import GraphedCall, GraphExecutor
+from ssd_lab.engine.observing import ExecutorObserver, Replay
 from ssd_lab.trace.spans import Interval, overlap_s, union
 
 VERIFYING = ("verify", "verify_tree")
 
 
 @dataclass
-class Replays:
-    """Every replay of a graph, with the events around it, in the order of their launch."""
+class Replays(ExecutorObserver):
+    """Every replay of a graph, target's and draft's, with the events around it, in the order of their launch: around
+    each alone, so that a device which waits for the host is not taken for busy.
+    """
 
     events: list[tuple[str, torch.Event, torch.Event]] = field(default_factory=list)
+
+    def replay(self, name: str, replay: Replay) -> Replay:
+        """With an event before and one behind."""
+
+        def timed() -> None:
+            start, end = torch.Event("cuda", enable_timing=True), torch.Event("cuda", enable_timing=True)
+            start.record()
+            replay()
+            end.record()
+            self.events.append((name, start, end))
+
+        return timed
 
     def spans(self) -> list[tuple[str, Interval]]:
         """Name, and start and end in seconds since the first one's start. Waits for the device."""
@@ -30,33 +41,6 @@ class Replays:
         return [
             (name, (first.elapsed_time(start) / 1e3, first.elapsed_time(end) / 1e3)) for name, start, end in self.events
         ]
-
-
-@contextmanager
-def watched_replays() -> Iterator[Replays]:
-    """Graphs that are captured within tell when they are replayed, those of drafts in this process too. Events are put
-    around each replay alone, so that a device which waits for the host is not taken for busy.
-    """
-    found = Replays()
-    plain = GraphExecutor._captured
-
-    def captured(self: GraphExecutor, name: str, function: PhaseFunction, inputs: Tensors) -> GraphedCall:
-        call = plain(self, name, function, inputs)
-
-        def replay() -> None:
-            start, end = torch.Event("cuda", enable_timing=True), torch.Event("cuda", enable_timing=True)
-            start.record()
-            call.replay()
-            end.record()
-            found.events.append((name, start, end))
-
-        return replace(call, replay=replay)
-
-    GraphExecutor._captured = captured  # type: ignore[method-assign]
-    try:
-        yield found
-    finally:
-        GraphExecutor._captured = plain  # type: ignore[method-assign]
 
 
 def idle_s(spans: list[tuple[str, Interval]], *, skipped: int) -> float:

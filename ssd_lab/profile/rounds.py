@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 from ssd_lab import demo
 from ssd_lab.config import SamplingParams
+from ssd_lab.engine.observing import NOBODY
 from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel
-from ssd_lab.profile.host_time import Replays, idle_s, watched_replays
+from ssd_lab.profile.host_time import Replays, idle_s
 from ssd_lab.profile.measure import Sizes
 from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.profile.points import RoundPoint
@@ -49,8 +49,8 @@ def measure_rounds(
         for strategy, fields in runs:
             options: dict[str, Any] = {"device": str(device), "max_batch": batch, "max_model_len": max_model_len}
             prompts = (demo.canned_prompts() * batch)[: max(2, batch)]
-            watch = watched_replays() if device.type == "cuda" else nullcontext(None)
-            with watch as replays, LLM(target, draft, strategy, progress=False, **options, **fields) as llm:
+            replays = Replays() if device.type == "cuda" else None
+            with LLM(target, draft, strategy, progress=False, observer=replays or NOBODY, **options, **fields) as llm:
                 params = SamplingParams(max_tokens=max_tokens, ignore_eos=True)
                 llm.run(prompts, params.model_copy(update={"max_tokens": 24}))
                 result = llm.run(prompts, params)
