@@ -216,7 +216,7 @@ class LLM:
         A request is listed when it ends, and a round's draft tree comes with the round after it. first_round: leave
         out the rounds before this one, for whoever has them already.
         """
-        return self._with_token_texts(self._engine.recorder.trace(first_round))
+        return self._with_token_texts(self._engine.recorder.unclaimed.trace(first_round))
 
     def _with_token_texts(self, trace: Trace) -> Trace:
         tokenizer = self.target.tokenizer
@@ -241,7 +241,7 @@ class LLM:
                     bar.update(now - done)
                     done = now
                 steps += 1
-                if on_step is not None and on_step(steps, self._engine.recorder.totals) is False:
+                if on_step is not None and on_step(steps, self._engine.recorder.unclaimed.totals) is False:
                     self._engine.cancel_all()
 
     def _step(self) -> None:

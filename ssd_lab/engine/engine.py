@@ -18,7 +18,9 @@ from ssd_lab.engine.phases.verify_tree import TreeVerification, launch_verify_tr
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import NoProposer, Proposer
-from ssd_lab.engine.recorder import Recorder, RoundTimes
+from ssd_lab.engine.recorder import Recorder
+from ssd_lab.engine.recording import Recording
+from ssd_lab.engine.round_records import RoundTimes
 from ssd_lab.engine.rounds import Flight
 from ssd_lab.engine.rows import RowBatch, causal_step_at
 from ssd_lab.engine.runner import StepRunner
@@ -51,7 +53,6 @@ class Engine:
         self._limits = limits
         self._eos_token_ids = frozenset(eos_token_ids)
         self._make_decoder = make_decoder
-        self._meta = meta
         self._next_id = 0
         self._closed = False
         self._sequences: dict[int, Sequence] = {}
@@ -76,7 +77,7 @@ class Engine:
             max_prefill_tokens=config.max_prefill_tokens,
             reserved=limits.reserved,
         )
-        self.recorder = self._new_recorder()
+        self.recorder = Recorder(meta, record=config.record, vocab_size=limits.vocab_size)
 
     def __enter__(self) -> Engine:
         return self
@@ -104,11 +105,25 @@ class Engine:
         """The proposer in use (NoProposer once a draft worker was lost)."""
         return self._proposer
 
-    def submit(self, prompt_ids: list[int], params: SamplingParams, *, seed: int, prompt: str | None = None) -> int:
-        """Queue a request; returns its id. Raises PromptError or CacheCapacityError for one that could never finish."""
+    def check(self, prompt_ids: list[int], params: SamplingParams, *, seed: int) -> None:
+        """Raise ConfigError, PromptError or CacheCapacityError for a request that could never finish."""
         if self._closed:
             raise ConfigError("the engine is closed: make a new one")
         self._limits.check(prompt_ids, params, seed, self._blocks)
+
+    def submit(
+        self,
+        prompt_ids: list[int],
+        params: SamplingParams,
+        *,
+        seed: int,
+        prompt: str | None = None,
+        recording: Recording | None = None,
+    ) -> int:
+        """Queue a request that `check` lets pass; returns its id. recording: where it is recorded (None: where
+        `take_trace` finds it).
+        """
+        self.check(prompt_ids, params, seed=seed)
         stops = set(params.stop_token_ids)
         if not params.ignore_eos:
             stops |= self._eos_token_ids
@@ -125,6 +140,7 @@ class Engine:
         )
         self._next_id += 1
         self._sequences[sequence.request_id] = sequence
+        self.recorder.follow(sequence.request_id, recording)
         self._scheduler.add(sequence)
         return sequence.request_id
 
@@ -152,6 +168,7 @@ class Engine:
     def cancel_all(self) -> list[Sequence]:
         """End every unfinished request."""
         self._drop_flight()
+        self.recorder.interrupted()
         return [sequence for request_id in list(self._sequences) if (sequence := self.cancel(request_id)) is not None]
 
     @torch.inference_mode()
@@ -182,19 +199,14 @@ class Engine:
         return [flight.sequences[row] for row in own]
 
     def take_trace(self) -> Trace:
-        """What was recorded since the last call; recording starts afresh."""
-        trace = self.recorder.trace()
-        self.recorder = self._new_recorder()
-        return trace
+        """What was recorded since the last call of requests that nobody records otherwise; it starts afresh."""
+        return self.recorder.unclaimed.take().trace()
 
     def close(self) -> None:
         """End every request and free everything; calling it twice is fine."""
         self._closed = True
         self.cancel_all()
         self._proposer.close()
-
-    def _new_recorder(self) -> Recorder:
-        return Recorder(self._meta, record=self._config.record, vocab_size=self._limits.vocab_size)
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         start_s = self.recorder.now_s()
@@ -208,7 +220,7 @@ class Engine:
             self._runner.prefill(tokens, chunk.start, sequence.blocks)
         sequence.num_cached = chunk.stop
         self._scheduler.register_full_blocks(sequence, chunk.stop)
-        self.recorder.prefill(start_s)
+        self.recorder.prefill(sequence, start_s)
 
     def _launch(self) -> None:
         """Make room, compute prompt chunks, and start a round of all sequences that are past their prompt."""
@@ -351,8 +363,7 @@ class Engine:
         end_s = self.recorder.now_s() if self._flight is None else self._flight.start_s
         times = RoundTimes(flight.start_s, flight.verify_start_s, verify_end_s, end_s)
         proposal = flight.verification.proposal
-        if own:
-            self.recorder.round(flight.sequences, flight.rows.lengths, proposal, verified, own, emitted, times)
+        self.recorder.round(flight.sequences, flight.rows.lengths, proposal, verified, own, emitted, times)
         for row in own:
             sequence = flight.sequences[row]
             if not verified.finite[row]:
@@ -379,7 +390,6 @@ class Engine:
 
     def _go_on_without_draft(self, error: DraftWorkerError) -> None:
         warnings.warn(f"{error}; the run goes on without a draft, autoregressively", RuntimeWarning, stacklevel=2)
-        self._meta = {**self._meta, "degraded": str(error)}
         self.recorder.note("degraded", str(error))
         failed, self._proposer = self._proposer, NoProposer(self._runner.device)
         failed.close()

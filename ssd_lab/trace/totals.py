@@ -17,6 +17,7 @@ stores `totals.as_dict()` under `trace.meta["totals"]`. Other keys of `meta` tha
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -99,6 +100,10 @@ class Totals:
             cache_hit=record.cache_hit,
             predicted_hit=record.predicted_hit,
         )
+
+    def copy(self) -> Totals:
+        """The counts as they stand."""
+        return Totals(**{each.name: copy.copy(getattr(self, each.name)) for each in dataclasses.fields(self)})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for `trace.meta["totals"]`."""

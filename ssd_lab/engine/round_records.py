@@ -1,0 +1,132 @@
+"""Records of rounds, made when a trace is asked for, of what was kept while they ran."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from ssd_lab.engine.phases.verify import Verified
+from ssd_lab.engine.recorded_tree import RecordedTree
+from ssd_lab.engine.stopwatch import DeviceSpan, Span
+from ssd_lab.trace.missing import MissingParts
+from ssd_lab.trace.records import Activity, RoundRecord, SequenceRound, TreeRecord
+from ssd_lab.trace.token_texts import chain_ids, tree_ids
+
+
+@dataclass(frozen=True)
+class RoundTimes:
+    """When a round began, its verification was launched, its outcome was there, and it ended (monotonic seconds)."""
+
+    start_s: float
+    verify_start_s: float
+    verify_end_s: float
+    end_s: float
+
+
+@dataclass(eq=False)
+class KeptRound:
+    """A round of the whole batch, shared by the recordings of all who took part. tree: what was drafted while it was
+    verified, known one round later.
+    """
+
+    request_ids: list[int]
+    lengths: list[int]
+    origins: list[str]
+    cache_hits: list[bool | None]
+    predicted_hits: list[float | None] | None
+    verified: Verified
+    emitted: list[int]
+    times: RoundTimes
+    spans: list[Span]
+    tree: RecordedTree | None = None
+
+
+class RoundRecords:
+    """Makes the records of rounds, with times since `origin_s`.
+
+    vocab_size: no id outside it gets into a record. A part that holds one, or cannot be made, is left out and named in
+    `missing`.
+    """
+
+    def __init__(self, origin_s: float, vocab_size: int, missing: MissingParts) -> None:
+        self._origin_s = origin_s
+        self._vocab_size = vocab_size
+        self._missing = missing
+
+    def round(self, index: int, kept: KeptRound, rows: list[int]) -> RoundRecord:
+        """One round, as far as it concerns these rows."""
+        trees: dict[int, TreeRecord] = {}
+        if kept.tree is not None:
+            with self._missing.part(f"the draft trees of round {index}"):
+                trees = kept.tree.records()
+        records = []
+        for row in rows:
+            if kept.verified.finite[row]:  # a failed request's numbers are none, and JSON holds none
+                name = f"request {kept.request_ids[row]} in round {index}"
+                with self._missing.part(name):
+                    records.append(self._checked(self._sequence_round(kept, row, trees), name))
+        times = kept.times
+        activities = [self.activity(Activity("target", "verify", times.verify_start_s, times.verify_end_s))]
+        for span in kept.spans:
+            with self._missing.part(f"an activity of round {index}"):
+                activity = span.resolve() if isinstance(span, DeviceSpan) else span
+                if activity.start_s >= self._origin_s:  # else the draft's last work for the run before
+                    activities.append(self.activity(activity))
+        return RoundRecord(index, times.start_s - self._origin_s, times.end_s - self._origin_s, records, activities)
+
+    def activity(self, activity: Activity) -> Activity:
+        """The same, with times since the origin."""
+        start_s, end_s = activity.start_s - self._origin_s, activity.end_s - self._origin_s
+        return dataclasses.replace(activity, start_s=start_s, end_s=end_s)
+
+    def _checked(self, record: SequenceRound, name: str) -> SequenceRound:
+        """The record, without its tree if that holds ids outside the vocabulary. Raises ValueError if the rest does."""
+        self._check_ids(chain_ids(record))
+        with self._missing.part(f"the tree of {name}"):
+            self._check_ids(tree_ids(record))
+            return record
+        return dataclasses.replace(record, tree=None)
+
+    def _check_ids(self, ids: set[int]) -> None:
+        outside = sorted(token for token in ids if not 0 <= token < self._vocab_size)
+        if outside:
+            raise ValueError(f"token ids {outside[:3]} are outside 0..{self._vocab_size - 1}")
+
+    def _sequence_round(self, kept: KeptRound, row: int, trees: dict[int, TreeRecord]) -> SequenceRound:
+        verified = kept.verified
+        numbers = verified.probabilities
+        if numbers is None:
+            raise RuntimeError("a round without probabilities was kept")
+        drafted = verified.num_drafted[row]
+        draft_probs = [1.0] * drafted if numbers.draft is None else numbers.draft[row, :drafted].tolist()
+        # certain guesses are not decided by coins, and siblings in a tree have one each
+        coins = None if verified.trees is not None or all(prob == 1.0 for prob in draft_probs) else numbers.coins
+        request_id, num_accepted = kept.request_ids[row], verified.num_accepted[row]
+        alternatives = None
+        if verified.alternatives is not None:
+            places = range(drafted + 1)
+            alternatives = [verified.alternatives.position(row, place, drafted=place < drafted) for place in places]
+        rank = schedule = None
+        if kept.tree is not None:
+            rank = kept.tree.rank_of(request_id, num_accepted, verified.recovery_tokens[row])
+            schedule = kept.tree.schedule_of(request_id)
+        return SequenceRound(
+            request_id=request_id,
+            position=kept.lengths[row],
+            draft_tokens=verified.draft_tokens[row][:drafted],
+            draft_probs=draft_probs,
+            target_probs=numbers.target[row, :drafted].tolist(),
+            num_accepted=num_accepted,
+            recovery_token=verified.recovery_tokens[row],
+            recovery_prob=float(numbers.recovery[row]),
+            num_emitted=kept.emitted[row],
+            origin=kept.origins[row],
+            cache_hit=kept.cache_hits[row],
+            tree=trees.get(request_id) if verified.trees is None else verified.trees.record(row),
+            coins=None if coins is None else coins[row, :drafted].tolist(),
+            recovery_coin=None if numbers.recovery_coins is None else float(numbers.recovery_coins[row]),
+            recovery_rank=rank,
+            fan_out=None if schedule is None else list(schedule),
+            alternatives=alternatives,
+            predicted_hit=None if kept.predicted_hits is None else kept.predicted_hits[row],
+        )
