@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 
 import ssd_lab
 from ssd_lab.config import EngineConfig
+from ssd_lab.cpu_threads import CLAIMS
 from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.graphs import make_executor
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.memory_plan import MemoryPlan
 from ssd_lab.engine.observing import NOBODY, ExecutorObserver
-from ssd_lab.engine.resources import Resources
+from ssd_lab.engine.resources import Resources, takes_a_process
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.cuda_check import check_cuda_build
 from ssd_lab.models.incremental import IncrementalDecoder
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.models.loader import LoadedModel
+from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.models.opened import OpenedModel
 from ssd_lab.planning import plan_loaded
 from ssd_lab.strategies.base import StrategyConfig
 
@@ -55,6 +59,26 @@ def share_threads(
     return target, draft
 
 
+def open_draft(
+    draft: LoadedModel | str, strategy: StrategyConfig, config: EngineConfig, device: torch.device, *, progress: bool
+) -> LoadedModel:
+    """The draft, loaded here; if it is going to work in a process of its own, only opened here and read there.
+
+    Raises ModelLoadError as `load_model` does.
+    """
+    if isinstance(draft, LoadedModel):
+        return draft
+    load = OpenedModel if strategy.overlaps and takes_a_process(config.draft_link, device) else load_model
+    return load(
+        draft,
+        dtype=config.dtype,
+        device=str(device),
+        bitwise=config.bitwise,
+        kernels=config.kernels,
+        progress=progress,
+    )
+
+
 def build_engine(
     target: LoadedModel,
     draft: LoadedModel | str | None,
@@ -70,32 +94,41 @@ def build_engine(
     plan = plan or plan_loaded(target, draft, strategy, config, device)
     max_model_len, num_blocks = plan.request.max_model_len, plan.num_blocks
     target_threads, draft_threads = share_threads(config, strategy, device)
-    if target_threads is not None and device.type == "cpu":
-        torch.set_num_threads(target_threads)
-    cache = PagedKVCache(target.config, num_blocks, config.block_size, target.dtype, device)
-    longest_table = -(-(max_model_len + strategy.reserved_positions) // config.block_size)
-    resources = Resources(
-        config, device, target.config.vocab_size, num_blocks, draft, draft_threads, longest_table, target, observer
-    )
-    proposer = strategy.build(resources)
-    blocks = BlockManager(
-        num_blocks,
-        config.block_size,
-        prefix_reuse=config.prefix_reuse,
-        tokens_after=1 if proposer.feature_layers else 0,
-    )
-    eager = config.eager or not target.decoder.kernels.captures
-    executor = make_executor(device, eager=eager, observer=observer)
-    return Engine(
-        StepRunner(target.decoder, cache, device, executor),
-        proposer,
-        blocks,
-        config,
-        EngineLimits(max_model_len, strategy.lookahead, strategy.reserved_positions, target.config.vocab_size),
-        eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
-        make_decoder=lambda: IncrementalDecoder(target.tokenizer),
-        meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},
-    )
+    with ExitStack() as unfinished:  # what was begun is ended if the rest fails
+        give_up_threads = _claim_threads(target_threads, device)
+        unfinished.callback(give_up_threads)
+        cache = PagedKVCache(target.config, num_blocks, config.block_size, target.dtype, device)
+        longest_table = -(-(max_model_len + strategy.reserved_positions) // config.block_size)
+        vocab_size = target.config.vocab_size
+        proposer = strategy.build(
+            Resources(config, device, vocab_size, num_blocks, draft, draft_threads, longest_table, target, observer)
+        )
+        unfinished.callback(proposer.close)
+        blocks = BlockManager(
+            num_blocks,
+            config.block_size,
+            prefix_reuse=config.prefix_reuse,
+            tokens_after=1 if proposer.feature_layers else 0,
+        )
+        eager = config.eager or not target.decoder.kernels.captures
+        executor = make_executor(device, eager=eager, observer=observer)
+        engine = Engine(
+            StepRunner(target.decoder, cache, device, executor),
+            proposer,
+            blocks,
+            config,
+            EngineLimits(max_model_len, strategy.lookahead, strategy.reserved_positions, vocab_size),
+            eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
+            make_decoder=lambda: IncrementalDecoder(target.tokenizer),
+            meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},
+            on_close=give_up_threads,
+        )
+        unfinished.pop_all()
+    return engine
+
+
+def _claim_threads(count: int | None, device: torch.device) -> Callable[[], None]:
+    return CLAIMS.claim(count) if count is not None and device.type == "cpu" else lambda: None
 
 
 def _describe(

@@ -55,5 +55,9 @@ class DraftWorkerError(SsdLabError):
     """The draft worker died or did not answer in time."""
 
 
+class ForkedProcessError(SsdLabError):
+    """What belongs to one process was used in another that was forked from it."""
+
+
 class TraceFormatError(SsdLabError, ValueError):
     """A trace file is damaged or of another schema version."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ssd_lab import demo
-from ssd_lab.build import build_engine, resolve_device
+from ssd_lab.build import build_engine, open_draft, resolve_device
 from ssd_lab.capture_progress import CaptureProgress
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Observers
@@ -47,7 +47,8 @@ class LLM:
     target, draft: a hub id, a folder, a .gguf file, or a loaded model; None takes the bundled pair. fields: the
     strategy's knobs and the fields of `EngineConfig`. chat: wrap text prompts in the target's chat template (None: if
     it has one). observer: told what is captured and replayed, of target and draft. memory_plan: who gets how much of
-    the device, as measured once the models were loaded.
+    the device, as measured once the models were loaded. A draft given by name that works in a process of its own is
+    read there; here `draft` has its config and tokenizer, and reads the weights if its `decoder` is asked for.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class LLM:
         self.target = self._load(target, device)
         self.draft: LoadedModel | None = None
         if self.strategy.uses_draft and draft is not None:
-            self.draft = self._load(draft, device)
+            self.draft = open_draft(draft, self.strategy, self.config, where, progress=progress)
             check_draft(self.target, self.draft)
         self._chat = (
             self.target.tokenizer is not None and self.target.tokenizer.has_chat_template if chat is None else chat
@@ -94,7 +95,6 @@ class LLM:
         self.memory_plan = plan_loaded(self.target, self.draft, self.strategy, self.config, where)
         if where.type == "cuda":
             notice(f"measured on {where}\n{self.memory_plan}", enabled=progress)
-        self._threads_before = torch.get_num_threads()
         self._captures = CaptureProgress()
         self._engine = build_engine(
             self.target, self.draft, self.strategy, self.config, self.memory_plan, Observers(self._captures, observer)
@@ -110,7 +110,6 @@ class LLM:
     def close(self) -> None:
         """Stop the draft worker and free everything; calling it twice is fine."""
         self._engine.close()
-        torch.set_num_threads(self._threads_before)
 
     @property
     def num_free_blocks(self) -> int:

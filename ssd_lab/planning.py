@@ -23,6 +23,7 @@ from ssd_lab.engine.model_demand import SPLIT_TOKENS, ModelDemand
 from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.models.loader import LoadedModel
+from ssd_lab.models.opened import OpenedModel
 from ssd_lab.models.shape import ModelShape, shape_of
 from ssd_lab.out_of_memory import explain_out_of_memory
 from ssd_lab.strategies.base import StrategyConfig
@@ -52,7 +53,8 @@ def plan_before_loading(
     reader = reader or reader_of(device)
     models = _demands(target, draft, strategy, config, device)
     loaded = [_on_device(model, demand, device) for model, demand in zip((target, draft), models, strict=True)]
-    request = _request(*models, strategy, config, device, (reader.free_bytes() or 0) + sum(loaded))
+    free_bytes = (reader.free_bytes() or 0) + sum(loaded)
+    request = _request(*models, strategy, config, device, max(0, free_bytes - _yet_to_come(draft, models[1])))
     return _plan(request, config, device)
 
 
@@ -187,5 +189,12 @@ def _max_model_len(model: ModelShape | ModelDemand, config: EngineConfig) -> int
 def _on_device(model: LoadedModel | str | None, demand: ModelDemand | None, device: torch.device) -> int:
     """Bytes of this model that are on the device already, and so no longer free. On a CPU nobody counts them back."""
     if demand is None or demand.is_head or not isinstance(model, LoadedModel) or device.type != "cuda":
+        return 0
+    return demand.weight_bytes + demand.table_bytes
+
+
+def _yet_to_come(draft: LoadedModel | str | None, demand: ModelDemand | None) -> int:
+    """Bytes that a draft's own process is going to take of the same memory."""
+    if demand is None or not isinstance(draft, OpenedModel) or draft.is_read:
         return 0
     return demand.weight_bytes + demand.table_bytes

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from ssd_lab.models.loader import LoadedModel
 
 LIMIT_S = 600.0
+# this module, found where it was found here and not in the current folder: arguments are that place, and the request
+_PROGRAM = (
+    "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
+    "runpy.run_module('ssd_lab.bench.memory', run_name='__main__', alter_sys=True)"
+)
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,8 @@ class MemoryUse:
     """Peaks of one run's processes. The draft's process is None where the draft lives in the target's.
 
     base_bytes: Python and torch after a first product. kv_bytes: the KV blocks in the target's process, with those of
-    the draft if it works there; in a process of its own they are not told apart. A draft's weights are in the target's
-    process in any case: it is loaded and checked there.
+    the draft if it works there; in a process of its own they are not told apart. The draft's weights are where it
+    works.
     """
 
     strategy: str
@@ -37,7 +42,7 @@ class MemoryUse:
     @property
     def beside_bytes(self) -> int:
         """The larger of the two processes' peaks over Python, torch, and the weights and KV blocks in it."""
-        weights = self.target_weights_bytes + self.draft_weights_bytes
+        weights = self.target_weights_bytes + (self.draft_weights_bytes if self.draft_peak_bytes is None else 0)
         beside = [self.target_peak_bytes - self.base_bytes - weights - self.kv_bytes]
         if self.draft_peak_bytes is not None:
             beside.append(self.draft_peak_bytes - self.base_bytes - self.draft_weights_bytes)
@@ -57,7 +62,7 @@ def measure_memory(strategy: str, *, max_tokens: int = 128, **fields: Any) -> Me
     request = json.dumps({"strategy": strategy, "max_tokens": max_tokens, "fields": fields})
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "ssd_lab.bench.memory", request],
+            [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parents[2]), request],
             capture_output=True,
             text=True,
             timeout=LIMIT_S,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Iterable
@@ -61,10 +62,12 @@ def merged(knobs: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import modules of the user's, so that they can register strategies; the current folder counts."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    """Import modules of the user's, so that they can register strategies. The current folder is searched too, after
+    everything else: no file there takes the place of a module that is installed.
+    """
     for name in names:
+        if not {"", os.getcwd()} & {*sys.path}:
+            sys.path.append(os.getcwd())
         try:
             importlib.import_module(name)
         except SsdLabError:

@@ -50,7 +50,7 @@ def command(
     if opens:
         out.print("Ctrl-C here ends JupyterLab.", markup=False)
         first = copied[0].path
-        lab = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={first.parent}", first.name]
+        lab = [sys.executable, "-P", "-m", "jupyterlab", f"--notebook-dir={first.parent}", first.name]
         raise typer.Exit(_run_to_end(lab))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -45,8 +46,10 @@ class Engine:
         eos_token_ids: Iterable[int],
         make_decoder: Callable[[], TextDecoder],
         meta: dict[str, Any],
+        on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._runner = runner
+        self._on_close = on_close
         self._proposer = proposer
         self._blocks = blocks
         self._config = config
@@ -203,10 +206,12 @@ class Engine:
         return self.recorder.unclaimed.take().trace()
 
     def close(self) -> None:
-        """End every request and free everything; calling it twice is fine."""
+        """End every request and free everything, each also where another cannot be; calling it twice is fine."""
         self._closed = True
-        self.cancel_all()
-        self._proposer.close()
+        with ExitStack() as closing:
+            closing.callback(self._on_close)
+            closing.callback(self._proposer.close)
+            self.cancel_all()
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         start_s = self.recorder.now_s()

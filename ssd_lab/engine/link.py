@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
+import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,14 +15,35 @@ import torch
 
 from ssd_lab.engine.messages import Message, RoundMessage, RoundReply
 from ssd_lab.engine.worker import Worker
-from ssd_lab.errors import DraftWorkerError
+from ssd_lab.errors import DraftWorkerError, ForkedProcessError
 
-_CLOSED = "the link to the draft worker is closed"
+CLOSED = "the link to the draft worker is closed"
+END_S = 10.0  # for a thread that was told to end (a tree takes milliseconds)
 Result = TypeVar("Result")
 
 
 class Link(ABC):
-    """Carries messages to a worker in order. After a reply the worker works ahead while the caller goes on."""
+    """Carries messages to a worker in order. After a reply the worker works ahead while the caller goes on.
+
+    It belongs to the process that made it: in a fork of that it raises ForkedProcessError, and closing it there leaves
+    the worker to its owner.
+    """
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+
+    @property
+    def is_forked(self) -> bool:
+        """Is this a copy, in a process that was forked from the owner?"""
+        return os.getpid() != self._owner
+
+    def _check_process(self) -> None:
+        """Two processes that read one worker's answers would each get some of the other's."""
+        if self.is_forked:
+            raise ForkedProcessError(
+                f"this draft worker belongs to process {self._owner}, of which this one ({os.getpid()}) was forked: "
+                "make the LLM in the process that uses it (multiprocessing: start method 'spawn')"
+            )
 
     @abstractmethod
     def post(self, message: Message) -> None:
@@ -38,9 +62,10 @@ class Link(ABC):
 
 
 class InlineLink(Link):
-    """The worker runs in the caller's thread: nothing overlaps."""
+    """The worker runs in the caller's thread: nothing overlaps, and an answer that took too long is known after it."""
 
     def __init__(self, worker: Worker) -> None:
+        super().__init__()
         self._worker: Worker | None = worker
 
     def post(self, message: Message) -> None:
@@ -51,9 +76,13 @@ class InlineLink(Link):
     def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
         """Handle the round now."""
         worker = self._running()
+        start_s = time.monotonic()
         reply = _guarded(lambda: worker.handle(message))
+        took_s = time.monotonic() - start_s
         if reply is None:
             raise DraftWorkerError("the draft worker gave no reply to a round")
+        if took_s > timeout_s:
+            raise DraftWorkerError(f"the draft worker took {took_s:.3g} s to answer, and its limit is {timeout_s:g} s")
         return reply
 
     def work_ahead(self) -> None:
@@ -65,8 +94,9 @@ class InlineLink(Link):
         self._worker = None
 
     def _running(self) -> Worker:
+        self._check_process()
         if self._worker is None:
-            raise DraftWorkerError(_CLOSED)
+            raise DraftWorkerError(CLOSED)
         return self._worker
 
 
@@ -82,6 +112,7 @@ class ThreadLink(Link):
     """The worker runs in a thread of this process."""
 
     def __init__(self, make_worker: Callable[[], Worker], *, threads: int | None, start_timeout_s: float) -> None:
+        super().__init__()
         self._inbox: queue.Queue[tuple[int, Message] | None] = queue.Queue()
         self._outbox: queue.Queue[tuple[int, RoundReply | BaseException | None]] = queue.Queue()
         self._number = 0  # of the latest message; a reply to an earlier one was left behind by Ctrl-C
@@ -89,7 +120,11 @@ class ThreadLink(Link):
         self._threads = threads
         self._thread = threading.Thread(target=self._serve, args=(make_worker,), name="ssd_lab-draft", daemon=True)
         self._thread.start()
-        self._receive(start_timeout_s)
+        try:
+            self._receive(start_timeout_s)
+        except BaseException:  # nobody will wait for it; it ends, and frees its model, once it is made
+            self._tell_to_end()
+            raise
 
     def post(self, message: Message) -> None:
         """Queue the message."""
@@ -104,14 +139,27 @@ class ThreadLink(Link):
         return reply
 
     def close(self) -> None:
-        """Ask the thread to end and wait for it, 10 s at most (a tree takes milliseconds)."""
+        """Ask the thread to end and wait for it, 10 s at most."""
+        self._tell_to_end()
+        if self.is_forked:  # threads are not forked
+            return
+        self._thread.join(timeout=END_S)
+        if self._thread.is_alive():
+            warnings.warn(
+                f"the draft worker's thread is still busy after {END_S:g} s: it ends, and frees its memory, as soon as "
+                "it is done with that",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _tell_to_end(self) -> None:
         self._closed = True
         self._inbox.put(None)
-        self._thread.join(timeout=10)
 
     def _send(self, message: Message) -> None:
+        self._check_process()
         if self._closed:
-            raise DraftWorkerError(_CLOSED)
+            raise DraftWorkerError(CLOSED)
         self._number += 1
         self._inbox.put((self._number, message))
 
@@ -132,7 +180,7 @@ class ThreadLink(Link):
         try:
             worker = make_worker()
             self._outbox.put((0, None))
-            while (item := self._inbox.get()) is not None:
+            while (item := self._inbox.get()) is not None and not self._closed:
                 number, message = item
                 reply = worker.handle(message)
                 if reply is not None:

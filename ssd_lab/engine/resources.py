@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,10 +17,15 @@ from ssd_lab.engine.observing import NOBODY, ExecutorObserver
 from ssd_lab.engine.stream_link import StreamLink
 from ssd_lab.engine.worker import WorkerPlan
 from ssd_lab.engine.worker_setup import WorkerSetup
-from ssd_lab.errors import ConfigError
+from ssd_lab.errors import ConfigError, DraftWorkerError, SsdLabError
 from ssd_lab.models.loader import LoadedModel
 
 LinkKind = Literal["auto", "inline", "thread", "process", "stream"]
+
+
+def takes_a_process(link: LinkKind, device: torch.device) -> bool:
+    """Does a draft that can be loaded by name get a process of its own?"""
+    return device.type == "cpu" and os.name == "posix" and link in ("auto", "process")
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,8 @@ class Resources:
             eager=self.config.eager,
             observer=self.observer,
         )
-        opened = self._open(setup, link)
+        with own_errors():
+            opened = self._open(setup, link)
         return LinkProposer(
             opened,
             timeout_s=self.config.timeout_s,
@@ -82,13 +90,13 @@ class Resources:
                 )
             return StreamLink(setup.make_worker, self.device)
         source = setup.model if isinstance(setup.model, str) else setup.model.source
-        can_fork_off = os.name == "posix" and source is not None
-        if link == "stream" or (link == "process" and not can_fork_off):
+        can_leave = source is not None and takes_a_process(link, self.device)
+        if link == "stream" or (link == "process" and not can_leave):
             raise ConfigError(
                 f"draft_link={link!r} was given: 'stream' needs a CUDA device, and 'process' a POSIX system and a "
                 "draft that can be loaded by name; take 'thread' or 'auto'"
             )
-        if link == "thread" or not can_fork_off:
+        if not can_leave:
             return ThreadLink(setup.make_worker, threads=setup.threads, start_timeout_s=self.config.timeout_s)
         from ssd_lab.engine.process_link import ProcessLink
 
@@ -96,3 +104,14 @@ class Resources:
         dtype = setup.dtype if isinstance(setup.model, str) else str(setup.model.dtype).removeprefix("torch.")
         in_child = WorkerSetup(**{**vars(setup), "model": str(source), "dtype": dtype, "observer": NOBODY})
         return ProcessLink(in_child, start_timeout_s=self.config.timeout_s)
+
+
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """A draft that cannot be started for a reason of ours, such as a damaged file, is an error of that kind."""
+    try:
+        yield
+    except DraftWorkerError as error:
+        if isinstance(error.__cause__, SsdLabError):
+            raise error.__cause__ from None
+        raise

@@ -18,6 +18,7 @@ class StreamLink(Link):
     """
 
     def __init__(self, make_worker: Callable[[], Worker], device: torch.device, *, priority: int = 0) -> None:
+        super().__init__()
         self._stream = torch.cuda.Stream(device, priority=priority)
         self._stream.wait_stream(torch.cuda.current_stream(device))  # the model may have been loaded just now
         with torch.cuda.stream(self._stream):
@@ -37,7 +38,7 @@ class StreamLink(Link):
             self._answered.record()
         self._answered.wait(caller)
         tree = () if reply.tree is None else reply.tree.tensors()
-        for tensor in (reply.tokens, reply.probs, reply.token_probs, *tree):
+        for tensor in (reply.tokens, reply.probs, reply.token_probs, reply.raw_probs, *tree):
             if tensor is not None:
                 tensor.record_stream(caller)
         return reply
@@ -49,5 +50,8 @@ class StreamLink(Link):
 
     def close(self) -> None:
         """Wait for what is queued and drop the worker."""
-        self._stream.synchronize()
-        self._link.close()
+        try:
+            if not self.is_forked:
+                self._stream.synchronize()
+        finally:  # after an error of the device too
+            self._link.close()

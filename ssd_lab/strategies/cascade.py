@@ -6,6 +6,7 @@ without the cascade. Which of the two drafts depends on the text alone, so each 
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import ClassVar
 
 import torch
@@ -87,7 +88,14 @@ class Cascade(StrategyConfig):
 
     def build(self, resources: Resources) -> Proposer:
         """Both proposers, one behind the other."""
-        return CascadeProposer(self.first.build(resources), self.second.build(resources), self.least)
+        with ExitStack() as unfinished:
+            first = self.first.build(resources)
+            unfinished.callback(first.close)
+            second = self.second.build(resources)
+            unfinished.callback(second.close)
+            both = CascadeProposer(first, second, self.least)
+            unfinished.pop_all()
+        return both
 
 
 class CascadeProposer(Proposer):
@@ -145,6 +153,7 @@ class CascadeProposer(Proposer):
             part.forget(sequence)
 
     def close(self) -> None:
-        """Close both."""
-        for part in self._parts:
-            part.close()
+        """Close both, the second also where the first one's closing fails."""
+        with ExitStack() as closing:
+            for part in reversed(self._parts):
+                closing.callback(part.close)

@@ -11,12 +11,12 @@ import torch
 from end_to_end_cases import PROMPTS
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine import process_link
+from ssd_lab.engine import channel
+from ssd_lab.engine.channel import Channel
 from ssd_lab.engine.draft_worker import DraftWorker
 from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.link import ThreadLink
 from ssd_lab.engine.link_proposer import LinkProposer
-from ssd_lab.engine.process_link import Channel
 from ssd_lab.models.loader import LoadedModel, load_model
 
 ASYNC = {"strategy": "async_tree", "k": 3, "f": 2, "progress": False, "threads": 1}
@@ -118,7 +118,7 @@ def test_an_object_arrives_whole_however_often_its_transfer_is_interrupted():
             sent = False
             while not sent:
                 try:
-                    sender.send(("hello", number)) if not sender._outgoing else sender._flush()
+                    sender.send(("hello", number)) if not sender._outgoing else sender.flush()
                     sent = True
                 except KeyboardInterrupt:
                     continue
@@ -144,7 +144,7 @@ def test_waiting_for_a_reply_that_trickles_in_ends_at_the_limit():
     stop = threading.Event()
 
     def trickle() -> None:
-        one.sendall(process_link._LENGTH.pack(1000))
+        one.sendall(channel._LENGTH.pack(1000))
         while not stop.wait(0.05):
             one.sendall(b"x")
 
