@@ -109,6 +109,12 @@ class RunResult:
 
     def _notes(self) -> list[str]:
         notes = [] if self.metrics.exact else [f"NOT EXACT: {self.metrics.lossy_reason}"]
+        if self.metrics.num_untimed_rounds:
+            notes.append(
+                f"{self.metrics.num_untimed_rounds} of {self.metrics.num_rounds} rounds are in no rate: graphs were "
+                f"captured and kernels compiled in them; that took {self.metrics.preparation_time_s:.1f} s of this run "
+                "and can be done before it (warm_up)"
+            )
         degraded = self.trace.meta.get("degraded")  # set where a dead draft left only autoregressive decoding
         return [*notes, f"DEGRADED to autoregressive: {degraded}"] if degraded else notes
 

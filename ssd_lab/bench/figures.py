@@ -28,10 +28,13 @@ class Figure:
 
 FIGURES: dict[str, Figure] = {
     "decode_tokens_per_second": Figure(
-        "decode tokens/s", "tokens/s", "tokens generated over the seconds spent in rounds, whole batch", "higher"
+        "decode tokens/s",
+        "tokens/s",
+        "tokens generated over the seconds of rounds, whole batch, without rounds of capturing",
+        "higher",
     ),
     "total_tokens_per_second": Figure(
-        "total tokens/s", "tokens/s", "tokens generated over the whole time, prefill and all", "higher"
+        "total tokens/s", "tokens/s", "tokens generated over the whole time, prefill and all but capturing", "higher"
     ),
     "tokens_per_second_per_gpu": Figure(
         "tokens/s per GPU", "tokens/s", "decode tokens/s over the number of GPUs", "higher"
@@ -91,13 +94,13 @@ def repeat_values(repeats: Sequence[RepeatResult], name: str, num_gpus: int = 0)
 
 def _times(num_gpus: int) -> dict[str, Callable[[RepeatResult], float | None]]:
     found: dict[str, Callable[[RepeatResult], float | None]] = {
-        "decode_tokens_per_second": lambda r: _ratio(r.totals.emitted, r.decode_s),
-        "total_tokens_per_second": lambda r: _ratio(r.num_output_tokens, r.wall_s),
+        "decode_tokens_per_second": lambda r: _ratio(r.totals.timed_tokens, r.decode_s),
+        "total_tokens_per_second": lambda r: _ratio(r.num_output_tokens, r.unprepared_s),
         "prefill_tokens_per_second": lambda r: _ratio(r.num_prefill_tokens, r.prefill_s),
-        "round_s": lambda r: _ratio(r.decode_s, r.totals.rounds),
+        "round_s": lambda r: _ratio(r.decode_s, r.totals.timed_rounds),
     }
     if num_gpus:
-        found["tokens_per_second_per_gpu"] = lambda r: _ratio(r.totals.emitted, r.decode_s * num_gpus)
+        found["tokens_per_second_per_gpu"] = lambda r: _ratio(r.totals.timed_tokens, r.decode_s * num_gpus)
     of_request: dict[str, Callable[[RequestResult], float | None]] = {
         "first_token_s": lambda request: request.first_token_s,
         "latency_s": lambda request: request.latency_s,

@@ -88,7 +88,7 @@ class Live:
             repeat=repeat,
             num_tokens=totals.emitted,
             expected_tokens=expected,
-            tokens_per_second=_ratio(totals.emitted, totals.decode_time_s),
+            tokens_per_second=totals.tokens_per_second,
             acceptance_rate=_ratio(totals.accepted, totals.tested),
             cache_hit_rate=_ratio(totals.hits, totals.hits + totals.misses),
         )

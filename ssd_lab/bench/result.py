@@ -43,7 +43,8 @@ class RequestResult:
 class RepeatResult:
     """All prompts of a data set, once. wall_s: from the first request's arrival to the last one's end.
 
-    prefill_s, decode_s: seconds of it in which prompts, and rounds, were computed; totals: counts over all rounds.
+    prefill_s, decode_s: seconds of it in which prompts, and rounds, were computed, without those in which graphs were
+    captured or kernels compiled (see `Totals`); totals: counts over all rounds.
     """
 
     wall_s: float
@@ -52,6 +53,11 @@ class RepeatResult:
     totals: Totals
     requests: tuple[RequestResult, ...]
     peak_memory_bytes: int | None = None
+
+    @property
+    def unprepared_s(self) -> float:
+        """The whole time without capturing and compiling."""
+        return self.wall_s - self.totals.preparation_s
 
     @property
     def num_output_tokens(self) -> int:

@@ -125,7 +125,7 @@ def _measured(inputs: list[Input], run: RunResult, wall_s: float) -> RepeatResul
         decode_s=totals.decode_time_s,
         totals=totals,
         requests=tuple(
-            _request(each, output, records[output.request_id], counts[output.request_id])
+            _request(each, output, run.trace, records[output.request_id], counts[output.request_id])
             for each, output in zip(inputs, run.outputs, strict=True)
         ),
         peak_memory_bytes=run.metrics.peak_memory_bytes,
@@ -147,7 +147,7 @@ def _counts_by_request(trace: Trace) -> dict[int, dict[str, int]]:
     return counts
 
 
-def _request(each: Input, output: Output, record: RequestRecord, counts: dict[str, int]) -> RequestResult:
+def _request(each: Input, output: Output, trace: Trace, record: RequestRecord, counts: dict[str, int]) -> RequestResult:
     start_s = record.admitted_s
     return RequestResult(
         prompt_id=each.prompt.id,
@@ -155,10 +155,12 @@ def _request(each: Input, output: Output, record: RequestRecord, counts: dict[st
         num_output_tokens=len(output.token_ids),
         finish_reason=output.finish_reason,
         digest=hashlib.blake2b(repr(output.token_ids).encode(), digest_size=8).hexdigest(),
-        queue_s=None if start_s is None else start_s - record.arrival_s,
-        first_token_s=None if start_s is None or record.first_token_s is None else record.first_token_s - start_s,
+        queue_s=None if start_s is None else trace.elapsed_s(record.arrival_s, start_s),
+        first_token_s=None
+        if start_s is None or record.first_token_s is None
+        else trace.elapsed_s(start_s, record.first_token_s),
         latency_s=None
         if start_s is None or record.end_s is None or output.finish_reason == "cancelled"
-        else record.end_s - start_s,
+        else trace.elapsed_s(start_s, record.end_s),
         **counts,
     )

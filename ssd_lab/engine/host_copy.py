@@ -21,24 +21,34 @@ def sent(values: Any, device: torch.device | str, dtype: torch.dtype | None = No
 class HostCopy:
     """Tensors on their way to the host; `arrays()` waits until they are there.
 
-    The values are those of now, whatever becomes of the tensors. CPU tensors are there at once.
+    The values are those of now, whatever becomes of the tensors. CPU tensors are there at once. The copy goes through
+    pinned memory, which is given back as soon as `arrays()` has copied it out: torch's allocator hands the same few
+    blocks out again, so that there are as many as there are copies under way, however many arrays are kept.
     """
 
     def __init__(self, *tensors: torch.Tensor) -> None:
-        self._event: torch.Event | None = None
+        self._arrays: list[np.ndarray] | None = None
         self._hosts = [tensor.clone() if tensor.device.type == "cpu" else self._start(tensor) for tensor in tensors]
         if any(tensor.device.type == "cuda" for tensor in tensors):
             self._event = torch.Event("cuda")  # torch.cuda.Event asks Python for the stream: ten times the host's time
             self._event.record()
+        else:
+            self._arrays = [host.numpy() for host in self._hosts]
 
     def arrays(self) -> list[np.ndarray]:
-        """The tensors' values."""
-        if self._event is not None:
+        """The tensors' values, in memory of their own."""
+        if self._arrays is None:
             self._event.synchronize()
-            self._event = None
-        return [host.numpy() for host in self._hosts]
+            self._arrays = [host.numpy().copy() for host in self._hosts]
+            self._hosts = []
+        return self._arrays
 
     @staticmethod
     def _start(tensor: torch.Tensor) -> torch.Tensor:
-        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        host = pinned(tensor.shape, tensor.dtype)
         return host.copy_(tensor, non_blocking=True)
+
+
+def pinned(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+    """Host memory that a device can write while the host goes on."""
+    return torch.empty(shape, dtype=dtype, pin_memory=True)

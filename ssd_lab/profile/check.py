@@ -117,6 +117,6 @@ def _kind(rows: Sequence[ReplayRow]) -> tuple[int, int]:
 
 def _settled(trace: Trace) -> list[RoundRecord]:
     """Whole rounds: the last ones of a text may draft more than they verify."""
-    rounds = [one for one in trace.rounds[FIRST_ROUNDS:] if one.sequences]
+    rounds = [one for one in trace.timed_rounds[FIRST_ROUNDS:] if one.sequences]
     most = max((len(s.draft_tokens) for one in rounds for s in one.sequences), default=0)
     return [one for one in rounds if all(len(s.draft_tokens) == most for s in one.sequences)]

@@ -18,7 +18,7 @@ from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.profile.points import RoundPoint
 from ssd_lab.results import RunResult
 
-FIRST_ROUNDS = 3  # in which graphs are captured
+FIRST_ROUNDS = 3  # in which caches are cold
 FEWEST_ROUNDS = 16
 
 
@@ -72,7 +72,7 @@ def _host_s(llm: LLM, prompts: Sequence[Any], params: SamplingParams, replays: R
 
 
 def _point(name: str, batch: int, result: RunResult, host_s: float | None) -> RoundPoint:
-    full = [r for r in result.trace.rounds if len(r.sequences) == batch][FIRST_ROUNDS:]
+    full = [r for r in result.trace.timed_rounds if len(r.sequences) == batch][FIRST_ROUNDS:]
     metrics = result.metrics
     return RoundPoint(
         strategy=name,

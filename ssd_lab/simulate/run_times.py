@@ -17,7 +17,7 @@ from ssd_lab.simulate.workload import ReplayRow, recorded_strategy, workload_of_
 from ssd_lab.trace import Activity, RoundRecord, Trace
 from ssd_lab.trace.spans import Interval, length_s, overlap_s, union
 
-FIRST_ROUNDS = 3  # in which graphs are captured and caches are cold
+FIRST_ROUNDS = 3  # in which caches are cold
 _CHAINS = ("draft", "jit")
 
 
@@ -40,8 +40,11 @@ class RunTimes:
 
     @classmethod
     def of(cls, trace: Trace) -> RunTimes:
-        """Read a trace's spans, its first rounds left out. Raises ConfigError if no round has a verify span."""
-        rounds = trace.rounds[FIRST_ROUNDS:] if len(trace.rounds) > 2 * FIRST_ROUNDS else trace.rounds
+        """Read the spans of a trace's timed rounds, its first ones left out. Raises ConfigError if none has a verify
+        span.
+        """
+        timed = trace.timed_rounds
+        rounds = timed[FIRST_ROUNDS:] if len(timed) > 2 * FIRST_ROUNDS else timed
         return cls.of_rounds([one for one in rounds if one.sequences], trace)
 
     @classmethod

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssd_lab.trace.records import RequestRecord, RoundRecord, Trace
+from ssd_lab.trace.records import RoundRecord, Trace
 from ssd_lab.trace.spans import Interval, length_s, overlap_s, union
 from ssd_lab.trace.totals import Totals
 
@@ -46,7 +46,10 @@ class LaneShare:
 class Metrics:
     """What a run achieved. A number that the trace cannot tell is None; times are in seconds.
 
-    tokens_per_second: emitted tokens over the union of the rounds (decode only, whole batch).
+    Rates and round times are those of the timed rounds: rounds in which graphs were captured or kernels compiled are
+    left out of them, tokens and seconds both (num_untimed_rounds; preparation_time_s is what that took, in prefills
+    too). Of times that many rounds are in (to the first token, between tokens, of prefills) those seconds alone are.
+    tokens_per_second: tokens emitted by timed rounds over the union of their times (decode only, whole batch).
     tokens_per_round: mean over sequences and rounds of `num_accepted + 1`.
     emitted_per_round: the same of the tokens that entered the text, fewer if a stop came first.
     acceptance_by_position[i]: P(draft token i accepted | all before it were).
@@ -63,8 +66,10 @@ class Metrics:
     num_output_tokens: int
     num_rounds: int
     num_sequence_rounds: int
+    num_untimed_rounds: int
     decode_time_s: float
     prefill_time_s: float
+    preparation_time_s: float
     tokens_per_second: float | None
     tokens_per_round: float | None
     emitted_per_round: float | None
@@ -105,9 +110,11 @@ def compute_metrics(trace: Trace) -> Metrics:
         num_output_tokens=sum(len(r.token_ids) for r in trace.requests) if trace.requests else totals.emitted,
         num_rounds=totals.rounds,
         num_sequence_rounds=totals.sequence_rounds,
+        num_untimed_rounds=totals.untimed_rounds,
         decode_time_s=totals.decode_time_s,
         prefill_time_s=totals.prefill_time_s,
-        tokens_per_second=_ratio(totals.emitted, totals.decode_time_s),
+        preparation_time_s=totals.preparation_s,
+        tokens_per_second=totals.tokens_per_second,
         tokens_per_round=_ratio(totals.accepted + totals.sequence_rounds, totals.sequence_rounds),
         emitted_per_round=_ratio(totals.emitted, totals.sequence_rounds),
         mean_accepted_length=_ratio(totals.accepted, totals.sequence_rounds),
@@ -123,11 +130,11 @@ def compute_metrics(trace: Trace) -> Metrics:
         cache_hit_rate_after_miss=after_miss,
         origin_counts=dict(totals.origins),
         time_to_first_token_s=Spread.of(
-            [r.first_token_s - r.arrival_s for r in trace.requests if r.first_token_s is not None]
+            [trace.elapsed_s(r.arrival_s, r.first_token_s) for r in trace.requests if r.first_token_s is not None]
         ),
-        inter_token_latency_s=Spread.of(_inter_token_latencies(trace.requests)),
-        round_time_s=_round_time(trace.rounds, totals),
-        lanes=_lane_shares(trace.rounds),
+        inter_token_latency_s=Spread.of(_inter_token_latencies(trace)),
+        round_time_s=_round_time(trace, totals),
+        lanes=_lane_shares(trace.timed_rounds),
         exact=exact,
         bit_exact=meta.get("bit_exact"),
         lossy_reason=None if exact else meta.get("lossy_reason") or "the trace does not say that it is exact",
@@ -149,19 +156,19 @@ def _percentile(ordered: Sequence[float], share: float) -> float:
     return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
-def _inter_token_latencies(requests: Sequence[RequestRecord]) -> list[float]:
+def _inter_token_latencies(trace: Trace) -> list[float]:
     """One mean for each request: a round emits several tokens at once, so gaps between single tokens say little."""
     return [
-        (r.end_s - r.first_token_s) / (len(r.token_ids) - 1)
-        for r in requests
+        trace.elapsed_s(r.first_token_s, r.end_s) / (len(r.token_ids) - 1)
+        for r in trace.requests
         if r.end_s is not None and r.first_token_s is not None and len(r.token_ids) > 1
     ]
 
 
-def _round_time(rounds: Sequence[RoundRecord], totals: Totals) -> Spread | None:
-    if not rounds and totals.rounds:
-        return Spread(totals.rounds, totals.decode_time_s / totals.rounds, None, None)
-    return Spread.of([r.end_s - r.start_s for r in rounds])
+def _round_time(trace: Trace, totals: Totals) -> Spread | None:
+    if not trace.rounds and totals.timed_rounds:
+        return Spread(totals.timed_rounds, totals.decode_time_s / totals.timed_rounds, None, None)
+    return Spread.of([r.end_s - r.start_s for r in trace.timed_rounds])
 
 
 def _hit_rates_by_previous(rounds: Sequence[RoundRecord]) -> tuple[float | None, float | None]:

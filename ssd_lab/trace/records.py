@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
+from ssd_lab.trace.spans import overlap_s, union
+
 SCHEMA_VERSION = 1
 
 
@@ -106,16 +108,26 @@ class Activity:
     start_s: float
     end_s: float
 
+    @property
+    def is_preparation(self) -> bool:
+        """Was a graph captured, or a kernel compiled?"""
+        return self.name.startswith(("capture ", "compile "))
+
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One round of the whole batch. Activities that overlap the round on other lanes are stored with it."""
+    """One round of the whole batch. Activities that overlap the round on other lanes are stored with it.
+
+    preparation_s: seconds of it in which graphs were captured or kernels compiled, for the target or the draft. Such a
+    round is in the trace and in no rate and no round time: what it takes is not what such a round takes.
+    """
 
     index: int
     start_s: float
     end_s: float
     sequences: list[SequenceRound]
     activities: list[Activity] = field(default_factory=list)
+    preparation_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -140,13 +152,28 @@ class RequestRecord:
 
 @dataclass
 class Trace:
-    """A whole run: what was asked, every round, every prefill, and the requests' outcome."""
+    """A whole run: what was asked, every round, every prefill, and the requests' outcome.
+
+    preparations: when graphs were captured and kernels compiled, in rounds, prefills or between them; names begin with
+    `capture` or `compile`, lanes are `target` and `draft`.
+    """
 
     meta: dict[str, Any]
     requests: list[RequestRecord] = field(default_factory=list)
     rounds: list[RoundRecord] = field(default_factory=list)
     prefills: list[Activity] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
+    preparations: list[Activity] = field(default_factory=list)
+
+    @property
+    def timed_rounds(self) -> list[RoundRecord]:
+        """The rounds that tell how long rounds take: those in which nothing was prepared."""
+        return [one for one in self.rounds if not one.preparation_s]
+
+    def elapsed_s(self, start_s: float, end_s: float) -> float:
+        """Seconds from one moment to a later one, those left out in which something was prepared."""
+        prepared = union((each.start_s, each.end_s) for each in self.preparations)
+        return end_s - start_s - overlap_s(prepared, [(start_s, end_s)])
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write as JSON lines (compressed if named `.gz`); raises TraceFormatError on a value JSON cannot hold."""

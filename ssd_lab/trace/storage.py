@@ -88,7 +88,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
 
 
 def _lines(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield "meta", {"kind": "trace", "schema_version": SCHEMA_VERSION, "meta": trace.meta}
+    yield "meta", {"kind": "trace", "schema_version": SCHEMA_VERSION, "meta": trace.meta, **_preparations(trace)}
     for request in trace.requests:
         yield f"request {request.request_id}", {"kind": "request", **vars(request)}
     for prefill in trace.prefills:
@@ -96,6 +96,11 @@ def _lines(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
     for round_record in trace.rounds:
         yield f"round {round_record.index}", {"kind": "round", **vars(round_record)}
     yield "end", {"kind": "end", **_counts(trace)}
+
+
+def _preparations(trace: Trace) -> dict[str, Any]:
+    """A further key of the header, which older readers do not look for."""
+    return {"preparations": trace.preparations} if trace.preparations else {}
 
 
 def _read_line(trace: Trace, data: dict[str, Any]) -> dict[str, int] | None:
@@ -139,6 +144,7 @@ def _trace_of_header(path: Path, text: str) -> Trace:
     try:
         header = json.loads(text)
         version, meta = header["schema_version"], header["meta"]
+        preparations = [_build(Activity, each) for each in header.get("preparations", [])]
         is_trace = header["kind"] == "trace" and isinstance(version, int) and isinstance(meta, dict)
     except (KeyError, TypeError, ValueError):
         is_trace = False
@@ -148,7 +154,7 @@ def _trace_of_header(path: Path, text: str) -> Trace:
         raise TraceFormatError(
             f"{path} has schema version {version}, this ssd_lab reads up to {SCHEMA_VERSION}: install a newer ssd_lab"
         )
-    return Trace(meta=meta)
+    return Trace(meta=meta, preparations=preparations)
 
 
 def _counts(trace: Trace) -> dict[str, int]:

@@ -16,6 +16,7 @@ COLOURS = {
     "draft": "#E69F00",
     "jit": "#D55E00",
     "wait": "#BBBBBB",
+    "preparation": "#F0E442",
 }
 NAMES = {
     "verify": "target verifies",
@@ -23,19 +24,22 @@ NAMES = {
     "draft": "draft guesses, target waits",
     "jit": "miss: draft guesses now",
     "wait": "target waits for the draft",
+    "preparation": "graphs are captured, kernels compiled",
 }
+SHOWN = 5  # rounds of the slowest run
 
 
 def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float | None = None) -> str:
     """Rounds from number `first` on, of each run, as one SVG; the same length of time for all.
 
-    span_s: how much time to show; None shows what five rounds of the slowest run take.
+    It begins with rounds in which nothing is prepared, if there are some together. span_s: how much time to show; None
+    shows what five rounds of the slowest run take.
     """
-    shown = {name: trace.rounds[min(first, max(0, len(trace.rounds) - 5)) :] for name, trace in traces.items()}
+    shown = {name: trace.rounds[_first_shown(trace.rounds, first) :] for name, trace in traces.items()}
     shown = {name: rounds for name, rounds in shown.items() if rounds}
     if not shown:
         return f'<svg xmlns="{SVG}" viewBox="0 0 {WIDTH} 40"><text x="8" y="24">no rounds</text></svg>'
-    span = span_s or max(rounds[min(4, len(rounds) - 1)].end_s - rounds[0].start_s for rounds in shown.values())
+    span = span_s or max(rounds[min(SHOWN, len(rounds)) - 1].end_s - rounds[0].start_s for rounds in shown.values())
     scale = (WIDTH - LEFT - 10) / span
     parts: list[str] = []
     y = TOP
@@ -46,6 +50,8 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
         lanes = ["target"] + (["draft"] if any(a.lane == "draft" for r in rounds for a in r.activities) else [])
         for index, lane in enumerate(lanes):
             parts.append(f'<text x="{LEFT - 8}" y="{y + index * LANE + 17}" text-anchor="end">{lane}</text>')
+        for activity in traces[name].preparations:
+            parts += _activity(activity, start, span, scale, y, used)
         for record in rounds:
             if record.start_s - start >= span:
                 break
@@ -67,20 +73,7 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
 
 
 def _round(record: RoundRecord, start: float, span: float, scale: float, y: int, used: set[str]) -> list[str]:
-    parts = []
-    for activity in record.activities:
-        kind = _kind(activity)
-        if kind is None or activity.start_s - start >= span or activity.end_s <= start:
-            continue
-        used.add(kind)
-        begin, end = max(0.0, activity.start_s - start), min(span, activity.end_s - start)
-        row = 1 if activity.lane == "draft" else 0
-        title = f"{NAMES[kind]}: {(activity.end_s - activity.start_s) * 1e3:.2f} ms"
-        parts.append(
-            f'<rect x="{LEFT + begin * scale:.1f}" y="{y + row * LANE + 3}" '
-            f'width="{max(1.0, (end - begin) * scale):.1f}" '
-            f'height="{LANE - 6}" fill="{COLOURS[kind]}"><title>{escape(title)}</title></rect>'
-        )
+    parts = [part for each in record.activities for part in _activity(each, start, span, scale, y, used)]
     emitted = sum(row.num_emitted for row in record.sequences)
     verify = next((a for a in record.activities if a.name == "verify"), None)
     if verify is not None and verify.end_s - start < span:
@@ -89,9 +82,33 @@ def _round(record: RoundRecord, start: float, span: float, scale: float, y: int,
     return parts
 
 
+def _activity(activity: Activity, start: float, span: float, scale: float, y: int, used: set[str]) -> list[str]:
+    kind = _kind(activity)
+    if kind is None or activity.start_s - start >= span or activity.end_s <= start:
+        return []
+    used.add(kind)
+    begin, end = max(0.0, activity.start_s - start), min(span, activity.end_s - start)
+    row = 1 if activity.lane == "draft" else 0
+    title = f"{NAMES[kind]}: {(activity.end_s - activity.start_s) * 1e3:.2f} ms"
+    rect = (
+        f'<rect x="{LEFT + begin * scale:.1f}" y="{y + row * LANE + 3}" '
+        f'width="{max(1.0, (end - begin) * scale):.1f}" '
+        f'height="{LANE - 6}" fill="{COLOURS[kind]}"><title>{escape(title)}</title></rect>'
+    )
+    return [rect]
+
+
+def _first_shown(rounds: list[RoundRecord], first: int) -> int:
+    wanted = min(first, max(0, len(rounds) - SHOWN))
+    windows = ((start, rounds[start : start + SHOWN]) for start in range(wanted, len(rounds) - SHOWN + 1))
+    return next((start for start, some in windows if not any(one.preparation_s for one in some)), wanted)
+
+
 def _kind(activity: Activity) -> str | None:
     if activity.lane == "link":
         return "wait"
+    if activity.is_preparation:
+        return "preparation"
     return activity.name if activity.name in COLOURS else None
 
 

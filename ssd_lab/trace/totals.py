@@ -25,13 +25,15 @@ from typing import Any
 
 from ssd_lab.errors import TraceFormatError
 from ssd_lab.trace.records import SequenceRound, Trace
-from ssd_lab.trace.spans import length_s, union
+from ssd_lab.trace.spans import length_s, overlap_s, union
 
 
 @dataclass
 class Totals:
     """Counts over all rounds; times in seconds.
 
+    decode_time_s: in rounds, those left out in which graphs were captured or kernels compiled: untimed_rounds, which
+    emitted untimed_tokens. prefill_time_s: on prompts; preparation_s: of capturing and compiling, in neither of them.
     predicted_hits: sum over predicted_lookups lookups of the chance that the outcome was prepared, as it was thought to
     be before. tested: draft tokens that verification looked at (all before them were accepted).
     drafted_at / reached_at / accepted_at: by position, how many rounds had a draft token there, tested it, accepted it.
@@ -50,15 +52,43 @@ class Totals:
     predicted_lookups: int = 0
     decode_time_s: float = 0.0
     prefill_time_s: float = 0.0
+    preparation_s: float = 0.0
+    untimed_rounds: int = 0
+    untimed_tokens: int = 0
     origins: dict[str, int] = field(default_factory=dict)
     drafted_at: list[int] = field(default_factory=list)
     reached_at: list[int] = field(default_factory=list)
     accepted_at: list[int] = field(default_factory=list)
 
-    def add_round(self, duration_s: float) -> None:
-        """Count one round of the whole batch."""
+    @property
+    def timed_rounds(self) -> int:
+        """Rounds whose time counts."""
+        return self.rounds - self.untimed_rounds
+
+    @property
+    def timed_tokens(self) -> int:
+        """Tokens that timed rounds emitted."""
+        return self.emitted - self.untimed_tokens
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Of timed rounds, whole batch; None if there were none."""
+        return self.timed_tokens / self.decode_time_s if self.decode_time_s else None
+
+    def add_round(self, duration_s: float, *, num_emitted: int = 0, preparation_s: float = 0.0) -> None:
+        """Count one round of the whole batch, which emitted so many tokens; its sequences come apart."""
         self.rounds += 1
-        self.decode_time_s += duration_s
+        self.preparation_s += preparation_s
+        if preparation_s:
+            self.untimed_rounds += 1
+            self.untimed_tokens += num_emitted
+        else:
+            self.decode_time_s += duration_s
+
+    def add_prefill(self, duration_s: float, *, preparation_s: float = 0.0) -> None:
+        """Count a part of a prompt."""
+        self.preparation_s += preparation_s
+        self.prefill_time_s += duration_s - preparation_s
 
     def add_sequence(
         self,
@@ -130,10 +160,15 @@ class Totals:
                     f'meta["totals"] is {trace.meta["totals"]!r}; it must be what Totals.as_dict() gives'
                 )
             return cls.from_dict(trace.meta["totals"])
-        totals = cls(rounds=len(trace.rounds))
-        totals.decode_time_s = length_s(union((r.start_s, r.end_s) for r in trace.rounds))
-        totals.prefill_time_s = length_s(union((p.start_s, p.end_s) for p in trace.prefills))
+        totals = cls()
+        prepared = union((p.start_s, p.end_s) for p in trace.preparations)
+        prefills = union((p.start_s, p.end_s) for p in trace.prefills)
+        totals.prefill_time_s = length_s(prefills) - overlap_s(prefills, prepared)
         for round_record in trace.rounds:
+            emitted = sum(record.num_emitted for record in round_record.sequences)
+            totals.add_round(0.0, num_emitted=emitted, preparation_s=round_record.preparation_s)
             for record in round_record.sequences:
                 totals.add_record(record)
+        totals.decode_time_s = length_s(union((r.start_s, r.end_s) for r in trace.timed_rounds))
+        totals.preparation_s = length_s(prepared)
         return totals

@@ -174,7 +174,7 @@ def halves(trace: Trace) -> tuple[Trace, Trace]:
     for chosen in (set(ids[::2]), set(ids[1::2])):
         rounds = [replace(one, sequences=[s for s in one.sequences if s.request_id in chosen]) for one in trace.rounds]
         requests = [one for one in trace.requests if one.request_id in chosen]
-        parts.append(Trace(trace.meta, requests, [one for one in rounds if one.sequences]))
+        parts.append(replace(trace, requests=requests, rounds=[one for one in rounds if one.sequences], prefills=[]))
     return parts[0], parts[1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import ssd_lab
@@ -229,4 +230,4 @@ def _with_request(trace: Trace, prompt: str, params: ssd_lab.SamplingParams) -> 
         return trace
     number = trace.rounds[-1].sequences[-1].request_id
     record = RequestRecord(number, prompt, [], [], "", None, 0.0, None, None, params=params.model_dump())
-    return Trace(trace.meta, [record], trace.rounds, trace.prefills)
+    return replace(trace, requests=[record])

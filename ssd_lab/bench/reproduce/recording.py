@@ -25,7 +25,7 @@ from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
 from ssd_lab.simulate.confidence_replay import Opinions, opinions_along
-from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace, load_trace
+from ssd_lab.trace import RequestRecord, SequenceRound, Trace, load_trace
 
 DATASETS = ("gsm8k", "humaneval", "ultrafeedback")
 TEMPERATURES = (0.0, 0.7, 1.0)
@@ -195,11 +195,8 @@ def with_hits(trace: Trace, fan_out: Sequence[int]) -> Trace:
 
 
 def _mapped(trace: Trace, change: Callable[[SequenceRound], SequenceRound]) -> Trace:
-    rounds = [
-        RoundRecord(one.index, one.start_s, one.end_s, [change(own) for own in one.sequences], one.activities)
-        for one in trace.rounds
-    ]
-    return Trace(trace.meta, trace.requests, rounds, trace.prefills)
+    rounds = [replace(one, sequences=[change(own) for own in one.sequences]) for one in trace.rounds]
+    return replace(trace, rounds=rounds)
 
 
 def split(trace: Trace) -> tuple[Trace, Trace]:
@@ -210,11 +207,12 @@ def split(trace: Trace) -> tuple[Trace, Trace]:
 def _of_requests(trace: Trace, parity: int) -> Trace:
     chosen = {r.request_id for i, r in enumerate(trace.requests) if i % 2 == parity}
     rounds = [
-        RoundRecord(one.index, one.start_s, one.end_s, kept, one.activities)
+        replace(one, sequences=kept)
         for one in trace.rounds
         if (kept := [own for own in one.sequences if own.request_id in chosen])
     ]
-    return Trace(trace.meta, [r for r in trace.requests if r.request_id in chosen], rounds)
+    requests = [r for r in trace.requests if r.request_id in chosen]
+    return replace(trace, requests=requests, rounds=rounds, prefills=[])
 
 
 def _along(trace: Trace, score: Score, temperature: float) -> torch.Tensor:

@@ -14,6 +14,7 @@ const KINDS = {
   fallback: "miss: draft guesses now",
   wait: "waiting",
   prefill: "prompt",
+  preparation: "graphs captured, kernels compiled",
   link: "link",
   keep: "draft moves what was kept",
   overhead: "overhead",
@@ -108,7 +109,7 @@ export function timelineView(app) {
     const current = all[app.selected.run];
     const bounds = current.rounds[roundOf()];
     const stalled = bounds?.[2]?.length ? ` The batch waited for request${bounds[2].length > 1 ? "s" : ""} ${bounds[2].join(", ")}, which missed.` : "";
-    note.textContent = `${current.note ?? "no such clock for this run"}${bounds ? `; this round took ${milliseconds(bounds[1] - bounds[0])}` : ""}.${stalled}`;
+    note.textContent = `${current.note ?? "no such clock for this run"}${bounds ? `; this round took ${milliseconds(bounds[1] - bounds[0])}` : ""}${bounds?.[3] ? `, ${milliseconds(bounds[3])} of it for graphs captured and kernels compiled, and is left out of all rates` : ""}.${stalled}`;
   }
 
   function runLanes(run, index, own, start, seconds, scale, width, used) {

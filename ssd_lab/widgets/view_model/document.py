@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ssd_lab.errors import ConfigError
@@ -41,7 +42,7 @@ def run_view(
     """
     left_out = 0 if max_rounds is None else max(0, len(trace.rounds) - max_rounds)
     if left_out:
-        trace = Trace(trace.meta, trace.requests, trace.rounds[:max_rounds], trace.prefills)
+        trace = replace(trace, rounds=trace.rounds[:max_rounds])
     steps = steps_of(trace)
     records = {request.request_id: request for request in trace.requests}
     requests = [request_view(number, records.get(number), own) for number, own in steps.items()]

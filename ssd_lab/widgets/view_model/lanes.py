@@ -16,20 +16,24 @@ def clocks(trace: Trace) -> list[dict[str, Any]]:
     """The measured clock, and the simulated one of the published profile where the rounds can be replayed.
 
     A clock has `name`, `note`, `rounds` (`[start_s, end_s, stalled_by]`, the requests whose miss or wait held the round
-    up) and `spans` (`[lane, kind, start_s, end_s, round]`, -1 for a prefill).
+    up; of rounds that are in no rate a fourth entry, the seconds of capturing and compiling in them) and `spans`
+    (`[lane, kind, start_s, end_s, round]`, -1 for a prefill and for capturing).
     """
     return [measured_clock(trace), *simulated_clock(trace)]
 
 
 def measured_clock(trace: Trace) -> dict[str, Any]:
     """What happened when, in seconds of the run's clock."""
-    spans = [_span(activity, -1) for activity in trace.prefills]
+    spans = [_span(activity, -1) for activity in (*trace.prefills, *trace.preparations)]
     for record in trace.rounds:
         spans += [_span(activity, record.index) for activity in record.activities]
     return {
         "name": "measured",
         "note": f"measured on {trace.meta.get('device', 'an unknown device')}",
-        "rounds": [[seconds(r.start_s), seconds(r.end_s), stalled_by(r)] for r in trace.rounds],
+        "rounds": [
+            [seconds(r.start_s), seconds(r.end_s), stalled_by(r), *([seconds(r.preparation_s)] * (r.preparation_s > 0))]
+            for r in trace.rounds
+        ],
         "spans": spans,
     }
 
@@ -72,4 +76,5 @@ _KINDS = ("verify", "tree", "draft", "fallback", "prefill", "link", "keep", "ove
 def _span(activity: Activity, round_index: int) -> Span:
     # what is recorded as the link's waiting is the target's: the link itself is never busy
     lane = "target" if activity.name.startswith("wait for draft") else activity.lane
-    return (lane, span_kind(activity.name), seconds(activity.start_s), seconds(activity.end_s), round_index)
+    kind = "preparation" if activity.is_preparation else span_kind(activity.name)
+    return (lane, kind, seconds(activity.start_s), seconds(activity.end_s), round_index)
