@@ -119,7 +119,7 @@ def build_engine(
             config,
             EngineLimits(max_model_len, strategy.lookahead, strategy.reserved_positions, vocab_size),
             eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
-            make_decoder=lambda: IncrementalDecoder(target.tokenizer),
+            make_decoder=lambda behind: IncrementalDecoder(target.tokenizer, behind),
             meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},
             on_close=give_up_threads,
         )

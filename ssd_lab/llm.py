@@ -41,6 +41,17 @@ class Chunk:
     finish_reason: str | None = None
 
 
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as it is run. text: None if ids were given. behind: ids that the output's text continues; an answer in a
+    chat begins a text of its own.
+    """
+
+    text: str | None
+    token_ids: list[int]
+    behind: list[int]
+
+
 class LLM:
     """A target, a strategy and what it needs, ready to generate. Use as a context manager, or call `close`.
 
@@ -150,8 +161,14 @@ class LLM:
         sequences: dict[int, EngineSequence] = {}
         try:
             ids = [
-                self._engine.submit(token_ids, own, seed=self._request_seed(own, index), prompt=text)
-                for index, ((text, token_ids), own) in enumerate(zip(encoded, each, strict=True))
+                self._engine.submit(
+                    asked.token_ids,
+                    own,
+                    seed=self._request_seed(own, index),
+                    prompt=asked.text,
+                    behind=asked.behind,
+                )
+                for index, (asked, own) in enumerate(zip(encoded, each, strict=True))
             ]
             for request_id in ids:
                 sequences[request_id] = self._engine.sequence(request_id)
@@ -177,8 +194,10 @@ class LLM:
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[Chunk]:
         """Yield the text as it becomes certain; joined, the chunks are the text. Leaving the loop ends the request."""
         own = params or SamplingParams()
-        text, token_ids = self._encode(prompt)
-        request_id = self._engine.submit(token_ids, own, seed=self._request_seed(own, 0), prompt=text)
+        asked = self._encode(prompt)
+        request_id = self._engine.submit(
+            asked.token_ids, own, seed=self._request_seed(own, 0), prompt=asked.text, behind=asked.behind
+        )
         sequence = self._engine.sequence(request_id)
         shown = tokens = 0
         try:
@@ -199,7 +218,7 @@ class LLM:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The token ids that a prompt is run as, chat template included."""
-        return self._encode(prompt)[1]
+        return self._encode(prompt).token_ids
 
     def score(self, token_ids: Sequence[int]) -> torch.Tensor:
         """The target's logits `[tokens, vocab]` (float32) after each token of a text, by one plain forward."""
@@ -261,23 +280,24 @@ class LLM:
             progress=self._progress,
         )
 
-    def _encode(self, prompt: Prompt) -> tuple[str | None, list[int]]:
-        """The prompt's text (None if ids were given) and token ids."""
+    def _encode(self, prompt: Prompt) -> EncodedPrompt:
         tokenizer = self.target.tokenizer
         if not isinstance(prompt, str) and not (prompt and isinstance(prompt[0], dict)):
-            return None, [int(token) for token in prompt]  # type: ignore[arg-type]
+            ids = [int(token) for token in prompt]  # type: ignore[arg-type]
+            return EncodedPrompt(None, ids, behind=ids)
         if tokenizer is None:
             raise PromptError("the target has no tokenizer: give token ids instead of text")
         if isinstance(prompt, str):
             if not prompt.strip():
                 raise PromptError("the prompt is empty: give some text")
             if not self._chat:
-                return prompt, tokenizer.encode(prompt, add_special_tokens=True)  # such as Llama's begin-of-text
+                ids = tokenizer.encode(prompt, add_special_tokens=True)  # such as Llama's begin-of-text
+                return EncodedPrompt(prompt, ids, behind=ids)
             messages: list[dict[str, str]] = [{"role": "user", "content": prompt}]
         else:
             messages = [dict(message) for message in prompt]  # type: ignore[arg-type]
         text = tokenizer.apply_chat(messages, add_generation_prompt=True)
-        return prompt if isinstance(prompt, str) else text, tokenizer.encode(text)
+        return EncodedPrompt(prompt if isinstance(prompt, str) else text, tokenizer.encode(text), behind=[])
 
     def _request_seed(self, params: SamplingParams, index: int) -> int:
         if params.seed is not None:

@@ -44,7 +44,7 @@ class Engine:
         limits: EngineLimits,
         *,
         eos_token_ids: Iterable[int],
-        make_decoder: Callable[[], TextDecoder],
+        make_decoder: Callable[[list[int]], TextDecoder],
         meta: dict[str, Any],
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -121,10 +121,11 @@ class Engine:
         *,
         seed: int,
         prompt: str | None = None,
+        behind: Iterable[int] = (),
         recording: Recording | None = None,
     ) -> int:
-        """Queue a request that `check` lets pass; returns its id. recording: where it is recorded (None: where
-        `take_trace` finds it).
+        """Queue a request that `check` lets pass; returns its id. behind: ids of the text that this one's continues
+        (none: it is a text of its own). recording: where it is recorded (None: where `take_trace` finds it).
         """
         self.check(prompt_ids, params, seed=seed)
         stops = set(params.stop_token_ids)
@@ -137,7 +138,10 @@ class Engine:
             params=params,
             seed=seed,
             stop=StopChecker(
-                self._make_decoder(), stop_token_ids=stops, stop_strings=params.stop, max_tokens=params.max_tokens
+                self._make_decoder(list(behind)),
+                stop_token_ids=stops,
+                stop_strings=params.stop,
+                max_tokens=params.max_tokens,
             ),
             arrival_s=self.recorder.now_s(),
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import tokenizers
 from ssd_lab.errors import ConfigError, ModelLoadError
 
 TODAY = datetime.date(2024, 7, 26)  # told to every chat template: a prompt must not depend on the day (Llama's default)
+_BYTE_PIECE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 
 class Tokenizer:
@@ -31,6 +34,7 @@ class Tokenizer:
         self.eos_token_ids = tuple(eos_token_ids)
         self._chat_template = chat_template
         self._special_tokens = dict(special_tokens or {})
+        _forget_training(backend)
 
     @classmethod
     def from_folder(cls, folder: Path, eos_token_ids: Sequence[int] = ()) -> Tokenizer:
@@ -91,6 +95,26 @@ class Tokenizer:
         """Text of token ids."""
         return self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
 
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        added = self._backend.get_added_tokens_decoder()
+        return frozenset(index for index, token in added.items() if token.special)
+
+    @cached_property
+    def _byte_ids(self) -> frozenset[int]:
+        decoder = self._backend.decoder
+        if decoder is None or decoder.decode(["<0x41>"]) != "A":
+            return frozenset()
+        return frozenset(index for index, piece in self.vocabulary().items() if _BYTE_PIECE.fullmatch(piece))
+
+    def is_silent(self, token_id: int) -> bool:
+        """Does `decode` pass over this id: a special token, or one that no piece has?"""
+        return token_id in self._special_ids or self._backend.id_to_token(token_id) is None
+
+    def is_byte(self, token_id: int) -> bool:
+        """Is its piece one byte ("<0xE2>"), joined with its neighbours to characters?"""
+        return token_id in self._byte_ids
+
     def apply_chat(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
         """The text of a conversation (`role`, `content`), up to where the assistant answers."""
         if self._chat_template is None:
@@ -123,6 +147,16 @@ class Tokenizer:
         generation = {"eos_token_id": list(self.eos_token_ids)} if self.eos_token_ids else {}
         for name, document in (("tokenizer_config", config), ("generation_config", generation)):
             (folder / f"{name}.json").write_text(json.dumps(document, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def _forget_training(backend: tokenizers.Tokenizer) -> None:
+    """Switch off what training scripts leave in a saved tokenizer: it would cut prompts, fill them up or split them
+    at random.
+    """
+    backend.no_truncation()
+    backend.no_padding()
+    if getattr(backend.model, "dropout", None):
+        backend.model.dropout = None
 
 
 def _template_json(value: Any, indent: int | None = None) -> str:

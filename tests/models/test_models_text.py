@@ -111,3 +111,18 @@ def test_a_template_that_refuses_says_why(tokenizer: Tokenizer) -> None:
 def test_fingerprints_tell_tokenizers_apart(tokenizer: Tokenizer, tiny_pair) -> None:
     assert tokenizer.fingerprint == Tokenizer.from_folder(Path(tiny_pair.draft)).fingerprint
     assert tokenizer.fingerprint != PIECES.fingerprint
+
+
+@pytest.mark.parametrize("leftover", ["truncation", "padding", "dropout"])
+def test_what_training_left_in_a_tokenizer_changes_no_prompt(tmp_path: Path, leftover: str) -> None:
+    backend = trained_tokenizer()
+    text = "naïve café, привет " * 3
+    ids = backend.encode(text).ids
+    if leftover == "truncation":
+        backend.enable_truncation(max_length=4)
+    elif leftover == "padding":
+        backend.enable_padding(length=200)
+    else:
+        backend.model.dropout = 0.9
+    backend.save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer.from_folder(tmp_path).encode(text) == ids
