@@ -14,11 +14,13 @@ import ssd_lab
 from ssd_lab.config import EngineConfig
 from ssd_lab.cpu_threads import CLAIMS
 from ssd_lab.engine.block_manager import BlockManager
+from ssd_lab.engine.compilations import mark_compilations
 from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.graphs import make_executor
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.memory_plan import MemoryPlan
-from ssd_lab.engine.observing import NOBODY, ExecutorObserver
+from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Observers
+from ssd_lab.engine.preparations import Preparations
 from ssd_lab.engine.resources import Resources, takes_a_process
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.errors import ConfigError
@@ -93,6 +95,9 @@ def build_engine(
     device = resolve_device(config.device)
     plan = plan or plan_loaded(target, draft, strategy, config, device)
     max_model_len, num_blocks = plan.request.max_model_len, plan.num_blocks
+    preparations = Preparations()
+    if device.type == "cuda":
+        mark_compilations(preparations)
     target_threads, draft_threads = share_threads(config, strategy, device)
     with ExitStack() as unfinished:  # what was begun is ended if the rest fails
         give_up_threads = _claim_threads(target_threads, device)
@@ -101,7 +106,10 @@ def build_engine(
         longest_table = -(-(max_model_len + strategy.reserved_positions) // config.block_size)
         vocab_size = target.config.vocab_size
         proposer = strategy.build(
-            Resources(config, device, vocab_size, num_blocks, draft, draft_threads, longest_table, target, observer)
+            Resources(
+                *(config, device, vocab_size, num_blocks, draft, draft_threads, longest_table, target),
+                observer=Observers(preparations.on("draft"), observer),
+            )
         )
         unfinished.callback(proposer.close)
         blocks = BlockManager(
@@ -111,7 +119,7 @@ def build_engine(
             tokens_after=1 if proposer.feature_layers else 0,
         )
         eager = config.eager or not target.decoder.kernels.captures
-        executor = make_executor(device, eager=eager, observer=observer)
+        executor = make_executor(device, eager=eager, observer=Observers(preparations.on("target"), observer))
         engine = Engine(
             StepRunner(target.decoder, cache, device, executor),
             proposer,
@@ -121,6 +129,7 @@ def build_engine(
             eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
             make_decoder=lambda behind: IncrementalDecoder(target.tokenizer, behind),
             meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},
+            preparations=preparations,
             on_close=give_up_threads,
         )
         unfinished.pop_all()

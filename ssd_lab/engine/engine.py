@@ -17,6 +17,7 @@ from ssd_lab.engine.outcome import append_outcome, make_text
 from ssd_lab.engine.phases.verify import Verification, Verified, VerifyOptions, launch_verify
 from ssd_lab.engine.phases.verify_tree import TreeVerification, launch_verify_tree
 from ssd_lab.engine.placement import Placement
+from ssd_lab.engine.preparations import Preparations
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import NoProposer, Proposer
 from ssd_lab.engine.recorder import Recorder
@@ -46,6 +47,7 @@ class Engine:
         eos_token_ids: Iterable[int],
         make_decoder: Callable[[list[int]], TextDecoder],
         meta: dict[str, Any],
+        preparations: Preparations,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._runner = runner
@@ -80,7 +82,7 @@ class Engine:
             max_prefill_tokens=config.max_prefill_tokens,
             reserved=limits.reserved,
         )
-        self.recorder = Recorder(meta, record=config.record, vocab_size=limits.vocab_size)
+        self.recorder = Recorder(meta, record=config.record, vocab_size=limits.vocab_size, preparations=preparations)
 
     def __enter__(self) -> Engine:
         return self

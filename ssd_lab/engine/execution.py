@@ -27,6 +27,11 @@ class Executor(ABC):
     def runs_behind(self) -> bool:
         """Does work go on after `call` has returned, so that the host may do something else meanwhile?"""
 
+    @property
+    def prepares(self) -> bool:
+        """Does the first call of a shape take longer than those after it?"""
+        return self.runs_behind
+
     def keep_in_place(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027 - only captured work must know
         """These tensors stay where they are for as long as this executor lives."""
 

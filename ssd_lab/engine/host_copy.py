@@ -33,7 +33,7 @@ class HostCopy:
             self._event = torch.Event("cuda")  # torch.cuda.Event asks Python for the stream: ten times the host's time
             self._event.record()
         else:
-            self._arrays = [host.numpy() for host in self._hosts]
+            self._arrays, self._hosts = [host.numpy() for host in self._hosts], []
 
     def arrays(self) -> list[np.ndarray]:
         """The tensors' values, in memory of their own."""

@@ -32,6 +32,11 @@ class RecordedTree:
         branches = (tree.recovery_tokens, tree.recovery_probs, tree.drafted.tokens, tree.drafted.token_probs)
         return cls(request_ids, HostCopy(chain, chain_probs, *branches, tree.counts, tree.candidates))
 
+    def settled(self) -> RecordedTree:
+        """The same, in memory of its own. It is there once a round is over that was drafted after it."""
+        self.copy.arrays()
+        return self
+
     def records(self) -> dict[int, TreeRecord]:
         """By request id; the layout is that of `TreeRecord`."""
         chain, chain_probs, recovery, recovery_probs, drafted, drafted_probs, counts, _ = (

@@ -8,6 +8,7 @@ from collections import deque
 from typing import Any
 
 from ssd_lab.engine.phases.verify import Verified
+from ssd_lab.engine.preparations import Preparations
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.recording import Recording
 from ssd_lab.engine.round_records import KeptRound, RoundTimes
@@ -20,10 +21,12 @@ REMEMBERED = 256  # rounds whose tree may still come; without the rounds themsel
 class Recorder:
     """Knows who records which request, and itself keeps no round: what nobody records is gone at once.
 
-    unclaimed: the recording of requests for which none was given. record: keep rounds, not only totals.
+    unclaimed: the recording of requests for which none was given. record: keep rounds, not only totals. preparations:
+    what target and draft capture and compile, whoever caused it.
     """
 
-    def __init__(self, meta: dict[str, Any], *, record: bool, vocab_size: int) -> None:
+    def __init__(self, meta: dict[str, Any], *, record: bool, vocab_size: int, preparations: Preparations) -> None:
+        self._preparations = preparations
         self._meta = dict(meta)
         self._vocab_size = vocab_size
         self._record = record
@@ -33,7 +36,7 @@ class Recorder:
 
     def recording(self) -> Recording:
         """A new one, of no request yet."""
-        return Recording(self._meta, self._vocab_size)
+        return Recording(self._meta, self._vocab_size, self._preparations)
 
     def follow(self, request_id: int, recording: Recording | None) -> None:
         """A request begins, recorded there."""
@@ -50,7 +53,7 @@ class Recorder:
     def prefill(self, sequence: Sequence, start_s: float) -> None:
         """A chunk of a request's prompt was computed since `start_s`."""
         recording, prefill = self._recordings[sequence.request_id], Activity("target", "prefill", start_s, self.now_s())
-        recording.count_prefill(prefill)
+        recording.count_prefill(prefill, self._preparations.seconds(prefill.start_s, prefill.end_s))
         if self._record:
             recording.keep_prefill(prefill)
 
@@ -77,18 +80,19 @@ class Recorder:
             emitted=emitted,
             times=times,
             spans=proposal.activities,
+            preparation_s=self._preparations.seconds(times.start_s, times.end_s),
         )
         tree = proposal.previous_tree
         if tree is not None and 0 < tree.rounds_ago <= len(self._recent):  # else its round was interrupted
             # built while an earlier round was verified, mostly the one before, and belongs to that round
             earlier = self._recent[-tree.rounds_ago]()
             if earlier is not None:
-                earlier.tree = tree
+                earlier.tree = tree.settled()
         self._recent.append(weakref.ref(kept))
         for recording, own in self._by_recording(kept.request_ids, rows):
             recording.count(kept, own)
             if self._record and verified.probabilities is not None:
-                recording.keep(kept, own)
+                recording.keep(kept.settled(), own)
 
     def interrupted(self) -> None:
         """Rounds were launched whose outcome nobody will hear of: a tree that comes now belongs to none before."""

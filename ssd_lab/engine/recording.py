@@ -9,6 +9,7 @@ import copy
 import time
 from typing import Any
 
+from ssd_lab.engine.preparations import Preparations
 from ssd_lab.engine.round_records import KeptRound, RoundRecords
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.trace.missing import MissingParts
@@ -20,16 +21,18 @@ class Recording:
     """Builds the trace of the requests that it is given. Its times are seconds since it was made.
 
     meta: what is known of the engine, which may grow. vocab_size: no id outside it gets into a trace. totals: the
-    counts so far, live.
+    counts so far, live. preparations: of target and draft, whoever caused them: everybody waits for them.
     """
 
-    def __init__(self, meta: dict[str, Any], vocab_size: int) -> None:
+    def __init__(self, meta: dict[str, Any], vocab_size: int, preparations: Preparations) -> None:
         self._meta = meta
+        self._preparations = preparations
         self._vocab_size = vocab_size
         self._begin()
 
     def _begin(self) -> None:
         self._origin_s = time.perf_counter()
+        self._end_s: float | None = None  # of a recording that goes on no more
         self._requests: list[RequestRecord] = []
         self._rounds: list[tuple[KeptRound, list[int]]] = []  # with the rows that belong here
         self._prefills: list[Activity] = []
@@ -40,17 +43,19 @@ class Recording:
         copied = copy.copy(self)
         copied._requests, copied._rounds, copied._prefills = self._requests[:], self._rounds[:], self._prefills[:]
         copied.totals = self.totals.copy()
+        copied._end_s = time.perf_counter()
         return copied
 
     def take(self) -> Recording:
         """What was recorded so far; recording starts afresh."""
         taken = copy.copy(self)
+        taken._end_s = time.perf_counter()
         self._begin()
         return taken
 
-    def count_prefill(self, prefill: Activity) -> None:
-        """A prompt chunk was computed."""
-        self.totals.prefill_time_s += prefill.end_s - prefill.start_s
+    def count_prefill(self, prefill: Activity, preparation_s: float) -> None:
+        """A prompt chunk was computed; of that time so much went into preparing."""
+        self.totals.add_prefill(prefill.end_s - prefill.start_s, preparation_s=preparation_s)
 
     def keep_prefill(self, prefill: Activity) -> None:
         """Let the trace hold it."""
@@ -58,7 +63,11 @@ class Recording:
 
     def count(self, kept: KeptRound, rows: list[int]) -> None:
         """A round is over. rows: of the requests recorded here."""
-        self.totals.add_round(kept.times.end_s - kept.times.start_s)
+        self.totals.add_round(
+            kept.times.end_s - kept.times.start_s,
+            num_emitted=sum(kept.emitted[row] for row in rows),
+            preparation_s=kept.preparation_s,
+        )
         for row in rows:
             self.totals.add_sequence(
                 num_drafted=kept.verified.num_drafted[row],
@@ -94,7 +103,8 @@ class Recording:
     def trace(self, first_round: int = 0) -> Trace:
         """What was recorded so far, from this round on."""
         missing = MissingParts()
-        records = RoundRecords(self._origin_s, self._vocab_size, missing)
+        prepared = self._preparations.between(self._origin_s, self._end_s or time.perf_counter())
+        records = RoundRecords(self._origin_s, self._vocab_size, missing, prepared)
         meta = {**self._meta, "totals": self.totals.as_dict()}
         with missing.part("the number of ranked candidates"):
             ranked = next((kept.tree.num_candidates for kept, _ in self._rounds if kept.tree is not None), None)
@@ -103,7 +113,8 @@ class Recording:
         later = enumerate(self._rounds[first_round:], start=first_round)
         rounds = [records.round(index, kept, rows) for index, (kept, rows) in later]
         requests = sorted(self._requests, key=lambda r: r.request_id)
-        return Trace(missing.noted(meta), requests, rounds, [records.activity(prefill) for prefill in self._prefills])
+        prefills, preparations = ([records.activity(one) for one in some] for some in (self._prefills, prepared))
+        return Trace(missing.noted(meta), requests, rounds, prefills, preparations=preparations)
 
     def _since_start(self, moment_s: float | None) -> float | None:
         return None if moment_s is None else moment_s - self._origin_s

@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 
 from ssd_lab.engine.phases.verify import Verified
+from ssd_lab.engine.preparations import seconds_within
 from ssd_lab.engine.recorded_tree import RecordedTree
-from ssd_lab.engine.stopwatch import DeviceSpan, Span
+from ssd_lab.engine.stopwatch import DeviceSpan, Span, settled
 from ssd_lab.trace.missing import MissingParts
 from ssd_lab.trace.records import Activity, RoundRecord, SequenceRound, TreeRecord
 from ssd_lab.trace.token_texts import chain_ids, tree_ids
@@ -25,8 +26,8 @@ class RoundTimes:
 
 @dataclass(eq=False)
 class KeptRound:
-    """A round of the whole batch, shared by the recordings of all who took part. tree: what was drafted while it was
-    verified, known one round later.
+    """A round of the whole batch, shared by the recordings of all who took part. preparation_s: of its time, what went
+    into capturing and compiling. tree: what was drafted while it was verified, known one round later.
     """
 
     request_ids: list[int]
@@ -38,17 +39,24 @@ class KeptRound:
     emitted: list[int]
     times: RoundTimes
     spans: list[Span]
+    preparation_s: float = 0.0
     tree: RecordedTree | None = None
+
+    def settled(self) -> KeptRound:
+        """The same, its spans told in seconds: nothing of a device is kept. They are over when the round is."""
+        self.spans = [settled(span) for span in self.spans]
+        return self
 
 
 class RoundRecords:
     """Makes the records of rounds, with times since `origin_s`.
 
     vocab_size: no id outside it gets into a record. A part that holds one, or cannot be made, is left out and named in
-    `missing`.
+    `missing`. prepared: when something was captured or compiled.
     """
 
-    def __init__(self, origin_s: float, vocab_size: int, missing: MissingParts) -> None:
+    def __init__(self, origin_s: float, vocab_size: int, missing: MissingParts, prepared: list[Activity]) -> None:
+        self._prepared = prepared
         self._origin_s = origin_s
         self._vocab_size = vocab_size
         self._missing = missing
@@ -72,7 +80,9 @@ class RoundRecords:
                 activity = span.resolve() if isinstance(span, DeviceSpan) else span
                 if activity.start_s >= self._origin_s:  # else the draft's last work for the run before
                     activities.append(self.activity(activity))
-        return RoundRecord(index, times.start_s - self._origin_s, times.end_s - self._origin_s, records, activities)
+        start_s, end_s = times.start_s - self._origin_s, times.end_s - self._origin_s
+        preparation_s = seconds_within(self._prepared, (times.start_s, times.end_s))
+        return RoundRecord(index, start_s, end_s, records, activities, preparation_s)
 
     def activity(self, activity: Activity) -> Activity:
         """The same, with times since the origin."""

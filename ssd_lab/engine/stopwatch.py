@@ -29,6 +29,16 @@ class DeviceSpan:
 Span = Activity | DeviceSpan
 
 
+def settled(span: Span) -> Span:
+    """The activity, or the span as it is where the device tells no time: whoever makes records of it says so."""
+    if isinstance(span, Activity):
+        return span
+    try:
+        return span.resolve()
+    except RuntimeError:
+        return span
+
+
 class Stopwatch:
     """Takes spans of the host's time, on the monotonic clock."""
 
