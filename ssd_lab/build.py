@@ -16,7 +16,7 @@ from ssd_lab.cpu_threads import CLAIMS
 from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.engine.compilations import mark_compilations
 from ssd_lab.engine.engine import Engine
-from ssd_lab.engine.graphs import make_executor
+from ssd_lab.engine.executors import make_executor
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.memory_plan import MemoryPlan
 from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Observers
@@ -119,7 +119,8 @@ def build_engine(
             tokens_after=1 if proposer.feature_layers else 0,
         )
         eager = config.eager or not target.decoder.kernels.captures
-        executor = make_executor(device, eager=eager, observer=Observers(preparations.on("target"), observer))
+        observers = Observers(preparations.on("target"), observer)
+        executor = make_executor(device, eager=eager, observer=observers, debug_memory=config.debug_memory)
         engine = Engine(
             StepRunner(target.decoder, cache, device, executor),
             proposer,

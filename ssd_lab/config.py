@@ -75,6 +75,10 @@ class EngineConfig(BaseModel):
         "auto", description="auto takes triton on a GPU and torch on a CPU; flashinfer replaces attention only"
     )
     eager: bool = Field(False, description="run without CUDA graphs where there could be some: slower, for debugging")
+    debug_memory: bool = Field(
+        False,
+        description="graphs poison what may no longer be read, and the order of captures changes: slow, for tests",
+    )
     threads: int | None = Field(
         None, ge=1, description="CPU threads of the target; None lets the strategy and the machine decide"
     )

@@ -160,6 +160,7 @@ def open_head(
             scratch_positions=plan.scratch_positions,
             eager=config.eager or not head.kernels.captures,
             observer=resources.observer,
+            debug_memory=config.debug_memory,
         )
         runner = HeadRunner(head, memory.cache, device, memory.executor)
         return plan.make_worker(EagleDrafter(runner, memory.placement))

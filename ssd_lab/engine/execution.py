@@ -18,8 +18,12 @@ class Executor(ABC):
     def call(self, name: str, static: Hashable, function: PhaseFunction, *inputs: torch.Tensor) -> Tensors:
         """The function's outputs for these inputs.
 
-        static: everything besides shapes and dtypes that the function's work depends on. The outputs may be overwritten
-        by the next call of the same phase.
+        static: everything besides shapes and dtypes that the function's work depends on.
+
+        The outputs are the caller's to read until this executor's next call of a phase of that `name`, whatever its
+        shapes and `static`; no other phase's work writes to them, and nobody may. They are filled by work queued on the
+        current stream: whoever reads them on another stream lets it wait for an event recorded after the call, and sees
+        to it that the next call of that name is queued behind the reading. Whoever needs them for longer keeps a copy.
         """
 
     @property

@@ -68,6 +68,11 @@ class RoundReply:
     tree: TokenTree | None = None
     raw_probs: torch.Tensor | None = None
 
+    def tensors(self) -> list[torch.Tensor]:
+        """All that the receiver reads on a device."""
+        own = (self.tokens, self.probs, self.token_probs, self.raw_probs)
+        return [*(tensor for tensor in own if tensor is not None), *(() if self.tree is None else self.tree.tensors())]
+
 
 @dataclass(frozen=True)
 class KeptMessage:

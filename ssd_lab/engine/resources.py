@@ -69,6 +69,7 @@ class Resources:
             longest_table=self.longest_table,
             eager=self.config.eager,
             observer=self.observer,
+            debug_memory=self.config.debug_memory,
         )
         with own_errors():
             opened = self._open(setup, link)

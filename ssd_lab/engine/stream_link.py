@@ -37,10 +37,8 @@ class StreamLink(Link):
             reply = self._link.call(message, timeout_s)
             self._answered.record()
         self._answered.wait(caller)
-        tree = () if reply.tree is None else reply.tree.tensors()
-        for tensor in (reply.tokens, reply.probs, reply.token_probs, reply.raw_probs, *tree):
-            if tensor is not None:
-                tensor.record_stream(caller)
+        for tensor in reply.tensors():  # their memory must not be given away before the caller has read them
+            tensor.record_stream(caller)
         return reply
 
     def work_ahead(self) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from ssd_lab.engine.drafter import ModelDrafter
 from ssd_lab.engine.execution import Executor
-from ssd_lab.engine.graphs import make_executor
+from ssd_lab.engine.executors import make_executor
 from ssd_lab.engine.observing import NOBODY, ExecutorObserver
 from ssd_lab.engine.placement import Placement
 from ssd_lab.engine.runner import StepRunner
@@ -37,6 +37,7 @@ class WorkerSetup:
     longest_table: int
     eager: bool = False
     observer: ExecutorObserver = NOBODY
+    debug_memory: bool = False
 
     def make_worker(self) -> Worker:
         """Load the model if need be, allocate the cache, and build the worker."""
@@ -55,6 +56,7 @@ class WorkerSetup:
             scratch_positions=self.plan.scratch_positions,
             eager=self.eager or not model.decoder.kernels.captures,
             observer=self.observer,
+            debug_memory=self.debug_memory,
         )
         runner = StepRunner(model.decoder, memory.cache, device, memory.executor)
         return self.plan.make_worker(ModelDrafter(runner, memory.placement))
@@ -82,11 +84,12 @@ class WorkerMemory:
         scratch_positions: int,
         eager: bool,
         observer: ExecutorObserver,
+        debug_memory: bool,
     ) -> WorkerMemory:
         """Blocks that mirror the target's `num_blocks`, and behind them each row's scratch blocks for
         `scratch_positions`.
         """
-        executor = make_executor(device, eager=eager, observer=observer)
+        executor = make_executor(device, eager=eager, observer=observer, debug_memory=debug_memory)
         per_row = -(-scratch_positions // block_size)
         rows = executor.bucket(max_batch)
         scratch = [list(range(num_blocks + row * per_row, num_blocks + (row + 1) * per_row)) for row in range(rows)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.engine.graphs import make_executor
+from ssd_lab.engine.executors import make_executor
 from ssd_lab.engine.phases.draft_chain import draft_chain
 from ssd_lab.engine.phases.draft_tree import TreeShape, draft_tree
 from ssd_lab.engine.phases.verify import VerifyOptions, launch_verify

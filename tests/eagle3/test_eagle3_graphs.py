@@ -24,16 +24,16 @@ def test_graphs_give_the_eager_text(
     counting: Any, monkeypatch: pytest.MonkeyPatch, mode: str, temperature: float
 ) -> None:
     plain = run(counting, mode, temperature)
-    own = Backends.installed(monkeypatch)
+    own = Backends.installed(monkeypatch, recapture_every=17)
     graphed = run(counting, mode, temperature)
     assert [o.token_ids for o in graphed.outputs] == [o.token_ids for o in plain.outputs]
     assert graphed.metrics.tokens_per_round == plain.metrics.tokens_per_round
     assert graphed.metrics.cache_hit_rate == plain.metrics.cache_hit_rate
-    if temperature == 0:  # records of probabilities lie where the next replay writes, on a CPU
-        counting.twin(counting.part).check(graphed, temperature, probs=False)
+    if temperature == 0:
+        counting.twin(counting.part).check(graphed, temperature)
     captured = [backend.captured for _, backend in own.made]
     assert len(captured) == 2 and min(captured) > 0  # the target's executor and the head's
-    assert all(backend.replayed > 2 * backend.captured for _, backend in own.made)
+    assert all(backend.replayed > backend.captured for _, backend in own.made)
 
 
 def test_a_round_of_the_same_shape_captures_nothing(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_while_allocating_kv_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_while_capturing(monkeypatch: pytest.MonkeyPatch, tiny_pair: Any) -> None:
     class Backend:
         def warm_up(self, function: Any) -> None:
-            function()
+            return function()
 
         def capture(self, function: Any) -> Any:
             capture_that_fails_twice()

@@ -121,11 +121,15 @@ class _WatchedProposer(Proposer):
 
 
 def _kept(proposal: Proposal) -> Proposal:
-    """On the host: on a device the next round is written over it."""
+    """A copy on the host: the next round is written over it."""
     tree = proposal.tree
     return replace(
         proposal,
-        tokens=proposal.tokens.cpu(),
-        probs=None if proposal.probs is None else proposal.probs.cpu(),
-        tree=None if tree is None else tree.with_tensors(tuple(tensor.cpu() for tensor in tree.tensors())),
+        tokens=_on_host(proposal.tokens),
+        probs=None if proposal.probs is None else _on_host(proposal.probs),
+        tree=None if tree is None else tree.with_tensors(tuple(_on_host(tensor) for tensor in tree.tensors())),
     )
+
+
+def _on_host(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to("cpu", copy=True)
