@@ -18,28 +18,28 @@ class CaptureProgress(ExecutorObserver):
 
     def __init__(self) -> None:
         self.count = 0
-        self._bar: Any = None
-        self._is_shown = False
+        self._bars: list[Any] = []  # of the callers who wait
 
     @contextmanager
     def beside(self, bar: Any) -> Iterator[None]:
-        """Within this, say it there."""
-        self._bar, self._is_shown = bar, False
+        """Within this, say it there, too."""
+        self._bars.append(bar)
         try:
             yield
         finally:
-            self._bar, self._is_shown = None, False
+            self._bars.remove(bar)
 
     def capturing(self, name: str) -> None:
         """A graph of this phase is about to be captured."""
         self.count += 1
-        if self._bar is not None and not self._bar.disable:
-            waited = time.time() - self._bar.start_t >= self._bar.delay
-            self._bar.set_postfix_str(f"capturing graph {self.count}, {name}", refresh=waited)
-            self._is_shown = True
+        self._show(f"capturing graph {self.count}, {name}")
 
-    def done(self) -> None:
-        """The round is over: nothing is being captured."""
-        if self._is_shown:
-            self._bar.set_postfix_str("", refresh=False)
-            self._is_shown = False
+    def captured(self, name: str, start_s: float, end_s: float) -> None:
+        """It is over."""
+        self._show("")
+
+    def _show(self, text: str) -> None:
+        for bar in self._bars[:]:
+            if not bar.disable:
+                waited = time.time() - bar.start_t >= bar.delay
+                bar.set_postfix_str(text, refresh=waited and bool(text))

@@ -35,5 +35,11 @@ class ThreadClaims:
 
         return give_up
 
+    def follow(self) -> None:
+        """Let this thread, too, compute with the number that holds now: OpenMP keeps one for each thread apart."""
+        with self._lock:
+            if self._before:
+                torch.set_num_threads(next(reversed(self._claims.values()), self._before))
+
 
 CLAIMS = ThreadClaims()  # one for the process, as the number itself is

@@ -9,10 +9,12 @@ from typing import Any
 class SsdLabError(Exception):
     """Base of all errors that ssd_lab raises on purpose.
 
-    outputs: what a run had generated when it failed (a list of `Output`), so that nothing finished is lost.
+    outputs, trace: what a run had generated when it failed (a list of `Output`) and its rounds (a `Trace`), so that
+    nothing finished is lost. The error of one request carries those of the others.
     """
 
     outputs: Sequence[Any] = ()
+    trace: Any = None
 
 
 class ConfigError(SsdLabError, ValueError):
@@ -57,6 +59,10 @@ class DraftWorkerError(SsdLabError):
 
 class ForkedProcessError(SsdLabError):
     """What belongs to one process was used in another that was forked from it."""
+
+
+class EngineStoppedError(SsdLabError):
+    """The thread that owns the engine has ended or does not answer."""
 
 
 class TraceFormatError(SsdLabError, ValueError):

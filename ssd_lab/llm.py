@@ -13,23 +13,28 @@ from ssd_lab import demo
 from ssd_lab.build import build_engine, open_draft, resolve_device
 from ssd_lab.capture_progress import CaptureProgress
 from ssd_lab.config import EngineConfig, SamplingParams
+from ssd_lab.cpu_threads import CLAIMS
+from ssd_lab.engine.call import Call, Ended, Piece, Request, Step
 from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Observers
 from ssd_lab.engine.sequence import Sequence as EngineSequence
-from ssd_lab.errors import CacheCapacityError, ConfigError, PromptError, SsdLabError
+from ssd_lab.engine.service import EngineService
+from ssd_lab.errors import ConfigError, SsdLabError
 from ssd_lab.kernels.cuda_check import check_cuda
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.out_of_memory import explain_out_of_memory
 from ssd_lab.planning import plan_before_loading, plan_loaded
 from ssd_lab.progress import notice, progress_bar
+from ssd_lab.prompts import EncodedPrompt, Message, Prompt, PromptEncoder, as_prompt, as_prompts, of_each
 from ssd_lab.results import Output, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.stream_trace import StreamTrace
 from ssd_lab.trace import Totals, Trace, compute_metrics
 from ssd_lab.trace.token_texts import with_token_texts
 from ssd_lab.validation import validated
 
-Prompt = str | Sequence[int] | Sequence[dict[str, str]]
 OnStep = Callable[[int, Totals], bool | None]
+TICK_S = 0.1  # between two looks at a bar
+STEP_LIMIT_S = 120.0  # longest that a step may take besides waiting for its draft: kernels may be compiled in it
 
 
 @dataclass(frozen=True)
@@ -41,19 +46,11 @@ class Chunk:
     finish_reason: str | None = None
 
 
-@dataclass(frozen=True)
-class EncodedPrompt:
-    """A prompt as it is run. text: None if ids were given. behind: ids that the output's text continues; an answer in a
-    chat begins a text of its own.
-    """
-
-    text: str | None
-    token_ids: list[int]
-    behind: list[int]
-
-
 class LLM:
     """A target, a strategy and what it needs, ready to generate. Use as a context manager, or call `close`.
+
+    Any number of threads and streams may use one LLM at once: their requests share its batch, and each caller gets its
+    own outputs, errors and trace. A forked child of the process cannot use it.
 
     target, draft: a hub id, a folder, a .gguf file, or a loaded model; None takes the bundled pair. fields: the
     strategy's knobs and the fields of `EngineConfig`. chat: wrap text prompts in the target's chat template (None: if
@@ -99,9 +96,9 @@ class LLM:
         if self.strategy.uses_draft and draft is not None:
             self.draft = open_draft(draft, self.strategy, self.config, where, progress=progress)
             check_draft(self.target, self.draft)
-        self._chat = (
-            self.target.tokenizer is not None and self.target.tokenizer.has_chat_template if chat is None else chat
-        )
+        tokenizer = self.target.tokenizer
+        has_template = tokenizer is not None and tokenizer.has_chat_template
+        self._encoder = PromptEncoder(tokenizer, chat=has_template if chat is None else chat)
         self._device = where
         self.memory_plan = plan_loaded(self.target, self.draft, self.strategy, self.config, where)
         if where.type == "cuda":
@@ -111,6 +108,13 @@ class LLM:
             self.target, self.draft, self.strategy, self.config, self.memory_plan, Observers(self._captures, observer)
         )
         self.threads = torch.get_num_threads()
+        self._service = EngineService(
+            self._engine,
+            where,
+            threads=self.threads if where.type == "cpu" else None,
+            answer_limit_s=self.config.timeout_s + STEP_LIMIT_S,
+        )
+        self._streamed = StreamTrace(self._service)
 
     def __enter__(self) -> LLM:
         return self
@@ -120,7 +124,8 @@ class LLM:
 
     def close(self) -> None:
         """Stop the draft worker and free everything; calling it twice is fine."""
-        self._engine.close()
+        self._service.close()
+        CLAIMS.follow()
 
     @property
     def num_free_blocks(self) -> int:
@@ -154,79 +159,62 @@ class LLM:
         on_step: called after each step of the engine with the number of steps and the counts so far (live, so copy what
         you keep). If it returns False the run ends there, and unfinished outputs come back `cancelled`.
         """
-        many = _as_prompts(prompts)
-        each = _as_params(params, len(many))
-        encoded = [self._encode(prompt) for prompt in many]
-        self._engine.take_trace()
-        sequences: dict[int, EngineSequence] = {}
+        self._service.check()
+        requests = self._requests(as_prompts(prompts), params)
+        self._streamed.other_begins()
+        call = Call(requests, self._service.recording(), wanted=() if on_step is None else (Step,))
+        error: BaseException | None = None
         try:
-            ids = [
-                self._engine.submit(
-                    asked.token_ids,
-                    own,
-                    seed=self._request_seed(own, index),
-                    prompt=asked.text,
-                    behind=asked.behind,
-                )
-                for index, (asked, own) in enumerate(zip(encoded, each, strict=True))
-            ]
-            for request_id in ids:
-                sequences[request_id] = self._engine.sequence(request_id)
-            self._run_to_end(sequences, on_step)
-        except KeyboardInterrupt:
-            self._engine.cancel_all()
-        except SsdLabError as error:
-            self._engine.cancel_all()
-            error.outputs = [_output(sequence) for sequence in sequences.values()]
-            raise
-        except BaseException:
-            self._engine.cancel_all()
-            raise
-        trace = self.take_trace()
-        outputs = [_output(sequence) for sequence in sequences.values()]
-        failed = next((sequence.error for sequence in sequences.values() if sequence.error is not None), None)
-        if failed is not None:
-            failed.outputs = outputs
-            raise failed
+            self._service.begin(call)
+            error = self._wait(call, on_step)
+        except BaseException as raised:  # Ctrl-C while waiting, or what the caller's `on_step` raised
+            self._service.cancel(call)
+            error = raised
+        outputs = [_output(sequence) for sequence in call.sequences]
+        trace = self._with_token_texts(call.recording.trace())
+        if error is None:
+            error = next((sequence.error for sequence in call.sequences if sequence.error is not None), None)
+        if error is not None and not isinstance(error, KeyboardInterrupt):
+            if isinstance(error, SsdLabError):
+                error.outputs, error.trace = outputs, trace
+            raise error
         strategy = {"name": self.strategy.strategy_name, **self.strategy.model_dump(mode="json")}
         return RunResult(outputs, compute_metrics(trace), trace, strategy)
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[Chunk]:
-        """Yield the text as it becomes certain; joined, the chunks are the text. Leaving the loop ends the request."""
-        own = params or SamplingParams()
-        asked = self._encode(prompt)
-        request_id = self._engine.submit(
-            asked.token_ids, own, seed=self._request_seed(own, 0), prompt=asked.text, behind=asked.behind
-        )
-        sequence = self._engine.sequence(request_id)
-        shown = tokens = 0
+        """Yield the text as it becomes certain; joined, the chunks are the text. Leaving the loop ends the request.
+
+        The engine does not wait for a slow reader: its chunks queue up.
+        """
+        self._service.check()
+        call = Call(self._requests([as_prompt(prompt)], params), self._streamed.begin(), wanted=(Piece,))
         try:
-            while sequence.end_s is None:
-                self._step()
-                ended = sequence.end_s is not None
-                certain = len(sequence.stop.text) if ended else sequence.stop.certain_length
-                if sequence.error is not None:
-                    raise sequence.error
-                if certain > shown or ended:
-                    new_tokens = sequence.output_ids[tokens:]
-                    yield Chunk(
-                        sequence.stop.text[shown:certain], new_tokens, sequence.finish_reason if ended else None
-                    )
-                    shown, tokens = certain, tokens + len(new_tokens)
+            self._service.begin(call)
+            while not isinstance(event := self._service.next_event(call), Ended):
+                if isinstance(event, Piece):
+                    yield Chunk(event.text, event.token_ids, event.finish_reason)
+            error = call.sequences[0].error if event.error is None else event.error
+            if error is not None:
+                if isinstance(error, SsdLabError):
+                    error.outputs, error.trace = [_output(call.sequences[0])], self.trace_so_far()
+                raise error
         finally:
-            self._engine.cancel(request_id)
+            self._service.cancel(call)
+            self._streamed.end(call.recording)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The token ids that a prompt is run as, chat template included."""
-        return self._encode(prompt).token_ids
+        return self._encoder.encode(as_prompt(prompt)).token_ids
 
     def score(self, token_ids: Sequence[int]) -> torch.Tensor:
         """The target's logits `[tokens, vocab]` (float32) after each token of a text, by one plain forward."""
-        return self._engine.score(list(token_ids))
+        return self._service.ask(lambda: self._engine.score(list(token_ids)))
 
     def take_trace(self) -> Trace:
-        """What was recorded since the last `run`, `generate` or `take_trace` (for `stream`)."""
-        return self._with_token_texts(self._engine.take_trace())
+        """The rounds of the stream that began last, or since the last `take_trace` within it. They are kept until the
+        next `run`, `generate` or `stream` begins.
+        """
+        return self._with_token_texts(self._streamed.take())
 
     def trace_so_far(self, first_round: int = 0) -> Trace:
         """What `take_trace` would return now, while recording goes on: for watching a `stream`, between its chunks.
@@ -234,7 +222,7 @@ class LLM:
         A request is listed when it ends, and a round's draft tree comes with the round after it. first_round: leave
         out the rounds before this one, for whoever has them already.
         """
-        return self._with_token_texts(self._engine.recorder.unclaimed.trace(first_round))
+        return self._with_token_texts(self._streamed.so_far(first_round))
 
     def _with_token_texts(self, trace: Trace) -> Trace:
         tokenizer = self.target.tokenizer
@@ -242,30 +230,37 @@ class LLM:
             return with_token_texts(trace, lambda ids: tokenizer.decode(ids, skip_special_tokens=False))
         return trace
 
-    def _run_to_end(self, sequences: dict[int, EngineSequence], on_step: OnStep | None) -> None:
-        total = sum(sequence.params.max_tokens for sequence in sequences.values())
-        done = steps = 0
+    def _wait(self, call: Call, on_step: OnStep | None) -> BaseException | None:
+        """Until the call has ended; why, if the engine failed."""
+        total = sum(request.params.max_tokens for request in call.requests)
         shown = progress_bar(total, self.strategy.strategy_name, "tok", enabled=self._progress)
         with shown as bar, self._captures.beside(bar):
-            while self._engine.has_work:
-                self._step()
-                self._captures.done()
+            done = 0
+            while not isinstance(event := self._service.next_event(call, TICK_S if self._progress else None), Ended):
                 if self._progress:
-                    # a request that ends early has no more tokens to wait for
-                    now = sum(
-                        s.params.max_tokens if s.end_s is not None else len(s.token_ids) - len(s.prompt_ids)
-                        for s in sequences.values()
-                    )
+                    now = _progress(call)
                     bar.update(now - done)
                     done = now
-                steps += 1
-                if on_step is not None and on_step(steps, self._engine.recorder.unclaimed.totals) is False:
-                    self._engine.cancel_all()
+                if isinstance(event, Step) and on_step is not None:
+                    if on_step(event.number, event.totals) is False:
+                        self._service.cancel(call)
+                        return None
+                    self._service.step_done(call)
+        return event.error
 
-    def _step(self) -> None:
-        change = "lower max_batch, or num_blocks so that more is left for steps"
-        with explain_out_of_memory("running a round", CacheCapacityError, device=self._device, change=change):
-            self._engine.step()
+    def _requests(
+        self, prompts: list[str | list[int] | list[Message]], params: SamplingParams | Sequence[SamplingParams] | None
+    ) -> list[Request]:
+        """The prompts as requests that the engine will take; else an error that names every one it would not."""
+        each = _as_params(params, len(prompts))
+        encoded = of_each(prompts, self._encoder.encode)
+        return of_each(list(enumerate(zip(encoded, each, strict=True))), self._request)
+
+    def _request(self, numbered: tuple[int, tuple[EncodedPrompt, SamplingParams]]) -> Request:
+        index, (prompt, params) = numbered
+        seed = self._request_seed(params, index)
+        self._engine.check(prompt.token_ids, params, seed=seed)
+        return Request(prompt.token_ids, params, seed, prompt.text, prompt.behind)
 
     def _load(self, model: LoadedModel | str, device: str) -> LoadedModel:
         if isinstance(model, LoadedModel):
@@ -280,42 +275,11 @@ class LLM:
             progress=self._progress,
         )
 
-    def _encode(self, prompt: Prompt) -> EncodedPrompt:
-        tokenizer = self.target.tokenizer
-        if not isinstance(prompt, str) and not (prompt and isinstance(prompt[0], dict)):
-            ids = [int(token) for token in prompt]  # type: ignore[arg-type]
-            return EncodedPrompt(None, ids, behind=ids)
-        if tokenizer is None:
-            raise PromptError("the target has no tokenizer: give token ids instead of text")
-        if isinstance(prompt, str):
-            if not prompt.strip():
-                raise PromptError("the prompt is empty: give some text")
-            if not self._chat:
-                ids = tokenizer.encode(prompt, add_special_tokens=True)  # such as Llama's begin-of-text
-                return EncodedPrompt(prompt, ids, behind=ids)
-            messages: list[dict[str, str]] = [{"role": "user", "content": prompt}]
-        else:
-            messages = [dict(message) for message in prompt]  # type: ignore[arg-type]
-        text = tokenizer.apply_chat(messages, add_generation_prompt=True)
-        return EncodedPrompt(prompt if isinstance(prompt, str) else text, tokenizer.encode(text), behind=[])
-
     def _request_seed(self, params: SamplingParams, index: int) -> int:
         if params.seed is not None:
             return params.seed
         digest = hashlib.blake2b(f"{self._seed}:{index}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
-
-
-def _as_prompts(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
-    """One prompt or many: text, token ids, or chat messages."""
-    if isinstance(prompts, str):
-        return [prompts]
-    many = list(prompts)
-    if not many:
-        raise PromptError("no prompt was given")
-    if isinstance(many[0], int | dict):
-        return [many]  # type: ignore[list-item]
-    return many  # type: ignore[return-value]
 
 
 def _as_params(params: SamplingParams | Sequence[SamplingParams] | None, count: int) -> list[SamplingParams]:
@@ -326,6 +290,13 @@ def _as_params(params: SamplingParams | Sequence[SamplingParams] | None, count: 
             f"{len(params)} sampling params were given for {count} prompts: give one for all, or one each"
         )
     return list(params)
+
+
+def _progress(call: Call) -> int:
+    """Tokens done of the most that were asked for; a request that ends early has no more to wait for."""
+    return sum(
+        s.params.max_tokens if s.end_s is not None else len(s.token_ids) - len(s.prompt_ids) for s in call.sequences
+    )
 
 
 def _output(sequence: EngineSequence) -> Output:

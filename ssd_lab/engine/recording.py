@@ -28,6 +28,7 @@ class Recording:
         self._meta = meta
         self._preparations = preparations
         self._vocab_size = vocab_size
+        self._is_wanted = True
         self._begin()
 
     def _begin(self) -> None:
@@ -46,6 +47,11 @@ class Recording:
         copied._end_s = time.perf_counter()
         return copied
 
+    def drop(self) -> None:
+        """Nobody will ask: keep no rounds from now on."""
+        self._is_wanted = False
+        self._begin()
+
     def take(self) -> Recording:
         """What was recorded so far; recording starts afresh."""
         taken = copy.copy(self)
@@ -59,7 +65,8 @@ class Recording:
 
     def keep_prefill(self, prefill: Activity) -> None:
         """Let the trace hold it."""
-        self._prefills.append(prefill)
+        if self._is_wanted:
+            self._prefills.append(prefill)
 
     def count(self, kept: KeptRound, rows: list[int]) -> None:
         """A round is over. rows: of the requests recorded here."""
@@ -80,7 +87,8 @@ class Recording:
 
     def keep(self, kept: KeptRound, rows: list[int]) -> None:
         """Let the trace hold the round."""
-        self._rounds.append((kept, rows))
+        if self._is_wanted:
+            self._rounds.append((kept, rows))
 
     def request(self, sequence: Sequence) -> None:
         """A request ended."""

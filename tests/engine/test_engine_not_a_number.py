@@ -122,7 +122,7 @@ def test_the_trace_of_a_failed_run_can_be_saved(tiny_pair: Any, pair: Any, tmp_p
             llm._engine.submit(prompt, SamplingParams(max_tokens=4), seed=0)
         while llm._engine.has_work:
             llm._engine.step()
-        trace = llm.take_trace()
+        trace = llm._engine.take_trace()
     trace.save(tmp_path / "trace.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "trace.jsonl").read_text().splitlines()]
     assert len(lines) > 2
