@@ -13,6 +13,7 @@ import torch
 import ssd_lab
 from ssd_lab.config import EngineConfig
 from ssd_lab.cpu_threads import CLAIMS
+from ssd_lab.device_guard import current
 from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.engine.compilations import mark_compilations
 from ssd_lab.engine.engine import Engine
@@ -36,15 +37,19 @@ THREADS_AT_START = torch.get_num_threads()  # knows OMP_NUM_THREADS; later numbe
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device meant by `auto`, `cpu`, `cuda` or `cuda:N`."""
+    """The device meant by `auto`, `cpu`, `cuda` or `cuda:N`; a CUDA device with its number, since every thread has a
+    current one of its own.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device {name!r} is not known: give auto, cpu, cuda or cuda:N") from error
     if device.type == "cuda":
         check_cuda_build(device)
+        if device.index is None:
+            device = torch.device("cuda", torch.cuda.current_device())
     return device
 
 
@@ -99,7 +104,7 @@ def build_engine(
     if device.type == "cuda":
         mark_compilations(preparations)
     target_threads, draft_threads = share_threads(config, strategy, device)
-    with ExitStack() as unfinished:  # what was begun is ended if the rest fails
+    with current(device), ExitStack() as unfinished:  # what was begun is ended if the rest fails
         give_up_threads = _claim_threads(target_threads, device)
         unfinished.callback(give_up_threads)
         cache = PagedKVCache(target.config, num_blocks, config.block_size, target.dtype, device)

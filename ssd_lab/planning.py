@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from ssd_lab.config import EngineConfig
+from ssd_lab.device_guard import current
 from ssd_lab.engine.dry_run import DryRun
 from ssd_lab.engine.graphs import batch_bucket
 from ssd_lab.engine.memory_plan import (
@@ -99,11 +100,13 @@ def measured(
         graphs=not config.eager,
     )
     change = "lower max_batch, or the strategy's k or fan-out"
-    with explain_out_of_memory("trying the target's largest steps", ConfigError, device=device, change=change):
+    no_room = explain_out_of_memory("trying the target's largest steps", ConfigError, device=device, change=change)
+    with current(device), no_room:
         seen = dry_run.target_peak(target, reader)
     request = replace(request, target=replace(request.target, measured_bytes=seen))
     if request.draft is not None and not request.draft.is_head and isinstance(draft, LoadedModel):
-        with explain_out_of_memory("trying the draft's largest steps", ConfigError, device=device, change=change):
+        no_room = explain_out_of_memory("trying the draft's largest steps", ConfigError, device=device, change=change)
+        with current(device), no_room:
             seen = dry_run.draft_peak(draft, reader)
         request = replace(request, draft=replace(request.draft, measured_bytes=seen))
     return request if config.eager else with_graph_reserve(request)

@@ -54,6 +54,7 @@ def command(
 
     from ssd_lab.bench.environment import describe
     from ssd_lab.build import resolve_device
+    from ssd_lab.device_guard import current
     from ssd_lab.models.loader import load_model
     from ssd_lab.profile import measure, report
     from ssd_lab.profile.rounds import measure_rounds
@@ -72,16 +73,20 @@ def command(
         if progress:
             console(stderr=True).print(str(point), markup=False, highlight=False)
 
-    measured = measure.measure_phases(models[0], models[1], sizes, eager=eager, on_point=shown)
-    if rounds:
-        measured = dataclasses.replace(measured, rounds=measure_rounds(models[0], models[1], sizes))
+    with current(place):
+        measured = measure.measure_phases(models[0], models[1], sizes, eager=eager, on_point=shown)
+        if rounds:
+            measured = dataclasses.replace(measured, rounds=measure_rounds(models[0], models[1], sizes))
     measured = dataclasses.replace(measured, surroundings=describe())
     hardware = measure.hardware_profile(measured, name)
     checked = []
     if check:
         from ssd_lab.profile.check import check_rounds
 
-        checked = check_rounds(models[0], models[1], phases=hardware, k=k, f=f, device=place, dtype=dtype, eager=eager)
+        with current(place):
+            checked = check_rounds(
+                models[0], models[1], phases=hardware, k=k, f=f, device=place, dtype=dtype, eager=eager
+            )
     text = report.markdown(measured, command=shlex.join(["ssd-lab", *sys.argv[1:]]))
     if checked:
         text += "\n" + report.check_markdown(checked)

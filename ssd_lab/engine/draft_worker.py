@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.decoding.fallback_choice import FallbackKind, FixedChoice
+from ssd_lab.device_guard import door
 from ssd_lab.engine.draft_plan import DraftPlan
 from ssd_lab.engine.drafter import Drafter, Wish
 from ssd_lab.engine.fan_out_control import FanOutControl
@@ -32,6 +33,9 @@ class _Path:
     entry: Entry | None = None
 
 
+_ON_ITS_DEVICE = door(lambda worker: worker._drafter.device)
+
+
 class DraftWorker:
     """Holds the drafter, the speculation cache and what learns; `handle` answers a message, `background` works
     ahead.
@@ -51,6 +55,7 @@ class DraftWorker:
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
 
+    @_ON_ITS_DEVICE
     @torch.inference_mode()
     def handle(self, message: Message) -> RoundReply | None:
         """Do what the message asks; a round is answered with draft tokens for every row."""
@@ -67,6 +72,7 @@ class DraftWorker:
             self._pending = (message, reply)
         return reply
 
+    @_ON_ITS_DEVICE
     @torch.inference_mode()
     def background(self) -> None:
         """Prepare for the next outcome of the round that was answered last."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from ssd_lab.device_guard import current
 from ssd_lab.engine.composition import propose_some, replace_rows
 from ssd_lab.engine.device_tensor import DeviceTensor
 from ssd_lab.engine.draft_plan import DraftPlan
@@ -149,21 +150,22 @@ def open_head(
     config, device = resources.config, resources.device
 
     def make_worker() -> Worker:
-        memory = WorkerMemory.allocate(
-            head.config.layers,
-            head.dtype,
-            device,
-            num_blocks=resources.num_blocks,
-            block_size=config.block_size,
-            max_batch=config.max_batch,
-            longest_table=resources.longest_table,
-            scratch_positions=plan.scratch_positions,
-            eager=config.eager or not head.kernels.captures,
-            observer=resources.observer,
-            debug_memory=config.debug_memory,
-        )
-        runner = HeadRunner(head, memory.cache, device, memory.executor)
-        return plan.make_worker(EagleDrafter(runner, memory.placement))
+        with current(device):
+            memory = WorkerMemory.allocate(
+                head.config.layers,
+                head.dtype,
+                device,
+                num_blocks=resources.num_blocks,
+                block_size=config.block_size,
+                max_batch=config.max_batch,
+                longest_table=resources.longest_table,
+                scratch_positions=plan.scratch_positions,
+                eager=config.eager or not head.kernels.captures,
+                observer=resources.observer,
+                debug_memory=config.debug_memory,
+            )
+            runner = HeadRunner(head, memory.cache, device, memory.executor)
+            return plan.make_worker(EagleDrafter(runner, memory.placement))
 
     opened = _open_link(make_worker, resources, link)
     layers = head.config.feature_layers

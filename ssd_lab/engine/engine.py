@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ssd_lab.config import EngineConfig, SamplingParams
+from ssd_lab.device_guard import door
 from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.outcome import append_outcome, make_text
@@ -31,6 +32,8 @@ from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.stopping import FinishReason, StopChecker, TextDecoder
 from ssd_lab.errors import ConfigError, DraftWorkerError, NonFiniteLogitsError, ProposerError, SsdLabError
 from ssd_lab.trace.records import Trace
+
+_ON_ITS_DEVICE = door(lambda engine: engine._runner.device)
 
 
 class Engine:
@@ -157,6 +160,7 @@ class Engine:
         """An unfinished request; the object stays readable after it ends."""
         return self._sequences[request_id]
 
+    @_ON_ITS_DEVICE
     @torch.inference_mode()
     def score(self, token_ids: list[int]) -> torch.Tensor:
         """Logits `[tokens, vocab]` after each token, by a plain forward over blocks taken for the purpose."""
@@ -167,6 +171,7 @@ class Engine:
         finally:
             self._blocks.release(blocks)
 
+    @_ON_ITS_DEVICE
     def cancel(self, request_id: int) -> Sequence | None:
         """End a request now, keeping its text so far; None if it is not (or no longer) in the engine."""
         sequence = self._sequences.get(request_id)
@@ -174,12 +179,14 @@ class Engine:
             self._finish(sequence, "cancelled")
         return sequence
 
+    @_ON_ITS_DEVICE
     def cancel_all(self) -> list[Sequence]:
         """End every unfinished request."""
         self._drop_flight()
         self.recorder.interrupted()
         return [sequence for request_id in list(self._sequences) if (sequence := self.cancel(request_id)) is not None]
 
+    @_ON_ITS_DEVICE
     @torch.inference_mode()
     def step(self) -> list[Sequence]:
         """Compute prompt chunks and one round; returns the sequences whose text grew or that ended.
@@ -207,10 +214,12 @@ class Engine:
         self._publish(flight, verified, own, appended, verify_end_s)
         return [flight.sequences[row] for row in own]
 
+    @_ON_ITS_DEVICE
     def take_trace(self) -> Trace:
         """What was recorded since the last call of requests that nobody records otherwise; it starts afresh."""
         return self.recorder.unclaimed.take().trace()
 
+    @_ON_ITS_DEVICE
     def close(self) -> None:
         """End every request and free everything, each also where another cannot be; calling it twice is fine."""
         self._closed = True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ssd_lab.device_guard import current
 from ssd_lab.trace.records import Activity
 
 
@@ -56,7 +57,7 @@ class CudaStopwatch:
 
     def __init__(self, device: torch.device) -> None:
         self._origin = torch.Event("cuda", enable_timing=True)
-        with torch.cuda.device(device):
+        with current(device):
             self._origin.record()
         self._origin.synchronize()
         self._origin_s = time.perf_counter()

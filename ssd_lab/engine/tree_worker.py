@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.decoding.topology import Topology
+from ssd_lab.device_guard import door
 from ssd_lab.engine.drafter import Drafter
 from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
 from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
@@ -49,6 +50,9 @@ class TreePlan:
         return TreeWorker(drafter, self)
 
 
+_ON_ITS_DEVICE = door(lambda worker: worker._drafter.device)
+
+
 class TreeWorker:
     """Grows a tree for each round, and moves the K/V of the path that was kept."""
 
@@ -59,6 +63,7 @@ class TreeWorker:
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
 
+    @_ON_ITS_DEVICE
     @torch.inference_mode()
     def handle(self, message: Message) -> RoundReply | None:
         """Do what the message asks; a round is answered with a tree for every row."""

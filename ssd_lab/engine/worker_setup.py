@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ssd_lab.device_guard import door
 from ssd_lab.engine.drafter import ModelDrafter
 from ssd_lab.engine.execution import Executor
 from ssd_lab.engine.executors import make_executor
@@ -39,6 +40,7 @@ class WorkerSetup:
     observer: ExecutorObserver = NOBODY
     debug_memory: bool = False
 
+    @door(lambda setup: torch.device(setup.device))
     def make_worker(self) -> Worker:
         """Load the model if need be, allocate the cache, and build the worker."""
         model = self.model

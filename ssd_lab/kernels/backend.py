@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 
+from ssd_lab.device_guard import current
 from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.interface import Attention, Kernels
 from ssd_lab.kernels.torch_kernels import TorchKernels
@@ -75,7 +76,8 @@ def _triton_kernels(device: torch.device, pdl: bool | None, attention: Attention
 def _compile_one(kernels: Kernels[Any], device: torch.device) -> None:
     """Run the smallest kernel, so that a machine that cannot compile says so now and in our words."""
     try:
-        kernels.gated_silu(torch.zeros(1, 32, device=device))
+        with current(device):
+            kernels.gated_silu(torch.zeros(1, 32, device=device))
     except Exception as error:
         raise ConfigError(
             f"the Triton kernels cannot be compiled here ({type(error).__name__}: {error}): Triton needs a C compiler "

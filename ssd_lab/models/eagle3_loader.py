@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ssd_lab.device_guard import current
 from ssd_lab.errors import DraftMismatchError, ModelLoadError
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
@@ -42,7 +43,8 @@ def load_eagle3(source: str | Path, target: LoadedModel, *, bitwise: bool = True
     """
     folder = _folder(source)
     config = Eagle3Config.from_hf(_read_config(folder), target.config)
-    return assemble_eagle3(config, _read_weights(folder), target, source=str(source), bitwise=bitwise)
+    with current(target.decoder.embedding.device):
+        return assemble_eagle3(config, _read_weights(folder), target, source=str(source), bitwise=bitwise)
 
 
 def read_eagle3_config(source: str | Path, target: ModelConfig) -> Eagle3Config:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ssd_lab.device_guard import current
 from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.assemble import assemble
 from ssd_lab.models.checkpoint import open_checkpoint
@@ -159,7 +160,7 @@ def _load(
         wanted_bytes=config.num_parameters * dtype.itemsize,
         change="take a smaller model, dtype bfloat16, or another device",
     )
-    with no_room, progress_bar(config.num_layers, f"loading {name}", "layer", enabled=progress) as bar:
+    with current(device), no_room, progress_bar(config.num_layers, f"loading {name}", "layer", enabled=progress) as bar:
         decoder = assemble(
             config,
             weights,
