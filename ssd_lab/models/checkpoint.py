@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.gguf_file import GgufFile
 from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.tokenizer_folder import generation_end_ids
 from ssd_lab.models.weights import SafetensorsWeights, Weights
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
@@ -41,14 +43,16 @@ def open_checkpoint(source: str | Path) -> Checkpoint:
 
 
 def read_config(folder: Path) -> ModelConfig:
-    """The config.json of a checkpoint folder."""
+    """The config.json of a checkpoint folder, with the end tokens of generation_config.json."""
     file = folder / "config.json"
     if not file.exists():
         raise ModelLoadError(f"{folder} has no config.json: give a checkpoint folder, a .gguf file or a hub id")
     try:
-        return ModelConfig.from_hf(json.loads(file.read_text(encoding="utf-8")))
+        config = ModelConfig.from_hf(json.loads(file.read_text(encoding="utf-8")))
     except json.JSONDecodeError as error:
         raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
+    ends = set(config.eos_token_ids) | set(generation_end_ids(folder))
+    return dataclasses.replace(config, eos_token_ids=tuple(sorted(ends)))
 
 
 def from_hub(name: str, patterns: Sequence[str] = HUB_FILES) -> Path:

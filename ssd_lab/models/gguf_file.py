@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tokenizers
 import torch
-from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.gguf_tokenizer import GgufTokenizer
 from ssd_lab.models.tokenizer import Tokenizer
 
 _LAYER_PARTS = {
@@ -30,14 +29,6 @@ _LAYER_PARTS = {
 }
 _TOP_PARTS = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 _ROPE_DIVISORS = "rope_freqs.weight"
-_CONTROL, _USER_DEFINED = 3, 4  # llama.cpp's token types that are matched whole
-
-# how these tokenizers cut text into words before byte pairs are merged (patterns as published with the models)
-_LLAMA3_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2_WORDS = _LLAMA3_WORDS.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
 class GgufFile:
@@ -78,41 +69,8 @@ class GgufFile:
         return result
 
     def tokenizer(self) -> Tokenizer:
-        """The byte-level BPE tokenizer stored in the file."""
-        if self._field("tokenizer.ggml.model") != "gpt2":
-            raise ModelLoadError(
-                f"{self._path}: its tokenizer is {self._field('tokenizer.ggml.model')!r}; "
-                "only byte-level BPE ('gpt2') is read"
-            )
-        pieces: list[str] = self._field("tokenizer.ggml.tokens")
-        merges = [tuple(merge.split(" ", 1)) for merge in self._field("tokenizer.ggml.merges")]
-        vocabulary = {piece: index for index, piece in enumerate(pieces)}
-        backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
-        backend.pre_tokenizer = _pre_tokenizer(self._field("tokenizer.ggml.pre", "default"))
-        backend.decoder = decoders.ByteLevel()
-        types = self._field("tokenizer.ggml.token_type", [])
-        for piece, kind in zip(pieces, types, strict=False):
-            if kind == _CONTROL:
-                backend.add_special_tokens([AddedToken(piece, normalized=False, special=True)])
-            elif kind == _USER_DEFINED:  # matched whole too, but part of the text (<think>)
-                backend.add_tokens([AddedToken(piece, normalized=False, special=False)])
-        specials = {}
-        for name in ("bos", "eos", "unknown"):
-            index = self._field(f"tokenizer.ggml.{name}_token_id", None)
-            if index is not None:
-                specials[f"{name}_token"] = pieces[index]
-        starts_with_bos = self._field("tokenizer.ggml.pre", "default") in ("llama-bpe", "llama3")
-        if "bos_token" in specials and self._field("tokenizer.ggml.add_bos_token", starts_with_bos):
-            bos = specials["bos_token"]
-            backend.post_processor = processors.TemplateProcessing(
-                single=[bos, "$A"], special_tokens=[(bos, backend.token_to_id(bos))]
-            )
-        return Tokenizer(
-            backend,
-            eos_token_ids=self.config.eos_token_ids,
-            chat_template=self._field("tokenizer.chat_template", None),
-            special_tokens=specials,
-        )
+        """The tokenizer stored in the file."""
+        return GgufTokenizer(self._field, str(self._path)).read()
 
     def _field(self, key: str, *default: Any) -> Any:
         field = self._reader.get_field(key)
@@ -172,15 +130,3 @@ def _unpermute(weight: torch.Tensor, heads: int) -> torch.Tensor:
     """Undo llama.cpp's order of rotary dimensions: it interleaves the two halves of each head."""
     rows = weight.shape[0]
     return weight.view(heads, rows // heads // 2, 2, -1).transpose(1, 2).reshape(weight.shape)
-
-
-def _pre_tokenizer(name: str) -> pre_tokenizers.PreTokenizer:
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    patterns = {"llama-bpe": _LLAMA3_WORDS, "llama3": _LLAMA3_WORDS, "qwen2": _QWEN2_WORDS}
-    if name in patterns:
-        split = pre_tokenizers.Split(tokenizers.Regex(patterns[name]), behavior="isolated")
-        return pre_tokenizers.Sequence([split, byte_level])
-    if name in ("smollm", "default", "gpt-2"):
-        digits = [pre_tokenizers.Digits(individual_digits=True)] if name == "smollm" else []
-        return pre_tokenizers.Sequence([*digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    raise ModelLoadError(f"the tokenizer's word pattern {name!r} is not known: load the safetensors checkpoint instead")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tokenizers
 
-from ssd_lab.errors import ConfigError, ModelLoadError
+from ssd_lab.errors import ConfigError
+from ssd_lab.models.tokenizer_folder import TokenizerFolder
 
-TODAY = datetime.date(2024, 7, 26)  # told to every chat template: a prompt must not depend on the day (Llama's default)
+if TYPE_CHECKING:
+    from ssd_lab.models.chat_template import ChatTemplate
+
 _BYTE_PIECE = re.compile("<0x[0-9A-Fa-f]{2}>")
 
 
@@ -34,38 +36,24 @@ class Tokenizer:
         self.eos_token_ids = tuple(eos_token_ids)
         self._chat_template = chat_template
         self._special_tokens = dict(special_tokens or {})
+        self._template: ChatTemplate | None = None
         _forget_training(backend)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A compiled template cannot be pickled or copied."""
+        return {**self.__dict__, "_template": None}
 
     @classmethod
     def from_folder(cls, folder: Path, eos_token_ids: Sequence[int] = ()) -> Tokenizer:
-        """From tokenizer.json and, where they are, tokenizer_config.json, chat_template.jinja,
-        generation_config.json.
-        """
-        file = folder / "tokenizer.json"
-        try:
-            backend = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises a plain Exception for everything
-            raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
-        config = _read_json(folder / "tokenizer_config.json")
-        generation = _read_json(folder / "generation_config.json")
-        specials = {
-            name: value if isinstance(value, str) else value["content"]
-            for name, value in config.items()
-            if name.endswith("_token")
-            and isinstance(value, str | dict)
-            and (isinstance(value, str) or "content" in value)
-        }
-        ends = set(eos_token_ids)
-        listed = generation.get("eos_token_id")
-        ends |= {listed} if isinstance(listed, int) else set(listed or ())
-        named = backend.token_to_id(specials["eos_token"]) if "eos_token" in specials else None
-        ends |= set() if named is None else {named}
-        template = config.get("chat_template")
-        if isinstance(template, list):
-            template = next((entry["template"] for entry in template if entry.get("name") == "default"), None)
-        if (folder / "chat_template.jinja").exists():
-            template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-        return cls(backend, eos_token_ids=sorted(ends), chat_template=template, special_tokens=specials)
+        """From tokenizer.json and what lies beside it (see `tokenizer_folder`). eos_token_ids: of config.json."""
+        files = TokenizerFolder(folder)
+        backend = files.backend()
+        return cls(
+            backend,
+            eos_token_ids=files.end_token_ids(backend, eos_token_ids),
+            chat_template=files.chat_template(),
+            special_tokens=files.special_tokens,
+        )
 
     @property
     def vocab_size(self) -> int:
@@ -88,8 +76,13 @@ class Tokenizer:
         return hashlib.blake2b(pieces.encode(), digest_size=8).hexdigest()
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        """Token ids of a text."""
-        return self._backend.encode(text, add_special_tokens=add_special_tokens).ids
+        """Token ids of a text. add_special_tokens: with what the tokenizer puts before one (begin-of-text) unless it is
+        there already.
+        """
+        encoding = self._backend.encode(text, add_special_tokens=add_special_tokens)
+        ids: list[int] = encoding.ids
+        added = next((place for place, mark in enumerate(encoding.special_tokens_mask) if not mark), 0)
+        return ids[added:] if ids[added : 2 * added] == ids[:added] else ids
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Text of token ids."""
@@ -115,24 +108,22 @@ class Tokenizer:
         """Is its piece one byte ("<0xE2>"), joined with its neighbours to characters?"""
         return token_id in self._byte_ids
 
-    def apply_chat(self, messages: Sequence[dict[str, str]], *, add_generation_prompt: bool = True) -> str:
-        """The text of a conversation (`role`, `content`), up to where the assistant answers."""
+    def apply_chat(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool = True) -> str:
+        """The text of a conversation, up to where the assistant answers.
+
+        messages: dictionaries with `role` and `content` (a text, or a list of `{"type": "text", "text": ...}`). Raises
+        PromptError for other messages, ConfigError where there is no template or it refuses them.
+        """
         if self._chat_template is None:
             raise ConfigError("this tokenizer has no chat template: give plain text prompts (chat=False)")
-        import jinja2.sandbox
+        return self._compiled(self._chat_template).render(messages, add_generation_prompt=add_generation_prompt)
 
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        environment.globals["raise_exception"] = _raise_template_error
-        environment.globals["strftime_now"] = TODAY.strftime
-        environment.filters["tojson"] = _template_json
-        try:
-            return environment.from_string(self._chat_template).render(
-                messages=list(messages), add_generation_prompt=add_generation_prompt, **self._special_tokens
-            )
-        except jinja2.TemplateError as error:
-            raise ConfigError(f"the chat template refused the messages: {error}") from error
+    def _compiled(self, text: str) -> ChatTemplate:
+        from ssd_lab.models.chat_template import ChatTemplate  # here, so that jinja2 is loaded only for chats
+
+        if self._template is None or self._template.text != text:
+            self._template = ChatTemplate(text, self._special_tokens)
+        return self._template
 
     def save(self, folder: Path) -> None:
         """Write tokenizer.json, tokenizer_config.json and generation_config.json, as `from_folder` reads them."""
@@ -157,21 +148,3 @@ def _forget_training(backend: tokenizers.Tokenizer) -> None:
     backend.no_padding()
     if getattr(backend.model, "dropout", None):
         backend.model.dropout = None
-
-
-def _template_json(value: Any, indent: int | None = None) -> str:
-    """JSON for a prompt: Jinja's own filter would escape it for HTML."""
-    return json.dumps(value, ensure_ascii=False, indent=indent)
-
-
-def _raise_template_error(message: str) -> None:
-    raise ConfigError(f"the chat template refused the messages: {message}")
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    if not file.exists():
-        return {}
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
