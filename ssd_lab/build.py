@@ -61,7 +61,7 @@ def share_threads(
         return config.threads, None
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(allowed, THREADS_AT_START)
-    draft = max(1, cores // 4) if strategy.overlaps else None
+    draft = max(1, cores // 4) if strategy.works_beside(config.draft_link, device.type) else None
     target = config.threads or max(1, cores - (draft or 0))
     return target, draft
 

@@ -143,7 +143,7 @@ class LLM:
         """Generate for every prompt; params: one for all, or one each. Outputs keep the prompts' order.
 
         Ctrl-C returns what there is: finished outputs, and unfinished ones marked `cancelled`. If a request fails, the
-        error is raised with the other outputs in its attribute `outputs`.
+        error is raised with the other outputs in its attribute `outputs`, and the rounds so far in `trace`.
         """
         return self.run(prompts, params).outputs
 

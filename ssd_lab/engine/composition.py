@@ -50,7 +50,7 @@ def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) 
         origins=taken("origins"),
         cache_hits=taken("cache_hits"),
         token_probs=joined(own.token_probs, theirs.token_probs),
-        previous_tree=other.previous_tree or proposal.previous_tree,
+        previous_trees=[*proposal.previous_trees, *other.previous_trees],
         activities=[*proposal.activities, *other.activities],
         predicted_hits=taken("predicted_hits"),
         tree=tree,

@@ -66,8 +66,10 @@ class DraftWorker:
             return None
         if isinstance(message, KeptMessage):
             return None  # a chain's K/V stands where it belongs
+        self._keep_for_later(message)
         predicted = self._learn(message)
         reply = self._answer(message, predicted)
+        self._cache.keep_only(message.away.keys() - set(message.request_ids))
         if self._fan_out is not None:
             self._pending = (message, reply)
         return reply
@@ -95,6 +97,15 @@ class DraftWorker:
         if self._plan.record and reply.token_probs is not None:
             self._tree = RecordedTree.of(message.request_ids, reply.tokens, reply.token_probs, tree)
 
+    def _keep_for_later(self, message: RoundMessage) -> None:
+        """What was prepared for sequences that are away now."""
+        for request_id, (accepted, token) in message.away.items():
+            prepared = self._cache.prepared(request_id)
+            if self._fan_out is None or prepared is None or self._cache.kept(request_id) is not None:
+                continue
+            predicted = self._fan_out.observe(request_id, prepared, accepted, token)
+            self._cache.keep(request_id, accepted, token, predicted)
+
     def _learn(self, message: RoundMessage) -> list[float | None]:
         """From the previous round's outcome; returns how likely each row's hit was thought to be."""
         log, self._log = self._log, None
@@ -108,11 +119,14 @@ class DraftWorker:
         for request_id, accepted, token in zip(
             message.request_ids, message.num_accepted, message.last_tokens, strict=True
         ):
-            prepared = None if accepted is None or self._fan_out is None else self._cache.prepared(request_id)
-            if prepared is None or accepted is None or self._fan_out is None:
+            if accepted is None or self._fan_out is None:
                 predicted.append(None)
-            else:
+            elif (kept := self._cache.kept(request_id)) is not None:
+                predicted.append(kept.predicted)
+            elif (prepared := self._cache.prepared(request_id)) is not None:
                 predicted.append(self._fan_out.observe(request_id, prepared, accepted, token))
+            else:
+                predicted.append(None)
         return predicted
 
     def _learn_lookahead(self, log: RoundLog, message: RoundMessage) -> None:
@@ -135,7 +149,8 @@ class DraftWorker:
             self._k = self._lookahead.choose()
         paths, missed, kind = self._paths(message)
         sampled = not message.rows.all_greedy
-        taken = [row for row, path in enumerate(paths) if path.entry is not None]
+        taken = [row for row, path in enumerate(paths) if path.entry is not None and path.entry.kept is None]
+        taken += [row for row, path in enumerate(paths) if path.entry is not None and path.entry.kept is not None]
         quick = [row for row, path in enumerate(paths) if path.entry is None and path.origin == "fast"]
         drafted = [row for row, path in enumerate(paths) if path.entry is None and path.origin != "fast"]
         parts: list[Drafted] = []
@@ -173,7 +188,7 @@ class DraftWorker:
         if self._fan_out is None:
             return [_Path("draft")] * len(message.request_ids), [], None
         outcomes = list(zip(message.request_ids, message.num_accepted, message.last_tokens, strict=True))
-        found = [None if a is None else self._cache.find(own, a, token) for own, a, token in outcomes]
+        found = [None if a is None else self._fitting(self._cache.find(own, a, token)) for own, a, token in outcomes]
         missed = [row for row, (_, a, _) in enumerate(outcomes) if a is not None and found[row] is None]
         kind = self._rule.choose(len(outcomes), len(missed)) if missed else None
         paths = [_Path("jit") if entry is None else _Path("hit", entry) for entry in found]
@@ -182,21 +197,32 @@ class DraftWorker:
             for row in missed:
                 own, accepted, _ = outcomes[row]
                 stale = source == "stale" and accepted is not None
-                nearest = self._cache.find_nearest(own, accepted) if stale and accepted is not None else None
+                nearest = None
+                if stale and accepted is not None:
+                    nearest = self._fitting(self._cache.find_nearest(own, accepted))
                 if nearest is not None or not stale:
                     paths[row] = _Path("fast", nearest)
         if any(paths[row].origin != kind for row in missed):
             kind = None
         return paths, missed, kind
 
+    def _fitting(self, entry: Entry | None) -> Entry | None:
+        """The entry, if it has as many draft tokens as this round wants: one that was kept may be of a shorter tree."""
+        short = entry is not None and entry.kept is not None and entry.kept.tokens.shape[1] < self._k
+        return None if short else entry
+
     def _taken(self, paths: Sequence[_Path], sampled: bool) -> Drafted:
-        """Branches of the tree. Those taken for another outcome are certain guesses, whatever they were drawn from."""
-        tree = self._cache.tree
-        if tree is None:
-            raise RuntimeError("the speculation cache has entries and no tree")
-        entries = [(path.entry.row, path.entry.branch) for path in paths if path.entry is not None]
-        places = sent(entries, self._drafter.device)
-        drafted = self._with_distribution(tree.drafted.at(places[:, 0], places[:, 1]), sampled)
+        """Prepared branches, those of the tree first. The ones taken for another outcome are certain guesses, whatever
+        they were drawn from.
+        """
+        entries = [path.entry for path in paths if path.entry is not None]
+        parts = [entry.kept.steps(self._k) for entry in entries if entry.kept is not None]
+        if fresh := [(entry.row, entry.branch) for entry in entries if entry.kept is None]:
+            if self._cache.tree is None:
+                raise RuntimeError("the speculation cache has entries and no tree")
+            places = sent(fresh, self._drafter.device)
+            parts.insert(0, self._cache.tree.drafted.at(places[:, 0], places[:, 1]))
+        drafted = Drafted.concatenated([self._with_distribution(part, sampled) for part in parts])
         stale = [path.origin == "fast" for path in paths]
         if not any(stale):
             return drafted

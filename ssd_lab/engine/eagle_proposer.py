@@ -80,6 +80,11 @@ class EagleProposer(WorkerProposer):
         some = propose_some(self, able, sequences, rows)
         return replace_rows(_no_draft(len(sequences), some.tokens.device), able, some)
 
+    def suspend(self, sequence: Sequence) -> None:
+        """Its features come again with its text."""
+        super().suspend(sequence)
+        sequence.memory.pop(_NEW, None)
+
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
         """Keep the features of the tokens that were committed; the next verification overwrites where they lie.
 

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ import torch
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.device_guard import door
 from ssd_lab.engine.block_manager import BlockManager
+from ssd_lab.engine.host_copy import sent
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.outcome import append_outcome, make_text
 from ssd_lab.engine.phases.verify import Verification, Verified, VerifyOptions, launch_verify
@@ -24,7 +26,7 @@ from ssd_lab.engine.proposer import NoProposer, Proposer
 from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.recording import Recording
 from ssd_lab.engine.round_records import RoundTimes
-from ssd_lab.engine.rounds import Flight
+from ssd_lab.engine.rounds import Flight, Settled
 from ssd_lab.engine.rows import RowBatch, causal_step_at
 from ssd_lab.engine.runner import StepRunner
 from ssd_lab.engine.scheduler import PrefillChunk, Scheduler
@@ -200,19 +202,44 @@ class Engine:
         flight, self._flight = self._flight, None
         if flight is None:
             return []
-        if self._may_follow(flight) and self._scheduler.extend(self._limits.lookahead + 1):
-            self._flight = self._follow(flight)
+        try:
+            if self._may_follow(flight) and self._scheduler.extend(self._limits.lookahead + 1):
+                self._flight = self._follow(flight)
+        except BaseException:
+            self._settle(flight, self._observe)
+            raise
+        return self._settle(flight, self._go_on)
+
+    def _settle(self, flight: Flight, then: Callable[[Settled], None]) -> list[Sequence]:
+        """Commit a round, do what comes `then`, and make the round's text, which is not lost if that raises; returns
+        the sequences that took part.
+        """
         flight, verified = self._collect(flight)
-        verify_end_s = self.recorder.now_s()
+        end_s = self.recorder.now_s()
         own = [row for row, sequence in enumerate(flight.sequences) if sequence.end_s is None]  # not ended meanwhile
         appended = [self._commit(sequence, row, verified) for row, sequence in enumerate(flight.sequences)]
-        self._guard_proposer(lambda: self._proposer.observe(flight.sequences, flight.verification.features))
         if self._flight is not None:  # on the run's clock it begins now
-            self._flight = replace(self._flight, start_s=verify_end_s, verify_start_s=verify_end_s)
-        elif self._may_run_ahead(flight, verified):
-            self._launch()
-        self._publish(flight, verified, own, appended, verify_end_s)
+            self._flight = replace(self._flight, start_s=end_s, verify_start_s=end_s)
+        settled = Settled(flight, verified, own, appended, end_s)
+        try:
+            then(settled)
+        finally:
+            self._publish(settled)
         return [flight.sequences[row] for row in own]
+
+    def _observe(self, settled: Settled) -> None:
+        """Tell the proposer of the requests that go on; of one that has ended it hears no more."""
+        rows, features = settled.decided, settled.flight.verification.features
+        if features is not None and len(rows) < len(settled.flight.sequences):
+            features = features[sent(rows, features.device, torch.int64)]
+        sequences = [settled.flight.sequences[row] for row in rows]
+        self._guard_proposer(lambda: self._proposer.observe(sequences, features))
+
+    def _go_on(self, settled: Settled) -> None:
+        """Tell the proposer, and launch the next round if it is certain who takes part."""
+        self._observe(settled)
+        if self._flight is None and self._may_run_ahead(settled.flight, settled.verified):
+            self._launch()
 
     @_ON_ITS_DEVICE
     def take_trace(self) -> Trace:
@@ -246,6 +273,8 @@ class Engine:
         """Make room, compute prompt chunks, and start a round of all sequences that are past their prompt."""
         start_s = self.recorder.now_s()
         chunks = self._scheduler.schedule()
+        for sequence in self._scheduler.preempted:
+            self._guard_proposer(partial(self._proposer.suspend, sequence))
         for sequence in self._scheduler.running:
             if sequence.admitted_s is None:
                 sequence.admitted_s = start_s
@@ -368,20 +397,17 @@ class Engine:
             and not any(s.is_complete or s.stop.by_text or s.params.logprobs for s in flight.sequences)
         )
 
-    def _publish(
-        self, flight: Flight, verified: Verified, own: list[int], appended: list[int], verify_end_s: float
-    ) -> None:
-        """Make the round's text, record it, and let go of the requests that ended. own: the rows whose requests had not
-        ended before.
-        """
+    def _publish(self, settled: Settled) -> None:
+        """Make the round's text, record it, and let go of the requests that ended."""
+        flight, verified, own = settled.flight, settled.verified, settled.own
         logits, longest = flight.verification.logits, self._limits.max_model_len
         emitted = [
             make_text(sequence, count, longest, logits[row])
-            for row, (sequence, count) in enumerate(zip(flight.sequences, appended, strict=True))
+            for row, (sequence, count) in enumerate(zip(flight.sequences, settled.appended, strict=True))
         ]
         # a round that runs already began where this one ended
         end_s = self.recorder.now_s() if self._flight is None else self._flight.start_s
-        times = RoundTimes(flight.start_s, flight.verify_start_s, verify_end_s, end_s)
+        times = RoundTimes(flight.start_s, flight.verify_start_s, settled.end_s, end_s)
         proposal = flight.verification.proposal
         self.recorder.round(flight.sequences, flight.rows.lengths, proposal, verified, own, emitted, times)
         for row in own:
@@ -405,6 +431,7 @@ class Engine:
         sequence.end_s = self.recorder.now_s()
         self._scheduler.remove(sequence)
         self._proposer.forget(sequence)
+        sequence.memory.clear()  # callers keep their sequences, and features of the target may lie there
         self._sequences.pop(sequence.request_id, None)
         self.recorder.request(sequence)
 

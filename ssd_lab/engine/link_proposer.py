@@ -24,6 +24,7 @@ class LinkProposer(WorkerProposer):
     def __init__(self, link: Link, *, timeout_s: float, sends_texts: bool = False, needs_outcomes: bool = True) -> None:
         super().__init__(link, timeout_s=timeout_s, sends_texts=sends_texts)
         self.needs_outcomes = needs_outcomes
+        self._seen: dict[int, int] = {}  # of each request, how many tokens the draft has read
         self._followed: list[Sequence] = []  # the round after the next `observe` is theirs, and drafted already
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
@@ -47,6 +48,7 @@ class LinkProposer(WorkerProposer):
             if start < stop:
                 self._show(sequence, start, stop)
         proposal = self._ask(sequences, message)
+        self._seen.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
         self._followed = [] if rows.advanced is None else sequences
         return proposal
 
@@ -58,8 +60,23 @@ class LinkProposer(WorkerProposer):
         """What was drafted before the host knew the texts was drafted for all of them."""
         super().observe(sequences, features)
         for sequence in self._followed:
-            self._seen[sequence.request_id] = len(sequence.token_ids)
+            if sequence.end_s is None:
+                self._seen[sequence.request_id] = self._drafted[sequence.request_id] = len(sequence.token_ids)
         self._followed = []
+
+    def suspend(self, sequence: Sequence) -> None:
+        """When it comes back, its blocks will hold all but the last token, as at admission."""
+        super().suspend(sequence)
+        self._seen[sequence.request_id] = len(sequence.token_ids) - 1
+
+    def forget(self, sequence: Sequence) -> None:
+        """Also what the draft has read of it."""
+        super().forget(sequence)
+        self._seen.pop(sequence.request_id, None)
+
+    def _num_seen(self, sequence: Sequence) -> int:
+        """Tokens that the draft has read; at admission all but the last, or their blocks were shared and held them."""
+        return self._seen.get(sequence.request_id, len(sequence.prompt_ids) - 1)
 
     def _show(self, sequence: Sequence, start: int, stop: int) -> None:
         """Let the draft compute K/V of these tokens."""

@@ -12,6 +12,8 @@ from ssd_lab.engine.rows import RowBatch, SamplingRow
 from ssd_lab.engine.stopwatch import Span
 from ssd_lab.engine.token_tree import TokenTree
 
+Outcome = tuple[int, int]  # accepted length, recovery token
+
 
 @dataclass(frozen=True)
 class PrefillMessage:
@@ -26,11 +28,13 @@ class PrefillMessage:
 class RoundMessage:
     """The sequences of the next round, with the outcome of their previous one.
 
-    num_accepted: previous accepted length, None for a sequence that had no round yet (or whose cache was given up).
-    With `last_tokens`, the recovery token, it is the outcome. accepted: the same of all sequences of the previous
-    round, also of those that ended with it, by request id; round_s: how long that round took, from asking for its
-    draft tokens to its outcome (None: not known). texts: all tokens of each sequence, where the plan asks for them.
-    advanced: see `RowBatch`; only for a worker in the engine's own thread that needs no outcomes.
+    num_accepted: previous accepted length, None for a sequence that had no round yet (or whose last was drafted
+    elsewhere). With `last_tokens`, the recovery token, it is the outcome. accepted: the same of all sequences of the
+    previous round, also of those that ended with it, by request id; round_s: how long that round took, from asking for
+    its draft tokens to its outcome (None: not known). away: outcomes of sequences that gave up their blocks for a
+    while, by request id; they come back with the same outcome, perhaps in this round. texts: all tokens of each
+    sequence, where the plan asks for them. advanced: see `RowBatch`; only for a worker in the engine's own thread that
+    needs no outcomes.
     """
 
     request_ids: list[int]
@@ -44,6 +48,7 @@ class RoundMessage:
     round_s: float | None = None
     texts: list[list[int]] | None = None
     advanced: torch.Tensor | None = None
+    away: dict[int, Outcome] = field(default_factory=dict)
 
     @property
     def rows(self) -> RowBatch:

@@ -21,8 +21,8 @@ class Proposal:
     prepared (None: no cache or no previous outcome). predicted_hits: how likely that was thought to be (None: nobody
     thought, or no lookup). tree: how the tokens hang together if they are no chain; k is then the number of nodes, and
     `probs` `[batch, rows, vocab]` are what siblings were drawn from. For the trace alone: token_probs `[batch, k]`, the
-    draft's probability of each token; raw_probs, `probs` before Saguaro sampling; previous_tree, what was drafted while
-    the previous round was verified; activities of the draft since the last proposal, on the monotonic clock.
+    draft's probability of each token; raw_probs, `probs` before Saguaro sampling; previous_trees, what was drafted
+    while earlier rounds were verified; activities of the draft since the last proposal, on the monotonic clock.
     """
 
     tokens: torch.Tensor
@@ -31,7 +31,7 @@ class Proposal:
     origins: list[str]
     cache_hits: list[bool | None]
     token_probs: torch.Tensor | None = None
-    previous_tree: RecordedTree | None = None
+    previous_trees: list[RecordedTree] = field(default_factory=list)
     activities: list[Span] = field(default_factory=list)
     predicted_hits: list[float | None] | None = None
     tree: TokenTree | None = None

@@ -46,9 +46,9 @@ class Proposer(ABC):
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:  # noqa: B027 - few learn
         """A round is decided: each sequence's `last_accepted` is its accepted length, its last token the recovery
-        token.
+        token. Sequences that ended while it ran are left out, perhaps all of them.
 
-        features: `[batch, k + 1, layers * hidden]` after the last committed token and each draft token, if
+        features: `[sequences, k + 1, layers * hidden]` after the last committed token and each draft token, if
         `feature_layers` names some; valid until the next verification.
         """
 
@@ -58,8 +58,13 @@ class Proposer(ABC):
         """
         return max(0, len(sequence.token_ids) - 2)
 
+    def suspend(self, sequence: Sequence) -> None:  # noqa: B027 - most proposers hold nothing in its blocks
+        """A request gives up its blocks for a while. Before its next round its text is computed again by way of
+        `prefill`, or found in shared blocks; then it is drafted for as it would have been.
+        """
+
     def forget(self, sequence: Sequence) -> None:  # noqa: B027 - most proposers remember nothing
-        """A request has ended."""
+        """A request has ended: it is in no later round, and its `memory` is emptied."""
 
     def close(self) -> None:  # noqa: B027 - most proposers hold nothing
         """Free what the proposer holds; calling it twice is fine."""

@@ -82,12 +82,12 @@ class Recorder:
             spans=proposal.activities,
             preparation_s=self._preparations.seconds(times.start_s, times.end_s),
         )
-        tree = proposal.previous_tree
-        if tree is not None and 0 < tree.rounds_ago <= len(self._recent):  # else its round was interrupted
-            # built while an earlier round was verified, mostly the one before, and belongs to that round
-            earlier = self._recent[-tree.rounds_ago]()
-            if earlier is not None:
-                earlier.tree = tree.settled()
+        for tree in proposal.previous_trees:
+            if 0 < tree.rounds_ago <= len(self._recent):  # else its round was interrupted
+                # built while an earlier round was verified, mostly the one before, and belongs to that round
+                earlier = self._recent[-tree.rounds_ago]()
+                if earlier is not None:
+                    earlier.trees.append(tree.settled())
         self._recent.append(weakref.ref(kept))
         for recording, own in self._by_recording(kept.request_ids, rows):
             recording.count(kept, own)

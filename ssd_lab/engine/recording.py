@@ -115,7 +115,7 @@ class Recording:
         records = RoundRecords(self._origin_s, self._vocab_size, missing, prepared)
         meta = {**self._meta, "totals": self.totals.as_dict()}
         with missing.part("the number of ranked candidates"):
-            ranked = next((kept.tree.num_candidates for kept, _ in self._rounds if kept.tree is not None), None)
+            ranked = next((tree.num_candidates for kept, _ in self._rounds for tree in kept.trees), None)
             if ranked is not None:
                 meta["ranked_candidates"] = ranked
         later = enumerate(self._rounds[first_round:], start=first_round)

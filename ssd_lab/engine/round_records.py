@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ssd_lab.engine.phases.verify import Verified
 from ssd_lab.engine.preparations import seconds_within
@@ -27,7 +27,8 @@ class RoundTimes:
 @dataclass(eq=False)
 class KeptRound:
     """A round of the whole batch, shared by the recordings of all who took part. preparation_s: of its time, what went
-    into capturing and compiling. tree: what was drafted while it was verified, known one round later.
+    into capturing and compiling. trees: what was drafted while it was verified, known in a later round: one of each
+    draft worker that took part.
     """
 
     request_ids: list[int]
@@ -40,7 +41,11 @@ class KeptRound:
     times: RoundTimes
     spans: list[Span]
     preparation_s: float = 0.0
-    tree: RecordedTree | None = None
+    trees: list[RecordedTree] = field(default_factory=list)
+
+    def tree_of(self, request_id: int) -> RecordedTree | None:
+        """The one that was built on what was verified: where two workers drafted, the second one's draft was taken."""
+        return next((tree for tree in reversed(self.trees) if request_id in tree.request_ids), None)
 
     def settled(self) -> KeptRound:
         """The same, its spans told in seconds: nothing of a device is kept. They are over when the round is."""
@@ -64,9 +69,9 @@ class RoundRecords:
     def round(self, index: int, kept: KeptRound, rows: list[int]) -> RoundRecord:
         """One round, as far as it concerns these rows."""
         trees: dict[int, TreeRecord] = {}
-        if kept.tree is not None:
+        for tree in kept.trees:
             with self._missing.part(f"the draft trees of round {index}"):
-                trees = kept.tree.records()
+                trees |= tree.records()
         records = []
         for row in rows:
             if kept.verified.finite[row]:  # a failed request's numbers are none, and JSON holds none
@@ -117,9 +122,9 @@ class RoundRecords:
             places = range(drafted + 1)
             alternatives = [verified.alternatives.position(row, place, drafted=place < drafted) for place in places]
         rank = schedule = None
-        if kept.tree is not None:
-            rank = kept.tree.rank_of(request_id, num_accepted, verified.recovery_tokens[row])
-            schedule = kept.tree.schedule_of(request_id)
+        if (built := kept.tree_of(request_id)) is not None:
+            rank = built.rank_of(request_id, num_accepted, verified.recovery_tokens[row])
+            schedule = built.schedule_of(request_id)
         return SequenceRound(
             request_id=request_id,
             position=kept.lengths[row],

@@ -1,10 +1,10 @@
-"""A round on its way: launched, and later collected."""
+"""A round on its way: launched, and later settled."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssd_lab.engine.phases.verify import Verification
+from ssd_lab.engine.phases.verify import Verification, Verified
 from ssd_lab.engine.phases.verify_tree import TreeVerification
 from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.sequence import Sequence
@@ -19,3 +19,21 @@ class Flight:
     verification: Verification | TreeVerification
     start_s: float
     verify_start_s: float
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A round whose outcome is committed. own: the rows whose requests had not ended before. appended: tokens that each
+    row got. end_s: when its outcome was there.
+    """
+
+    flight: Flight
+    verified: Verified
+    own: list[int]
+    appended: list[int]
+    end_s: float
+
+    @property
+    def decided(self) -> list[int]:
+        """The rows with an outcome: a request whose logits are no numbers has none."""
+        return [row for row in self.own if self.verified.finite[row]]

@@ -24,6 +24,8 @@ class Scheduler:
     reserved: cache positions past the committed tokens that a round may write. When blocks run out,
     the sequence that entered last gives up its blocks and goes back to the front of the queue; its tokens are kept and
     computed again later (or found again by prefix reuse).
+
+    preempted: the sequences that gave up their blocks in the latest `schedule`.
     """
 
     def __init__(self, blocks: BlockManager, *, max_batch: int, max_prefill_tokens: int, reserved: int) -> None:
@@ -33,6 +35,7 @@ class Scheduler:
         self._reserved = reserved
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
+        self.preempted: list[Sequence] = []
 
     @property
     def has_work(self) -> bool:
@@ -59,6 +62,7 @@ class Scheduler:
 
     def schedule(self) -> list[PrefillChunk]:
         """Make room for the running sequences, admit waiting ones, and choose the prompt tokens to compute now."""
+        self.preempted = []
         self._reserve_running()
         self._admit()
         return self._prefill_chunks()
@@ -134,8 +138,8 @@ class Scheduler:
         self.running.remove(sequence)
         self._release(sequence)
         sequence.num_preemptions += 1
-        sequence.last_accepted = None
         self.waiting.appendleft(sequence)
+        self.preempted.append(sequence)
 
     def _release(self, sequence: Sequence) -> None:
         self._blocks.release(sequence.blocks)

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.engine.host_copy import HostCopy, sent
+from ssd_lab.engine.phases.draft_chain import Drafted
 from ssd_lab.engine.phases.draft_tree import DraftTree
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a prepared continuation lies: `tree.drafted.tokens[row, branch]`."""
+    """Where a prepared continuation lies: `tree.drafted.tokens[row, branch]`, or `kept` `[1, depth]`, apart from any
+    tree.
+    """
 
     row: int
     branch: int
+    kept: Drafted | None = None
+
+
+@dataclass(frozen=True)
+class KeptAnswer:
+    """What a sequence that is away will be answered with: the branch for its outcome (`hit`), or the likeliest one at
+    the same accepted length (None: there is none). predicted: how likely the hit was thought to be.
+    """
+
+    hit: bool
+    entry: Entry | None
+    predicted: float | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +67,8 @@ class PreparedRow:
 
 
 class SpeculationCache:
-    """Holds the branches of the latest tree. A new tree replaces the old one: an outcome is asked for once.
+    """Holds the branches of the latest tree. A new tree replaces the old one: an outcome is asked for once. What
+    answers sequences that are away is kept apart.
 
     A tree that is still growing on a device is waited for only when it is asked for.
     """
@@ -61,6 +77,7 @@ class SpeculationCache:
         self.tree: DraftTree | None = None
         self._waiting: tuple[Sequence[int], HostCopy] | None = None
         self._rows: dict[int, PreparedRow] = {}
+        self._kept: dict[int, KeptAnswer] = {}
 
     def store(self, request_ids: Sequence[int], tree: DraftTree) -> None:
         """Keep the branches of these sequences, row by row (rows of padding follow them)."""
@@ -80,14 +97,37 @@ class SpeculationCache:
                 self._rows[own] = PreparedRow(row, counts[row], recovery[row], candidates[row], *thoughts)
         return self._rows.get(request_id)
 
+    def keep(self, request_id: int, num_accepted: int, recovery_token: int, predicted: float | None) -> None:
+        """Keep what the latest tree holds for this sequence, whose outcome is known and whose next round is not the
+        next one.
+        """
+        entry = self.find(request_id, num_accepted, recovery_token)
+        nearest = entry or self.find_nearest(request_id, num_accepted)
+        if nearest is not None and self.tree is not None:
+            place = sent([[nearest.row], [nearest.branch]], self.tree.drafted.tokens.device)
+            nearest = replace(nearest, kept=self.tree.drafted.at(place[0], place[1]))
+        self._kept[request_id] = KeptAnswer(entry is not None, nearest, predicted)
+
+    def kept(self, request_id: int) -> KeptAnswer | None:
+        """What was kept for this sequence."""
+        return self._kept.get(request_id)
+
+    def keep_only(self, request_ids: Container[int]) -> None:
+        """Nobody else will come back, or is back already."""
+        self._kept = {own: answer for own, answer in self._kept.items() if own in request_ids}
+
     def find(self, request_id: int, num_accepted: int, recovery_token: int) -> Entry | None:
         """The continuation prepared for this outcome, or None: a miss."""
+        if (kept := self._kept.get(request_id)) is not None:
+            return kept.entry if kept.hit else None
         own = self.prepared(request_id)
         branch = None if own is None else own.branch_of(num_accepted, recovery_token)
         return None if own is None or branch is None else Entry(own.row, branch)
 
     def find_nearest(self, request_id: int, num_accepted: int) -> Entry | None:
         """A continuation prepared for the same accepted length and another recovery token: stale, but at hand."""
+        if (kept := self._kept.get(request_id)) is not None:
+            return None if kept.hit else kept.entry
         own = self.prepared(request_id)
         branch = None if own is None else own.likeliest_branch(num_accepted)
         return None if own is None or branch is None else Entry(own.row, branch)

@@ -62,9 +62,11 @@ class TokenTree:
         own = torch.arange(k, device=tokens.device).expand(batch, -1)
         drafted = own < sent(num_drafted, tokens.device)[:, None]
         certain = torch.ones(batch, dtype=torch.bool, device=tokens.device)
+        drawn_from = torch.zeros_like(tokens)  # the other rows of a round may hold fewer distributions than k
         if probs is not None:
+            drawn_from = own
             certain = ((probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) == 1.0) | ~drafted).all(-1)
-        return cls(own - 1, drafted, own, certain, max(k, least_depth), 1)
+        return cls(own - 1, drafted, drawn_from, certain, max(k, least_depth), 1)
 
 
 def paths_from_root(parents: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from ssd_lab.engine.link import Link
-from ssd_lab.engine.messages import RoundMessage
+from ssd_lab.engine.messages import Outcome, RoundMessage
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.rows import RowBatch
@@ -30,7 +30,8 @@ class WorkerProposer(Proposer):
         self._asked_s: float | None = None
         self._round_s: float | None = None
         self._accepted: dict[int, int] = {}
-        self._seen: dict[int, int] = {}  # of each request, how many tokens were sent
+        self._drafted: dict[int, int] = {}  # of each request, how long its text was when it was drafted for last
+        self._away: dict[int, Outcome] = {}  # of requests that gave up their blocks, drafted for here until then
         self._rounds_since = 0  # rounds that are over since the worker was asked
 
     def work_ahead(self) -> None:
@@ -44,10 +45,18 @@ class WorkerProposer(Proposer):
             self._round_s = time.perf_counter() - self._asked_s
             self._asked_s = None
         self._accepted = {s.request_id: s.last_accepted for s in sequences if s.last_accepted is not None}
+        for sequence in sequences:
+            self._away.pop(sequence.request_id, None)
+
+    def suspend(self, sequence: Sequence) -> None:
+        """Have the worker keep what it prepared for the sequence's outcome."""
+        if sequence.last_accepted is not None and self._drafted_last_round(sequence):
+            self._away[sequence.request_id] = (sequence.last_accepted, sequence.token_ids[-1])
 
     def forget(self, sequence: Sequence) -> None:
         """Drop what was remembered of a request."""
-        self._seen.pop(sequence.request_id, None)
+        self._drafted.pop(sequence.request_id, None)
+        self._away.pop(sequence.request_id, None)
 
     def close(self) -> None:
         """Stop the worker."""
@@ -60,7 +69,7 @@ class WorkerProposer(Proposer):
             lengths=rows.lengths,
             previous_tokens=rows.previous_tokens,
             last_tokens=rows.last_tokens,
-            block_tables=rows.block_tables,
+            block_tables=[list(table) for table in rows.block_tables],  # they grow while the worker may be at work
             # an outcome of somebody else's draft says nothing about what was prepared here
             num_accepted=[s.last_accepted if self._drafted_last_round(s) else None for s in sequences],
             sampling=rows.sampling,
@@ -68,6 +77,7 @@ class WorkerProposer(Proposer):
             round_s=self._round_s,
             texts=[list(sequence.token_ids) for sequence in sequences] if self._sends_texts else None,
             advanced=rows.advanced,
+            away=dict(self._away),
         )
 
     def _ask(self, sequences: list[Sequence], message: RoundMessage) -> Proposal:
@@ -76,7 +86,7 @@ class WorkerProposer(Proposer):
         self._round_s, self._accepted = None, {}
         reply = self.link.call(message, self._timeout_s)
         waited = Activity("link", "wait for draft", start_s, time.perf_counter())
-        self._seen.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
+        self._drafted.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
         tree, rounds_ago, self._rounds_since = reply.previous_tree, self._rounds_since, 0
         return Proposal(
             tokens=reply.tokens,
@@ -85,18 +95,14 @@ class WorkerProposer(Proposer):
             origins=reply.origins,
             cache_hits=reply.cache_hits,
             token_probs=reply.token_probs,
-            previous_tree=None if tree is None else replace(tree, rounds_ago=rounds_ago),
+            previous_trees=[] if tree is None else [replace(tree, rounds_ago=rounds_ago)],
             activities=[*reply.activities, waited],
             tree=reply.tree,
             predicted_hits=reply.predicted_hits,
             raw_probs=reply.raw_probs,
         )
 
-    def _num_seen(self, sequence: Sequence) -> int:
-        """Tokens that were sent; at admission all but the last were, or their blocks were shared and held them."""
-        return self._seen.get(sequence.request_id, len(sequence.prompt_ids) - 1)
-
     def _drafted_last_round(self, sequence: Sequence) -> bool:
         """Every round adds at least one token, so the text is this short only if no other round came in between."""
-        accepted = sequence.last_accepted
-        return accepted is not None and len(sequence.token_ids) <= self._num_seen(sequence) + accepted + 1
+        accepted, drafted = sequence.last_accepted, self._drafted.get(sequence.request_id)
+        return accepted is not None and drafted is not None and len(sequence.token_ids) <= drafted + accepted + 1

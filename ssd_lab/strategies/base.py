@@ -34,7 +34,7 @@ class StrategyConfig(BaseModel, ABC):
     exact: ClassVar[bool] = True
     needs_draft: ClassVar[bool] = False  # may it draft with a model? (`uses_draft`: does it, with these fields?)
     draft_field: ClassVar[str | None] = None  # the field that names what drafts, where that is no model of its own
-    overlaps: ClassVar[bool] = False  # does the draft work while the target does? (decides how CPU threads are shared)
+    overlaps: ClassVar[bool] = False  # does the draft work while the target does, given a link that lets it?
 
     @property
     @abstractmethod
@@ -57,6 +57,12 @@ class StrategyConfig(BaseModel, ABC):
     def uses_draft(self) -> bool:
         """Does it draft with a model of its own, with these fields?"""
         return self.needs_draft
+
+    def works_beside(self, link: str, device: str) -> bool:
+        """Does the draft work while the target does, with this `draft_link` on this kind of device? Decides how CPU
+        threads are shared.
+        """
+        return self.overlaps and link != "inline"
 
     def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config | None:
         """The shape of the EAGLE head that this strategy loads for a target of this source and shape, if it does."""

@@ -60,6 +60,10 @@ class Cascade(StrategyConfig):
         """Does the draft of either part work while the target does?"""
         return self.first.overlaps or self.second.overlaps
 
+    def works_beside(self, link: str, device: str) -> bool:
+        """Does the draft of either part?"""
+        return self.first.works_beside(link, device) or self.second.works_beside(link, device)
+
     @property
     def uses_draft(self) -> bool:
         """Does either part?"""
@@ -146,6 +150,11 @@ class CascadeProposer(Proposer):
     def cached_tokens(self, sequence: Sequence) -> int:
         """What both have."""
         return min(part.cached_tokens(sequence) for part in self._parts)
+
+    def suspend(self, sequence: Sequence) -> None:
+        """Both hear of it."""
+        for part in self._parts:
+            part.suspend(sequence)
 
     def forget(self, sequence: Sequence) -> None:
         """Both forget the request."""

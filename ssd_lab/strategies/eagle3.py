@@ -88,6 +88,15 @@ class Eagle3(AsyncDrafting):
         return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
     @property
+    def overlaps(self) -> bool:  # type: ignore[override]  # a constant of most strategies
+        """In async mode, unless head and target take turns."""
+        return self.mode == "async"
+
+    def works_beside(self, link: str, device: str) -> bool:
+        """On a CPU `auto` takes the engine's own thread."""
+        return super().works_beside("inline" if link == "auto" and device == "cpu" else link, device)
+
+    @property
     def lookahead(self) -> int:
         """At most k draft tokens a round, or a tree's longest path."""
         return self.k if self.tree is None else self.tree.depth

@@ -16,6 +16,8 @@ from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.scheduler import PrefillChunk
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.engine.step_sizes import StepSizes
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.eagle3_config import Eagle3Config
 from ssd_lab.strategies import StrategyConfig
 
 
@@ -59,6 +61,14 @@ class WatchedStrategy(StrategyConfig):
         """As the inner one."""
         return self.inner.overlaps
 
+    def works_beside(self, link: str, device: str) -> bool:
+        """As the inner one."""
+        return self.inner.works_beside(link, device)
+
+    def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config | None:
+        """As the inner one."""
+        return self.inner.head_config(target, shape)
+
     @property
     def lookahead(self) -> int:
         """As the inner one."""
@@ -83,7 +93,8 @@ class _WatchedProposer(Proposer):
     def __init__(self, inner: Proposer, seen: list[Watched]) -> None:
         self._inner, self._seen = inner, seen
         self.feature_layers, self.needs_outcomes = inner.feature_layers, inner.needs_outcomes
-        self._open: deque[Proposal] = deque()  # the next round may be proposed before the last one's outcome is known
+        # the next round may be proposed before the last one's outcome is known
+        self._open: deque[tuple[Proposal, list[int]]] = deque()
         self._lengths: dict[int, int] = {}  # of texts, as far as outcomes are known
 
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
@@ -91,7 +102,7 @@ class _WatchedProposer(Proposer):
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         proposal = self._inner.propose(sequences, rows)
-        self._open.append(_kept(proposal))
+        self._open.append((_kept(proposal), [sequence.request_id for sequence in sequences]))
         return proposal
 
     def keep(self, paths: torch.Tensor) -> None:
@@ -101,9 +112,10 @@ class _WatchedProposer(Proposer):
         self._inner.work_ahead()
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
-        proposal = self._open.popleft()
-        for row, sequence in enumerate(sequences):
+        proposal, proposed = self._open.popleft()
+        for sequence in sequences:
             own, length = sequence.request_id, len(sequence.token_ids)
+            row = proposed.index(own)
             start = self._lengths.get(own, len(sequence.prompt_ids))
             self._lengths[own] = length
             emitted, accepted = sequence.token_ids[start:length], sequence.last_accepted or 0
@@ -112,6 +124,9 @@ class _WatchedProposer(Proposer):
 
     def cached_tokens(self, sequence: Sequence) -> int:
         return self._inner.cached_tokens(sequence)
+
+    def suspend(self, sequence: Sequence) -> None:
+        self._inner.suspend(sequence)
 
     def forget(self, sequence: Sequence) -> None:
         self._inner.forget(sequence)

@@ -37,6 +37,10 @@ class Drafted:
         """The first rows: those before the padding."""
         return self._each(lambda tensor: tensor[:count])
 
+    def steps(self, count: int) -> Drafted:
+        """Of chains `[batch, n]` the first tokens: `[batch, count]`."""
+        return self._each(lambda tensor: tensor[:, :count])
+
     def row(self, index: int) -> Drafted:
         """Of `[batch, rows]` tokens those of one row: `[batch]`."""
         return self._each(lambda tensor: tensor[:, index])
