@@ -96,7 +96,7 @@ def test_nothing_is_kept_of_requests_that_have_ended(models: Any, graphs: None, 
                 while visit.engine.has_work:
                     visit.engine.step()
             sequences += visit.stayed
-            llm.take_trace()
+            llm._engine.take_trace()
             tensors.append(live_tensors())
         assert not any(sequence.memory for sequence in sequences)
         assert tensors[3] <= tensors[1]
