@@ -31,20 +31,25 @@ def run(
     dtype: str = "auto",
     progress: bool = True,
     chat: bool | None = None,
+    warm_up: bool = False,
     **fields: Any,
 ) -> RunResult:
     """Generate with one strategy: text, metrics and every round that happened. With no arguments: bundled models,
     canned prompts.
 
     fields: the strategy's knobs (`k`, `f`, ...), further sampling fields (`stop`, `logprobs`, `ignore_eos`, ...) and
-    engine fields (`max_batch`, ...).
+    engine fields (`max_batch`, ...). warm_up: on a GPU capture graphs and compile kernels before (`LLM.warm_up`), so
+    that the run is as fast as every later one; without it rounds in which that happens are in no rate.
     """
     sampling = {name: fields.pop(name) for name in list(fields) if name in SamplingParams.model_fields}
     own = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "max_tokens": max_tokens}
     params = validated(SamplingParams, {**own, **sampling}, name="sampling")
     llm = LLM(target, draft, strategy, chat=chat, seed=seed, progress=progress, device=device, dtype=dtype, **fields)
     with llm:
-        return llm.run(demo.canned_prompts() if prompts is None else prompts, params)
+        many = demo.canned_prompts() if prompts is None else prompts
+        if warm_up:
+            llm.warm_up(many, params)
+        return llm.run(many, params)
 
 
 def compare(
@@ -56,12 +61,13 @@ def compare(
     device: str = "auto",
     dtype: str = "auto",
     progress: bool = True,
+    warm_up: bool = True,
     **fields: Any,
 ) -> Comparison:
     """Run several strategies on the same prompts, side by side, with speed-ups over autoregressive decoding.
 
     strategies: names, configs, or dictionaries with `strategy` and its fields. A knob given in `fields` goes to each
-    strategy that has it. The models are loaded once.
+    strategy that has it. The models are loaded once. warm_up: see `run`.
     """
     if target is None:
         target = str(demo.TARGET)
@@ -80,7 +86,7 @@ def compare(
                 del shared[name]
         result = run(
             prompts, strategy=strategy, target=loaded, draft=loaded_draft, device=device, dtype=dtype,
-            progress=progress, **{**shared, **own},
+            progress=progress, warm_up=warm_up, **{**shared, **own},
         )  # fmt: skip
         runs[_unused_name(result.strategy["name"], own, runs)] = result
     return Comparison(runs)

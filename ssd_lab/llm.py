@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,9 +16,11 @@ from ssd_lab.capture_progress import CaptureProgress
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.cpu_threads import CLAIMS
 from ssd_lab.engine.call import Call, Ended, Piece, Request, Step
+from ssd_lab.engine.graphs import SMALLEST_CONTEXT
 from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Observers
 from ssd_lab.engine.sequence import Sequence as EngineSequence
 from ssd_lab.engine.service import EngineService
+from ssd_lab.engine.warm_up import run_shape, shapes_of_rounds
 from ssd_lab.errors import ConfigError, SsdLabError
 from ssd_lab.kernels.cuda_check import check_cuda
 from ssd_lab.models.compatibility import check_draft
@@ -34,6 +37,7 @@ from ssd_lab.validation import validated
 
 OnStep = Callable[[int, Totals], bool | None]
 TICK_S = 0.1  # between two looks at a bar
+SHAPE_LIMIT_S = 1800.0  # for the first rounds of a shape: kernels that a machine never saw take minutes
 STEP_LIMIT_S = 120.0  # longest that a step may take besides waiting for its draft: kernels may be compiled in it
 
 
@@ -180,6 +184,41 @@ class LLM:
             raise error
         strategy = {"name": self.strategy.strategy_name, **self.strategy.model_dump(mode="json")}
         return RunResult(outputs, compute_metrics(trace), trace, strategy)
+
+    def warm_up(
+        self,
+        prompts: Prompt | Sequence[Prompt] | None = None,
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        batch_sizes: Iterable[int] | None = None,
+        longest: int | None = None,
+    ) -> None:
+        """Capture the graphs and compile the kernels of a run before it, by rounds of random tokens that leave nothing
+        behind: no record, no cached prefix, nothing learned. Where phases are neither captured nor compiled, as on a
+        CPU, nothing is done.
+
+        It covers every batch size up to `batch_sizes` (None: `max_batch`, or as many as there are prompts), texts of up
+        to `longest` tokens (None: 512, or the longest prompt with its `max_tokens`), and each kind of sampling in
+        `params` (greedy or not, filters, log-probabilities). What comes later all the same, such as a lookahead that
+        was chosen while running, is marked in the trace and in no rate. Raises ConfigError while requests are running.
+        """
+        self._service.check()
+        if not self._engine.prepares:
+            return
+        requests = [] if prompts is None else self._requests(as_prompts(prompts), params)
+        kinds = [request.params for request in requests] or _as_params(params, 1)
+        most = min(len(requests) or self.config.max_batch, self.config.max_batch)
+        if longest is None:
+            lengths = [len(request.prompt_ids) + request.params.max_tokens for request in requests]
+            longest = max(lengths, default=SMALLEST_CONTEXT - self._engine.limits.reserved)
+        shapes = shapes_of_rounds(
+            self._engine, range(1, most + 1) if batch_sizes is None else batch_sizes, longest, kinds
+        )
+        shown = progress_bar(len(shapes), "warming up", "shape", enabled=self._progress)
+        with shown as bar, self._captures.beside(bar):
+            for shape in shapes:
+                self._service.ask(partial(run_shape, self._engine, shape), limit_s=SHAPE_LIMIT_S)
+                bar.update(1)
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[Chunk]:
         """Yield the text as it becomes certain; joined, the chunks are the text. Leaving the loop ends the request.

@@ -54,6 +54,7 @@ class BenchConfig(BaseModel):
     )
     max_repeats: int = Field(30, ge=1, description="where `precision` stops at the latest")
     warmup: int = Field(1, ge=0, description="short passes before the first one that counts")
+    warm_up: bool = Field(True, description="on a GPU capture graphs and compile kernels before anything else")
     max_steps: int | None = Field(None, ge=1, description="end each repeat after so many engine steps")
 
     eager: bool = Field(False, description="without CUDA graphs")

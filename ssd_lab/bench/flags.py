@@ -98,6 +98,7 @@ class Flags(BaseModel):
     )
     max_repeats: int = _measure(30, "--max-repeats", ge=1, help="where --precision stops at the latest")
     warmup: int = _measure(1, "--warmup", ge=0, help="short passes that do not count")
+    no_warm_up: bool = _measure(False, "--no-warm-up", help="on a GPU: capture and compile while measuring, marked")
     max_steps: int | None = _measure(None, "--max-steps", "--max_steps", ge=1, help="end each repeat after N steps")
     peer: list[str] | None = _measure(None, "--peer", help="`transformers`: the same prompts there, side by side")
     quality: bool = _measure(False, "--quality", help="score the answers to GSM8K and HumanEval")

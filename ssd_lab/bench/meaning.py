@@ -49,6 +49,7 @@ def to_config(
             temperature=flags.temp,
             draft_temperature=flags.dtemp,
             num_gpus=flags.gpus,
+            warm_up=not flags.no_warm_up,
             device=flags.device or _device(flags, target == target_model),
             peers=tuple(flags.peer or ()),
             **{name: getattr(flags, name) for name in _SAME_NAME},

@@ -195,8 +195,9 @@ class _Run:
             notes.append(f"the draft was lost and the run went on autoregressively: {self._degraded}")
         if config.max_steps is not None:
             notes.append(f"each repeat was ended after {config.max_steps} engine steps")
-        if self.session.num_gpus and not config.eager:
-            notes.append("CUDA graphs are not built yet: the engine ran eagerly")
+        untimed = sum(repeat.totals.untimed_rounds for dataset in datasets.values() for repeat in dataset.repeats)
+        if untimed:
+            notes.append(f"{untimed} rounds in which graphs were captured or kernels compiled are in no rate")
         if self.session.num_gpus and self.session.llm.strategy.overlaps:
             notes.append("target and draft shared one GPU")
         return notes

@@ -23,6 +23,7 @@ from ssd_lab.trace import RequestRecord, Totals, Trace
 WARMUP_TOKENS = 32
 _ENGINE_FIELDS = (
     "device", "dtype", "max_model_len", "block_size", "threads", "draft_link", "prefix_reuse", "bitwise", "record",
+    "eager",
 )  # fmt: skip
 
 
@@ -67,7 +68,16 @@ class Session:
         self.llm.close()
 
     def warm_up(self) -> None:
-        """Short passes over the first prompts of each data set; nothing of them is kept."""
+        """Everything that is captured and compiled, then short passes over the first prompts of each data set; nothing
+        of them is kept.
+        """
+        if self.config.warm_up:
+            for name, inputs in self.inputs.items():
+                prompts, params = (
+                    [each.token_ids for each in inputs],
+                    self._params(inputs, name, 0, self.config.output_len),
+                )
+                self.llm.warm_up(prompts, params)
         length = min(WARMUP_TOKENS, self.config.output_len)
         for _ in range(self.config.warmup):
             for inputs in self.inputs.values():
@@ -95,7 +105,12 @@ class Session:
     def _run(
         self, inputs: list[Input], dataset: str, repeat: int, max_tokens: int, on_step: OnStep | None
     ) -> RunResult:
-        params = [
+        params = self._params(inputs, dataset, repeat, max_tokens)
+        torch.set_num_threads(self.llm.threads)  # several sessions may take turns in this process
+        return self.llm.run([each.token_ids for each in inputs], params, on_step=on_step)
+
+    def _params(self, inputs: list[Input], dataset: str, repeat: int, max_tokens: int) -> list[SamplingParams]:
+        return [
             SamplingParams(
                 temperature=self.config.temperature,
                 max_tokens=max_tokens,
@@ -104,8 +119,6 @@ class Session:
             )
             for each in inputs
         ]
-        torch.set_num_threads(self.llm.threads)  # several sessions may take turns in this process
-        return self.llm.run([each.token_ids for each in inputs], params, on_step=on_step)
 
 
 def request_seed(seed: int, dataset: str, repeat: int, prompt_id: str) -> int:

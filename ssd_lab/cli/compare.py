@@ -40,6 +40,7 @@ def command(
     batch: options.Batch = None,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
+    warm_up: options.WarmUp = True,
     timeline: Annotated[
         Path | None, typer.Option("--timeline", help="Draw the rounds of all runs into this SVG.")
     ] = None,
@@ -62,6 +63,7 @@ def command(
         device=device,
         dtype=dtype,
         progress=show_progress(),
+        warm_up=warm_up,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,

@@ -79,5 +79,12 @@ Import = Annotated[
     typer.Option("--import", help="A module to import first: it registers your strategies.", rich_help_panel=_STRATEGY),
 ]
 
+WarmUp = Annotated[
+    bool,
+    typer.Option(
+        "--warm-up/--no-warm-up", help="On a GPU: capture graphs and compile kernels before.", rich_help_panel=_ENGINE
+    ),
+]
+
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 TraceFile = Annotated[Path | None, typer.Option("--trace", help="Save every round here (JSON lines; .gz compresses).")]

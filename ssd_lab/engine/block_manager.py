@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from ssd_lab.errors import CacheCapacityError, ConfigError
 
@@ -51,6 +52,15 @@ class BlockManager:
     def blocks_for(self, num_tokens: int) -> int:
         """Blocks that hold `num_tokens` tokens."""
         return -(-num_tokens // self.block_size)
+
+    @contextmanager
+    def without_reuse(self) -> Iterator[None]:
+        """Within this no prefix is found, and none is registered."""
+        before, self._prefix_reuse = self._prefix_reuse, False
+        try:
+            yield
+        finally:
+            self._prefix_reuse = before
 
     def allocate(self, count: int) -> list[int]:
         """Take `count` blocks. Raises CacheCapacityError, taking none, if there are not that many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,19 +10,27 @@ import torch
 
 from ssd_lab.decoding.fallback_choice import FallbackKind, FixedChoice
 from ssd_lab.device_guard import door
-from ssd_lab.engine.draft_plan import DraftPlan
+from ssd_lab.engine.draft_plan import DraftPlan, FallbackRule
 from ssd_lab.engine.drafter import Drafter, Wish
 from ssd_lab.engine.fan_out_control import FanOutControl
 from ssd_lab.engine.host_copy import HostCopy, sent
 from ssd_lab.engine.lookahead_control import LookaheadControl
-from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
+from ssd_lab.engine.messages import (
+    KeptMessage,
+    Message,
+    PrefillMessage,
+    RememberMessage,
+    RestoreMessage,
+    RoundMessage,
+    RoundReply,
+)
 from ssd_lab.engine.phases.draft_chain import Drafted
 from ssd_lab.engine.phases.drawing import Drawing
 from ssd_lab.engine.quick_guesses import n_gram_guesses, random_guesses
 from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.round_log import RoundLog, seconds
 from ssd_lab.engine.speculation_cache import Entry, SpeculationCache
-from ssd_lab.engine.stopwatch import CudaStopwatch, Span, Stopwatch
+from ssd_lab.engine.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
 from ssd_lab.errors import NonFiniteLogitsError
 
 
@@ -53,6 +62,7 @@ class DraftWorker:
         self._log: RoundLog | None = None
         self._tree: RecordedTree | None = None
         self._activities: list[Span] = []
+        self._remembered = self._learned
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
 
     @_ON_ITS_DEVICE
@@ -66,6 +76,14 @@ class DraftWorker:
             return None
         if isinstance(message, KeptMessage):
             return None  # a chain's K/V stands where it belongs
+        if isinstance(message, RememberMessage):
+            self._remembered = copy.deepcopy(self._learned)
+            return None
+        if isinstance(message, RestoreMessage):
+            self._learned = copy.deepcopy(self._remembered)
+            self._pending = self._log = self._tree = None
+            self._activities.clear()
+            return None
         self._keep_for_later(message)
         predicted = self._learn(message)
         reply = self._answer(message, predicted)
@@ -96,6 +114,15 @@ class DraftWorker:
             self._log.ahead = span
         if self._plan.record and reply.token_probs is not None:
             self._tree = RecordedTree.of(message.request_ids, reply.tokens, reply.token_probs, tree)
+
+    @property
+    def _learned(self) -> tuple[FanOutControl | None, FallbackRule, LookaheadControl, int]:
+        """All that rounds teach."""
+        return self._fan_out, self._rule, self._lookahead, self._k
+
+    @_learned.setter
+    def _learned(self, state: tuple[FanOutControl | None, FallbackRule, LookaheadControl, int]) -> None:
+        self._fan_out, self._rule, self._lookahead, self._k = state
 
     def _keep_for_later(self, message: RoundMessage) -> None:
         """What was prepared for sequences that are away now."""
@@ -304,6 +331,7 @@ class DraftWorker:
         span = self._watch.span("draft", name, start)  # type: ignore[arg-type]
         if self._plan.record:
             self._activities.append(span)
+            del self._activities[:-MOST_SPANS]
         return span
 
 

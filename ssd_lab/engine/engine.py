@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -99,6 +99,25 @@ class Engine:
     def has_work(self) -> bool:
         """Is any request unfinished?"""
         return self._scheduler.has_work or self._flight is not None
+
+    @property
+    def limits(self) -> EngineLimits:
+        """Sizes that requests must fit."""
+        return self._limits
+
+    @property
+    def max_batch(self) -> int:
+        """The most sequences that are decoded together."""
+        return self._config.max_batch
+
+    @property
+    def prepares(self) -> bool:
+        """Does the first round of a shape take longer than those after it, since graphs are captured in it?"""
+        return self._runner.executor.prepares
+
+    def bucket(self, rows: int) -> int:
+        """How many rows are computed for a batch of `rows`."""
+        return self._runner.executor.bucket(rows)
 
     @property
     def num_free_blocks(self) -> int:
@@ -240,6 +259,23 @@ class Engine:
         self._observe(settled)
         if self._flight is None and self._may_run_ahead(settled.flight, settled.verified):
             self._launch()
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[Recording]:
+        """Requests within this are recorded where nobody looks, find no cached prefix and leave none, teach nothing,
+        and are cancelled at its end. Raises ConfigError while there are others.
+        """
+        if self.has_work:
+            raise ConfigError("requests are under way: warm up before them")
+        self._guard_proposer(self._proposer.remember)
+        try:
+            with self._blocks.without_reuse():
+                try:
+                    yield self.recorder.recording()
+                finally:
+                    self.cancel_all()
+        finally:
+            self._guard_proposer(self._proposer.restore)
 
     @_ON_ITS_DEVICE
     def take_trace(self) -> Trace:

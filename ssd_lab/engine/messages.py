@@ -88,4 +88,14 @@ class KeptMessage:
     paths: DeviceTensor
 
 
-Message = PrefillMessage | RoundMessage | KeptMessage
+@dataclass(frozen=True)
+class RememberMessage:
+    """Keep what was learned so far. No reply."""
+
+
+@dataclass(frozen=True)
+class RestoreMessage:
+    """Know again what was kept last, and nothing of the rounds since. No reply."""
+
+
+Message = PrefillMessage | RoundMessage | KeptMessage | RememberMessage | RestoreMessage

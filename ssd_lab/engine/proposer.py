@@ -63,6 +63,12 @@ class Proposer(ABC):
         `prefill`, or found in shared blocks; then it is drafted for as it would have been.
         """
 
+    def remember(self) -> None:  # noqa: B027 - few learn
+        """Requests follow that must leave no trace: keep what was learned so far."""
+
+    def restore(self) -> None:  # noqa: B027 - few learn
+        """They are over: know again what was kept, and nothing else."""
+
     def forget(self, sequence: Sequence) -> None:  # noqa: B027 - most proposers remember nothing
         """A request has ended: it is in no later round, and its `memory` is emptied."""
 

@@ -106,19 +106,22 @@ class EngineService:
         else:
             self.ask(lambda: self._loop.cancel(call))
 
-    def ask(self, question: Callable[[], Result]) -> Result:
-        """What the question returns, asked on the engine's thread between two steps."""
+    def ask(self, question: Callable[[], Result], *, limit_s: float | None = None) -> Result:
+        """What the question returns, asked on the engine's thread between two steps. limit_s: for its answer, if that
+        takes longer than a step.
+        """
         self.check()
+        limit_s = self._answer_limit_s if limit_s is None else limit_s
         answers: queue.SimpleQueue[Callable[[], Result]] = queue.SimpleQueue()
         self._loop.inbox.put(lambda: answers.put(_answer(question)))
-        end_s = time.monotonic() + self._answer_limit_s
+        end_s = time.monotonic() + limit_s
         while time.monotonic() < end_s:
             try:
                 return answers.get(timeout=LOOK_S)()
             except queue.Empty:
                 if not self._thread.is_alive() and answers.empty():
                     raise self._stopped() from None
-        raise EngineStoppedError(f"the engine did not answer within {self._answer_limit_s:g} s: it hangs in a step")
+        raise EngineStoppedError(f"the engine did not answer within {limit_s:g} s: it hangs in a step")
 
     def close(self) -> None:
         """End every call, close the engine and end the thread; calling it twice is fine. In a forked child nothing

@@ -10,6 +10,8 @@ import torch
 from ssd_lab.device_guard import current
 from ssd_lab.trace.records import Activity
 
+MOST_SPANS = 64  # that a draft keeps for its next reply, which may never be asked for
+
 
 @dataclass(frozen=True)
 class DeviceSpan:

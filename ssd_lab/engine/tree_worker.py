@@ -9,11 +9,11 @@ import torch
 from ssd_lab.decoding.topology import Topology
 from ssd_lab.device_guard import door
 from ssd_lab.engine.drafter import Drafter
-from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RoundMessage, RoundReply
+from ssd_lab.engine.messages import KeptMessage, Message, PrefillMessage, RestoreMessage, RoundMessage, RoundReply
 from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
 from ssd_lab.engine.phases.grow_tree import GrownTree, Levels, grow_tree
 from ssd_lab.engine.phases.reading import Reading
-from ssd_lab.engine.stopwatch import CudaStopwatch, Span, Stopwatch
+from ssd_lab.engine.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
 from ssd_lab.errors import NonFiniteLogitsError
 
 
@@ -77,9 +77,11 @@ class TreeWorker:
         if isinstance(message, PrefillMessage):
             self._drafter.prefill(message)
             self._note("prefill", start)
-        else:
+        elif isinstance(message, KeptMessage):
             self._keep(message)
             self._note("keep", start)
+        elif isinstance(message, RestoreMessage):  # nothing else is learned
+            self._activities.clear()
         return None
 
     def background(self) -> None:
@@ -116,3 +118,4 @@ class TreeWorker:
     def _note(self, name: str, start: float | torch.Event) -> None:
         if self._plan.record:
             self._activities.append(self._watch.span("draft", name, start))  # type: ignore[arg-type]
+            del self._activities[:-MOST_SPANS]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from ssd_lab.engine.link import Link
-from ssd_lab.engine.messages import Outcome, RoundMessage
+from ssd_lab.engine.messages import Outcome, RememberMessage, RestoreMessage, RoundMessage
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.rows import RowBatch
@@ -52,6 +52,16 @@ class WorkerProposer(Proposer):
         """Have the worker keep what it prepared for the sequence's outcome."""
         if sequence.last_accepted is not None and self._drafted_last_round(sequence):
             self._away[sequence.request_id] = (sequence.last_accepted, sequence.token_ids[-1])
+
+    def remember(self) -> None:
+        """It is the worker that learns."""
+        self.link.post(RememberMessage())
+
+    def restore(self) -> None:
+        """See `remember`."""
+        self.link.post(RestoreMessage())
+        self._asked_s = self._round_s = None
+        self._accepted = {}
 
     def forget(self, sequence: Sequence) -> None:
         """Drop what was remembered of a request."""

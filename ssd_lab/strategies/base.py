@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceABC
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -129,10 +131,22 @@ class SequenceProposer(Proposer):
         self._vocab_size = resources.vocab_size
         self._device = resources.device
         self._certain: dict[tuple[int, int], torch.Tensor] = {}
+        self._rehearsed: Iterator[int] | None = None
+
+    def remember(self) -> None:
+        """The strategy is not asked meanwhile: drafts of every length come in turn."""
+        self._rehearsed = itertools.cycle(range(self._strategy.lookahead, -1, -1))
+
+    def restore(self) -> None:
+        """It is asked again."""
+        self._rehearsed = None
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """Ask the strategy for each sequence and pad to the longest draft."""
-        drafts = [self._draft(sequence) for sequence in sequences]
+        if self._rehearsed is not None:
+            drafts = [Draft([0] * next(self._rehearsed))] * len(sequences)
+        else:
+            drafts = [self._draft(sequence) for sequence in sequences]
         k = max(len(draft.tokens) for draft in drafts)
         tokens = torch.tensor([[*draft.tokens, *[0] * (k - len(draft.tokens))] for draft in drafts], dtype=torch.int64)
         tokens = sent(tokens.view(len(drafts), k), self._device)

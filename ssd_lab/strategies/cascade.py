@@ -156,6 +156,16 @@ class CascadeProposer(Proposer):
         for part in self._parts:
             part.suspend(sequence)
 
+    def remember(self) -> None:
+        """Both do."""
+        for part in self._parts:
+            part.remember()
+
+    def restore(self) -> None:
+        """Both do."""
+        for part in self._parts:
+            part.restore()
+
     def forget(self, sequence: Sequence) -> None:
         """Both forget the request."""
         for part in self._parts:

@@ -43,3 +43,18 @@ def test_a_round_of_the_same_shape_captures_nothing(counting: Any, monkeypatch: 
         captured = [backend.captured for _, backend in own.made]
         llm.run([PROMPTS[1]], params()[:1])
         assert [backend.captured for _, backend in own.made] == captured == [2, 1]  # chain and tree; verify
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_after_a_warm_up_nothing_is_captured_and_the_text_is_the_same(
+    counting: Any, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    own = Backends.installed(monkeypatch)
+    plain = run(counting, mode, 0.8)
+    with eagle(counting.target, counting.part, mode, max_batch=3, draft_link="inline") as llm:
+        llm.warm_up(PROMPTS, params(0.8, top_p=0.9))
+        captured = sum(backend.captured for _, backend in own.made)
+        result = llm.run(PROMPTS, params(0.8, top_p=0.9))
+    assert sum(backend.captured for _, backend in own.made) == captured
+    assert [o.token_ids for o in result.outputs] == [o.token_ids for o in plain.outputs]
+    assert result.metrics.num_untimed_rounds == 0

@@ -169,6 +169,7 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
     ("--precision", "--precision 0.05", {"precision": 0.05}),
     ("--max-repeats", "--max-repeats 9", {"max_repeats": 9}),
     ("--warmup", "--warmup 2", {"warmup": 2}),
+    ("--no-warm-up", "--no-warm-up", {"warm_up": False}),
     ("--peer", "--peer transformers", {"peers": ("transformers",), "draft": LLAMA_1}),
     ("--quality", "--quality", {"quality": True}),
 ]  # fmt: skip
