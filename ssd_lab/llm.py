@@ -266,7 +266,7 @@ class LLM:
     def _with_token_texts(self, trace: Trace) -> Trace:
         tokenizer = self.target.tokenizer
         if tokenizer is not None and trace.rounds:
-            return with_token_texts(trace, lambda ids: tokenizer.decode(ids, skip_special_tokens=False))
+            return with_token_texts(trace, lambda ids: "".join(map(tokenizer.token_text, ids)))
         return trace
 
     def _wait(self, call: Call, on_step: OnStep | None) -> BaseException | None:

@@ -88,6 +88,12 @@ class Tokenizer:
         """Text of token ids."""
         return self._backend.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
 
+    def token_text(self, token_id: int) -> str:
+        """What a token adds to a text before it, special ones as they are written: "▁a" keeps its space."""
+        alone = self.decode([token_id], skip_special_tokens=False)
+        added = self.decode([token_id, token_id], skip_special_tokens=False)[len(alone) :]
+        return added if added.endswith(alone) else alone
+
     @cached_property
     def _special_ids(self) -> frozenset[int]:
         added = self._backend.get_added_tokens_decoder()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.end_tokens import end_token_ids
@@ -35,6 +35,7 @@ class TokenizerFolder:
         except Exception as error:  # the library raises a plain Exception for everything
             raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
         self._add_tokens(backend)
+        self._begin_as_asked(backend)
         return backend
 
     def end_token_ids(self, backend: tokenizers.Tokenizer, named: Iterable[int] = ()) -> tuple[int, ...]:
@@ -69,6 +70,17 @@ class TokenizerFolder:
             taken = backend.id_to_token(index)
             if taken == token.content or (taken is None and index == backend.get_vocab_size()):
                 (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+        _make_special(backend, [self.special_tokens.get(name) for name in (*END_NAMES, "bos_token")])
+
+    def _begin_as_asked(self, backend: tokenizers.Tokenizer) -> None:
+        """`add_bos_token` of the config has the last word, as in transformers."""
+        begin = self.special_tokens.get("bos_token")
+        index = None if begin is None else backend.token_to_id(begin)
+        asked = self._config.get("add_bos_token")
+        if index is None or not isinstance(asked, bool) or asked == (index in backend.encode("").ids):
+            return
+        begins = [begin, "$A"] if asked else ["$A"]
+        backend.post_processor = processors.TemplateProcessing(single=begins, special_tokens=[(begin, index)])
 
 
 def default_template(found: Any, where: str) -> str | None:
@@ -102,6 +114,14 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ModelLoadError(f"{file} holds no JSON object: download it again")
     return document
+
+
+def _make_special(backend: tokenizers.Tokenizer, names: Sequence[str | None]) -> None:
+    """Where a prompt begins and an answer ends is no text, though the vocabulary may have it as a piece like others."""
+    present = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    for name in names:
+        if name is not None and name not in present and backend.token_to_id(name) is not None:
+            backend.add_special_tokens([AddedToken(name, special=True, normalized=False)])
 
 
 def _content(value: Any) -> str | None:

@@ -126,3 +126,26 @@ def test_a_stop_string_is_found_across_byte_pieces_and_spaces() -> None:
     assert outcome(model, [start], max_tokens=3, stop=["é b"]) == ("", "")
     assert outcome(model, [start], max_tokens=3, stop=[" b"]) == ("é", "é")
     assert outcome(model, [start], max_tokens=2) == ("é", "é")  # cut by length: nothing is left behind
+
+
+@pytest.mark.parametrize(
+    ("kind", "piece", "text"),
+    [("llama2", "▁a", " a"), ("llama2", "a", "a"), ("llama2", "<0xE2>", "\ufffd"), ("llama2", "</s>", "</s>"),
+     ("metaspace", "▁a", " a"), ("byte_level", "Ġa", " a"), ("byte_level", "¬a", "\ufffda"),
+     ("wordpiece", "he", " he"), ("plain_words", "a", " a")],
+)  # fmt: skip
+def test_a_token_by_itself_is_the_text_that_it_adds(kind: str, piece: str, text: str) -> None:
+    tokenizer = TOKENIZERS[kind]
+    ids = {known: index for index, known in tokenizer.vocabulary().items()}
+    assert tokenizer.token_text(ids[piece]) == text
+
+
+def test_bytes_without_end_cost_no_more_than_other_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[int] = []
+    for kind, byte in (("byte_level", 10), ("llama2", 1 + 0x80)):
+        tokenizer = TOKENIZERS[kind]
+        decode = tokenizer.decode
+        monkeypatch.setattr(tokenizer, "decode", lambda ids, decode=decode: decoded.append(len(ids)) or decode(ids))
+        in_pieces(tokenizer, [byte] * 2000)
+        assert sum(decoded) < 2000 * 70
+        decoded.clear()

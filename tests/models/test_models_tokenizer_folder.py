@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from testing_models import trained_tokenizer
 from tokenizers import AddedToken
+from tokenizers import Tokenizer as Backend
+from tokenizers.processors import TemplateProcessing
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.checkpoint import open_checkpoint
@@ -132,3 +134,30 @@ def test_tokens_that_only_the_config_has_are_added_as_transformers_does(tmp_path
 def test_ids_beyond_the_vocabulary_are_no_text(tmp_path: Path) -> None:
     tokenizer = Tokenizer.from_folder(folder(tmp_path))
     assert tokenizer.decode([*tokenizer.encode("naïve"), tokenizer.vocab_size, tokenizer.vocab_size + 70]) == "naïve"
+
+
+@pytest.mark.parametrize(("asked", "begins"), [(True, True), (False, False), (None, True)])
+@pytest.mark.parametrize("written", [True, False])
+def test_the_configs_word_on_begin_tokens_is_the_last(
+    tmp_path: Path, asked: bool | None, begins: bool, written: bool
+) -> None:
+    config = {"bos_token": "<s>"} if asked is None else {"bos_token": "<s>", "add_bos_token": asked}
+    folder(tmp_path, "<s>", tokenizer_config=config)
+    if written:  # in tokenizer.json
+        backend = Backend.from_file(str(tmp_path / "tokenizer.json"))
+        backend.post_processor = TemplateProcessing(
+            single="<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))]
+        )
+        backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = Tokenizer.from_folder(tmp_path)
+    plain = tokenizer.encode("naïve")
+    expected = begins if asked is not None else written
+    assert (tokenizer.encode("naïve", add_special_tokens=True) != plain) == expected
+
+
+def test_an_end_token_is_no_text_though_the_vocabulary_has_it_as_a_piece(tmp_path: Path) -> None:
+    path = folder(
+        tmp_path, tokenizer_config={"eos_token": "Ã©", "pad_token": "a"}
+    )  # the letters of é in the vocabulary
+    tokenizer = Tokenizer.from_folder(path)
+    assert tokenizer.decode([*tokenizer.encode("va"), *tokenizer.eos_token_ids]) == "va"  # the pad token stays a letter
