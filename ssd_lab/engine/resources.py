@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,14 +71,17 @@ class Resources:
             observer=self.observer,
             debug_memory=self.config.debug_memory,
         )
-        with own_errors():
+        with own_errors(), ExitStack() as unfinished:
             opened = self._open(setup, link)
-        return LinkProposer(
-            opened,
-            timeout_s=self.config.timeout_s,
-            sends_texts=sends_texts,
-            needs_outcomes=needs_outcomes or not isinstance(opened, InlineLink),
-        )
+            unfinished.callback(opened.close)
+            proposer = LinkProposer(
+                opened,
+                timeout_s=self.config.timeout_s,
+                sends_texts=sends_texts,
+                needs_outcomes=needs_outcomes or not isinstance(opened, InlineLink),
+            )
+            unfinished.pop_all()
+        return proposer
 
     def _open(self, setup: WorkerSetup, link: LinkKind) -> Link:
         if link == "inline":
