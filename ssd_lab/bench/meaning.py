@@ -20,7 +20,7 @@ NUM_EXAMPLES = 8
 _LLAMA_33 = next(target for target in EAGLE_HEADS if "3.3-70B" in target)
 _SAME_NAME = (
     "prompt_offset", "random", "input_len", "output_len", "max_model_len", "seed", "repeats", "precision",
-    "max_repeats", "warmup", "max_steps", "eager", "dtype", "threads", "draft_link", "quality",
+    "max_repeats", "warmup", "max_steps", "eager", "dtype", "threads", "draft_link", "quality", "unguarded",
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from ssd_lab.bench.config import BUNDLED, BenchConfig
 from ssd_lab.bench.figures import repeat_values
 from ssd_lab.bench.live import Live, OnLive
 from ssd_lab.bench.peers import run_peers
-from ssd_lab.bench.quality import score
+from ssd_lab.bench.quality import Limits, score
 from ssd_lab.bench.result import BenchResult, DatasetResult, RepeatResult
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.statistics import student_interval
@@ -172,6 +172,7 @@ class _Run:
                 self._outputs[name],
                 tokenizer=self.session.llm.target.tokenizer,
                 was_cut=[each.was_cut for each in inputs],
+                limits=Limits(unguarded="run" if self.session.config.unguarded else "refuse"),
             ).as_dict()
             for name, inputs in self.session.inputs.items()
         }

@@ -78,6 +78,11 @@ def run_job(job: dict[str, Any]) -> dict[str, str]:
     return {"status": "passed", "detail": ""}
 
 
+def refusal(missing: list[str]) -> dict[str, str]:
+    """The verdict where the system cannot guard these."""
+    return {"status": "refused", "detail": f"not run: this system cannot guard {' and '.join(missing)} against it"}
+
+
 def _described(error: BaseException) -> str:
     name = "" if isinstance(error, ExampleFailedError) else f"{type(error).__name__}: "
     try:
@@ -97,7 +102,8 @@ def main() -> None:
     write, end, encode, token = os.write, os._exit, json.JSONEncoder().encode, job.pop("token")
     confine = runpy.run_path(os.path.join(os.path.dirname(__file__), "confine.py"))["confine"]
     holds = confine(os.getcwd(), **job.pop("limits"))
-    verdict = run_job(job)
+    missing = [guard for guard in job.pop("needs") if guard not in holds]
+    verdict = refusal(missing) if missing else run_job(job)
     write(answer, (encode({"token": token, "holds": holds, **verdict}) + "\n").encode())
     end(0)  # no clean-up that the candidate may have registered
 

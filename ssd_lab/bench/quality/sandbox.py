@@ -19,17 +19,19 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Status = Literal["passed", "failed", "error", "memory", "cpu", "wall", "disk", "ended"]
+Status = Literal["passed", "failed", "error", "memory", "cpu", "wall", "disk", "ended", "refused"]
+GUARDS = ("files", "network", "processes")
 
 _CHILD = Path(__file__).with_name("candidate.py")
 _POLL_S = 0.1
+END_S = 10.0  # for a process group that was killed
 _MAX_ANSWER_BYTES = 1 << 16
 _SEATBELT = Path("/usr/bin/sandbox-exec")
 
 
 class Limits(BaseModel):
-    """What a candidate may use. It has no network and may change no file outside its folder where the system can
-    forbid it (see `SandboxResult.holds`)."""
+    """What a candidate may use. It has no network and may change no file outside its folder: where the system cannot
+    forbid that (see `SandboxResult.holds`), it is not run unless `unguarded` says so."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,6 +40,9 @@ class Limits(BaseModel):
     memory_bytes: int = Field(1 << 30, ge=1 << 26, description="address space (on a Mac: resident memory)")
     file_bytes: int = Field(1 << 20, ge=0, description="size of one file")
     folder_bytes: int = Field(1 << 26, ge=0, description="size of all files")
+    unguarded: Literal["refuse", "run"] = Field(
+        "refuse", description="what to do where the system cannot guard files, network and processes"
+    )
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,8 @@ class SandboxResult:
     """How it ended.
 
     status: `passed`; `failed` (an assertion or example), `error` (an exception), `memory`, `cpu`, `wall`, `disk` (a
-    limit), `ended` (the process was gone before its tests were through). holds: which of files, network and processes
-    the system guarded beyond the limits.
+    limit), `ended` (the process was gone before its tests were through), `refused` (it was not run: see `Limits`).
+    holds: which of files, network and processes the system guarded beyond the limits.
     """
 
     status: Status
@@ -76,6 +81,7 @@ def run_job(job: Job, limits: Limits | None = None) -> SandboxResult:
             "tests": job.tests,
             "examples": job.examples,
             "limits": limits.model_dump(include={"cpu_s", "memory_bytes", "file_bytes"}),
+            "needs": () if seatbelt or limits.unguarded == "run" else GUARDS,
         }
         with (folder / "job.json").open("w+", encoding="utf-8") as stdin:
             json.dump(message, stdin)
@@ -95,7 +101,7 @@ def run_job(job: Job, limits: Limits | None = None) -> SandboxResult:
         finally:
             with suppress(ProcessLookupError, PermissionError):  # a Mac says the latter of a group of zombies
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.wait(END_S)
             assert process.stdout is not None
             process.stdout.close()
     if seatbelt:

@@ -112,6 +112,14 @@ def _score_programs(
         metric="pass@1",
         scores=tuple(prompt_score for prompt_score, _ in judged),
         sandbox=tuple(sorted(guarded)),
+        note=next((_refusal(result) for _, result in judged if result and result.status == "refused"), ""),
+    )
+
+
+def _refusal(result: SandboxResult) -> str:
+    return (
+        f"the model's programs were {result.detail}. Score them on Linux 5.13 or newer with Landlock and seccomp, or "
+        "in a container that may be harmed with --unguarded (in Python: Limits(unguarded='run'))"
     )
 
 
@@ -135,6 +143,8 @@ def _program_score(prompt: Problem, text: str, limits: Limits | None) -> tuple[P
         return PromptScore(id=prompt.id, passed=None, detail="it has neither tests nor examples at hand"), None
     job, method = built
     result = run_job(job, limits)
+    if result.status == "refused":
+        return PromptScore(id=prompt.id, passed=None, method=method, detail=result.detail), result
     passed = result.status == "passed"
     if not passed and method == "examples" and not _reference_passes(prompt, limits):
         detail = "its examples contradict its own solution, and its tests are not at hand"

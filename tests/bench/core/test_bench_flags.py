@@ -172,6 +172,7 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
     ("--no-warm-up", "--no-warm-up", {"warm_up": False}),
     ("--peer", "--peer transformers", {"peers": ("transformers",), "draft": LLAMA_1}),
     ("--quality", "--quality", {"quality": True}),
+    ("--unguarded", "--unguarded", {"unguarded": True}),
 ]  # fmt: skip
 
 # flags that say what happens beside the measuring: they change a field of Flags, and nothing of what is measured

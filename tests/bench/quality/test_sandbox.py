@@ -121,6 +121,16 @@ def test_it_reaches_nothing_outside(what: str, tmp_path: Path, guarded: tuple[st
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
+def test_where_a_guard_is_missing_nothing_is_run_unless_that_is_asked_for(tmp_path: Path, monkeypatch) -> None:
+    from ssd_lab.bench.quality import sandbox
+
+    monkeypatch.setattr(sandbox, "_seatbelt", lambda folder: [])
+    monkeypatch.setattr(sandbox, "GUARDS", ("files", "weather"))  # as on a kernel that cannot guard one of them
+    result = run("raise SystemExit")
+    assert result.status == "refused" and "this system cannot guard" in result.detail and "weather" in result.detail
+    assert run("def f(): pass", "f()", unguarded="run").status == "passed"
+
+
 def test_it_has_a_folder_of_its_own_that_is_gone_afterwards():
     program = "import os\nopen('note', 'w').write('x')\nassert os.listdir() == ['note']\nassert False, os.getcwd()"
     result = run(program)

@@ -174,3 +174,16 @@ def test_results_survive_storage():
     result = score("gsm8k", [Prompt("?", "#### 1")], [Said("#### 1")])
     assert result.as_dict()["accuracy"] == 1.0
     assert QualityResult.from_dict(result.as_dict()) == result
+
+
+def test_programs_that_nothing_guards_are_not_run_and_the_set_says_why(monkeypatch: pytest.MonkeyPatch):
+    from ssd_lab.bench.quality import sandbox
+
+    monkeypatch.setattr(sandbox, "_seatbelt", lambda folder: [])
+    monkeypatch.setattr(sandbox, "GUARDS", ("weather",))
+    prompts, said = [Prompt(ADD, "    return a + b\n")], [Said("    return 3\n")]
+    refused = score("humaneval", prompts, said, limits=QUICK)
+    assert (refused.num_scored, refused.accuracy) == (0, None)
+    assert "cannot guard weather" in refused.note and "--unguarded" in refused.note
+    allowed = score("humaneval", prompts, said, limits=QUICK.model_copy(update={"unguarded": "run"}))
+    assert (allowed.num_scored, allowed.accuracy, allowed.note) == (1, 1.0, "")
