@@ -57,6 +57,10 @@ class DraftWorkerError(SsdLabError):
     """The draft worker died or did not answer in time."""
 
 
+class DeviceTimeoutError(SsdLabError):
+    """A device did not finish its work in time."""
+
+
 class ForkedProcessError(SsdLabError):
     """What belongs to one process was used in another that was forked from it."""
 

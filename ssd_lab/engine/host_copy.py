@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from ssd_lab.engine.device_wait import wait_for
+
 
 def sent(values: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Numbers in lists or in a tensor, as a tensor on the device, behind what its current stream does. A plain copy
@@ -38,7 +40,7 @@ class HostCopy:
     def arrays(self) -> list[np.ndarray]:
         """The tensors' values, in memory of their own."""
         if self._arrays is None:
-            self._event.synchronize()
+            wait_for(self._event, "a step and the copy of its results")
             self._arrays = [host.numpy().copy() for host in self._hosts]
             self._hosts = []
         return self._arrays

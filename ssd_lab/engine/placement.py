@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.engine.device_wait import wait_for
 from ssd_lab.engine.rows import RowBatch, RowTensors, SamplingRow
 
 _STATE = 3  # lengths, previous tokens, last tokens: other ones every round
@@ -138,7 +139,7 @@ class _Buffer:
     def writable(self) -> np.ndarray:
         """The host array, once its last contents have reached the device."""
         if self._sent is not None:
-            self._sent.synchronize()
+            wait_for(self._sent, "the copy of a round's rows")
         return self._host
 
     def send(self, first: int = 0) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.device_guard import current
+from ssd_lab.engine.device_wait import wait_for
 from ssd_lab.trace.records import Activity
 
 MOST_SPANS = 64  # that a draft keeps for its next reply, which may never be asked for
@@ -25,7 +26,7 @@ class DeviceSpan:
 
     def resolve(self) -> Activity:
         """The activity; waits for its end."""
-        self.end.synchronize()
+        wait_for(self.end, f"{self.name} of the {self.lane}")
         return Activity(self.lane, self.name, self.watch.seconds(self.start), self.watch.seconds(self.end))
 
 
@@ -61,7 +62,7 @@ class CudaStopwatch:
         self._origin = torch.Event("cuda", enable_timing=True)
         with current(device):
             self._origin.record()
-        self._origin.synchronize()
+        wait_for(self._origin, "what was queued before its clock was read")
         self._origin_s = time.perf_counter()
 
     def start(self) -> torch.Event:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from ssd_lab.engine.device_wait import wait_for
 from ssd_lab.engine.link import InlineLink, Link
 from ssd_lab.engine.messages import Message, RoundMessage, RoundReply
 from ssd_lab.engine.worker import Worker
@@ -50,6 +51,6 @@ class StreamLink(Link):
         """Wait for what is queued and drop the worker."""
         try:
             if not self.is_forked:
-                self._stream.synchronize()
+                wait_for(self._stream.record_event(), "what was queued for the draft")
         finally:  # after an error of the device too
             self._link.close()

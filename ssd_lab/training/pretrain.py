@@ -22,28 +22,42 @@ from ssd_lab.training.optimiser import Optimiser, Schedule
 
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
+LOOK_S = 0.2  # how often both sides look whether the other is still there
 
 
 def prefetched(items: Iterator[Item], depth: int = 6) -> Iterator[Item]:
-    """The same items, made ahead by a thread, which ends when this iterator is dropped."""
+    """The same items, made ahead by a thread, which ends when this iterator is dropped; raises what making them did."""
     ready: queue.Queue[Item] = queue.Queue(depth)
-    stopped = threading.Event()
+    stopped, failures = threading.Event(), []
 
     def work() -> None:
-        for item in items:
-            while not stopped.is_set():
-                try:
-                    ready.put(item, timeout=0.2)
-                    break
-                except queue.Full:
-                    continue
-            if stopped.is_set():
-                return
+        try:
+            for item in items:
+                while not stopped.is_set():
+                    try:
+                        ready.put(item, timeout=LOOK_S)
+                        break
+                    except queue.Full:
+                        continue
+                if stopped.is_set():
+                    return
+        except BaseException as error:  # whoever waits for the next item must hear of it
+            failures.append(error)
 
-    threading.Thread(target=work, daemon=True).start()
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
     try:
         while True:
-            yield ready.get()
+            is_last = not thread.is_alive()
+            try:
+                item = ready.get(timeout=LOOK_S)
+            except queue.Empty:
+                if is_last:
+                    break
+                continue
+            yield item
+        if failures:
+            raise failures[0]
     finally:
         stopped.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,8 @@ from ssd_lab.widgets.view_model.live import LiveRun
 
 PROMPT = "A train travels at 60 miles per hour for 4 hours. How far does it go?"
 PAUSE_S = 0.05  # least time between two messages about a run
+CLOSE_S = 30.0  # longest wait for a run that was stopped
+BEFORE_S = 600.0  # longest wait for the run before, which may be loading its models
 SHARE = 0.2  # of the time, at most, may go into making them
 
 
@@ -59,7 +62,7 @@ class Playground(anywidget.AnyWidget):
         self._llm: tuple[Any, ssd_lab.LLM] | None = None
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._warming = False
+        self._warming = self._closing = False
         known = ssd_lab.strategies()  # from here on it may be given up, and is closed then
         if strategy not in known:
             raise ConfigError(f"unknown strategy {strategy!r}; known are {', '.join(known)}")
@@ -119,20 +122,38 @@ class Playground(anywidget.AnyWidget):
 
     def close(self) -> None:
         """End the run and free the models."""
+        self._closing = True  # a run that goes on frees them itself
         self.stop()
-        self.wait()
-        if self._llm is not None:
-            self._llm[1].close()
-            self._llm = None
+        self.wait(CLOSE_S)
+        if self.running:
+            warnings.warn(
+                f"the playground's run did not end within {CLOSE_S:g} s: its models are freed when it does",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        else:
+            self._free()
         super().close()
+
+    def _free(self) -> None:
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            llm[1].close()
 
     def _start(self, work: Any, argument: Any) -> None:
         before = self._thread
 
         def one_after_the_other() -> None:
             if before is not None:
-                before.join()
-            work(argument)
+                before.join(BEFORE_S)
+            if before is not None and before.is_alive():
+                self._fail(ConfigError(f"the run before did not end within {BEFORE_S:g} s: make a new playground"))
+                return
+            try:
+                work(argument)
+            finally:
+                if self._closing:
+                    self._free()
 
         self._stopped.clear()
         self._warming = work == self._warm

@@ -166,7 +166,10 @@ DOORS = {
 }
 
 
-@pytest.mark.parametrize(("door", "link"), [("the engine", "process"), *((door, "thread") for door in DOORS)])
+@pytest.mark.parametrize(
+    ("door", "link"),
+    [pytest.param("the engine", "process", marks=pytest.mark.full), *((door, "thread") for door in DOORS)],
+)
 def test_what_was_begun_is_ended_when_an_engine_cannot_be_made(
     models: Any, nothing_left: None, monkeypatch: Any, door: str, link: str
 ) -> None:

@@ -79,7 +79,7 @@ def test_a_run_whose_draft_fails_in_the_prompt_says_why_and_goes_on(tiny_pair: A
         assert llm.generate("Hello there, you", PARAMS)[0].token_ids == expected
 
 
-@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGKILL", pytest.param("SIGSEGV", marks=pytest.mark.full)])
 def test_a_child_that_was_killed_says_by_which_signal(link: ProcessLink, name: str) -> None:
     os.kill(link.process_id, getattr(signal, name))
     with pytest.raises(DraftWorkerError, match=rf"gone \(killed by {name}"):
@@ -106,7 +106,7 @@ class BreaksAtStart:
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("memory", "failed: RuntimeError: .*can't allocate memory"),
+        pytest.param("memory", "failed: RuntimeError: .*can't allocate memory", marks=pytest.mark.full),
         ("raise", "failed: ValueError: no such thing"),
         ("exit", r"gone \(exit code 3\nthe last thing it wrote"),
     ],
@@ -245,7 +245,7 @@ def plan():
 """
 
 
-@pytest.mark.parametrize("module", ["select", "queue"])
+@pytest.mark.parametrize("module", ["select", pytest.param("queue", marks=pytest.mark.full)])
 def test_a_users_module_is_found_behind_the_standard_library(tiny_pair: Any, tmp_path: Path, module: str) -> None:
     (tmp_path / "my_plans.py").write_text(PLANS)
     (tmp_path / f"{module}.py").write_text("raise RuntimeError('a file of the user')\n")
@@ -328,6 +328,7 @@ def test_closing_ends_the_draft_although_a_forked_child_holds_the_connection(tin
         os.waitpid(child, 0)
 
 
+@pytest.mark.full
 def test_the_draft_ends_with_a_parent_that_was_killed_and_left_a_fork(tiny_pair: Any) -> None:
     script = f"""
 import os, sys, time, warnings

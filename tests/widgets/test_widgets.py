@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import pytest
 from recorded_traces import recorded_trace
@@ -196,3 +197,40 @@ def test_a_file_is_made_without_the_notebook_packages(tmp_path):
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert (tmp_path / "a.html").stat().st_size > 10_000
+
+
+def test_a_playground_closes_in_time_and_a_run_that_goes_on_frees_its_models(monkeypatch: pytest.MonkeyPatch):
+    from ssd_lab.widgets import playground
+
+    class Model:
+        def close(self) -> None:
+            freed.set()
+
+    monkeypatch.setattr(playground, "CLOSE_S", 0.05)
+    go_on, freed = threading.Event(), threading.Event()
+    widget = Playground(warm=False)
+    widget._llm = ("key", Model())  # type: ignore[assignment]
+    widget._start(lambda _: go_on.wait(30), None)
+    with pytest.warns(RuntimeWarning, match=r"did not end within 0\.05 s"):
+        widget.close()
+    assert not freed.is_set()
+    go_on.set()
+    widget.wait(30)
+    assert freed.is_set()
+
+
+def test_a_run_that_waits_in_vain_for_the_one_before_it_says_so(monkeypatch: pytest.MonkeyPatch):
+    from ssd_lab.widgets import playground
+
+    monkeypatch.setattr(playground, "BEFORE_S", 0.05)
+    go_on = threading.Event()
+    widget = Playground(warm=False)
+    widget._start(lambda _: go_on.wait(30), None)
+    first = widget._thread
+    widget._start(lambda _: None, None)
+    widget.wait(30)
+    assert widget.error is not None and "did not end within 0.05 s" in widget.error
+    go_on.set()
+    assert first is not None
+    first.join(30)
+    widget.close()

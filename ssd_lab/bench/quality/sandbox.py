@@ -24,6 +24,7 @@ GUARDS = ("files", "network", "processes")
 
 _CHILD = Path(__file__).with_name("candidate.py")
 _POLL_S = 0.1
+START_S = 60.0  # for a Python that does nothing
 END_S = 10.0  # for a process group that was killed
 _MAX_ANSWER_BYTES = 1 << 16
 _SEATBELT = Path("/usr/bin/sandbox-exec")
@@ -160,7 +161,8 @@ def _folder_bytes(folder: Path) -> int:
 
 def _resident_bytes(group: int) -> int:
     """Memory of a process group, where the system does not limit address space."""
-    listed = subprocess.run(["/bin/ps", "-o", "rss=", "-g", str(group)], capture_output=True, text=True, check=False)
+    command = ["/bin/ps", "-o", "rss=", "-g", str(group)]
+    listed = subprocess.run(command, capture_output=True, text=True, timeout=END_S, check=False)
     return 1024 * sum(int(line) for line in listed.stdout.split())
 
 
@@ -183,5 +185,6 @@ def _profile(folder: Path) -> str:
 @lru_cache(maxsize=1)
 def _starts(command: tuple[str, ...], profile: str) -> bool:
     """Does this Mac's sandbox run Python with such a profile? If not, the limits alone have to do."""
-    started = subprocess.run([*command, profile, sys.executable, "-c", ""], capture_output=True, check=False)
+    program = [*command, profile, sys.executable, "-c", ""]
+    started = subprocess.run(program, capture_output=True, timeout=START_S, check=False)
     return started.returncode == 0

@@ -1,0 +1,35 @@
+"""Waiting for a device, with a limit."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from ssd_lab.errors import DeviceTimeoutError
+
+LIMIT_S = 600.0  # no step takes as long, not even under a checker of memory
+
+
+class Mark(Protocol):
+    """An event of a device's stream."""
+
+    def query(self) -> bool:
+        """Has the device come past it?"""
+        ...
+
+
+def wait_for(mark: Mark, what: str, *, limit_s: float = LIMIT_S) -> None:
+    """Until the device has come past the mark: it looks all the time, as the driver's own wait does, but not for ever.
+
+    Raises DeviceTimeoutError that says what was waited for.
+    """
+    if mark.query():
+        return
+    end_s = time.monotonic() + limit_s
+    while not mark.query():
+        if time.monotonic() > end_s:
+            raise DeviceTimeoutError(
+                f"the device did not finish {what} within {limit_s:g} s: it hangs, or something else keeps it busy "
+                "(nvidia-smi tells); end this process, since what it waits for may still be running"
+            )
+        time.sleep(0)  # other threads of this process may go on meanwhile
