@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Every test that needs a GPU, on this machine:   scripts/gpu_tests.sh [arguments of pytest]
+# Every test that needs a GPU, and compute-sanitizer over one short run of each strategy, on this machine:
+#   scripts/gpu_tests.sh [arguments of pytest]
+# In pieces: SANITIZE=no scripts/gpu_tests.sh -k NAME, and for the sanitizer alone
+#   python tests/gpu/sanitize.py --tools memcheck --strategies async_tree,eagle3
 # PYTHON=<path>   the interpreter (default: .venv/bin/python if there is one, else python3)
 # Unlike in the whole suite, where such tests are skipped with a reason, a missing GPU is an error here.
 set -eu
@@ -26,4 +29,9 @@ device = torch.cuda.get_device_properties(0)
 print(f"{device.name}, {device.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA {torch.version.cuda}")
 CHECK
 
-exec "$PYTHON" -m pytest -m gpu -ra "$@" tests
+code=0
+"$PYTHON" -m pytest -m gpu -ra "$@" tests || code=$?
+if [ "${SANITIZE:-yes}" = yes ]; then
+  "$PYTHON" tests/gpu/sanitize.py || code=$?
+fi
+exit $code

@@ -16,7 +16,7 @@ from ssd_lab.engine.graphs import CudaGraphBackend, GraphBackend, GraphedCall, G
 from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Replay
 
 IMPOSSIBLE_ID = -(2**62)
-RECAPTURE_EVERY = 37  # calls; no multiple of a round's phases, so that captures fall into every part of a round
+RECAPTURE_EVERY = 101  # calls; no multiple of a round's phases, so that captures fall into every part of a round
 _BITS = 0x7FC0  # not a number as bfloat16, float16 or (twice) float32; as int64 (four times) no token's id
 _LARGE = 1 << 20  # bytes; torch keeps smaller pieces of a pool apart
 

@@ -15,7 +15,7 @@ from ssd_lab.engine.model_demand import ModelDemand
 from ssd_lab.errors import CacheCapacityError, ConfigError
 
 USABLE_SHARE = 0.95  # of the free memory; allocators round up and libraries keep buffers of their own
-GRAPH_WORKSPACES = 1.5  # kept for graphs: a pool as large as the workspace, and outputs of every captured size
+GRAPH_WORKSPACES = 1.5  # kept for graphs: a pool as large as the workspace, and the outputs beside it
 GRAPH_SHARE = 0.01  # of the free memory, for the graphs themselves
 SHORT_TOKENS = 1024  # what every sequence of a batch but one is promised where the full length was nobody's wish
 

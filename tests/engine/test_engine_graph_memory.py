@@ -12,7 +12,7 @@ from replay_graphs import Backends, ReplayBackend
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.engine import graphs
-from ssd_lab.engine.debug_graphs import DebugGraphExecutor, poison
+from ssd_lab.engine.debug_graphs import DebugGraphExecutor, ScribblingBackend, poison
 from ssd_lab.engine.graphs import GraphExecutor
 from ssd_lab.engine.host_copy import HostCopy
 from ssd_lab.results import RunResult
@@ -194,3 +194,22 @@ def test_poison_is_no_number_that_anything_could_be(dtype: torch.dtype) -> None:
     tensor = torch.zeros(3, dtype=dtype)
     poison(tensor)
     assert tensor.isnan().all() if dtype.is_floating_point else (tensor < -(2**30)).all()
+
+
+def test_a_scribble_takes_what_is_free_in_its_own_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces that torch would look for elsewhere by their size are left out or cut."""
+
+    def segment(pool: tuple[int, int], kind: str, **blocks: int) -> dict[str, Any]:
+        listed = [{"size": size, "state": state.rstrip("_")} for state, size in blocks.items()]
+        return {"segment_pool_id": pool, "segment_type": kind, "blocks": listed}
+
+    backend = ScribblingBackend.__new__(ScribblingBackend)
+    backend._pool = (0, 7)
+    snapshot = [
+        segment((0, 7), "large", inactive=8 << 20, active_allocated=4 << 20, inactive_=1024, inactive__=20 << 20),
+        segment((0, 7), "small", inactive=512, inactive_=2 << 20),
+        segment((0, 8), "large", inactive=64 << 20),
+        segment((0, 0), "small", inactive=4096),
+    ]
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: snapshot)
+    assert backend._free_sizes() == [20 << 20, 8 << 20, 1 << 20, 512]
