@@ -107,6 +107,8 @@ class LLM:
         self.memory_plan = plan_loaded(self.target, self.draft, self.strategy, self.config, where)
         if where.type == "cuda":
             notice(f"measured on {where}\n{self.memory_plan}", enabled=progress)
+        elif self.memory_plan.notes:
+            notice("\n".join(self.memory_plan.notes), enabled=progress)
         self._captures = CaptureProgress()
         self._engine = build_engine(
             self.target, self.draft, self.strategy, self.config, self.memory_plan, Observers(self._captures, observer)

@@ -56,7 +56,7 @@ def plan_before_loading(
     loaded = [_on_device(model, demand, device) for model, demand in zip((target, draft), models, strict=True)]
     free_bytes = (reader.free_bytes() or 0) + sum(loaded)
     request = _request(*models, strategy, config, device, max(0, free_bytes - _yet_to_come(draft, models[1])))
-    return _plan(request, config, device)
+    return _noted(_plan(request, config, device), config)
 
 
 def plan_loaded(
@@ -77,7 +77,7 @@ def plan_loaded(
         return plan
     request = measured(plan.request, target, draft, strategy, config, device, reader)
     uncut = _max_model_len(request.target, config)  # what fits is found anew
-    return _plan(replace(request, max_model_len=uncut), config, device)
+    return _noted(_plan(replace(request, max_model_len=uncut), config, device), config)
 
 
 def measured(
@@ -187,6 +187,15 @@ def _padded_batch(config: EngineConfig, device: torch.device) -> int:
 
 def _max_model_len(model: ModelShape | ModelDemand, config: EngineConfig) -> int:
     return min(config.max_model_len or model.config.max_positions, model.config.max_positions)
+
+
+def _noted(plan: MemoryPlan, config: EngineConfig) -> MemoryPlan:
+    """With a note if more was asked for than the model's context."""
+    context = plan.request.target.config.max_positions
+    if config.max_model_len is None or config.max_model_len <= context:
+        return plan
+    note = f"max_model_len={config.max_model_len:,} was given, and the model's context is {context:,}: that is taken"
+    return replace(plan, notes=(*plan.notes, note))
 
 
 def _on_device(model: LoadedModel | str | None, demand: ModelDemand | None, device: torch.device) -> int:

@@ -14,6 +14,7 @@ import torch
 CONFIDENCE_BINS = 20  # of equal width over a draft token's probability
 CANDIDATE_BINS = 26  # half octaves of a candidate's probability: 1 .. 2^-0.5, .., below 2^-12.5
 TABLE = CONFIDENCE_BINS + 2 * CANDIDATE_BINS  # accepted; recovery token after a rejection; after k accepted tokens
+_COLD = 1e-30  # logits divided by less might not be finite
 
 
 def branch_layout(counts: torch.Tensor, branches: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -56,7 +57,7 @@ def own_opinion(
     temperature `[batch]`.
     """
     own = temperature[:, None, None]
-    scaled = logits / torch.where(own == 0, 1.0, own)
+    scaled = logits / torch.where(own == 0, 1.0, own).clamp(min=_COLD)
     normaliser = scaled.logsumexp(-1)
     of_drafted = scaled[:, :-1].gather(-1, draft_tokens.unsqueeze(-1)).squeeze(-1)
     confidences = (of_drafted - normaliser[:, :-1]).exp()

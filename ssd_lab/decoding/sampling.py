@@ -8,6 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+SamplingRow = tuple[float, int, float, float, int]  # temperature, top_k, top_p, min_p, seed
+
+COLDEST = float(np.finfo(np.float32).tiny)  # anything colder gives the same text, and may be 0 in float32
+
+
+def in_float32(temperature: float) -> float:
+    """The temperature as a float32 that means the same: none above 0 becomes 0, or a number so small that some
+    processors take it for 0.
+    """
+    return max(temperature, COLDEST) if temperature > 0 else temperature
+
 
 @dataclass(frozen=True)
 class SamplingBatch:
@@ -25,13 +36,11 @@ class SamplingBatch:
     any_filter: bool
 
     @classmethod
-    def from_rows(
-        cls, rows: Sequence[tuple[float, int, float, float, int]], device: torch.device | str = "cpu"
-    ) -> SamplingBatch:
+    def from_rows(cls, rows: Sequence[SamplingRow], device: torch.device | str = "cpu") -> SamplingBatch:
         """Rows of (temperature, top_k, top_p, min_p, seed)."""
         temperature, top_k, top_p, min_p, seeds = zip(*rows, strict=True)
         return cls(
-            temperature=torch.tensor(temperature, dtype=torch.float32, device=device),
+            temperature=torch.tensor([in_float32(value) for value in temperature], dtype=torch.float32, device=device),
             top_k=torch.tensor(top_k, dtype=torch.int64, device=device),
             top_p=torch.tensor(top_p, dtype=torch.float32, device=device),
             min_p=torch.tensor(min_p, dtype=torch.float32, device=device),
@@ -77,9 +86,9 @@ def _filtered(probs: torch.Tensor, sampling: SamplingBatch) -> torch.Tensor:
     kept = (rank < top_k) | (top_k == 0)
     ordered = torch.where(kept, ordered, 0.0)
     ordered = ordered / ordered.sum(-1, keepdim=True)
-    before = ordered.cumsum(-1) - ordered  # the likeliest token has nothing before it, so it is always kept
+    before = ordered.cumsum(-1) - ordered
     top_p = sampling.top_p[:, None, None]
-    kept = (before < top_p) | (top_p >= 1.0)
+    kept = (before < top_p) | (top_p >= 1.0) | (rank == 0)  # the likeliest stays, also where top_p is 0 in float32
     kept &= ordered >= sampling.min_p[:, None, None] * ordered[..., :1]
     ordered = torch.where(kept, ordered, 0.0)
     ordered = ordered / ordered.sum(-1, keepdim=True)

@@ -273,7 +273,15 @@ class DraftWorker:
         else:
             seeds = [message.sampling[row][-1] for row in rows]
             lengths = [message.lengths[row] for row in rows]
-            guessed = random_guesses(seeds, lengths, self._k, self._vocab_size, sampled=sampled, device=device)
+            guessed = random_guesses(
+                seeds,
+                lengths,
+                self._k,
+                self._vocab_size,
+                num_tokens=self._drafter.num_tokens,
+                sampled=sampled,
+                device=device,
+            )
         if not self._keeps_probs:
             guessed = Drafted(guessed.tokens, guessed.probs, None)
         return self._with_distribution(guessed, sampled)

@@ -53,6 +53,11 @@ class Drafter(ABC, Generic[AnyReading]):
     def vocab_size(self) -> int:
         """Length of its distributions."""
 
+    @property
+    def num_tokens(self) -> int:
+        """Ids 0 .. num_tokens - 1 may be guessed; those behind them, if any, are padding."""
+        return self.vocab_size
+
     @abstractmethod
     def prefill(self, message: PrefillMessage) -> None:
         """Compute K/V of a part of a text."""
@@ -115,6 +120,11 @@ class ModelDrafter(Drafter[ModelReading]):
     def vocab_size(self) -> int:
         """The model's."""
         return self._runner.decoder.config.vocab_size
+
+    @property
+    def num_tokens(self) -> int:
+        """The model's."""
+        return self._runner.decoder.num_tokens
 
     def prefill(self, message: PrefillMessage) -> None:
         """The same tokens at the same places."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.decoding.sampling import SamplingBatch, in_float32
 from ssd_lab.engine.device_wait import wait_for
 from ssd_lab.engine.rows import RowBatch, RowTensors, SamplingRow
 
@@ -120,6 +120,7 @@ class Placement:
         self._all_greedy = all(temperature == 0 for temperature, *_ in settings)
         self._any_filter = any(k > 0 or p < 1.0 or m > 0.0 for _, k, p, m, _ in settings)
         temperatures, top_k, top_p, min_p, seeds = zip(*padded, strict=True)
+        temperatures = tuple(in_float32(temperature) for temperature in temperatures)
         self._sampling_ints.writable()[:, :bucket] = (top_k, seeds)
         self._sampling_floats.writable()[:, :bucket] = (temperatures, top_p, min_p)
         self._sampling_ints.send()

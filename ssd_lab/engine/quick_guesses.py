@@ -15,14 +15,25 @@ LONGEST = 3  # tokens of the text's end that are looked for
 
 
 def random_guesses(
-    seeds: Sequence[int], lengths: Sequence[int], k: int, vocab: int, *, sampled: bool, device: torch.device
+    seeds: Sequence[int],
+    lengths: Sequence[int],
+    k: int,
+    vocab: int,
+    *,
+    num_tokens: int,
+    sampled: bool,
+    device: torch.device,
 ) -> Drafted:
-    """k tokens a row, each drawn uniformly from the vocabulary; that is the distribution they are verified against."""
+    """k tokens a row, each drawn uniformly from the first num_tokens ids of the vocabulary (the others are padding);
+    that is the distribution they are verified against.
+    """
     places = sent(lengths, device)[:, None] + torch.arange(k, device=device)
     numbers = uniform(sent(seeds, device)[:, None], places, Purpose.FALLBACK)
-    tokens = (numbers.double() * vocab).long().clamp(max=vocab - 1)
-    probs = torch.full((*tokens.shape, vocab), 1 / vocab, device=device) if sampled else None
-    return Drafted(tokens, probs, torch.full(tokens.shape, 1 / vocab, device=device))
+    tokens = (numbers.double() * num_tokens).long().clamp(max=num_tokens - 1)
+    probs = torch.full((*tokens.shape, vocab), 1 / num_tokens, device=device) if sampled else None
+    if probs is not None:
+        probs[..., num_tokens:] = 0.0
+    return Drafted(tokens, probs, torch.full(tokens.shape, 1 / num_tokens, device=device))
 
 
 def n_gram_guesses(texts: Sequence[Sequence[int]], k: int, *, device: torch.device) -> Drafted:

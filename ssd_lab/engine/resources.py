@@ -59,6 +59,8 @@ class Resources:
             )
         setup = WorkerSetup(
             model=self.draft,
+            target=self.target.config,
+            num_tokens=self.target.decoder.num_tokens,
             dtype=self.config.dtype,
             device=str(self.device),
             num_blocks=self.num_blocks,

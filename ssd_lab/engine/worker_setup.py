@@ -24,7 +24,8 @@ class WorkerSetup:
     """A draft worker: its model (loaded, or where to load it from), its share of memory, and its plan.
 
     num_blocks: the target's KV blocks; the draft's cache mirrors them and adds scratch blocks for `max_batch` trees.
-    longest_table: the most blocks that one sequence holds. eager: without CUDA graphs, also where there could be some.
+    longest_table: the most blocks that one sequence holds. target, num_tokens: what the draft is fitted to, see
+    `Decoder.fitted_to`; None leaves it as it is. eager: without CUDA graphs, also where there could be some.
     """
 
     model: LoadedModel | str
@@ -36,6 +37,8 @@ class WorkerSetup:
     threads: int | None
     plan: WorkerPlan
     longest_table: int
+    target: ModelConfig | None = None
+    num_tokens: int | None = None
     eager: bool = False
     observer: ExecutorObserver = NOBODY
     debug_memory: bool = False
@@ -46,9 +49,12 @@ class WorkerSetup:
         model = self.model
         if isinstance(model, str):
             model = load_model(model, dtype=self.dtype, device=self.device)
+        decoder = model.decoder
+        if self.target is not None:
+            decoder = decoder.fitted_to(self.target, self.num_tokens or self.target.vocab_size)
         device = torch.device(self.device)
         memory = WorkerMemory.allocate(
-            model.config,
+            decoder.config,
             model.dtype,
             device,
             num_blocks=self.num_blocks,
@@ -56,11 +62,11 @@ class WorkerSetup:
             max_batch=self.max_batch,
             longest_table=self.longest_table,
             scratch_positions=self.plan.scratch_positions,
-            eager=self.eager or not model.decoder.kernels.captures,
+            eager=self.eager or not decoder.kernels.captures,
             observer=self.observer,
             debug_memory=self.debug_memory,
         )
-        runner = StepRunner(model.decoder, memory.cache, device, memory.executor)
+        runner = StepRunner(decoder, memory.cache, device, memory.executor)
         return self.plan.make_worker(ModelDrafter(runner, memory.placement))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from ssd_lab.errors import ModelLoadError
 from ssd_lab.kernels.backend import choose_kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
@@ -14,7 +15,7 @@ from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder, LayerWeights
 from ssd_lab.models.weights import TensorReader, Weights
 
-IGNORED = ("rotary_emb.inv_freq", "lm_head.weight")  # tables of old checkpoints; the head of a tied one
+IGNORED = ("rotary_emb.inv_freq",)  # tables of old checkpoints
 
 
 def assemble(
@@ -27,12 +28,13 @@ def assemble(
     bitwise: bool = True,
     pack: bool = True,
     kernels: str = "auto",
+    num_tokens: int | None = None,
     on_layer: Callable[[], None] = lambda: None,
 ) -> Decoder:
     """A decoder of this shape. Raises ModelLoadError for missing, left-over or misshapen tensors.
 
     bitwise: pad rows so that results do not depend on their number (see `kernels/row_padding.py`). pack: see `Linear`.
-    kernels: see `choose_kernels`.
+    kernels: see `choose_kernels`. num_tokens: see `Decoder`.
     """
     reader = TensorReader(weights, dtype, device, source)
     chosen = choose_kernels(device, kernels)
@@ -46,7 +48,7 @@ def assemble(
     for index in range(config.num_layers):
         layers.append(_layer(reader, config, f"model.layers.{index}.", linear))
         on_layer()
-    head = embedding if config.tie_embeddings else reader.take("lm_head.weight", vocab, hidden)
+    head = _tied(reader, embedding, source) if config.tie_embeddings else reader.take("lm_head.weight", vocab, hidden)
     decoder = Decoder(
         config,
         embedding,
@@ -55,11 +57,23 @@ def assemble(
         linear(head),
         RowPadding(),
         chosen,
+        num_tokens,
     )
-    reader.check_all_used(IGNORED if config.tie_embeddings else IGNORED[:1])
+    reader.check_all_used(IGNORED)
     if bitwise:
         decoder.row_padding = make_row_invariant(decoder.linears())
     return decoder
+
+
+def _tied(reader: TensorReader, embedding: torch.Tensor, source: str) -> torch.Tensor:
+    """The embedding, which is the output head too. Raises ModelLoadError where the checkpoint has another head."""
+    if "lm_head.weight" in reader and not torch.equal(reader.take("lm_head.weight", *embedding.shape), embedding):
+        raise ModelLoadError(
+            f"{source}: the config says that the output head is the embedding (tie_word_embeddings), and "
+            "lm_head.weight is another: set tie_word_embeddings to false in its config.json to use that, or delete the "
+            "tensor"
+        )
+    return embedding
 
 
 def _layer(reader: TensorReader, config: ModelConfig, prefix: str, linear: Callable[..., Linear]) -> LayerWeights:

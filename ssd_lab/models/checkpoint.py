@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.gguf_file import GgufFile
+from ssd_lab.models.hub import from_hub
 from ssd_lab.models.tokenizer import Tokenizer
 from ssd_lab.models.tokenizer_folder import generation_end_ids
+from ssd_lab.models.weight_files import is_lfs_pointer
 from ssd_lab.models.weights import SafetensorsWeights, Weights
-
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
 @dataclass(frozen=True)
@@ -29,50 +29,74 @@ class Checkpoint:
 
 def open_checkpoint(source: str | Path) -> Checkpoint:
     """Open a folder, a .gguf file or a hub id. Raises ModelLoadError that says what is missing or wrong."""
-    path = Path(source).expanduser()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise ModelLoadError(f"{path} does not exist: give the path of a .gguf file")
-        file = GgufFile(path)
+    place = locate(source)
+    if place.is_file():
+        file = GgufFile(place)
         return Checkpoint(file.config, file, file.tokenizer())
-    folder = path if path.is_dir() else from_hub(str(source))
-    config = read_config(folder)
-    has_tokenizer = (folder / "tokenizer.json").exists()
-    tokenizer = Tokenizer.from_folder(folder, config.eos_token_ids) if has_tokenizer else None
-    return Checkpoint(config, SafetensorsWeights(folder), tokenizer)
+    config = read_config(place)
+    weights = SafetensorsWeights(place)
+    weights.check_types()
+    has_tokenizer = (place / "tokenizer.json").exists()
+    tokenizer = Tokenizer.from_folder(place, config.eos_token_ids) if has_tokenizer else None
+    return Checkpoint(config, weights, tokenizer)
+
+
+def read_shape(source: str | Path) -> ModelConfig:
+    """The config of what `open_checkpoint` opens; errors as there."""
+    place = locate(source)
+    return GgufFile(place).config if place.is_file() else read_config(place)
+
+
+def locate(source: str | Path) -> Path:
+    """The folder or .gguf file of this name; a hub id's is its snapshot, downloaded if need be.
+
+    Raises ModelLoadError that says what the name was taken for.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
+        return path
+    if path.suffix == ".gguf":
+        raise ModelLoadError(f"{path} does not exist: give the path of a .gguf file")
+    if path.is_file():
+        raise ModelLoadError(f"{path} is a file: give the checkpoint's folder ({path.parent}), or a .gguf file")
+    if isinstance(source, Path) or str(source).startswith(("/", "./", "../", "~")):
+        raise ModelLoadError(f"the folder {path} does not exist: give a folder, a .gguf file or a hub id (owner/name)")
+    return from_hub(str(source))
 
 
 def read_config(folder: Path) -> ModelConfig:
     """The config.json of a checkpoint folder, with the end tokens of generation_config.json."""
-    file = folder / "config.json"
-    if not file.exists():
-        raise ModelLoadError(f"{folder} has no config.json: give a checkpoint folder, a .gguf file or a hub id")
-    try:
-        config = ModelConfig.from_hf(json.loads(file.read_text(encoding="utf-8")))
-    except json.JSONDecodeError as error:
-        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
+    config = ModelConfig.from_hf(read_json(folder))
     ends = set(config.eos_token_ids) | set(generation_end_ids(folder))
     return dataclasses.replace(config, eos_token_ids=tuple(sorted(ends)))
 
 
-def from_hub(name: str, patterns: Sequence[str] = HUB_FILES) -> Path:
-    """The snapshot of a hub id: from the local cache if it is whole there, else downloaded (files like `patterns`)."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    from ssd_lab.settings import settings  # here, because models also load where pydantic is not installed
-
-    cache = settings().hf_cache
+def read_json(folder: Path) -> dict[str, Any]:
+    """config.json as it is. Raises ModelLoadError if it is missing or damaged."""
+    file = folder / "config.json"
+    if not file.exists():
+        raise ModelLoadError(f"{folder} has no config.json: {_without_config(folder)}")
+    if is_lfs_pointer(file):
+        raise ModelLoadError(f"{file} is a pointer that Git LFS left: run `git lfs pull` in {folder}")
     try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns), cache_dir=cache, local_files_only=True))
-    except HFValidationError as error:
-        raise ModelLoadError(f"{name!r} is neither a folder, nor a .gguf file, nor a hub id (owner/name)") from error
-    except (OSError, ValueError):
-        pass  # not in the cache: ask the hub
-    try:
-        return Path(snapshot_download(name, allow_patterns=list(patterns), cache_dir=cache))
-    except Exception as error:  # network, rights, unknown name: the hub client's errors share no base
-        raise ModelLoadError(
-            f"{name!r} is no folder here, and the hub did not give it ({type(error).__name__}: {error}): "
-            "check the name, log in for gated models, or give a local folder"
-        ) from error
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
+    if not isinstance(data, dict):
+        raise ModelLoadError(f"{file} holds no object: download it again")
+    return data
+
+
+def _without_config(folder: Path) -> str:
+    """What to do where a folder is none of a checkpoint."""
+    if (folder / "config.json").is_symlink():
+        return "it is a link to a file that is gone; download the checkpoint again"
+    if (folder / "adapter_config.json").exists():
+        return "it is an adapter (LoRA); merge it into its base model and save that"
+    if files := sorted(folder.glob("*.gguf")):
+        return f"it holds GGUF files; give the path of one, such as {files[0]}"
+    if (folder / "snapshots").is_dir():
+        return "it is a folder of the hub's cache; give the hub id, or the folder of a snapshot in it"
+    if (folder / "params.json").exists():
+        return "it is in Meta's or Mistral's own format; take the checkpoint of transformers"
+    return "give a checkpoint folder, a .gguf file or a hub id"

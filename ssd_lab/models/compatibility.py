@@ -4,26 +4,37 @@ from __future__ import annotations
 
 from ssd_lab.errors import DraftMismatchError
 from ssd_lab.models.loader import LoadedModel
+from ssd_lab.models.tokenizer import Tokenizer
 
 
 def check_draft(target: LoadedModel, draft: LoadedModel) -> None:
-    """Raise DraftMismatchError unless both models mean the same token by every id, saying which ids differ."""
-    if target.config.vocab_size != draft.config.vocab_size:
+    """Raise DraftMismatchError unless both models mean the same token by every id, saying which ids differ.
+
+    Embeddings padded to different sizes do not matter: what counts are the tokenizers. Where one of them is missing
+    the sizes must be equal.
+    """
+    check_tokens(target.config.vocab_size, target.tokenizer, draft.config.vocab_size, draft.tokenizer)
+
+
+def check_tokens(target_size: int, target: Tokenizer | None, draft_size: int, draft: Tokenizer | None) -> None:
+    """As `check_draft`, of the sizes of the embeddings and the tokenizers."""
+    if target is not None and draft is not None:
+        difference = _first_difference(target, draft)
+        if difference:
+            raise DraftMismatchError(
+                f"draft and target read the same ids as different text{difference}: take a draft of the same family"
+            )
+    elif target_size != draft_size:
+        whose = "target" if target is None else "draft"
         raise DraftMismatchError(
-            f"the draft has {draft.config.vocab_size} token ids and the target {target.config.vocab_size}"
-            f"{_first_difference(target, draft)}: take a draft of the same family"
-        )
-    difference = _first_difference(target, draft)
-    if difference:
-        raise DraftMismatchError(
-            f"draft and target read the same ids as different text{difference}: take a draft of the same family"
+            f"the draft has {draft_size} token ids and the target {target_size}, and without the {whose}'s tokenizer "
+            "nothing tells whether only the padding differs: give it its tokenizer.json, or take a draft of the same "
+            "family"
         )
 
 
-def _first_difference(target: LoadedModel, draft: LoadedModel) -> str:
-    if target.tokenizer is None or draft.tokenizer is None:
-        return ""
-    ours, theirs = target.tokenizer.vocabulary(), draft.tokenizer.vocabulary()
+def _first_difference(target: Tokenizer, draft: Tokenizer) -> str:
+    ours, theirs = target.vocabulary(), draft.vocabulary()
     different = sorted(index for index in ours.keys() | theirs.keys() if ours.get(index) != theirs.get(index))
     if not different:
         return ""

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssd_lab.errors import ModelLoadError
+from ssd_lab.models import quantisation
+from ssd_lab.models.config_fields import check_architecture, check_fields, check_window
+from ssd_lab.models.rope_config import read_rope
 
-SUPPORTED = ("llama", "qwen3")
+_QWEN3_HEAD_DIM, _RMS_EPS = 128, 1e-6  # what transformers takes where the entry is missing
 
 
 @dataclass(frozen=True)
@@ -35,46 +38,45 @@ class ModelConfig:
 
     @classmethod
     def from_hf(cls, data: Mapping[str, Any]) -> ModelConfig:
-        """From config.json, of transformers 4 (rope_theta, rope_scaling) or 5 (rope_parameters).
+        """From config.json, of transformers 4 or 5.
 
-        Raises ModelLoadError for another architecture or a missing entry.
+        Raises ModelLoadError for another architecture, quantised weights, an entry that is missing or no number, and
+        for every entry that changes what a model computes and is not implemented.
         """
-        model_type = data.get("model_type")
-        if model_type not in SUPPORTED:
-            raise ModelLoadError(f"model_type {model_type!r} is not supported: {', '.join(SUPPORTED)} are")
-        if data.get("mlp_bias") or data.get("hidden_act", "silu") != "silu":
+        check_architecture(data)
+        quantisation.check_config(data)
+        check_fields(data)
+        model_type = data["model_type"]
+        hidden, heads = _whole(data, "hidden_size"), _whole(data, "num_attention_heads")
+        num_layers, max_positions = _whole(data, "num_hidden_layers"), _whole(data, "max_position_embeddings")
+        check_window(data, num_layers, max_positions)
+        kv_heads = _whole(data, "num_key_value_heads", default=heads)
+        head_dim = _whole(data, "head_dim", default=_QWEN3_HEAD_DIM if model_type == "qwen3" else hidden // heads)
+        if heads % kv_heads or head_dim % 2 or ("head_dim" not in data and model_type == "llama" and hidden % heads):
             raise ModelLoadError(
-                "the config asks for MLP biases or another activation than silu, which is not supported"
+                f"{heads} heads of size {head_dim} over {kv_heads} key/value heads and a hidden size of {hidden} fit "
+                "no attention: config.json is damaged or of another model"
             )
-        rope = dict(data.get("rope_parameters") or data.get("rope_scaling") or {})
-        theta = rope.pop("rope_theta", None) or data.get("rope_theta") or 10000.0
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        eos = data.get("eos_token_id")
-        try:
-            hidden, heads = data["hidden_size"], data["num_attention_heads"]
-            return cls(
-                model_type=model_type,
-                hidden_size=hidden,
-                num_layers=data["num_hidden_layers"],
-                num_heads=heads,
-                num_kv_heads=data.get("num_key_value_heads") or heads,
-                head_dim=data.get("head_dim") or hidden // heads,
-                mlp_size=data["intermediate_size"],
-                vocab_size=data["vocab_size"],
-                max_positions=data["max_position_embeddings"],
-                rms_eps=data.get("rms_norm_eps", 1e-5),
-                rope_theta=float(theta),
-                rope_scaling=None if kind == "default" else rope,
-                tie_embeddings=bool(data.get("tie_word_embeddings", False)),
-                qk_norm=model_type == "qwen3",
-                attention_bias=bool(data.get("attention_bias", False)),
-                eos_token_ids=() if eos is None else (eos,) if isinstance(eos, int) else tuple(eos),
-                bos_token_id=data.get("bos_token_id"),
-            )
-        except KeyError as error:
-            raise ModelLoadError(
-                f"config.json has no entry {error}: is it the config of a causal language model?"
-            ) from error
+        rope = read_rope(data, head_dim)
+        return cls(
+            model_type=model_type,
+            hidden_size=hidden,
+            num_layers=num_layers,
+            num_heads=heads,
+            num_kv_heads=kv_heads,
+            head_dim=head_dim,
+            mlp_size=_whole(data, "intermediate_size"),
+            vocab_size=_whole(data, "vocab_size"),
+            max_positions=max_positions,
+            rms_eps=_epsilon(data),
+            rope_theta=rope.theta,
+            rope_scaling=rope.scaling,
+            tie_embeddings=bool(data.get("tie_word_embeddings") or False),
+            qk_norm=model_type == "qwen3",
+            attention_bias=bool(data.get("attention_bias") or False),
+            eos_token_ids=_token_ids(data, "eos_token_id"),
+            bos_token_id=next(iter(_token_ids(data, "bos_token_id")), None),
+        )
 
     @property
     def num_parameters(self) -> int:
@@ -92,3 +94,30 @@ class ModelConfig:
             (self.num_heads + 2 * self.num_kv_heads) * self.head_dim + self.hidden_size if self.attention_bias else 0
         )
         return self.num_layers * (attention + 3 * self.hidden_size * self.mlp_size + norms + biases) + self.hidden_size
+
+
+def _whole(data: Mapping[str, Any], name: str, *, default: int | None = None) -> int:
+    """A positive whole number. default: for an entry that may be missing."""
+    value = data.get(name)
+    if value is None and default is not None:
+        return default
+    if value is None:
+        raise ModelLoadError(f"config.json has no entry {name!r}: is it the config of a causal language model?")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ModelLoadError(f"{name} is {value!r} in config.json: one positive whole number is expected")
+    return value
+
+
+def _epsilon(data: Mapping[str, Any]) -> float:
+    value = data.get("rms_norm_eps", _RMS_EPS)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+        raise ModelLoadError(f"rms_norm_eps is {value!r} in config.json: a small number such as 1e-06 is expected")
+    return float(value)
+
+
+def _token_ids(data: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    value = data.get(name)
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if any(not isinstance(one, int) or isinstance(one, bool) for one in ids):
+        raise ModelLoadError(f"{name} is {value!r} in config.json: a token id or a list of them is expected")
+    return tuple(one for one in ids if one >= 0)  # -1 is how some write "none"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.draft_vocabulary import OUTSIDE_LOGIT
 from ssd_lab.models.kv_cache import PagedKVCache
 
 POSITIONS_BEYOND_CONTEXT = 128  # a draft may guess past the end of the context; what it guesses there is never used
@@ -37,7 +39,11 @@ class LayerWeights:
 
 
 class Decoder:
-    """Runs forwards over a paged KV cache. Holds weights, no state between calls."""
+    """Runs forwards over a paged KV cache. Holds weights, no state between calls.
+
+    num_tokens: ids 0 .. num_tokens - 1 can be produced; those behind them only pad the embedding, and their logits are
+    so low that no sampling ever takes them (None: there are no such ids).
+    """
 
     def __init__(
         self,
@@ -48,8 +54,10 @@ class Decoder:
         head: Linear,
         row_padding: RowPadding,
         kernels: Kernels[Any],
+        num_tokens: int | None = None,
     ) -> None:
         self.config = config
+        self.num_tokens = min(config.vocab_size, head.out_features, num_tokens or config.vocab_size)
         self.row_padding = row_padding
         self.kernels = kernels
         self._embedding = embedding
@@ -57,13 +65,7 @@ class Decoder:
         self._final_norm = final_norm
         self._head = head
         self._heads = HeadLayout(config.num_heads, config.num_kv_heads, config.head_dim)
-        self._rope = RotaryTable(
-            config.head_dim,
-            config.rope_theta,
-            config.rope_scaling,
-            config.max_positions + POSITIONS_BEYOND_CONTEXT,
-            embedding.device,
-        )
+        self._rope = self._rotary_table(config.max_positions)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -103,7 +105,10 @@ class Decoder:
         batch, rows = step.token_ids.shape
         kernels = self.kernels
         plan = self.plan(step, cache)
-        hidden = F.embedding(step.token_ids.reshape(-1), self._embedding)
+        token_ids = step.token_ids.reshape(-1)
+        if self._embedding.shape[0] < self.config.vocab_size:  # ids that the target pads with, in a prompt
+            token_ids = token_ids.clamp(max=self._embedding.shape[0] - 1)
+        hidden = F.embedding(token_ids, self._embedding)
         delta: Product | None = None  # what the layer before adds to the residual stream
         for index, (layer, layer_cache) in enumerate(zip(self._layers, cache.layers, strict=True)):
             hidden, normed = kernels.add_rms_norm(hidden, delta, layer.input_norm)
@@ -125,4 +130,38 @@ class Decoder:
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits `[n, vocab]`, float32, of normed hidden states `[n, hidden]`."""
-        return self._head.wide(hidden)
+        logits, vocab = self._head.wide(hidden), self.config.vocab_size
+        if logits.shape[1] != vocab:
+            return F.pad(logits[:, : self.num_tokens], (0, vocab - self.num_tokens), value=OUTSIDE_LOGIT)
+        if self.num_tokens < vocab:
+            logits[:, self.num_tokens :] = OUTSIDE_LOGIT
+        return logits
+
+    def fitted_to(self, target: ModelConfig, num_tokens: int) -> Decoder:
+        """This decoder as a draft for a target: its weights, the target's ids and at least its positions.
+
+        num_tokens: ids that the target can produce. Ids past this decoder's own get no probability, which verification
+        allows for; past its own context it guesses worse, and nothing else.
+        """
+        config = self.config
+        if (config.vocab_size, self.num_tokens) == (target.vocab_size, num_tokens) and (
+            config.max_positions >= target.max_positions
+        ):
+            return self
+        positions = max(config.max_positions, target.max_positions)
+        fitted = copy.copy(self)
+        fitted.config = replace(config, vocab_size=target.vocab_size, max_positions=positions)
+        fitted.num_tokens = min(self.num_tokens, num_tokens, target.vocab_size)
+        if positions > config.max_positions:
+            fitted._rope = self._rotary_table(positions)
+        return fitted
+
+    def _rotary_table(self, positions: int) -> RotaryTable:
+        config = self.config
+        return RotaryTable(
+            config.head_dim,
+            config.rope_theta,
+            config.rope_scaling,
+            positions + POSITIONS_BEYOND_CONTEXT,
+            self._embedding.device,
+        )

@@ -21,7 +21,7 @@ from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.decoder import POSITIONS_BEYOND_CONTEXT, LayerWeights
-from ssd_lab.models.draft_vocabulary import DraftVocabulary
+from ssd_lab.models.draft_vocabulary import OUTSIDE_LOGIT, DraftVocabulary
 from ssd_lab.models.eagle3_config import Eagle3Config
 from ssd_lab.models.kv_cache import PagedKVCache
 
@@ -57,8 +57,11 @@ class Eagle3Head:
         vocabulary: DraftVocabulary,
         row_padding: RowPadding,
         kernels: Kernels[Any],
+        num_tokens: int | None = None,
     ) -> None:
+        """num_tokens: ids of a whole vocabulary that can be drafted; those behind them only pad the target's."""
         self.config = config
+        self._num_tokens = num_tokens if num_tokens is not None and vocabulary.is_whole else None
         self.vocabulary = vocabulary
         self.row_padding = row_padding
         self.kernels = kernels
@@ -135,4 +138,7 @@ class Eagle3Head:
 
     def logits(self, normed: torch.Tensor) -> torch.Tensor:
         """Logits `[batch, rows, draft vocabulary]`, float32, of normed hidden states `[batch, rows, hidden]`."""
-        return self._weights.head.wide(normed.flatten(0, 1)).view(*normed.shape[:2], -1)
+        logits = self._weights.head.wide(normed.flatten(0, 1))
+        if self._num_tokens is not None and self._num_tokens < logits.shape[1]:
+            logits[:, self._num_tokens :] = OUTSIDE_LOGIT
+        return logits.view(*normed.shape[:2], -1)

@@ -10,6 +10,11 @@ from ssd_lab.errors import DraftMismatchError, ModelLoadError
 from ssd_lab.models.config import ModelConfig
 
 AUX_LAYERS = "eagle_aux_hidden_state_layer_ids"
+_OF_HEAD = frozenset({
+    "architectures", AUX_LAYERS, "eagle_config", "draft_vocab_size", "target_hidden_size", "norm_before_residual",
+    "norm_before_fc", "fc_norm", "norm_output",
+})  # fmt: skip
+_OF_ROTATION = frozenset({"rope_theta", "rope_scaling", "rope_parameters"})
 
 
 def default_feature_layers(num_layers: int) -> tuple[int, ...]:
@@ -77,8 +82,10 @@ class Eagle3Config:
         shape.setdefault("vocab_size", target.vocab_size)
         shape["max_position_embeddings"] = target.max_positions
         shape["num_hidden_layers"] = shape.get("num_hidden_layers") or 1
-        layers = ModelConfig.from_hf(shape)
-        if not (of_speculators and ("rope_theta" in shape or "rope_parameters" in shape)):
+        has_rotation = of_speculators and ("rope_theta" in shape or "rope_parameters" in shape)
+        others = _OF_HEAD if has_rotation else _OF_HEAD | _OF_ROTATION
+        layers = ModelConfig.from_hf({name: value for name, value in shape.items() if name not in others})
+        if not has_rotation:
             layers = replace(layers, rope_theta=target.rope_theta, rope_scaling=target.rope_scaling)
         options = dict(data.get("eagle_config") or {}) | dict(data)  # some checkpoints keep the switches in there
         config = cls(

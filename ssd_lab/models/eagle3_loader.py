@@ -15,12 +15,12 @@ from ssd_lab.errors import DraftMismatchError, ModelLoadError
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.row_padding import RowPadding, make_row_invariant
-from ssd_lab.models.checkpoint import HUB_FILES, from_hub
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import LayerWeights
 from ssd_lab.models.draft_vocabulary import DraftVocabulary
 from ssd_lab.models.eagle3 import Eagle3Head, Eagle3Weights
 from ssd_lab.models.eagle3_config import Eagle3Config
+from ssd_lab.models.hub import HUB_FILES, from_hub
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.weights import INDEX, SINGLE, MappingWeights, SafetensorsWeights, TensorReader, Weights
 
@@ -54,7 +54,7 @@ def read_eagle3_config(source: str | Path, target: ModelConfig) -> Eagle3Config:
 
 def _folder(source: str | Path) -> Path:
     path = Path(source).expanduser()
-    return path if path.is_dir() else from_hub(str(source), [*HUB_FILES, PICKLED])
+    return path if path.is_dir() else from_hub(str(source), [*HUB_FILES, PICKLED], others=())
 
 
 def assemble_eagle3(
@@ -95,6 +95,7 @@ def assemble_eagle3(
         vocabulary,
         RowPadding(),
         target.decoder.kernels,
+        target.decoder.num_tokens,
     )
     reader.check_all_used(_IGNORED)
     if bitwise:

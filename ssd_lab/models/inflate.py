@@ -77,6 +77,10 @@ class InflatedWeights:
             raise ModelLoadError(f"an inflated model has no tensor {name}")
         return self._makers[match[2]](name)
 
+    def place(self, name: str) -> str:
+        """Made here."""
+        return "the inflated model"
+
     def _embedding(self, name: str) -> torch.Tensor:
         residual, vocab = self._plan.residual, self._plan.small.vocab_size
         table = self._noise(name)

@@ -166,6 +166,11 @@ def _widen_scaling(small: ModelConfig, wide: ModelConfig) -> dict[str, Any] | No
     if small.rope_scaling is None:
         return None
     scaling = dict(small.rope_scaling)
+    if scaling.get("rope_type", scaling.get("type")) == "yarn" and wide.head_dim != small.head_dim:
+        raise ModelLoadError(
+            f"the model's rope scaling is yarn, which depends on the size of a head ({small.head_dim} against "
+            f"{wide.head_dim}): inflate a model with another scaling"
+        )
     if "divisors" in scaling:
         divisors = [1.0] * (wide.head_dim // 2)
         divisors[:: wide.head_dim // small.head_dim] = scaling["divisors"]

@@ -170,6 +170,14 @@ def _load(
             bitwise=bitwise,
             pack=pack,
             kernels=kernels,
+            num_tokens=_num_tokens(config, tokenizer),
             on_layer=lambda: bar.update(1),
         )
     return LoadedModel(config, decoder, tokenizer, source, dtype)
+
+
+def _num_tokens(config: ModelConfig, tokenizer: Tokenizer | None) -> int | None:
+    """Ids that can be produced: the tokenizer's, and end tokens that it may not know; None: all."""
+    if tokenizer is None:
+        return None
+    return max(tokenizer.num_ids, *(end + 1 for end in (*config.eos_token_ids, *tokenizer.eos_token_ids)), 0)

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ssd_lab.models.checkpoint import from_hub, read_config
+from ssd_lab.models.checkpoint import read_shape
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.geometry import find_geometry
-from ssd_lab.models.gguf_file import GgufFile
 from ssd_lab.models.inflate_plan import plan_inflation
 from ssd_lab.models.inflate_source import small_source, split_inflated
 from ssd_lab.models.loader import LoadedModel, resolve_dtype
@@ -37,7 +36,4 @@ def _config_of(source: str | Path) -> ModelConfig:
         geometry, small = inflated
         shape = find_geometry(geometry)
         return plan_inflation(_config_of(small_source(small)), shape.config, shape.name).config
-    path = Path(source).expanduser()
-    if path.suffix == ".gguf" and path.is_file():
-        return GgufFile(path).config
-    return read_config(path if path.is_dir() else from_hub(str(source)))
+    return read_shape(source)

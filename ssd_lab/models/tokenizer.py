@@ -61,6 +61,11 @@ class Tokenizer:
         return self._backend.get_vocab_size(with_added_tokens=True)
 
     @property
+    def num_ids(self) -> int:
+        """One more than the largest id."""
+        return max(self._backend.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    @property
     def has_chat_template(self) -> bool:
         """Can chat messages be rendered?"""
         return self._chat_template is not None

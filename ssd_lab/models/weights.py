@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -11,11 +10,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ssd_lab.errors import ModelLoadError
+from ssd_lab.models import quantisation
+from ssd_lab.models.weight_files import INDEX, SINGLE, is_lfs_pointer, weight_files
 
 Result = TypeVar("Result")
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
+__all__ = ["INDEX", "SINGLE", "MappingWeights", "SafetensorsWeights", "TensorReader", "Weights"]
+
+_READ = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 
 
 class Weights(Protocol):
@@ -27,6 +29,10 @@ class Weights(Protocol):
 
     def read(self, name: str) -> torch.Tensor:
         """One tensor, in the dtype and on the device where it is (files: on the CPU)."""
+        ...
+
+    def place(self, name: str) -> str:
+        """Where a tensor lies, for a message."""
         ...
 
 
@@ -44,15 +50,22 @@ class MappingWeights:
         """One tensor."""
         return self._tensors[name]
 
+    def place(self, name: str) -> str:
+        """In memory."""
+        return "the tensors in memory"
+
 
 class SafetensorsWeights:
     """A folder's safetensors files, memory-mapped: only what is read takes memory."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._file_of: dict[str, Path] = {}
-        for file in _files(folder):
-            for name in _open(file, lambda handle: list(handle.keys())):
-                self._file_of[name] = file
+        self._types: dict[str, str] = {}
+        for file in weight_files(folder):
+            types = _open(file, _types)
+            self._types |= types
+            self._file_of |= dict.fromkeys(types, file)
 
     def names(self) -> set[str]:
         """Names of all tensors."""
@@ -62,6 +75,19 @@ class SafetensorsWeights:
         """One tensor. Raises ModelLoadError if the file is damaged."""
         return _open(self._file_of[name], lambda handle: handle.get_tensor(name))
 
+    def place(self, name: str) -> str:
+        """The file."""
+        return str(self._file_of.get(name, self._folder))
+
+    def check_types(self) -> None:
+        """Raise ModelLoadError if weights are quantised; only the files' headers are read."""
+        quantisation.check_types(self._types, str(self._folder))
+
+
+def _types(handle: Any) -> dict[str, str]:
+    names: list[str] = handle.keys()
+    return {name: handle.get_slice(name).get_dtype() for name in names}
+
 
 def _open(file: Path, use: Callable[[Any], Result]) -> Result:
     try:
@@ -70,23 +96,12 @@ def _open(file: Path, use: Callable[[Any], Result]) -> Result:
     except FileNotFoundError as error:
         raise ModelLoadError(f"weight file {file} is missing: download the checkpoint again") from error
     except (SafetensorError, OSError, ValueError) as error:
+        if is_lfs_pointer(file):
+            raise ModelLoadError(
+                f"{file} is not the weights but a pointer to them that Git LFS left: run `git lfs pull` in "
+                f"{file.parent}, or download the checkpoint with `hf download`"
+            ) from error
         raise ModelLoadError(f"weight file {file} is truncated or damaged ({error}): download it again") from error
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    if (folder / INDEX).exists():
-        try:
-            shards = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError) as error:
-            raise ModelLoadError(f"{folder / INDEX} is damaged ({error}): download it again") from error
-        missing = [shard for shard in shards if not (folder / shard).exists()]
-        if missing:
-            raise ModelLoadError(f"{folder} lacks the weight files {', '.join(missing)} that its index names")
-        yield from (folder / shard for shard in shards)
-    elif (folder / SINGLE).exists():
-        yield folder / SINGLE
-    else:
-        raise ModelLoadError(f"{folder} has neither {SINGLE} nor {INDEX}: only safetensors checkpoints are read")
 
 
 class TensorReader:
@@ -104,16 +119,31 @@ class TensorReader:
         return name in self._names
 
     def take(self, name: str, *shape: int) -> torch.Tensor:
-        """The tensor, converted. Raises ModelLoadError if it is missing or of another shape."""
+        """The tensor, converted. Raises ModelLoadError if it is missing, of another shape, or quantised."""
         if name not in self._names:
-            raise ModelLoadError(f"{self._source} lacks the tensor {name}: its config describes another model")
+            raise ModelLoadError(f"{self._source} lacks the tensor {name}: {self._instead(name)}")
         tensor = self._weights.read(name)
         if tuple(tensor.shape) != shape:
             raise ModelLoadError(
-                f"{self._source}: tensor {name} has shape {list(tensor.shape)}, and the config asks for {list(shape)}"
+                f"{self._weights.place(name)}: tensor {name} has shape {list(tensor.shape)}, and the config asks for "
+                f"{list(shape)}"
+            )
+        if tensor.dtype not in _READ:
+            raise ModelLoadError(
+                f"{self._weights.place(name)}: tensor {name} is quantised "
+                f"({str(tensor.dtype).removeprefix('torch.')}): {quantisation.WHAT_TO_TAKE}"
             )
         self._used.add(name)
         return tensor.to(self._device, self._dtype)
+
+    def _instead(self, name: str) -> str:
+        """What a missing tensor may be called here, or what its absence means."""
+        similar = sorted(other for other in self._names if other.endswith(name) or name.endswith(f".{other}"))
+        if similar:
+            return f"it has {similar[0]}, so it was saved as a part of another model, or without its own head"
+        if name == "lm_head.weight":
+            return "if its embedding is the output head too, set tie_word_embeddings to true in its config.json"
+        return "its config describes another model, or the checkpoint is not whole"
 
     def take_joined(self, names: list[str], shapes: list[tuple[int, ...]]) -> torch.Tensor:
         """Several tensors, one below the other."""
@@ -125,5 +155,6 @@ class TensorReader:
         if left:
             more = f" and {len(left) - 5} more" if len(left) > 5 else ""
             raise ModelLoadError(
-                f"{self._source} holds tensors that the config does not explain: {', '.join(left[:5])}{more}"
+                f"{self._source} holds tensors that the config does not explain: {', '.join(left[:5])}{more}; without "
+                "them it would be another model, so take a checkpoint whose config.json describes all it holds"
             )

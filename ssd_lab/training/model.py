@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssd_lab.kernels.rope import inverse_frequencies
+from ssd_lab.kernels.rope import attention_factor, inverse_frequencies
 from ssd_lab.training.config import ModelConfig
 
 
@@ -19,7 +19,8 @@ def rope_tables(config: ModelConfig, device: torch.device | str) -> tuple[Tensor
     frequencies = inverse_frequencies(config.head_dim, config.rope_theta, config.rope_scaling).to(device)
     angles = torch.arange(config.max_positions, device=device)[:, None] * frequencies
     angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
+    factor = attention_factor(config.rope_scaling)
+    return angles.cos() * factor, angles.sin() * factor
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

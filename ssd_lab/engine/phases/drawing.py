@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ssd_lab.decoding.saguaro import saguaro_distribution
-from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
+from ssd_lab.decoding.sampling import SamplingBatch, in_float32, target_distribution
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Drawing:
     def plain(self, logits: torch.Tensor, sampling: SamplingBatch) -> torch.Tensor:
         """The draft's distributions, given its logits, `[batch, rows, vocab]` both."""
         if self.temperature is not None:
-            own = torch.where(sampling.temperature == 0, sampling.temperature, self.temperature)
+            own = torch.where(sampling.temperature == 0, sampling.temperature, in_float32(self.temperature))
             sampling = replace(sampling, temperature=own)
         return target_distribution(logits, sampling)
 
