@@ -114,6 +114,7 @@ def build_engine(
             Resources(
                 *(config, device, vocab_size, num_blocks, draft, draft_threads, longest_table, target),
                 observer=Observers(preparations.on("draft"), observer),
+                preparations=preparations,
             )
         )
         unfinished.callback(proposer.close)

@@ -16,6 +16,7 @@ from ssd_lab.engine.eagle_drafter import EagleDrafter
 from ssd_lab.engine.eagle_messages import EaglePrefill, EagleRound
 from ssd_lab.engine.head_runner import HeadRunner
 from ssd_lab.engine.link import InlineLink, Link, ThreadLink
+from ssd_lab.engine.preparations import Preparations
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.resources import LinkKind, Resources
 from ssd_lab.engine.rows import RowBatch
@@ -50,9 +51,16 @@ class EagleProposer(WorkerProposer):
     """
 
     def __init__(
-        self, link: Link, feature_layers: tuple[int, ...], k: int, *, timeout_s: float, sends_texts: bool = False
+        self,
+        link: Link,
+        feature_layers: tuple[int, ...],
+        k: int,
+        *,
+        timeout_s: float,
+        sends_texts: bool = False,
+        preparations: Preparations | None = None,
     ) -> None:
-        super().__init__(link, timeout_s=timeout_s, sends_texts=sends_texts)
+        super().__init__(link, timeout_s=timeout_s, sends_texts=sends_texts, preparations=preparations)
         self.feature_layers = feature_layers
         self._k = k
 
@@ -174,7 +182,12 @@ def open_head(
 
     opened = _open_link(make_worker, resources, link)
     layers = head.config.feature_layers
-    return EagleProposer(opened, layers, plan.k, timeout_s=config.timeout_s, sends_texts=sends_texts)
+    return EagleProposer(
+        *(opened, layers, plan.k),
+        timeout_s=config.timeout_s,
+        sends_texts=sends_texts,
+        preparations=resources.preparations,
+    )
 
 
 def _open_link(make_worker: Callable[[], Worker], resources: Resources, link: LinkKind) -> Link:

@@ -30,27 +30,41 @@ class HostCopy:
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self._arrays: list[np.ndarray] | None = None
-        self._hosts = [tensor.clone() if tensor.device.type == "cpu" else self._start(tensor) for tensor in tensors]
-        if any(tensor.device.type == "cuda" for tensor in tensors):
-            self._event = torch.Event("cuda")  # torch.cuda.Event asks Python for the stream: ten times the host's time
-            self._event.record()
-        else:
-            self._arrays, self._hosts = [host.numpy() for host in self._hosts], []
+        self._hosts = [_started(tensor) for tensor in tensors]
+        self._event = _event_behind(tensors)
 
     def arrays(self) -> list[np.ndarray]:
         """The tensors' values, in memory of their own."""
         if self._arrays is None:
-            wait_for(self._event, "a step and the copy of its results")
-            self._arrays = [host.numpy().copy() for host in self._hosts]
+            if self._event is not None:
+                wait_for(self._event, "a step and the copy of its results")
+                self._event = None
+            self._arrays = [host.numpy().copy() if is_pinned else host.numpy() for host, is_pinned in self._hosts]
             self._hosts = []
         return self._arrays
-
-    @staticmethod
-    def _start(tensor: torch.Tensor) -> torch.Tensor:
-        host = pinned(tensor.shape, tensor.dtype)
-        return host.copy_(tensor, non_blocking=True)
 
 
 def pinned(shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
     """Host memory that a device can write while the host goes on."""
     return torch.empty(shape, dtype=dtype, pin_memory=True)
+
+
+def is_on_host(tensor: torch.Tensor) -> bool:
+    """Is it where the host can read it?"""
+    return tensor.device.type == "cpu"
+
+
+def _started(tensor: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    """A copy that the host can read, now or soon, and whether it lies in pinned memory."""
+    if is_on_host(tensor):
+        return tensor.clone(), False
+    return pinned(tensor.shape, tensor.dtype).copy_(tensor, non_blocking=True), True
+
+
+def _event_behind(tensors: tuple[torch.Tensor, ...]) -> torch.Event | None:
+    """What to wait for before copies of these are there."""
+    if not any(tensor.device.type == "cuda" for tensor in tensors):
+        return None
+    event = torch.Event("cuda")  # torch.cuda.Event asks Python for the stream: ten times the host's time
+    event.record()
+    return event

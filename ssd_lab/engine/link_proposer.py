@@ -7,6 +7,7 @@ import torch
 from ssd_lab.engine.device_tensor import DeviceTensor
 from ssd_lab.engine.link import Link
 from ssd_lab.engine.messages import KeptMessage, PrefillMessage
+from ssd_lab.engine.preparations import Preparations
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.rows import RowBatch
 from ssd_lab.engine.scheduler import PrefillChunk
@@ -21,8 +22,16 @@ class LinkProposer(WorkerProposer):
     first, as a part of a prompt is.
     """
 
-    def __init__(self, link: Link, *, timeout_s: float, sends_texts: bool = False, needs_outcomes: bool = True) -> None:
-        super().__init__(link, timeout_s=timeout_s, sends_texts=sends_texts)
+    def __init__(
+        self,
+        link: Link,
+        *,
+        timeout_s: float,
+        sends_texts: bool = False,
+        needs_outcomes: bool = True,
+        preparations: Preparations | None = None,
+    ) -> None:
+        super().__init__(link, timeout_s=timeout_s, sends_texts=sends_texts, preparations=preparations)
         self.needs_outcomes = needs_outcomes
         self._seen: dict[int, int] = {}  # of each request, how many tokens the draft has read
         self._followed: list[Sequence] = []  # the round after the next `observe` is theirs, and drafted already

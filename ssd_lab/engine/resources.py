@@ -14,6 +14,7 @@ from ssd_lab.config import EngineConfig
 from ssd_lab.engine.link import InlineLink, Link, ThreadLink
 from ssd_lab.engine.link_proposer import LinkProposer
 from ssd_lab.engine.observing import NOBODY, ExecutorObserver
+from ssd_lab.engine.preparations import Preparations
 from ssd_lab.engine.stream_link import StreamLink
 from ssd_lab.engine.worker import WorkerPlan
 from ssd_lab.engine.worker_setup import WorkerSetup
@@ -31,7 +32,8 @@ def takes_a_process(link: LinkKind, device: torch.device) -> bool:
 @dataclass(frozen=True)
 class Resources:
     """The engine as a strategy sees it: its settings, sizes, the draft model, if one was given, and the target, for
-    drafts that share something with it. observer: of what executes the draft's phases.
+    drafts that share something with it. observer: of what executes the draft's phases. preparations: of target
+    and draft.
     """
 
     config: EngineConfig
@@ -43,6 +45,7 @@ class Resources:
     longest_table: int
     target: LoadedModel
     observer: ExecutorObserver = NOBODY
+    preparations: Preparations | None = None
 
     def open_worker(
         self, plan: WorkerPlan, link: LinkKind, *, sends_texts: bool = False, needs_outcomes: bool = True
@@ -80,6 +83,7 @@ class Resources:
                 opened,
                 timeout_s=self.config.timeout_s,
                 sends_texts=sends_texts,
+                preparations=self.preparations,
                 needs_outcomes=needs_outcomes or not isinstance(opened, InlineLink),
             )
             unfinished.pop_all()

@@ -9,6 +9,7 @@ import torch
 
 from ssd_lab.engine.link import Link
 from ssd_lab.engine.messages import Outcome, RememberMessage, RestoreMessage, RoundMessage
+from ssd_lab.engine.preparations import Preparations
 from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.proposer import Proposer
 from ssd_lab.engine.rows import RowBatch
@@ -20,11 +21,15 @@ class WorkerProposer(Proposer):
     """Sends each round's outcomes and receives the next draft tokens. Whether anything overlaps is the link's matter.
 
     It may be asked for some sequences of a round only (the others have their draft from elsewhere). sends_texts: the
-    worker looks at the texts themselves.
+    worker looks at the texts themselves. preparations: of a round in which there were any the worker is told no time,
+    for what learns there would take it for one.
     """
 
-    def __init__(self, link: Link, *, timeout_s: float, sends_texts: bool = False) -> None:
+    def __init__(
+        self, link: Link, *, timeout_s: float, sends_texts: bool = False, preparations: Preparations | None = None
+    ) -> None:
         self.link = link
+        self._preparations = preparations or Preparations()
         self._timeout_s = timeout_s
         self._sends_texts = sends_texts
         self._asked_s: float | None = None
@@ -42,7 +47,8 @@ class WorkerProposer(Proposer):
         """Keep what the worker is told with the next round: outcomes, and how long the round took."""
         self._rounds_since += 1
         if self._asked_s is not None:
-            self._round_s = time.perf_counter() - self._asked_s
+            now_s = time.perf_counter()
+            self._round_s = None if self._preparations.between(self._asked_s, now_s) else now_s - self._asked_s
             self._asked_s = None
         self._accepted = {s.request_id: s.last_accepted for s in sequences if s.last_accepted is not None}
         for sequence in sequences:

@@ -11,6 +11,7 @@ import pytest
 from replay_graphs import Backends, ReplayBackend
 
 from ssd_lab import LLM, SamplingParams
+from ssd_lab.decoding.fallback_choice import FallbackChooser, MeasuredRound
 from ssd_lab.trace import compute_metrics
 from ssd_lab.trace.totals import Totals
 
@@ -141,3 +142,20 @@ def test_kernels_that_are_compiled_are_marked_too(tmp_path: Any, monkeypatch: py
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "cache"))
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_what_learns_from_the_time_of_rounds_is_told_none_of_those(
+    tiny_pair: Any, slow_captures: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The choice of a fallback weighs tokens against seconds: a capture would decide it for hundreds of rounds."""
+    told: list[float] = []
+    observe = FallbackChooser.observe
+
+    def noted(self: FallbackChooser, measured: MeasuredRound) -> None:
+        told.append(measured.round_s)
+        observe(self, measured)
+
+    monkeypatch.setattr(FallbackChooser, "observe", noted)
+    with build(tiny_pair, "async_tree", fallback={"kind": "auto"}) as llm:
+        trace = llm.run(PROMPTS, PARAMS).trace
+    assert 0 < len(told) <= len(trace.timed_rounds) and max(told) < 1
