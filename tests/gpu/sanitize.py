@@ -66,7 +66,8 @@ def found_in(output: str) -> Counter[str]:
 def run(sanitizer: str, tool: str, strategy: str, executor: str) -> bool:
     """One run under one tool; was nothing wrong?"""
     caching = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"} if executor == "eager" and tool != "racecheck" else {}
-    environment = {**os.environ, **caching, "PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])}
+    paths = [str(ROOT), str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, **caching, "PYTHONPATH": os.pathsep.join(paths)}
     start_s = time.perf_counter()
     try:
         done = subprocess.run(

@@ -83,7 +83,7 @@ def test_every_path_samples_from_the_target_under_poison(strategy: str) -> None:
     draft = None if strategy.startswith("eagle3") else str(demo.DRAFT)
     report = check(
         [fields_of(strategy)], target=str(demo.TARGET), draft=draft, extent=extent,
-        device="cuda", debug_memory=True, progress=False,
+        device="cuda", debug_memory=True, num_blocks=4096, progress=False,
     )  # fmt: skip
     assert report.same, report.verdict()
     assert report.paths and all(path.impossible == 0 for path in report.paths)
