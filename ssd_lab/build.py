@@ -141,6 +141,7 @@ def build_engine(
             ),
             eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
             make_decoder=lambda behind: IncrementalDecoder(target.tokenizer, behind),
+            special_texts={} if target.tokenizer is None else target.tokenizer.special_texts,
             meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},
             preparations=preparations,
             on_close=give_up_threads,

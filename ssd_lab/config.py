@@ -12,9 +12,9 @@ DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 class SamplingParams(BaseModel):
     """How one request is sampled and when it ends.
 
-    `temperature=0` is greedy. `top_k=0`, `top_p=1` and `min_p=0` switch those filters off. `seed=None` takes the run's
-    seed and the request's place in it. `logprobs=n` returns, for each token, its log-probability under the target
-    (temperature 1, unfiltered) and the `n - 1` likeliest others; 0 returns none.
+    `temperature=0` is greedy. `top_k=0` (or more than the vocabulary has), `top_p=1` and `min_p=0` switch those filters
+    off. `seed=None` takes the run's seed and the request's place in it. `logprobs=n` returns, for each token, its
+    log-probability under the target (temperature 1, unfiltered) and the `n - 1` likeliest others; 0 returns none.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -249,7 +249,7 @@ class LLM:
 
     def score(self, token_ids: Sequence[int]) -> torch.Tensor:
         """The target's logits `[tokens, vocab]` (float32) after each token of a text, by one plain forward."""
-        return self._service.ask(lambda: self._engine.score(list(token_ids)))
+        return self._service.ask(partial(self._engine.score, list(token_ids)))
 
     def take_trace(self) -> Trace:
         """The rounds of the stream that began last, or since the last `take_trace` within it. They are kept until the
@@ -273,13 +273,14 @@ class LLM:
 
     def _wait(self, call: Call, on_step: OnStep | None) -> BaseException | None:
         """Until the call has ended; why, if the engine failed."""
-        total = sum(request.params.max_tokens for request in call.requests)
+        longest = self.memory_plan.request.max_model_len
+        total = sum(min(request.params.max_tokens, longest) for request in call.requests)
         shown = progress_bar(total, self.strategy.strategy_name, "tok", enabled=self._progress)
         with shown as bar, self._captures.beside(bar):
             done = 0
             while not isinstance(event := self._service.next_event(call, TICK_S if self._progress else None), Ended):
                 if self._progress:
-                    now = _progress(call)
+                    now = _progress(call, longest)
                     bar.update(now - done)
                     done = now
                 if isinstance(event, Step) and on_step is not None:
@@ -299,6 +300,8 @@ class LLM:
 
     def _request(self, numbered: tuple[int, tuple[EncodedPrompt, SamplingParams]]) -> Request:
         index, (prompt, params) = numbered
+        if params.stop and self.target.tokenizer is None:
+            raise ConfigError("the target has no tokenizer, so no stop string can be found: give stop_token_ids")
         seed = self._request_seed(params, index)
         self._engine.check(prompt.token_ids, params, seed=seed)
         return Request(prompt.token_ids, params, seed, prompt.text, prompt.behind)
@@ -333,10 +336,11 @@ def _as_params(params: SamplingParams | Sequence[SamplingParams] | None, count: 
     return list(params)
 
 
-def _progress(call: Call) -> int:
+def _progress(call: Call, longest: int) -> int:
     """Tokens done of the most that were asked for; a request that ends early has no more to wait for."""
     return sum(
-        s.params.max_tokens if s.end_s is not None else len(s.token_ids) - len(s.prompt_ids) for s in call.sequences
+        min(s.params.max_tokens, longest) if s.end_s is not None else len(s.token_ids) - len(s.prompt_ids)
+        for s in call.sequences
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -51,6 +51,7 @@ class Engine:
         *,
         eos_token_ids: Iterable[int],
         make_decoder: Callable[[list[int]], TextDecoder],
+        special_texts: Mapping[int, str],
         meta: dict[str, Any],
         preparations: Preparations,
         on_close: Callable[[], None] = lambda: None,
@@ -63,6 +64,7 @@ class Engine:
         self._limits = limits
         self._eos_token_ids = frozenset(eos_token_ids)
         self._make_decoder = make_decoder
+        self._special_texts = special_texts
         self._next_id = 0
         self._closed = False
         self._sequences: dict[int, Sequence] = {}
@@ -168,6 +170,7 @@ class Engine:
                 stop_token_ids=stops,
                 stop_strings=params.stop,
                 max_tokens=params.max_tokens,
+                special_texts=self._special_texts,
             ),
             arrival_s=self.recorder.now_s(),
         )

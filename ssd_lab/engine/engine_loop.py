@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssd_lab.device_guard import current
 from ssd_lab.engine.call import Call
 from ssd_lab.engine.engine import Engine
 from ssd_lab.errors import CacheCapacityError
@@ -38,10 +39,11 @@ class EngineLoop:
         if self._threads is not None:
             torch.set_num_threads(self._threads)  # OpenMP keeps this number for each thread apart
         try:
-            while not self._stopped:
-                self._take_work()
-                if not self._stopped and self._may_step:
-                    self._step()
+            with current(self._device):
+                while not self._stopped:
+                    self._take_work()
+                    if not self._stopped and self._may_step:
+                        self._step()
         except BaseException as error:  # a fault of this loop itself: callers must hear of it, who would wait in vain
             self.failure = error
             self._end_all(error)
@@ -101,6 +103,7 @@ class EngineLoop:
             except queue.Empty:
                 return
             work()
+            del work  # while this thread sleeps it keeps nobody's call alive
 
     def _step(self) -> None:
         try:

@@ -24,7 +24,13 @@ class EngineLimits:
     def check(self, prompt_ids: list[int], params: SamplingParams, seed: int, blocks: BlockManager) -> None:
         """Raise PromptError, ConfigError or CacheCapacityError for a request that could never finish."""
         if not -(2**63) <= seed < 2**63:
-            raise ConfigError(f"seed {seed} does not fit in 64 bits")
+            raise ConfigError(f"seed {seed} does not fit in 64 bits: give one from -2**63 to 2**63 - 1")
+        outside = [token for token in params.stop_token_ids if not 0 <= token < self.vocab_size]
+        if outside:
+            raise ConfigError(
+                f"stop_token_ids {outside[:5]} are outside the vocabulary: the target's ids are 0 to "
+                f"{self.vocab_size - 1}"
+            )
         if not prompt_ids:
             raise PromptError("the prompt is empty: give at least one token")
         if len(prompt_ids) >= self.max_model_len:

@@ -14,7 +14,7 @@ def token_logprobs(logits: torch.Tensor, tokens: list[int], count: int) -> list[
     """
     logprobs = torch.log_softmax(logits[: len(tokens)], -1)
     chosen = logprobs.gather(1, torch.tensor(tokens, device=logits.device)[:, None]).squeeze(1).tolist()
-    best = logprobs.topk(count, -1)
+    best = logprobs.topk(min(count, logprobs.shape[-1]), -1)
     tops = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [
         {"token_id": token, "logprob": value, "top": dict(zip(ids, values, strict=True))}

@@ -10,6 +10,8 @@ from ssd_lab.engine.block_manager import ROOT
 from ssd_lab.engine.stopping import FinishReason, StopChecker
 from ssd_lab.errors import SsdLabError
 
+ALL_TOKENS = 2**31 - 1  # no vocabulary is as large, and an integer of a tensor can be
+
 
 @dataclass
 class Sequence:
@@ -60,4 +62,5 @@ class Sequence:
     def sampling_row(self) -> tuple[float, int, float, float, int]:
         """What decoding.sampling needs of this request."""
         params = self.params
-        return (params.temperature, params.top_k, params.top_p, params.min_p, self.seed)
+        top_k = params.top_k if params.top_k < ALL_TOKENS else 0
+        return (params.temperature, top_k, params.top_p, params.min_p, self.seed)

@@ -9,6 +9,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -54,12 +55,14 @@ class EngineService:
         return self._engine.recorder.recording()
 
     def check(self) -> None:
-        """Raise ConfigError if nothing can be asked of the engine here."""
+        """Raise an error in words if nothing can be asked of the engine here."""
         self._check_process()
         if threading.current_thread() is self._thread:
             raise ConfigError("an engine cannot be asked for more from within its own round: call it from elsewhere")
         if self._closed:
             raise ConfigError("the engine is closed: make a new one")
+        if not self._thread.is_alive():
+            raise self._stopped()
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:
@@ -71,7 +74,7 @@ class EngineService:
     def begin(self, call: Call) -> None:
         """Submit the requests of a call, which were checked before (`Engine.check`)."""
         self.check()
-        self._loop.inbox.put(lambda: self._loop.begin(call))
+        self._loop.inbox.put(partial(self._loop.begin, call))
 
     def next_event(self, call: Call, within_s: float | None = None) -> Event | None:
         """What the caller is told next; None if nothing is, within this time. Ctrl-C gets through.
@@ -102,9 +105,9 @@ class EngineService:
         if self._closed or os.getpid() != self._process or not self._thread.is_alive():
             return
         if threading.current_thread() is self._thread:  # a caller was collected as garbage there, of all places
-            self._loop.inbox.put(lambda: self._loop.cancel(call))
+            self._loop.inbox.put(partial(self._loop.cancel, call))
         else:
-            self.ask(lambda: self._loop.cancel(call))
+            self.ask(partial(self._loop.cancel, call))
 
     def ask(self, question: Callable[[], Result], *, limit_s: float | None = None) -> Result:
         """What the question returns, asked on the engine's thread between two steps. limit_s: for its answer, if that

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Protocol
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
@@ -24,16 +24,31 @@ class StopChecker:
     """Collects a request's text and says when it ends.
 
     A stop token ends the request and is not part of the text; a stop string ends it where the string begins.
+    special_texts: of tokens that the decoder passes over, by id. A stop string that names one of them is looked for in
+    the text with these in their places, though they are not part of it.
     """
 
     def __init__(
-        self, decoder: TextDecoder, *, stop_token_ids: Collection[int], stop_strings: Sequence[str], max_tokens: int
+        self,
+        decoder: TextDecoder,
+        *,
+        stop_token_ids: Collection[int],
+        stop_strings: Sequence[str],
+        max_tokens: int,
+        special_texts: Mapping[int, str] | None = None,
     ) -> None:
         self._decoder = decoder
         self._stop_token_ids = frozenset(stop_token_ids)
         self._stop_strings = tuple(stop_strings)
         self._max_tokens = max_tokens
         self._num_tokens = 0
+        self._named = {
+            token_id: text
+            for token_id, text in (special_texts or {}).items()
+            if stop_strings and any(text in stop for stop in stop_strings)
+        }
+        self._searched = ""  # the text, and in it the special tokens that a stop string names
+        self._hidden: list[tuple[int, int]] = []  # place and length of each of those
         self.text = ""
 
     @property
@@ -51,7 +66,7 @@ class StopChecker:
         if token_id in self._stop_token_ids:
             self._append(self._decoder.flush())
             return "stop"
-        if self._append(self._decoder.push(token_id)):
+        if self._append(self._decoder.push(token_id)) or self._append_hidden(self._named.get(token_id, "")):
             return "stop"
         if self._num_tokens >= self._max_tokens:
             return "stop" if self._append(self._decoder.flush()) else "length"
@@ -63,24 +78,45 @@ class StopChecker:
 
     def _append(self, text: str) -> bool:
         """Add text; True if a stop string is now in it, and cut there."""
+        self.text += text
+        return self._found_with(text)
+
+    def _append_hidden(self, text: str) -> bool:
+        """The same with a special token's, which is searched and not shown."""
+        place = len(self._searched)
+        if text:
+            self._hidden.append((place, len(text)))
+        stopped = self._found_with(text)
+        if stopped and len(self._searched) == place:  # the text ends here, with a character that may be held back
+            self.text += self._decoder.flush()
+        return stopped
+
+    def _found_with(self, text: str) -> bool:
+        """Search what is new, and cut where the first stop string begins."""
         if not text:
             return False
-        searched_from = len(self.text)
-        self.text += text
-        first = len(self.text)
+        searched_from = len(self._searched)
+        self._searched += text
+        first = len(self._searched)
         for stop in self._stop_strings:
-            found = self.text.find(stop, max(0, searched_from - len(stop) + 1))
+            found = self._searched.find(stop, max(0, searched_from - len(stop) + 1))
             if found != -1:
                 first = min(first, found)
-        stopped = first < len(self.text)
-        self.text = self.text[:first]
+        stopped = first < len(self._searched)
+        if stopped:
+            self.text = self.text[: self._shown_before(first)]
+            self._searched = self._searched[:first]
         return stopped
+
+    def _shown_before(self, place: int) -> int:
+        """Characters of `text` before a place in what is searched."""
+        return place - sum(min(length, place - start) for start, length in self._hidden if start < place)
 
     @property
     def certain_length(self) -> int:
         """Characters of `text` that no later token can take back: all but a beginning of a stop string at the end."""
         longest = max((len(stop) for stop in self._stop_strings), default=0)
-        for held in range(min(longest - 1, len(self.text)), 0, -1):
-            if any(stop.startswith(self.text[-held:]) for stop in self._stop_strings):
-                return len(self.text) - held
+        for held in range(min(longest - 1, len(self._searched)), 0, -1):
+            if any(stop.startswith(self._searched[-held:]) for stop in self._stop_strings):
+                return self._shown_before(len(self._searched) - held)
         return len(self.text)

@@ -100,9 +100,14 @@ class Tokenizer:
         return added if added.endswith(alone) else alone
 
     @cached_property
-    def _special_ids(self) -> frozenset[int]:
+    def special_texts(self) -> dict[int, str]:
+        """The special tokens as a prompt would have them; `decode` passes over them."""
         added = self._backend.get_added_tokens_decoder()
-        return frozenset(index for index, token in added.items() if token.special)
+        return {index: token.content for index, token in added.items() if token.special}
+
+    @cached_property
+    def _special_ids(self) -> frozenset[int]:
+        return frozenset(self.special_texts)
 
     @cached_property
     def _byte_ids(self) -> frozenset[int]:

@@ -132,3 +132,20 @@ def test_without_recording_the_numbers_are_the_same(make_llm) -> None:
     assert not runs[1].trace.rounds
     for name in ("tokens_per_round", "acceptance_rate", "cache_hit_rate", "num_output_tokens"):
         assert getattr(runs[0].metrics, name) == getattr(runs[1].metrics, name)
+
+
+@EVERY
+def test_a_stop_string_may_be_a_special_tokens_text(make_llm, target, name: str) -> None:
+    """The token shows in no text; the request ends with it all the same, in a stream, too."""
+    llm = make_llm(**STRATEGIES[name])
+    tokenizer = target.tokenizer
+    stops = {text: token_id for token_id, text in tokenizer.special_texts.items()}
+    long = SamplingParams(max_tokens=200, temperature=2.0, seed=4, ignore_eos=True)
+    whole = llm.generate(PROMPTS[0], long)[0]
+    text = next(text for text, token_id in stops.items() if token_id in whole.token_ids)
+    place = whole.token_ids.index(stops[text])
+    stopped = llm.generate(PROMPTS[0], long.model_copy(update={"stop": [text]}))[0]
+    assert stopped.finish_reason == "stop" and stopped.token_ids == whole.token_ids[: place + 1]
+    assert stopped.text == tokenizer.decode(whole.token_ids[:place])
+    chunks = list(llm.stream(PROMPTS[0], long.model_copy(update={"stop": [text]})))
+    assert "".join(chunk.text for chunk in chunks) == stopped.text

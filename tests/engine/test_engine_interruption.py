@@ -1,7 +1,12 @@
-"""Ctrl-C may come at any moment; afterwards the same engine works on as if nothing had happened."""
+"""Ctrl-C may come at any moment; afterwards the same engine works on as if nothing had happened.
+
+It comes to the caller who waits, while the engine's thread is wherever it is; or it is raised there, as by a strategy.
+"""
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,8 +41,32 @@ def undisturbed(models: tuple[LoadedModel, LoadedModel]) -> list[list[int]]:
         return [output.token_ids for output in llm.generate(PROMPTS[:4], SAMPLED)]
 
 
-def interrupt_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call: int, *, after: bool = False) -> None:
-    """Raise KeyboardInterrupt in this call of a function, before or after it did its work."""
+def raise_there() -> None:
+    raise KeyboardInterrupt
+
+
+def press_ctrl_c() -> None:
+    """The engine stays where it is until the caller has said that the requests are to end."""
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    end_s = time.monotonic() + 30
+    while MADE[-1]._service._loop.inbox.empty():
+        assert time.monotonic() < end_s
+        time.sleep(0.001)
+
+
+MADE: list[LLM] = []  # by the test that runs
+
+
+def interrupt_once(
+    monkeypatch: pytest.MonkeyPatch,
+    owner: Any,
+    name: str,
+    call: int,
+    *,
+    after: bool = False,
+    interrupt: Callable[[], None] = raise_there,
+) -> None:
+    """Interrupt in this call of a function, before or after it did its work."""
     original: Callable[..., Any] = getattr(owner, name)
     calls = 0
 
@@ -45,10 +74,10 @@ def interrupt_once(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, call:
         nonlocal calls
         calls += 1
         if calls == call and not after:
-            raise KeyboardInterrupt
+            interrupt()
         result = original(*arguments, **named)
         if calls == call and after:
-            raise KeyboardInterrupt
+            interrupt()
         return result
 
     monkeypatch.setattr(owner, name, interrupted)
@@ -69,13 +98,19 @@ MOMENTS = {
 }
 
 
+@pytest.mark.parametrize("interrupt", [press_ctrl_c, raise_there])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_after_ctrl_c_the_next_run_is_as_good_as_new(
-    models: Any, undisturbed: list[list[int]], monkeypatch: pytest.MonkeyPatch, moment: str
+    models: Any,
+    undisturbed: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    interrupt: Callable[[], None],
 ):
     link, owner, name, call, after = MOMENTS[moment]
-    interrupt_once(monkeypatch, owner, name, call, after=after)
+    interrupt_once(monkeypatch, owner, name, call, after=after, interrupt=interrupt)
     with LLM(*models, **ASYNC, draft_link=link, timeout_s=60) as llm:
+        MADE[:] = [llm]
         cancelled = llm.generate(PROMPTS[:3], LONG)
         assert {output.finish_reason for output in cancelled} == {"cancelled"}
         assert llm.num_free_blocks == llm._engine._blocks.num_usable

@@ -67,3 +67,55 @@ def test_what_was_shown_is_never_taken_back(text: str, stops: list[str]) -> None
         assert checker.text == text
     else:
         assert not any(stop in checker.text for stop in stops)
+
+
+SPECIAL = {1: "<|end|>", 2: "<|user|>"}
+
+
+class LettersAndSpecials(Letters):
+    """Special tokens are passed over."""
+
+    def push(self, token_id: int) -> str:
+        return "" if token_id in SPECIAL else chr(token_id)
+
+
+def run_specials(*parts: str | int, stops: list[str]) -> tuple[StopChecker, str | None, str]:
+    """What was shown, step by step, besides the checker and why it stopped."""
+    checker = StopChecker(
+        LettersAndSpecials(), stop_token_ids=[], stop_strings=stops, max_tokens=100, special_texts=SPECIAL
+    )
+    tokens = [token for part in parts for token in ([part] if isinstance(part, int) else map(ord, part))]
+    shown = ""
+    for token in tokens:
+        reason = checker.push(token)
+        certain = checker.text if reason else checker.text[: checker.certain_length]
+        assert certain.startswith(shown), "what was shown is never taken back"
+        shown = certain
+        if reason is not None:
+            return checker, reason, shown
+    return checker, None, shown
+
+
+def test_a_stop_string_that_is_a_special_tokens_text_stops_there() -> None:
+    checker, reason, shown = run_specials("abc", 1, "def", stops=["<|end|>"])
+    assert (checker.text, reason, shown) == ("abc", "stop", "abc")
+
+
+def test_a_stop_string_may_hold_special_tokens_among_other_text() -> None:
+    checker, reason, _ = run_specials("say: ok.", 1, "\n", 2, "next", stops=["ok.<|end|>\n<|user|>"])
+    assert (checker.text, reason) == ("say: ", "stop")
+
+
+def test_text_around_a_special_token_that_is_no_stop_stays_whole() -> None:
+    checker, reason, shown = run_specials("a", 1, "b", 2, "!", stops=["<|end|>x", "!"])
+    assert (checker.text, reason, shown) == ("ab", "stop", "ab")
+
+
+def test_special_tokens_that_no_stop_string_names_are_not_in_its_way() -> None:
+    checker, reason, _ = run_specials("ST", 2, "OP", stops=["STOP", "<|end|>"])
+    assert (checker.text, reason) == ("", "stop")
+
+
+def test_the_same_text_in_ordinary_tokens_stops_too() -> None:
+    checker, reason, _ = run_specials("abc<|end|>def", stops=["<|end|>"])
+    assert (checker.text, reason) == ("abc", "stop")
