@@ -12,12 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ssd_lab import LLM, SamplingParams
+from ssd_lab.check import Extent, check
 from ssd_lab.errors import DraftMismatchError
 from ssd_lab.models.loader import LoadedModel, load_model
 
 IDS = 259  # of the tokenizer
 TARGET_ROWS = 272
 PROMPTS: list[Any] = ["Hello there", "x = 7", [5] * 40]
+SAMPLED = Extent(num_prompts=6, batches=(), temperatures=(1.0,), draws=600)
 OPTIONS: dict[str, Any] = {"dtype": "float32", "threads": 1, "progress": False, "chat": False}
 
 
@@ -40,7 +42,7 @@ def target(tiny_pair, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     return padded(tiny_pair.target, tmp_path_factory.mktemp("padded") / "target", TARGET_ROWS)
 
 
-@pytest.fixture(scope="module", params=[259, 264, 272, 320, 200])
+@pytest.fixture(scope="module", params=[200, 259, 264, 272, 320])
 def draft(request: pytest.FixtureRequest, tiny_pair, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """Fewer rows than the target, as many, more, and fewer than the tokenizer has ids."""
     return padded(tiny_pair.draft, tmp_path_factory.mktemp("padded") / "draft", request.param)
@@ -84,6 +86,33 @@ def test_sampled_text_holds_ids_of_the_tokenizer_only(target: LoadedModel, draft
     params = SamplingParams(max_tokens=24, ignore_eos=True, temperature=2.0, seed=3)
     found = tokens(target, draft, params, **STRATEGIES[name])
     assert all(0 <= token < IDS for ids in found for token in ids)
+
+
+@pytest.mark.parametrize("draft", [200, 320], indirect=True)
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param({"strategy": "sync_chain", "k": 3}, id="chain"),
+        pytest.param({"strategy": "sync_tree"}, id="tree", marks=pytest.mark.full),
+        pytest.param(
+            {"strategy": "async_tree", "k": 3, "f": 3, "saguaro_c": 0.5}, id="Saguaro", marks=pytest.mark.full
+        ),
+        pytest.param(
+            {"strategy": "async_tree", "k": 3, "f": 2, "fallback": {"kind": "fast", "source": "random"}},
+            id="random guesses",
+            marks=pytest.mark.full,
+        ),
+    ],
+)
+def test_sampled_text_follows_the_target_whatever_rows_the_draft_has(
+    target: LoadedModel, draft: LoadedModel, strategy: dict[str, Any]
+) -> None:
+    report = check(
+        [strategy], target=target.source, draft=draft.source, dtype="float32", extent=SAMPLED, progress=False,
+        draft_link="inline", threads=1,
+    )  # fmt: skip
+    assert report.rejected == [] and all(path.impossible == 0 for path in report.paths)
+    assert any(path.p_values for path in report.paths)
 
 
 def test_padding_of_the_prompt_is_read_by_a_draft_without_such_rows(tiny_pair, tmp_path: Path, target) -> None:
