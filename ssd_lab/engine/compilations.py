@@ -36,7 +36,7 @@ class _Listener:
 
     def __call__(self, *, src: Any, times: Any, **others: Any) -> None:
         end_s = time.perf_counter()
-        span = Activity("target", f"compile {src.name}", end_s - times.total / 1e6, end_s)
+        span = Activity("target", f"compile {getattr(src, 'name', 'a kernel')}", end_s - times.total / 1e6, end_s)
         for preparations in tuple(_TOLD):
             preparations.add(span)
         if self._before is not None:
