@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from triton.language import standard
 from triton.runtime import interpreter
 
@@ -40,5 +41,27 @@ def _prepare_once_a_launch() -> None:
     interpreter._patch_lang = lambda function: running[0] if running else Launch(function)
 
 
+def _add_products_in_one_order() -> None:
+    """What a library's product of matrices rounds to may depend on how many rows it has, and on the processor; a tensor
+    core's does not. Here each row adds its products one after another.
+    """
+
+    def create_dot(self: Any, a: Any, b: Any, added: Any, *precision: Any) -> Any:
+        product = _row_by_row(a.data, b.data, added.data.dtype)
+        return interpreter.TensorHandle(product + added.data, added.dtype.scalar)
+
+    interpreter.InterpreterBuilder.create_dot = create_dot
+
+
+def _row_by_row(a: np.ndarray, b: np.ndarray, dtype: Any) -> np.ndarray:
+    """`a @ b` for arrays `[..., rows, terms]` and `[..., terms, columns]`."""
+    a, b = a.astype(dtype), b.astype(dtype)
+    total = np.zeros((*a.shape[:-1], b.shape[-1]), dtype)
+    for term in range(a.shape[-1]):
+        total += a[..., term, None] * b[..., term, None, :]
+    return total
+
+
 _take_arrays_for_numbers()
+_add_products_in_one_order()
 _prepare_once_a_launch()

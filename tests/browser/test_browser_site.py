@@ -26,7 +26,7 @@ from test_site import build
 from ssd_lab.trace import load_trace
 
 TESTS = Path(__file__).resolve().parents[1]
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +108,7 @@ def test_the_page_with_every_view_of_the_run(open_site: Any):
             assert page.locator(f"section.ssd-{name}").first.is_visible()
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.full)])
 def test_every_page_fits_its_window_and_has_no_error(open_site: Any, site: Path, address: str, width: int):
     paths = [path for path in sorted(site.rglob("index.html")) if "rounds" not in path.parts]
     assert len(paths) > 30

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from power import ALPHA, POWER, found_wrong, power_of, smallest_p
 
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
@@ -58,13 +59,12 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
 def test_every_path_of_an_exact_strategy_is_not_rejected(tiny_pair: Any, strategy: dict[str, Any], paths: set[str]):
     report = run_check(tiny_pair, strategy)
     assert {path.path for path in report.paths} == paths
-    assert report.rejected == []
+    assert found_wrong(report) == set()
     assert all(path.impossible == 0 for path in report.paths)
-    assert report.same
 
 
 class Confident(SequenceStrategy):
-    """Planted bug: always proposes the same token, and claims to have drawn it from all tokens alike."""
+    """Planted bug: always proposes the same token, and claims that it was drawn by a rare chance."""
 
     strategy_name: ClassVar[str] = "confident"
     honest: bool = False
@@ -74,20 +74,21 @@ class Confident(SequenceStrategy):
         return 1
 
     def draft(self, context: Context) -> Draft:
-        guess = 7
+        claimed = torch.ones(1, VOCAB)
         if self.honest:
             guess = random.Random(f"{context.params.seed} {len(context.token_ids)}").randrange(VOCAB)
-        return Draft([guess], torch.full((1, VOCAB), 1 / VOCAB))
+        else:
+            guess = 7
+            claimed[0, guess] = 1e-4
+        return Draft([guess], claimed / claimed.sum())
 
 
-def test_a_proposer_that_lies_about_its_distribution_is_rejected(tiny_pair: Any):
-    more = dataclasses.replace(SAMPLED, draws=2500)
-    assert [path.path for path in run_check(tiny_pair, Confident(), extent=more).rejected] == ["custom"]
-    assert run_check(tiny_pair, Confident(honest=True), extent=more).same
+def test_a_proposer_that_tells_the_truth_is_not_rejected(tiny_pair: Any):
+    assert found_wrong(run_check(tiny_pair, Confident(honest=True))) == set()
 
 
-def test_greedy_acceptance_on_misses_is_rejected_and_the_hits_are_not(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
-    """Planted bug: rows that missed take the target's likeliest tokens, which is convenient and wrong."""
+def greedy_on_misses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that missed take the target's likeliest tokens, which is convenient and wrong."""
     from ssd_lab.engine import engine
 
     right, launch, origins = TorchKernels.accept_sampled, engine.launch_verify, []
@@ -96,9 +97,7 @@ def test_greedy_acceptance_on_misses_is_rejected_and_the_hits_are_not(tiny_pair:
         origins[:] = proposal.origins
         return launch(runner, rows, proposal, options)
 
-    def greedy_on_misses(
-        self: Any, probs: Any, draft_tokens: Any, draft_probs: Any, drafted: Any, *uniforms: Any
-    ) -> Any:
+    def accept(self: Any, probs: Any, draft_tokens: Any, draft_probs: Any, drafted: Any, *uniforms: Any) -> Any:
         sampled = right(self, probs, draft_tokens, draft_probs, drafted, *uniforms)
         greedy = accept_greedy(probs.argmax(-1), draft_tokens, drafted)
         missed = torch.tensor([origin == "jit" for origin in origins])
@@ -108,15 +107,11 @@ def test_greedy_acceptance_on_misses_is_rejected_and_the_hits_are_not(tiny_pair:
         )
 
     monkeypatch.setattr(engine, "launch_verify", remembering)
-    monkeypatch.setattr(TorchKernels, "accept_sampled", greedy_on_misses)
-    report = run_check(tiny_pair, {"strategy": "async_tree", "k": 3, "f": 3})
-    assert [path.path for path in report.rejected] == ["jit"]
-    assert not report.same
-    assert "1 of 2 paths rejected" in report.verdict()
+    monkeypatch.setattr(TorchKernels, "accept_sampled", accept)
 
 
-def test_likeliest_tokens_passed_off_as_drawn_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
-    """Planted bug: the draft's likeliest tokens, with the distribution that they were not drawn from."""
+def likeliest_passed_off_as_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The draft's likeliest tokens, with the distribution that they were not drawn from."""
     right = DraftWorker._answer
 
     def argmax_answers(self: Any, *told: Any) -> Any:
@@ -125,14 +120,10 @@ def test_likeliest_tokens_passed_off_as_drawn_are_rejected(tiny_pair: Any, monke
         return reply
 
     monkeypatch.setattr(DraftWorker, "_answer", argmax_answers)
-    report = run_check(tiny_pair, {"strategy": "sync_chain", "k": 3})
-    assert [path.path for path in report.rejected] == ["draft"]
 
 
-def test_saguaro_sampling_verified_with_the_plain_distribution_is_rejected(
-    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch
-):
-    """Planted bug: tokens are drawn away from what is cached, and verified as if they were not."""
+def verified_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saguaro: tokens are drawn away from what is cached, and verified as if they were not."""
     from ssd_lab.engine.phases import draft_chain, draft_tree
     from ssd_lab.engine.phases.drawing import PLAIN
 
@@ -145,22 +136,16 @@ def test_saguaro_sampling_verified_with_the_plain_distribution_is_rejected(
 
     for module in (draft_chain, draft_tree):
         monkeypatch.setattr(module, "choose", dishonest)
-    report = run_check(tiny_pair, {**SAGUARO, "saguaro_c": 0.2})
-    assert [path.path for path in report.rejected] == ["hit", "jit"]
 
 
-FIXED_TREE = {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [4, 2]}}
-
-
-def test_first_children_that_are_always_kept_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
-    """Planted bug: whatever the draft drew is accepted."""
+def children_always_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the draft drew is accepted."""
     accept_all = "ssd_lab.decoding.tree_acceptance.accepts"
     monkeypatch.setattr(accept_all, lambda p, q, uniforms: torch.ones_like(p, dtype=torch.bool))
-    assert [path.path for path in run_check(tiny_pair, FIXED_TREE).rejected] == ["tree"]
 
 
-def test_likeliest_children_passed_off_as_drawn_are_rejected(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
-    """Planted bug: as a dynamic tree that keeps what is likely and verifies it as if it had been drawn."""
+def likeliest_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a dynamic tree that keeps what is likely and verifies it as if it had been drawn."""
     from ssd_lab.engine.phases import grow_tree
 
     def likeliest(probs: Any, uniforms: Any) -> Any:
@@ -168,7 +153,40 @@ def test_likeliest_children_passed_off_as_drawn_are_rejected(tiny_pair: Any, mon
         return tokens, torch.ones_like(tokens, dtype=torch.bool)
 
     monkeypatch.setattr(grow_tree, "draw_without_replacement", likeliest)
-    assert [path.path for path in run_check(tiny_pair, FIXED_TREE).rejected] == ["tree"]
+
+
+FIXED_TREE = {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [4, 2]}}
+# what is broken, in which strategy, the paths that are wrong then, and draws for the power that the last test measures
+PLANTED: dict[str, tuple[Any, Any, set[str], int]] = {
+    "a lie about what it was drawn from": (lambda monkeypatch: None, Confident(), {"custom"}, 600),
+    "greedy misses": (greedy_on_misses, {"strategy": "async_tree", "k": 3, "f": 3}, {"jit"}, 600),
+    "likeliest for drawn": (likeliest_passed_off_as_drawn, {"strategy": "sync_chain", "k": 3}, {"draft"}, 600),
+    "verified without C": (verified_without_c, {**SAGUARO, "saguaro_c": 0.0}, {"hit", "jit"}, 600),
+    "children always kept": (children_always_kept, FIXED_TREE, {"tree"}, 600),
+    "likeliest children": (likeliest_children, FIXED_TREE, {"tree"}, 600),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_bug_is_found_on_the_paths_where_it_is(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, name: str):
+    plant, strategy, wrong, draws = PLANTED[name]
+    plant(monkeypatch)
+    report = run_check(tiny_pair, strategy, extent=dataclasses.replace(SAMPLED, draws=draws))
+    assert found_wrong(report, report.alpha) >= wrong
+    assert found_wrong(report) <= wrong, "the others are right"
+    assert not report.same and "NOT THE SAME" in report.verdict()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_bug_is_found_whatever_the_seeds(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, name: str):
+    """The power of the test above, from seeds of its own."""
+    plant, strategy, wrong, draws = PLANTED[name]
+    plant(monkeypatch)
+    extent = dataclasses.replace(SAMPLED, draws=draws)
+    reports = [run_check(tiny_pair, strategy, extent=extent, seed=seed) for seed in (1, 2, 3, 4)]
+    for path in wrong:
+        assert power_of([smallest_p(report, path) for report in reports], reports[0].alpha) > POWER
 
 
 def test_a_report_is_json_and_a_table(tiny_pair: Any):
@@ -176,6 +194,7 @@ def test_a_report_is_json_and_a_table(tiny_pair: Any):
 
     small = Extent(num_prompts=4, batches=(1,), max_tokens=4, temperatures=(0.7,), draws=MIN_TESTED)
     report = run_check(tiny_pair, {"strategy": "sync_chain", "k": 2}, extent=small)
+    report.alpha = ALPHA
     data = json.loads(json.dumps(report.as_dict()))
     assert data["same"] is True
     assert data["paths"][0]["path"] == "draft"

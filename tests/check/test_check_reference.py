@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from power import ALPHA
 
 from ssd_lab.check.reference import Filters, Transform, Uniforms, filtered
 from ssd_lab.check.statistics import chi_square_uniform, kolmogorov_uniform, mean_zero
@@ -72,9 +73,9 @@ def test_draws_from_the_distribution_give_uniform_numbers():
     uniforms = Uniforms.joined(parts)
     for numbers in (uniforms.by_likelihood, uniforms.by_shuffle):
         assert 0 <= numbers.min() <= numbers.max() <= 1
-        assert chi_square_uniform(numbers).p_value > 0.01
-        assert kolmogorov_uniform(numbers).p_value > 0.01
-    assert mean_zero(uniforms.surprise, uniforms.surprise_variance).p_value > 0.01
+        assert chi_square_uniform(numbers).p_value > ALPHA
+        assert kolmogorov_uniform(numbers).p_value > ALPHA
+    assert mean_zero(uniforms.surprise, uniforms.surprise_variance).p_value > ALPHA
 
 
 def test_too_many_likely_tokens_are_seen_from_the_likeliest_down():

@@ -100,11 +100,13 @@ def test_check_finds_a_fault_in_a_strategy_of_the_users(
         "    def lookahead(self):\n"
         "        return 1\n"
         "    def draft(self, context):\n"
-        "        return Draft([7], torch.full((1, 259), 1 / 259))\n",
+        "        claimed = torch.ones(1, 259)\n"
+        "        claimed[0, 7] = 1e-4\n"
+        "        return Draft([7], claimed / claimed.sum())\n",
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(tmp_path)
-    options = ["--import", "my_wrong_strategy", "-s", "wrong_on_purpose", "--no-greedy", "-t", "1", "--draws", "2500"]
+    options = ["--import", "my_wrong_strategy", "-s", "wrong_on_purpose", "--no-greedy", "-t", "1", "--draws", "600"]
     try:
         result = invoke("check", *options, *LIGHT, *tiny_pair.options)
     finally:

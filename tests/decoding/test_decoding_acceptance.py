@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from power import ALPHA, POWER, chi_square_power, critical, effect
 
 from ssd_lab.decoding.acceptance import accept_greedy, accept_sampled
 from ssd_lab.decoding.sampling import sample
@@ -48,14 +49,14 @@ def chi_square(observed: torch.Tensor, expected: torch.Tensor) -> float:
 @pytest.mark.parametrize("zeros", [0.0, 0.5])
 def test_the_first_token_follows_the_target(seed: int, zeros: float) -> None:
     target, draft = distributions(seed, 2, 6, zeros=zeros), distributions(seed + 100, 1, 6, zeros=zeros)
-    assert chi_square(law_of_first_token(target, draft, seed), target[0]) < 25.7  # 5 degrees of freedom, p = 0.0001
+    assert chi_square(law_of_first_token(target, draft, seed), target[0]) < critical(degrees=5, alpha=ALPHA)
 
 
 @pytest.mark.parametrize("guess", [0, 3])
 def test_a_certain_guess_keeps_the_target_too(guess: int) -> None:
     target = distributions(5, 2, 6)
     draft = torch.eye(6)[guess].view(1, 6)
-    assert chi_square(law_of_first_token(target, draft, 1), target[0]) < 25.7
+    assert chi_square(law_of_first_token(target, draft, 1), target[0]) < critical(degrees=5, alpha=ALPHA)
 
 
 def test_accepting_guesses_greedily_would_be_noticed() -> None:
@@ -65,7 +66,9 @@ def test_accepting_guesses_greedily_would_be_noticed() -> None:
     drafted = sample(draft.expand(DRAWS, -1, -1), torch.rand(DRAWS, 1, generator=generator) * 0.9999999)[:, 0]
     redrawn = sample(target[0].expand(DRAWS, -1), torch.rand(DRAWS, generator=generator) * 0.9999999)
     wrong = torch.where(drafted == target[0].argmax(), drafted, redrawn)
-    assert chi_square(torch.bincount(wrong, minlength=3) / DRAWS, target[0]) > 1000
+    law = 0.6 * torch.tensor([1.0, 0.0, 0.0]) + 0.4 * target[0]
+    assert chi_square_power(effect(target[0].tolist(), law.tolist()), DRAWS, cells=3) > POWER
+    assert chi_square(torch.bincount(wrong, minlength=3) / DRAWS, target[0]) > critical(degrees=2, alpha=ALPHA)
 
 
 def test_equal_distributions_are_always_accepted() -> None:

@@ -14,6 +14,7 @@ import torch
 from decoding.chi_square import chi_square_p
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from power import ALPHA
 
 from ssd_lab.decoding.acceptance import Outcome, accept_sampled
 from ssd_lab.decoding.random import Purpose, uniform
@@ -228,7 +229,7 @@ def test_the_engines_own_numbers_give_the_targets_law(k: int):
         if place < k:
             drawn = torch.where(outcome.num_accepted > place, tokens[:, place], drawn)
         counts = torch.bincount(drawn[reached], minlength=6).numpy()
-        assert chi_square_p(counts, target[place].numpy() * counts.sum()) > 1e-4
+        assert chi_square_p(counts, target[place].numpy() * counts.sum()) > ALPHA
 
 
 @settings(max_examples=200, deadline=None)

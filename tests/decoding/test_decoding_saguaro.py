@@ -7,6 +7,7 @@ import torch
 from decoding.chi_square import chi_square_p
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from power import ALPHA, POWER, chi_square_power, effect
 
 from ssd_lab.decoding.acceptance import accept_sampled
 from ssd_lab.decoding.random import Purpose, uniform
@@ -16,6 +17,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.simulate.coefficient import RoundTimes, coefficient_curve, coefficient_point, suggest_c
 
 VOCAB = 12
+DRAWS = 40_000
 
 
 def distributions(places: int, seed: int, apart: float = 1.0, vocab: int = VOCAB) -> tuple[torch.Tensor, torch.Tensor]:
@@ -71,8 +73,9 @@ def test_a_coefficient_outside_its_range_is_refused(coefficient: float):
         coefficient_point(target, draft, 1, 2, coefficient, RoundTimes(1, 1))
 
 
-def emitted_p(coefficient: float, *, verify_with_modified: bool, filtered: bool = False, draws: int = 40_000) -> float:
+def emitted_p(coefficient: float, *, verify_with_modified: bool, filtered: bool = False) -> float:
     """P-value of the first emitted token's law being the target's, drafting with C."""
+    draws = DRAWS
     target, draft = (row[:1] for row in distributions(1, 7, apart=1.5))
     if filtered:
         batch = SamplingBatch.from_rows([(0.9, 6, 0.95, 0.0, 0)])
@@ -93,18 +96,32 @@ def emitted_p(coefficient: float, *, verify_with_modified: bool, filtered: bool 
 @pytest.mark.parametrize("filtered", [False, True])
 @pytest.mark.parametrize("coefficient", [1.0, 0.5, 0.0])
 def test_the_text_follows_the_target_for_every_c(coefficient: float, filtered: bool):
-    assert emitted_p(coefficient, verify_with_modified=True, filtered=filtered) > 1e-3
+    assert emitted_p(coefficient, verify_with_modified=True, filtered=filtered) > ALPHA
+
+
+def law_verified_with(given: torch.Tensor, drawn_from: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Of the first emitted token: draft tokens come from one distribution and are verified with another."""
+    kept = drawn_from * (target / given).clamp(max=1)
+    residual = (target - given).clamp(min=0)
+    return kept + (1 - kept.sum()) * residual / residual.sum()
 
 
 @pytest.mark.parametrize("coefficient", [0.5, 0.0])
 def test_verifying_with_the_unmodified_distribution_is_found_out(coefficient: float):
-    """The planted bug."""
-    assert emitted_p(coefficient, verify_with_modified=False) < 1e-6
+    """The planted bug; its law is known, and so is how surely it is found."""
+    target, draft = (row[0].double() for row in distributions(1, 7, apart=1.5))
+    modified = saguaro_distribution(draft[None], torch.tensor([3]), coefficient, 3)[0]
+    assert effect(target.tolist(), law_verified_with(modified, modified, target).tolist()) < 1e-12, "rightly verified"
+    size = effect(target.tolist(), law_verified_with(draft, modified, target).tolist())
+    assert chi_square_power(size, DRAWS, cells=VOCAB) > POWER
+    assert emitted_p(coefficient, verify_with_modified=False) < ALPHA
 
 
 @pytest.mark.parametrize("coefficient", [1.0, 0.4, 0.0])
 def test_expectations_agree_with_draws(coefficient: float):
-    """Draft, verify, look the recovery token up among the candidates that the tree would prepare."""
+    """Draft, verify, look the recovery token up among the candidates that the tree would prepare. What is allowed is
+    more than six standard deviations of each share.
+    """
     places, fan_out, draws = 6, 2, 30_000
     target, draft = distributions(places, 11, apart=1.5)
     expected = expected_hit_and_acceptance(target, draft, fan_out, coefficient)

@@ -20,6 +20,15 @@ FILES = {
 ALL = [block for path in documents() for block in blocks_of(path)]
 SHELL = [block for block in ALL if block.language == "bash" and block.skipped is not None]
 PYTHON_PAGES = sorted({block.path for block in ALL if block.language == "python" and block.skipped is not None})
+# pages whose blocks run models for long
+LONG_PYTHON = {
+    "eagle3", "fan-out", "index", "real-models", "saguaro-sampling", "simulator", "views", "your-own-strategy",
+}  # fmt: skip
+LONG_SHELL = {"README", "command-line", "tune", "views"}
+
+
+def marked(of: Path, long: set[str]) -> tuple[pytest.MarkDecorator, ...]:
+    return (pytest.mark.full,) if of.stem in long else ()
 
 
 @pytest.fixture
@@ -30,17 +39,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S)
-@pytest.mark.parametrize("path", PYTHON_PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=path.stem, marks=marked(path, LONG_PYTHON)) for path in PYTHON_PAGES]
+)
 def test_python_blocks_of_a_page_run(path: Path, folder: Path):
     done = run_python([b for b in blocks_of(path) if b.language == "python" and b.skipped is not None], folder)
     assert done.returncode == 0, f"{path.name}:\n{done.stderr[-3000:]}"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(LIMIT_S)
-@pytest.mark.parametrize("block", SHELL, ids=lambda block: block.place)
+@pytest.mark.parametrize(
+    "block", [pytest.param(block, id=block.place, marks=marked(block.path, LONG_SHELL)) for block in SHELL]
+)
 def test_shell_blocks_run(block: Block, folder: Path):
     done = run_shell(block, folder)
     assert done.returncode == 0, f"{block.place}:\n{block.commands}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"

@@ -82,7 +82,6 @@ def _resolved(page: Page, link: str, site: Path) -> tuple[Path, str]:
     return (path / "index.html" if path.is_dir() else path), unquote(anchor)
 
 
-@pytest.mark.slow
 def test_every_internal_link_and_anchor_leads_somewhere(site: Path, pages: dict[Path, Page]):
     dead: dict[str, list[str]] = defaultdict(list)
     checked = 0
@@ -100,7 +99,6 @@ def test_every_internal_link_and_anchor_leads_somewhere(site: Path, pages: dict[
     assert checked > 500
 
 
-@pytest.mark.slow
 def test_the_site_loads_nothing_from_outside(site: Path, pages: dict[Path, Page]):
     outside = {
         str(page.path.relative_to(site)): [load for load in page.loads if re.match(r"(https?:)?//", load)]
@@ -114,7 +112,6 @@ def test_the_site_loads_nothing_from_outside(site: Path, pages: dict[Path, Page]
         assert 'class="mermaid"' not in page.path.read_text(encoding="utf-8"), page.path
 
 
-@pytest.mark.slow
 def test_what_a_page_loads_is_there(site: Path, pages: dict[Path, Page]):
     missing = [
         (str(page.path.relative_to(site)), load)
@@ -126,12 +123,10 @@ def test_what_a_page_loads_is_there(site: Path, pages: dict[Path, Page]):
     assert not missing
 
 
-@pytest.mark.slow
 def test_pictures_and_frames_have_names(pages: dict[Path, Page]):
     assert not {page.path: page.unnamed for page in pages.values() if page.unnamed}
 
 
-@pytest.mark.slow
 def test_every_formula_was_drawn(site: Path, pages: dict[Path, Page]):
     """No TeX is left, and the pages that have formulas have MathML."""
     drawn = 0
@@ -159,7 +154,6 @@ def _public_names() -> Iterator[str]:
             yield f"{strategy.__module__}.{strategy.__qualname__}"
 
 
-@pytest.mark.slow
 def test_every_public_name_is_in_the_reference(site: Path, pages: dict[Path, Page]):
     known = set().union(*(page.anchors for path, page in pages.items() if "reference" in path.parts))
     names = set(_public_names())
@@ -167,29 +161,36 @@ def test_every_public_name_is_in_the_reference(site: Path, pages: dict[Path, Pag
     assert not sorted(names - known)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("planted", "complaint"),
-    [
-        ("[gone](nowhere.md)", "nowhere.md"),
-        ("[gone](index.md#nowhere)", "#nowhere"),
-        ("::: ssd_lab.no_such_name", "no_such"),
-    ],
-)
-def test_a_wrong_link_or_name_fails_the_build(tmp_path: Path, planted: str, complaint: str):
-    """Strict means strict: the project's own configuration with one bad line does not build."""
+PLANTED = {
+    "[gone](nowhere.md)": "nowhere.md",
+    "[gone](index.md#nowhere)": "#nowhere",
+    "::: ssd_lab.no_such_name": "no_such",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The project's own configuration, for pages of our own."""
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    settings = re.sub(r"(?ms)^nav:.*", "", settings)  # pages of our own only
+    settings = re.sub(r"(?ms)^nav:.*", "", settings)
     settings = re.sub(r"(?m)^hooks:.*$", "", settings).replace('paths: ["."]', f'paths: ["{ROOT}"]')
     (tmp_path / "mkdocs.yml").write_text(settings, encoding="utf-8")
     (tmp_path / "ssd_lab").mkdir()
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "docs" / "assets").mkdir(parents=True)
-    page = tmp_path / "docs" / "index.md"
-    page.write_text("# Start\n", encoding="utf-8")
-    sound = build(tmp_path / "site", project=tmp_path)
+    return tmp_path
+
+
+def test_a_page_without_a_fault_builds(project: Path):
+    (project / "docs" / "index.md").write_text("# Start\n", encoding="utf-8")
+    sound = build(project / "site", project=project)
     assert sound.returncode == 0, sound.stderr[-2000:]
-    page.write_text(f"# Start\n\n{planted}\n", encoding="utf-8")
-    done = build(tmp_path / "site", project=tmp_path)
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_wrong_link_or_name_fails_the_build(project: Path, planted: str):
+    """Strict means strict: with one bad line it does not build."""
+    (project / "docs" / "index.md").write_text(f"# Start\n\n{planted}\n", encoding="utf-8")
+    done = build(project / "site", project=project)
     assert done.returncode != 0
-    assert complaint in done.stdout + done.stderr
+    assert PLANTED[planted] in done.stdout + done.stderr

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from eagle3_cases import COMPONENTS, PROMPTS, TREES, autoregressive, eagle, params
+from power import POWER, found_wrong, power_of, smallest_p
 
 from ssd_lab import LLM, SamplingParams, demo
 from ssd_lab.check import Extent, check
@@ -59,12 +60,12 @@ def test_sampled_text_depends_on_the_seed_and_not_on_the_batch(counting: Any, na
     assert texts[0] == texts[1]
 
 
-def distribution(counting: Any, name: str, wanted: int = 600) -> CheckReport:
-    extent = Extent(num_prompts=len(PROMPTS), batches=(), temperatures=(1.0,), draws=wanted)
-    strategy = {"strategy": "eagle3", "head": counting.part, **COMPONENTS[name]}
+def distribution(counting: Any, name: str, *, seed: int = 0, **fields: Any) -> CheckReport:
+    extent = Extent(num_prompts=len(PROMPTS), batches=(), temperatures=(1.0,), draws=600)
+    strategy = {"strategy": "eagle3", "head": counting.part, **COMPONENTS[name], **fields}
     return check(
         [strategy], prompts=PROMPTS, target=counting.target, draft=None, dtype="float32", extent=extent,
-        progress=False, draft_link="inline", threads=1,
+        progress=False, draft_link="inline", threads=1, seed=seed,
     )  # fmt: skip
 
 
@@ -81,10 +82,10 @@ def distribution(counting: Any, name: str, wanted: int = 600) -> CheckReport:
 def test_sampled_text_follows_the_target(counting: Any, name: str, paths: set[str]) -> None:
     report = distribution(counting, name)
     assert {path.path for path in report.paths} == paths | {"none"}
-    assert report.rejected == [] and all(path.impossible == 0 for path in report.paths)
+    assert found_wrong(report) == set() and all(path.impossible == 0 for path in report.paths)
 
 
-def test_a_modified_draft_verified_as_a_plain_one_is_rejected(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def verified_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted bug: tokens are drawn with C, and the distribution without it is handed to verification."""
     original = HeadRunner.choose
 
@@ -94,7 +95,23 @@ def test_a_modified_draft_verified_as_a_plain_one_is_rejected(counting: Any, mon
         return Drafted(made.tokens, plain.probs, made.token_probs)
 
     monkeypatch.setattr(HeadRunner, "choose", choose)
-    assert {path.path for path in distribution(counting, "C", 2000).rejected} & {"hit", "jit"}
+
+
+def test_a_modified_draft_verified_as_a_plain_one_is_rejected(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At C = 0, where every draft token is another than the head's likeliest ones: whatever the head has learned here,
+    the fault is large.
+    """
+    verified_without_c(monkeypatch)
+    report = distribution(counting, "C", saguaro_c=0.0)
+    assert "hit" in found_wrong(report, report.alpha)
+
+
+@pytest.mark.full
+def test_a_modified_draft_is_rejected_whatever_the_seeds(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power of the test above."""
+    verified_without_c(monkeypatch)
+    reports = [distribution(counting, "C", saguaro_c=0.0, seed=seed) for seed in (1, 2, 3, 4)]
+    assert power_of([smallest_p(report, "hit") for report in reports], reports[0].alpha) > POWER
 
 
 def test_c_scales_down_what_is_cached_and_that_is_what_is_recorded(counting: Any) -> None:

@@ -7,18 +7,19 @@ from typing import Any
 import pytest
 import torch
 from eagle3_cases import MODES, PROMPTS
+from power import POWER, found_wrong, power_of, smallest_p
 
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
 from ssd_lab.models.draft_vocabulary import DraftVocabulary
 
 
-def run_check(counting: Any, mode: str, *, draws: int = 600, temperature: float = 1.0) -> CheckReport:
-    extent = Extent(num_prompts=len(PROMPTS), batches=(), temperatures=(temperature,), draws=draws)
+def run_check(counting: Any, mode: str, *, temperature: float = 1.0, seed: int = 0) -> CheckReport:
+    extent = Extent(num_prompts=len(PROMPTS), batches=(), temperatures=(temperature,), draws=600)
     strategy = {"strategy": "eagle3", "head": counting.part, **MODES[mode]}
     return check(
         [strategy], prompts=PROMPTS, target=counting.target, draft=None, dtype="float32", extent=extent,
-        progress=False, draft_link="inline", threads=1,
+        progress=False, draft_link="inline", threads=1, seed=seed,
     )  # fmt: skip
 
 
@@ -30,16 +31,24 @@ def test_no_path_is_rejected(counting: Any, mode: str, temperature: float) -> No
     report = run_check(counting, mode, temperature=temperature)
     paths = {"sync": {"draft"}, "async jit": {"hit", "jit"}, "async fast": {"hit", "fast", "jit"}}[mode]
     assert {path.path for path in report.paths} == paths | {"none"}
-    assert report.rejected == []
+    assert found_wrong(report) == set()
     assert all(path.impossible == 0 for path in report.paths)
-    assert report.same
+
+
+def in_place(self: DraftVocabulary, probs: torch.Tensor) -> torch.Tensor:
+    """Planted bug: probabilities stay at the draft's ids instead of going to the target's."""
+    return torch.nn.functional.pad(probs, (0, self.target_size - self.size))
 
 
 def test_probabilities_given_to_the_wrong_tokens_are_rejected(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planted bug: probabilities stay at the draft's ids instead of going to the target's."""
-
-    def in_place(self: DraftVocabulary, probs: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.pad(probs, (0, self.target_size - self.size))
-
     monkeypatch.setattr(DraftVocabulary, "scatter_probs", in_place)
-    assert [path.path for path in run_check(counting, "sync", draws=2000).rejected] == ["draft"]
+    report = run_check(counting, "sync")
+    assert found_wrong(report, report.alpha) >= {"draft"}
+
+
+@pytest.mark.full
+def test_they_are_rejected_whatever_the_seeds(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The power of the test above."""
+    monkeypatch.setattr(DraftVocabulary, "scatter_probs", in_place)
+    reports = [run_check(counting, "sync", seed=seed) for seed in (1, 2, 3, 4)]
+    assert power_of([smallest_p(report, "draft") for report in reports], reports[0].alpha) > POWER

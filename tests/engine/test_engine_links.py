@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -131,10 +130,8 @@ def test_closing_twice_is_fine_and_calling_afterwards_is_an_error(tiny_pair, kin
 def test_a_process_that_dies_is_noticed_at_once(tiny_pair) -> None:
     link = open_link("process", setup_for(tiny_pair))
     os.kill(link.process_id, 9)
-    start = time.monotonic()
     with pytest.raises(DraftWorkerError, match="gone"):
-        link.call(round_of(5, 50, None), 30)
-    assert time.monotonic() - start < 10
+        link.call(round_of(5, 50, None), 600)  # longer than a test may take
     link.close()
     assert not Path(f"/proc/{link.process_id}").exists()
 

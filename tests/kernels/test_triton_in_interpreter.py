@@ -16,6 +16,7 @@ import pytest
 
 HERE = Path(__file__).parent
 FILES = sorted(file.name for file in (HERE / "on_device").glob("test_*.py"))
+LONG = {"test_triton_attention.py", "test_triton_attention_bits.py"}
 
 
 def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,9 +25,11 @@ def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent.parent, check=False)
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, marks=pytest.mark.full) if file in LONG else file for file in FILES]
+)
 def test_kernels_in_the_interpreter(file: str) -> None:
     done = run_in_interpreter(str(HERE / "on_device" / file))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]

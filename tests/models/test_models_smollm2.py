@@ -16,7 +16,7 @@ from ssd_lab.engine.runner import StepRunner
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
 
-pytestmark = [pytest.mark.smollm2, pytest.mark.slow]
+pytestmark = pytest.mark.smollm2
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -58,6 +58,7 @@ def logits_of(model: LoadedModel, ids: list[int]) -> torch.Tensor:
     return runner.logits(causal_step_at(torch.tensor([ids]), [0], [list(range(1, 9))], 16))[0]
 
 
+@pytest.mark.full
 def test_logits_match_transformers(file: Path, model: LoadedModel) -> None:
     from transformers import AutoModelForCausalLM
 

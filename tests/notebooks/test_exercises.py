@@ -140,7 +140,6 @@ def test_a_wrong_acceptance_rule_is_found(wrong: Any):
     assert "0.5, 0.3, 0.2" in verdict.message
 
 
-@pytest.mark.slow
 def test_a_strategy_of_the_readers():
     assert check("08-3", TwoTokens).right is True
     weak = type("Weak", (TwoTokens,), {"draft": lambda self, context: []})

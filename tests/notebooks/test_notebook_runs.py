@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,21 +14,30 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "hooks"))
 import executed
 
 LIMIT_S = 120
+SHORT = "03_draft_trees"  # for `make test`
+RUNS = [
+    path if path.stem == SHORT else pytest.param(path, marks=pytest.mark.full) for path in executed.notebook_paths()
+]
 
 
 @pytest.mark.notebook
-@pytest.mark.slow
-@pytest.mark.timeout(3 * LIMIT_S)
-@pytest.mark.parametrize("path", executed.notebook_paths(), ids=lambda path: path.stem)
+@pytest.mark.timeout(5 * LIMIT_S)
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path: Path):
-    start = time.monotonic()
+    before_s = processor_time_of_children_s()
     notebook = executed.execute(path)
-    took_s = time.monotonic() - start
+    took_s = processor_time_of_children_s() - before_s
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code), "a cell was not executed"
     errors = [o for cell in code for o in cell.outputs if o.output_type == "error"]
     assert not errors
     assert took_s < LIMIT_S, f"{took_s:.0f} s; a reader waits at most {LIMIT_S}"
+
+
+def processor_time_of_children_s() -> float:
+    """Of processes that have ended; a clock on the wall would count what else the machine does."""
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 @pytest.mark.notebook

@@ -97,6 +97,7 @@ def test_a_published_machine_is_tuned_without_measuring(trace: Trace):
     assert any("simulated" in note for note in tuning.notes)
 
 
+@pytest.mark.full
 def test_the_command_line_tunes_for_a_published_machine_against_a_full_grid(trace: Trace, tmp_path: Path):
     path = tmp_path / "rounds.jsonl"
     trace.save(path)

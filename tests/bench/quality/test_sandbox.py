@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -66,9 +65,7 @@ def test_an_endless_loop_ends_at_the_cpu_limit_even_if_it_catches_the_signal():
 
 
 def test_a_sleeper_ends_at_the_wall_limit():
-    start_s = time.monotonic()
-    assert run("import time\ntime.sleep(60)", wall_s=0.5).status == "wall"
-    assert time.monotonic() - start_s < 3
+    assert run("import time\ntime.sleep(600)", wall_s=0.5).status == "wall"  # longer than a test may take
 
 
 def test_a_program_that_swallows_every_exception_still_ends():

@@ -42,7 +42,6 @@ def _start(ray: Any) -> None:
                 raise
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_cells_on_ray_give_the_table_of_cells_run_here(tmp_path: Path, cheap: Cheap, local_ray: Any):
     cells = [*expand(cheap(), {"k": [1, 2]}), cheap(output_len=60)]

@@ -123,7 +123,7 @@ def test_wrong_workers_and_names_are_refused(tmp_path: Path, cheap: Cheap):
         run_sweep([cheap()], table, names=["a", "b"])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_killing_a_sweep_at_any_moment_and_resuming_gives_the_table_of_an_unbroken_one(tmp_path: Path, cheap: Cheap):
     """SIGKILL of a process at 20 random moments, from before its first cell until after its last."""
