@@ -9,8 +9,8 @@ from ssd_lab import LLM, SamplingParams
 from ssd_lab.engine.sequence import Sequence
 from ssd_lab.results import RunResult
 
-# blocks for one text of the longest kind and a bit: of three, one is put off; chunks of prompts are seen one by one
-SMALL = {"max_batch": 3, "num_blocks": 24, "block_size": 4, "max_model_len": 56, "max_prefill_tokens": 3}
+# chunks of prompts are seen one by one
+SMALL = {"max_batch": 3, "num_blocks": 70, "block_size": 4, "max_model_len": 56, "max_prefill_tokens": 3}
 LENGTH = 36  # tokens of each text
 
 
@@ -47,10 +47,17 @@ class Visit:
         return flight is not None and sequence in flight.sequences and len(sequence.output_ids) > 0
 
     def put_off(self) -> Sequence:
-        """Step until a request has given up its blocks in the middle of its text."""
-        waiting = self.engine._scheduler.waiting
-        self.step_until(lambda: any(s.num_preemptions and s.output_ids for s in waiting))
-        return next(s for s in waiting if s.num_preemptions)
+        """Enter three and take all other blocks away until one has given up its own, in the middle of its text; then
+        give them back, with nothing of it in them.
+        """
+        sequences, blocks, taken = self.enter(0, 1, 4), self.engine._blocks, []
+        self.step_until(lambda: all(map(self.is_in_the_air, sequences)))
+        while not any(sequence.num_preemptions for sequence in self.engine._scheduler.waiting):
+            taken += blocks.allocate(blocks.num_available)
+            self.engine.step()
+        taken += blocks.allocate(blocks.num_available)
+        blocks.release(taken)
+        return self.engine._scheduler.waiting[0]
 
 
 def right_after_it_entered(visit: Visit) -> None:
@@ -58,7 +65,7 @@ def right_after_it_entered(visit: Visit) -> None:
 
 
 def after_a_chunk_of_its_prompt(visit: Visit) -> None:
-    (one,) = visit.enter(2)
+    (one,) = visit.enter(max(range(len(visit.prompts)), key=lambda number: len(visit.prompts[number])))
     visit.engine.step()
     assert one.num_cached > 0 and not one.is_prefilled
     visit.leave(one)
@@ -103,15 +110,21 @@ def with_another_in_its_place_at_once(visit: Visit) -> None:
 
 
 def while_it_is_put_off(visit: Visit) -> None:
-    visit.enter(0, 1, 3)
     visit.leave(visit.put_off())
 
 
 def as_it_comes_back(visit: Visit) -> None:
-    visit.enter(0, 1, 3)
     one = visit.put_off()
     visit.step_until(lambda: bool(one.blocks) and not one.is_prefilled)
     visit.leave(one)
+
+
+def four_times_after_two_rounds(visit: Visit) -> None:
+    for _ in range(4):
+        (one,) = visit.enter(1)
+        visit.step_until(lambda one=one: visit.is_in_the_air(one))
+        visit.engine.step()
+        visit.leave(one)
 
 
 def four_times_after_two_chunks_of_a_stream(visit: Visit) -> None:
@@ -134,6 +147,7 @@ MOMENTS: dict[str, Callable[[Visit], None]] = {
         with_another_in_its_place_at_once,
         while_it_is_put_off,
         as_it_comes_back,
+        four_times_after_two_rounds,
         four_times_after_two_chunks_of_a_stream,
     )
 }
