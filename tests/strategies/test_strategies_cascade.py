@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -12,15 +14,20 @@ from power import found_wrong
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.check import Extent, check
+from ssd_lab.check.grid.watching import WatchedStrategy, _WatchedProposer
 from ssd_lab.engine.composition import replace_rows
+from ssd_lab.engine.host_copy import HostCopy
 from ssd_lab.engine.link import InlineLink
 from ssd_lab.engine.messages import PrefillMessage, RoundMessage
 from ssd_lab.engine.proposal import Proposal
+from ssd_lab.engine.proposer import Proposer
+from ssd_lab.engine.recorded_tree import RecordedTree
+from ssd_lab.engine.round_records import KeptRound
 from ssd_lab.engine.token_tree import TokenTree
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.strategies import Context, SequenceStrategy
-from ssd_lab.strategies.cascade import Cascade
+from ssd_lab.strategies import Context, SequenceStrategy, StrategyConfig
+from ssd_lab.strategies.cascade import Cascade, CascadeProposer
 from ssd_lab.strategies.registry import registry
 
 PROMPTS = ["Hello there", "The quick brown fox jumps", "def add(a, b):", "1 + 2 ="]
@@ -294,7 +301,45 @@ def test_chains_become_trees_beside_trees() -> None:
     assert made.tree.parents.tolist() == [[-1, 0, 1, -1], [-1, -1, 0, 0]]
     assert made.tree.valid.tolist() == [[True, True, True, False], [True, True, True, False]]
     assert made.tree.drawn_from[1].tolist() == [0, 0, 1, 1]
+    assert made.tree.drawn_from.max() < made.probs.shape[1]  # also of a chain longer than the tree has distributions
     assert made.tree.certain.tolist() == [True, False]
     assert (made.tree.depth, made.tree.width) == (3, 2)
     assert torch.equal(made.probs[1], probs[0])
     assert made.problem(2, 3, 6, nodes=4) is None
+
+
+def test_trees_of_both_parts_are_kept() -> None:
+    """Of a row that both drafted for, the second one's counts: its draft was verified."""
+    trees = [RecordedTree(ids, HostCopy()) for ids in ([0, 1], [1])]
+    parts = [replace(Proposal.empty(rows), previous_trees=[tree]) for rows, tree in zip((2, 1), trees, strict=True)]
+    made = replace_rows(parts[0], [1], parts[1])
+    assert made.previous_trees == trees
+    kept = KeptRound([0, 1], [], [], [], None, None, [], None, [], trees=made.previous_trees)
+    assert [kept.tree_of(number) for number in (0, 1, 2)] == [*trees, None]
+
+
+def test_suffixes_longer_than_the_tree_beside_it_are_verified(pair) -> None:
+    """At temperature 1, with rows of either part in a round."""
+    first, second = {"strategy": "suffix_tree", "k": 9}, {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [2, 2]}}
+    prompts = [[5, 5, 5, 9, 9], [5, 5, 5, 9, 9, 9, 9], [1, 2, 3, 4]]
+    params = [SamplingParams(max_tokens=40, temperature=1.0, seed=100 + i, ignore_eos=True) for i in (4, 5, 0)]
+    texts = []
+    for batch in (1, 3):
+        with LLM(*pair, Cascade(first=first, second=second), max_batch=batch, progress=False, num_blocks=200) as llm:
+            texts.append([output.token_ids for output in llm.generate(prompts, params)])
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("wrapper", [CascadeProposer, _WatchedProposer])
+def test_whoever_stands_for_other_proposers_hands_on_all_that_they_are_told(wrapper: type) -> None:
+    told = {name for name, member in vars(Proposer).items() if callable(member) and not name.startswith("_")}
+    assert {"prefill", "propose", "observe", "suspend", "forget"} < told <= set(vars(wrapper))
+
+
+def test_a_watched_strategy_answers_as_the_one_within() -> None:
+    asked = {
+        name
+        for name, member in vars(StrategyConfig).items()
+        if not name.startswith("_") and (isinstance(member, property) or inspect.isfunction(member))
+    }
+    assert {"head_config", "step_sizes", "works_beside"} < asked <= set(vars(WatchedStrategy))

@@ -128,6 +128,12 @@ class _WatchedProposer(Proposer):
     def suspend(self, sequence: Sequence) -> None:
         self._inner.suspend(sequence)
 
+    def remember(self) -> None:
+        self._inner.remember()
+
+    def restore(self) -> None:
+        self._inner.restore()
+
     def forget(self, sequence: Sequence) -> None:
         self._inner.forget(sequence)
 
