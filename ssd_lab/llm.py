@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,24 +9,22 @@ from typing import Any
 
 import torch
 
-from ssd_lab import demo
-from ssd_lab.build import build_engine, open_draft, resolve_device
+from ssd_lab.build import build_engine
 from ssd_lab.capture_progress import CaptureProgress
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.cpu_threads import CLAIMS
-from ssd_lab.engine.call import Call, Ended, Piece, Request, Step
+from ssd_lab.engine.call import Call, Ended, Piece, Step
 from ssd_lab.engine.graphs import SMALLEST_CONTEXT
 from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Observers
 from ssd_lab.engine.sequence import Sequence as EngineSequence
 from ssd_lab.engine.service import EngineService
 from ssd_lab.engine.warm_up import run_shape, shapes_of_rounds
-from ssd_lab.errors import ConfigError, SsdLabError
-from ssd_lab.kernels.cuda_check import check_cuda
-from ssd_lab.models.compatibility import check_draft
-from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.planning import plan_before_loading, plan_loaded
-from ssd_lab.progress import notice, progress_bar
-from ssd_lab.prompts import EncodedPrompt, Message, Prompt, PromptEncoder, as_prompt, as_prompts, of_each
+from ssd_lab.errors import SsdLabError
+from ssd_lab.loading import load_pair
+from ssd_lab.models.loader import LoadedModel
+from ssd_lab.progress import progress_bar
+from ssd_lab.prompts import Prompt
+from ssd_lab.request_maker import RequestMaker, params_of_each
 from ssd_lab.results import Output, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.stream_trace import StreamTrace
@@ -79,36 +76,8 @@ class LLM:
         self.strategy = registry.config(strategy, fields)
         self.config = validated(EngineConfig, engine_fields, name="engine")
         self._progress = progress
-        self._seed = seed
-        where = resolve_device(self.config.device)
-        check_cuda(where, self.config.kernels)
-        device = str(where)
-        if target is None:
-            target = str(demo.TARGET)
-            draft = str(demo.DRAFT) if draft is None else draft
-        if self.strategy.uses_draft and draft is None:
-            raise ConfigError(
-                f"strategy {self.strategy.strategy_name!r} needs a draft model: "
-                "pass draft=<hub id, folder or .gguf file>"
-            )
-        if where.type == "cuda":  # before anything is put there
-            drafting = draft if self.strategy.uses_draft else None
-            first_plan = plan_before_loading(target, drafting, self.strategy, self.config, where)
-            notice(f"memory on {where}\n{first_plan}", enabled=progress)
-        self.target = self._load(target, device)
-        self.draft: LoadedModel | None = None
-        if self.strategy.uses_draft and draft is not None:
-            self.draft = open_draft(draft, self.strategy, self.config, where, progress=progress)
-            check_draft(self.target, self.draft)
-        tokenizer = self.target.tokenizer
-        has_template = tokenizer is not None and tokenizer.has_chat_template
-        self._encoder = PromptEncoder(tokenizer, chat=has_template if chat is None else chat)
-        self._device = where
-        self.memory_plan = plan_loaded(self.target, self.draft, self.strategy, self.config, where)
-        if where.type == "cuda":
-            notice(f"measured on {where}\n{self.memory_plan}", enabled=progress)
-        elif self.memory_plan.notes:
-            notice("\n".join(self.memory_plan.notes), enabled=progress)
+        pair = load_pair(target, draft, self.strategy, self.config, progress=progress)
+        self.target, self.draft, self.memory_plan = pair.target, pair.draft, pair.plan
         self._captures = CaptureProgress()
         self._engine = build_engine(
             self.target, self.draft, self.strategy, self.config, self.memory_plan, Observers(self._captures, observer)
@@ -116,11 +85,12 @@ class LLM:
         self.threads = torch.get_num_threads()
         self._service = EngineService(
             self._engine,
-            where,
-            threads=self.threads if where.type == "cpu" else None,
+            pair.device,
+            threads=self.threads if pair.device.type == "cpu" else None,
             answer_limit_s=self.config.timeout_s + STEP_LIMIT_S,
         )
         self._streamed = StreamTrace(self._service)
+        self._requests = RequestMaker(self._engine, self.target.tokenizer, chat=chat, seed=seed)
 
     def __enter__(self) -> LLM:
         return self
@@ -130,8 +100,10 @@ class LLM:
 
     def close(self) -> None:
         """Stop the draft worker and free everything; calling it twice is fine."""
-        self._service.close()
-        CLAIMS.follow()
+        try:
+            self._service.close()
+        finally:
+            CLAIMS.follow()
 
     @property
     def num_free_blocks(self) -> int:
@@ -166,7 +138,7 @@ class LLM:
         you keep). If it returns False the run ends there, and unfinished outputs come back `cancelled`.
         """
         self._service.check()
-        requests = self._requests(as_prompts(prompts), params)
+        requests = self._requests.many(prompts, params)
         self._streamed.other_begins()
         call = Call(requests, self._service.recording(), wanted=() if on_step is None else (Step,))
         error: BaseException | None = None
@@ -207,8 +179,8 @@ class LLM:
         self._service.check()
         if not self._engine.prepares:
             return
-        requests = [] if prompts is None else self._requests(as_prompts(prompts), params)
-        kinds = [request.params for request in requests] or _as_params(params, 1)
+        requests = [] if prompts is None else self._requests.many(prompts, params)
+        kinds = [request.params for request in requests] or params_of_each(params, 1)
         most = min(len(requests) or self.config.max_batch, self.config.max_batch)
         if longest is None:
             lengths = [len(request.prompt_ids) + request.params.max_tokens for request in requests]
@@ -228,7 +200,7 @@ class LLM:
         The engine does not wait for a slow reader: its chunks queue up.
         """
         self._service.check()
-        call = Call(self._requests([as_prompt(prompt)], params), self._streamed.begin(), wanted=(Piece,))
+        call = Call(self._requests.one(prompt, params), self._streamed.begin(), wanted=(Piece,))
         try:
             self._service.begin(call)
             while not isinstance(event := self._service.next_event(call), Ended):
@@ -245,7 +217,7 @@ class LLM:
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The token ids that a prompt is run as, chat template included."""
-        return self._encoder.encode(as_prompt(prompt)).token_ids
+        return self._requests.encode(prompt).token_ids
 
     def score(self, token_ids: Sequence[int]) -> torch.Tensor:
         """The target's logits `[tokens, vocab]` (float32) after each token of a text, by one plain forward."""
@@ -289,51 +261,6 @@ class LLM:
                         return None
                     self._service.step_done(call)
         return event.error
-
-    def _requests(
-        self, prompts: list[str | list[int] | list[Message]], params: SamplingParams | Sequence[SamplingParams] | None
-    ) -> list[Request]:
-        """The prompts as requests that the engine will take; else an error that names every one it would not."""
-        each = _as_params(params, len(prompts))
-        encoded = of_each(prompts, self._encoder.encode)
-        return of_each(list(enumerate(zip(encoded, each, strict=True))), self._request)
-
-    def _request(self, numbered: tuple[int, tuple[EncodedPrompt, SamplingParams]]) -> Request:
-        index, (prompt, params) = numbered
-        if params.stop and self.target.tokenizer is None:
-            raise ConfigError("the target has no tokenizer, so no stop string can be found: give stop_token_ids")
-        seed = self._request_seed(params, index)
-        self._engine.check(prompt.token_ids, params, seed=seed)
-        return Request(prompt.token_ids, params, seed, prompt.text, prompt.behind)
-
-    def _load(self, model: LoadedModel | str, device: str) -> LoadedModel:
-        if isinstance(model, LoadedModel):
-            return model
-        config = self.config
-        return load_model(
-            model,
-            dtype=config.dtype,
-            device=device,
-            bitwise=config.bitwise,
-            kernels=config.kernels,
-            progress=self._progress,
-        )
-
-    def _request_seed(self, params: SamplingParams, index: int) -> int:
-        if params.seed is not None:
-            return params.seed
-        digest = hashlib.blake2b(f"{self._seed}:{index}".encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big", signed=True)
-
-
-def _as_params(params: SamplingParams | Sequence[SamplingParams] | None, count: int) -> list[SamplingParams]:
-    if params is None or isinstance(params, SamplingParams):
-        return [params or SamplingParams()] * count
-    if len(params) != count:
-        raise ConfigError(
-            f"{len(params)} sampling params were given for {count} prompts: give one for all, or one each"
-        )
-    return list(params)
 
 
 def _progress(call: Call, longest: int) -> int:

@@ -106,8 +106,12 @@ class EngineService:
             return
         if threading.current_thread() is self._thread:  # a caller was collected as garbage there, of all places
             self._loop.inbox.put(partial(self._loop.cancel, call))
-        else:
+            return
+        try:
             self.ask(partial(self._loop.cancel, call))
+        except (ConfigError, EngineStoppedError):
+            if not self._closed:  # else that has ended it
+                raise
 
     def ask(self, question: Callable[[], Result], *, limit_s: float | None = None) -> Result:
         """What the question returns, asked on the engine's thread between two steps. limit_s: for its answer, if that

@@ -13,8 +13,10 @@ from typing import Any, ClassVar
 
 import pytest
 from end_to_end_cases import PROMPTS, STRATEGIES
+from replay_graphs import Backends
 
 from ssd_lab import LLM, SamplingParams
+from ssd_lab.engine.proposer import NoProposer
 from ssd_lab.engine.round_records import KeptRound
 from ssd_lab.errors import ConfigError, EngineStoppedError, ForkedProcessError, PromptError, ProposerError
 from ssd_lab.results import RunResult
@@ -137,6 +139,31 @@ def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
     for before, result in zip(alone, together, strict=True):
         assert_is_its_own(result)
         assert [output.token_ids for output in result.outputs] == [output.token_ids for output in before.outputs]
+
+
+@pytest.mark.parametrize(
+    "name", ["autoregressive", "sync k=4", "async jit", "async fast", "tree fixed", "cascade tree"]
+)
+def test_callers_come_and_go_while_rounds_are_launched_ahead(make_llm, monkeypatch, name: str) -> None:
+    """With graphs, as on a GPU: a round is on its way whenever somebody enters, leaves or ends."""
+    llm = make_llm(**STRATEGIES[name])
+    alone = [llm.generate(PROMPTS[i], sampled(i, 40))[0].token_ids for i in range(6)]
+    Backends.installed(monkeypatch)
+    llm = make_llm(**STRATEGIES[name], max_batch=4)
+
+    def ask(index: int) -> None:
+        for left_after in (1, 3, 5):
+            result = llm.run(PROMPTS[index], sampled(index, 40))
+            assert result.outputs[0].token_ids == alone[index]
+            assert_is_its_own(result)
+            stream = llm.stream(PROMPTS[5 - index], sampled(5 - index, 40))
+            got = [token for _, chunk in zip(range(left_after), stream, strict=False) for token in chunk.token_ids]
+            stream.close()
+            assert got == alone[5 - index][: len(got)]
+
+    assert at_once(*(lambda index=index: ask(index) for index in range(6))) == [None] * 6
+    assert llm.num_free_blocks == llm._engine._blocks.num_usable
+    assert not isinstance(llm._engine.proposer, NoProposer) or name == "autoregressive"
 
 
 def test_the_rounds_of_a_run_are_those_it_has_alone(make_llm) -> None:
