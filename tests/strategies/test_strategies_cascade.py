@@ -320,7 +320,10 @@ def test_trees_of_both_parts_are_kept() -> None:
 
 def test_suffixes_longer_than_the_tree_beside_it_are_verified(pair) -> None:
     """At temperature 1, with rows of either part in a round."""
-    first, second = {"strategy": "suffix_tree", "k": 9}, {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [2, 2]}}
+    first, second = (
+        {"strategy": "suffix_tree", "k": 9},
+        {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [2, 2]}},
+    )
     prompts = [[5, 5, 5, 9, 9], [5, 5, 5, 9, 9, 9, 9], [1, 2, 3, 4]]
     params = [SamplingParams(max_tokens=40, temperature=1.0, seed=100 + i, ignore_eos=True) for i in (4, 5, 0)]
     texts = []
