@@ -305,8 +305,11 @@ def test_a_child_that_takes_nothing_in_ends_at_the_limit(models: Any, nothing_le
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_in_whatever_order_engines_are_closed_the_number_of_threads_is_what_it_was(
-    models: Any, order: tuple[int, int]
+    models: Any, monkeypatch: pytest.MonkeyPatch, order: tuple[int, int]
 ) -> None:
+    claims = ThreadClaims()  # other tests' engines may be open, and would have their say
+    monkeypatch.setattr("ssd_lab.llm.CLAIMS", claims)
+    monkeypatch.setattr("ssd_lab.build.CLAIMS", claims)
     torch.set_num_threads(3)
     try:
         opened = [LLM(*models, **{**ASYNC, "threads": count}, draft_link="inline") for count in (1, 2)]

@@ -9,7 +9,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +139,11 @@ def test_an_engine_may_be_driven_from_any_thread(tiny_pair: Any, monkeypatch: py
 
 @pytest.mark.parametrize("door", ["step", "score"])
 def test_a_door_that_is_left_open_is_found(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, door: str) -> None:
-    """Planted: one of the engine's methods without its guard."""
+    """Planted: one of the engine's methods without its guard, on a thread that has none either."""
     from ssd_lab.engine.engine import Engine
 
     guard = Guard(monkeypatch)
+    monkeypatch.setattr("ssd_lab.engine.engine_loop.current", lambda device: nullcontext())
     monkeypatch.setattr(Engine, door, getattr(Engine, door).__wrapped__)
     everything(tiny_pair.target, tiny_pair.draft, "autoregressive")
     assert guard.outside["attention"] > 0
