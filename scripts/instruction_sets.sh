@@ -26,7 +26,7 @@ limits() { # the settings of one instruction set
 
 failed=()
 for run in ${RUNS}; do
-  read -ra settings <<<"$(limits "${run%:*}") OMP_NUM_THREADS=${run#*:}"
+  read -ra settings <<<"$(limits "${run%:*}") OMP_NUM_THREADS=${run#*:} OMP_WAIT_POLICY=passive"
   echo "== ${settings[*]}"
   # shellcheck disable=SC2086
   env "${settings[@]}" "${PYTHON}" -m pytest -q -n 2 --dist worksteal "$@" $(printf 'tests/%s ' ${FOLDERS}) || failed+=("${run}")

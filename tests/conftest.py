@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from machine_threads import THREADS
 
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
@@ -25,8 +26,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell leaves it for what it starts in the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" in os.environ:
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        os.environ["OMP_NUM_THREADS"] = str(THREADS)
+        torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(autouse=True)
+def machine_threads() -> None:
+    """Every test begins with the same number, whatever those before it have set."""
+    torch.set_num_threads(THREADS)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -19,12 +19,6 @@ from ssd_lab.training.model import save_hf
 from ssd_lab.training.pretrain import train_target
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """The tests share the machine."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def target() -> LoadedModel:
     """A Llama of six layers."""

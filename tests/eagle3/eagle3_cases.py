@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from machine_threads import THREADS
+
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.models.loader import LoadedModel
 
@@ -39,7 +41,13 @@ COMPONENTS: dict[str, dict[str, Any]] = {
 
 def eagle(target: LoadedModel, head: str, mode: str = "sync", **fields: Any) -> LLM:
     """An engine on the head, for a context of 64 tokens."""
-    options = {"progress": False, "threads": 1, "num_blocks": 400, **{**MODES, **TREES, **COMPONENTS}[mode], **fields}
+    options = {
+        "progress": False,
+        "threads": THREADS,
+        "num_blocks": 400,
+        **{**MODES, **TREES, **COMPONENTS}[mode],
+        **fields,
+    }
     return LLM(target, None, "eagle3", head=head, **options)
 
 
@@ -53,6 +61,6 @@ def params(temperature: float = 0.0, *, length: int = LENGTH, **fields: Any) -> 
 
 def autoregressive(target: LoadedModel, prompts: list[list[int]] = PROMPTS, length: int = LENGTH) -> list[list[int]]:
     """The greedy text, one request at a time."""
-    with LLM(target, None, "autoregressive", max_batch=1, progress=False, threads=1, num_blocks=400) as llm:
+    with LLM(target, None, "autoregressive", max_batch=1, progress=False, threads=THREADS, num_blocks=400) as llm:
         outputs = llm.generate(prompts, SamplingParams(max_tokens=length, ignore_eos=True))
     return [output.token_ids for output in outputs]

@@ -34,7 +34,7 @@ def rounds_of(result: Any) -> list[SequenceRound]:
     return [row for record in result.trace.rounds for row in record.sequences]
 
 
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.full), 4])
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_greedy_text_is_the_targets_and_drafts_are_the_heads(
     counting: Any, expected: list[list[int]], name: str, batch: int
@@ -73,8 +73,8 @@ def distribution(counting: Any, name: str, *, seed: int = 0, **fields: Any) -> C
     ("name", "paths"),
     [
         ("C", {"hit", "jit"}),
-        ("n-gram", {"hit", "fast", "jit"}),
-        ("random", {"hit", "fast", "jit"}),
+        pytest.param("n-gram", {"hit", "fast", "jit"}, marks=pytest.mark.full),
+        pytest.param("random", {"hit", "fast", "jit"}, marks=pytest.mark.full),
         ("async dynamic", {"hit", "jit"}),
         ("sync dynamic", {"draft"}),
     ],

@@ -25,7 +25,13 @@ def run_check(counting: Any, mode: str, *, temperature: float = 1.0, seed: int =
 
 @pytest.mark.parametrize(
     ("mode", "temperature"),
-    [("sync", 0.7), ("sync", 1.0), ("async jit", 0.7), ("async jit", 1.0), ("async fast", 1.0)],
+    [
+        pytest.param("sync", 0.7, marks=pytest.mark.full),
+        ("sync", 1.0),
+        pytest.param("async jit", 0.7, marks=pytest.mark.full),
+        ("async jit", 1.0),
+        pytest.param("async fast", 1.0, marks=pytest.mark.full),
+    ],
 )
 def test_no_path_is_rejected(counting: Any, mode: str, temperature: float) -> None:
     report = run_check(counting, mode, temperature=temperature)

@@ -31,7 +31,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mode", ["sync", "async jit"])
+@pytest.mark.parametrize("mode", [pytest.param("sync", marks=pytest.mark.full), "async jit"])
 @pytest.mark.parametrize("family", ["target", "qwen_target"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_drafts_for_every_family(

@@ -18,7 +18,7 @@ def expected(counting: Any) -> list[list[int]]:
     return autoregressive(counting.target)
 
 
-@pytest.mark.parametrize("head", ["whole", "part"])
+@pytest.mark.parametrize("head", [pytest.param("whole", marks=pytest.mark.full), "part"])
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("mode", MODES)
 def test_greedy_text_is_the_targets_and_drafts_are_the_heads(

@@ -32,7 +32,9 @@ def expected(counting: Any) -> list[list[int]]:
     return autoregressive(counting.target, length=LENGTH)
 
 
-@pytest.mark.parametrize(("head", "batch"), [("whole", 1), ("part", 1), ("part", 4)])
+@pytest.mark.parametrize(
+    ("head", "batch"), [*(pytest.param(head, 1, marks=pytest.mark.full) for head in ("whole", "part")), ("part", 4)]
+)
 @pytest.mark.parametrize("tree", TREES)
 def test_greedy_text_is_the_targets_and_every_node_is_the_heads(
     counting: Any, expected: list[list[int]], tree: str, batch: int, head: str

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
+from machine_threads import THREADS
 
 from ssd_lab.models.loader import LoadedModel, load_model
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +26,7 @@ def make_llm(target: LoadedModel, draft: LoadedModel):
     made = []
 
     def make(**fields) -> LLM:
-        options = {"draft_link": "inline", "progress": False, "threads": 1, "num_blocks": 400, **fields}
+        options = {"draft_link": "inline", "progress": False, "threads": THREADS, "num_blocks": 400, **fields}
         llm = LLM(options.pop("target", target), options.pop("draft", draft), options.pop("strategy"), **options)
         made.append(llm)
         return llm

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,14 +21,6 @@ TREE = {"kind": "fixed", "widths": (3, 2, 1)}
 @pytest.fixture(scope="module")
 def pair(tiny_pair) -> tuple[Any, Any]:
     return load_model(tiny_pair.target, dtype="float32"), load_model(tiny_pair.draft, dtype="float32")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def run(pair: Any, strategy: str, *, temperature: float = TEMPERATURE, **fields: Any) -> Any:

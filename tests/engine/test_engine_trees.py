@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -32,14 +31,6 @@ SHAPES: dict[str, dict[str, Any]] = {
     "paths": {"kind": "fixed", "paths": ((0,), (1,), (0, 0), (1, 0), (1, 1), (1, 1, 0))},
     "dynamic": {"kind": "dynamic", "top_k": 3, "depth": 4, "num_nodes": 11},
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,14 +13,6 @@ from ssd_lab.kernels.attention import paged_attention, plan_attention, write_kv
 from ssd_lab.kernels.step_input import StepInput
 
 BLOCK = 16
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def step_of(
@@ -54,7 +45,6 @@ def twin(queries: torch.Tensor, cache: torch.Tensor, step: StepInput) -> torch.T
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), seed=st.integers(0, 1 << 30))
 def test_attention_is_that_of_the_twin(data: st.DataObject, seed: int) -> None:
-    torch.set_num_threads(1)
     batch, rows, context = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9)), data.draw(st.integers(1, 300))
     kv_heads, group, size = data.draw(st.sampled_from([(2, 4, 16), (1, 1, 32), (3, 3, 8)]))
     dtype = data.draw(st.sampled_from([torch.float32, torch.bfloat16]))

@@ -49,9 +49,3 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("checkpoints") / request.param
     _save(request.param, folder)
     return folder
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    """The tests share the machine."""
-    torch.set_num_threads(1)

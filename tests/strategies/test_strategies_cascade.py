@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from machine_threads import THREADS
 from power import found_wrong
 
 from ssd_lab import LLM, SamplingParams
@@ -63,21 +64,13 @@ class Knows(SequenceStrategy):
         return [] if length * 7919 % 11 < 4 else self.text[length : length + 5]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def pair(tiny_pair) -> tuple[LoadedModel, LoadedModel]:
     return load_model(tiny_pair.target, dtype="float32"), load_model(tiny_pair.draft, dtype="float32")
 
 
 def opened(pair, strategy: Any, **fields: Any) -> LLM:
-    return LLM(*pair, strategy, progress=False, threads=1, draft_link="inline", num_blocks=200, **fields)
+    return LLM(*pair, strategy, progress=False, threads=THREADS, draft_link="inline", num_blocks=200, **fields)
 
 
 def texts(llm: LLM, **params: Any) -> list[list[int]]:
@@ -113,7 +106,7 @@ def test_each_path_samples_from_the_target(tiny_pair) -> None:
     extent = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=600)
     report = check(
         [Cascade(first=Now(), second={"strategy": "sync_chain", "k": 3})], target=tiny_pair.target,
-        draft=tiny_pair.draft, dtype="float32", extent=extent, progress=False, threads=1,
+        draft=tiny_pair.draft, dtype="float32", extent=extent, progress=False, threads=THREADS,
     )  # fmt: skip
     assert {path.path for path in report.paths} == {"custom", "draft"}
     assert found_wrong(report) == set()

@@ -165,6 +165,7 @@ def test_what_cannot_be_reproduced_is_explained(tmp_path: Path):
         Recordings(prompts=1)
 
 
+@pytest.mark.full
 def test_a_report_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What is recorded is not recorded again, a finished section not made again, and other settings are refused."""
     made: list[str] = []
