@@ -26,6 +26,8 @@ VOCAB = 259
 SAMPLED = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=600)
 
 SAGUARO = {"strategy": "async_tree", "k": 3, "fan_out": {"kind": "adaptive", "budget": 12}, "saguaro_c": 0.5}
+SHORT_TREE = {"strategy": "async_tree", "k": 4, "f": 2}
+AUTOMATIC = {"strategy": "async_tree", "k": 3, "fallback": {"kind": "auto", "source": "ngram"}}
 RANDOM_GUESSES = {"strategy": "async_tree", "k": 3, "fallback": {"kind": "fast", "source": "random"}}
 
 
@@ -42,11 +44,11 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
         ({"strategy": "sync_chain", "k": 3}, {"draft"}),
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "jit"}, {"hit", "jit"}),
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "fast"}, {"hit", "fast", "jit"}),
-        (SAGUARO, {"hit", "jit"}),
+        pytest.param(SAGUARO, {"hit", "jit"}, marks=pytest.mark.full),
         pytest.param({**SAGUARO, "saguaro_c": 0.0}, {"hit", "jit"}, marks=pytest.mark.full),
         pytest.param(RANDOM_GUESSES, {"hit", "fast", "jit"}, marks=pytest.mark.full),
-        ({"strategy": "async_tree", "k": 3, "fallback": {"kind": "auto", "source": "ngram"}}, {"hit", "fast", "jit"}),
-        ({"strategy": "async_tree", "k": 4, "f": 2, "dynamic_lookahead": True}, {"hit", "jit"}),
+        pytest.param(AUTOMATIC, {"hit", "fast", "jit"}, marks=pytest.mark.full),
+        pytest.param({**SHORT_TREE, "dynamic_lookahead": True}, {"hit", "jit"}, marks=pytest.mark.full),
         ({"strategy": "sync_chain", "k": 3, "draft_temperature": 0.0}, {"draft"}),
         ({"strategy": "sync_chain", "k": 4, "dynamic_lookahead": True}, {"draft"}),
         ({"strategy": "prompt_lookup", "k": 3}, {"custom", "none"}),
@@ -169,7 +171,9 @@ PLANTED: dict[str, tuple[Any, Any, set[str], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.full) if name == "verified without C" else name for name in PLANTED]
+)
 def test_a_planted_bug_is_found_on_the_paths_where_it_is(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, name: str):
     plant, strategy, wrong, draws = PLANTED[name]
     plant(monkeypatch)

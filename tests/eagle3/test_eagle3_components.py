@@ -75,7 +75,7 @@ def distribution(counting: Any, name: str, *, seed: int = 0, **fields: Any) -> C
         ("C", {"hit", "jit"}),
         pytest.param("n-gram", {"hit", "fast", "jit"}, marks=pytest.mark.full),
         pytest.param("random", {"hit", "fast", "jit"}, marks=pytest.mark.full),
-        ("async dynamic", {"hit", "jit"}),
+        pytest.param("async dynamic", {"hit", "jit"}, marks=pytest.mark.full),
         ("sync dynamic", {"draft"}),
     ],
 )
@@ -134,6 +134,7 @@ def test_c_scales_down_what_is_cached_and_that_is_what_is_recorded(counting: Any
     assert checked > 5
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not demo.EAGLE3.is_dir(), reason="no head is bundled")
 def test_c_trades_acceptance_for_hits() -> None:
     prompts = demo.canned_prompts()[:8]

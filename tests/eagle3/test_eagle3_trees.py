@@ -100,7 +100,7 @@ def test_whatever_memory_does_nodes_are_the_heads(
 
 
 @pytest.mark.parametrize("family", ["target", "qwen_target"])
-@pytest.mark.parametrize("tree", ["widths", "dynamic"])
+@pytest.mark.parametrize("tree", ["widths", pytest.param("dynamic", marks=pytest.mark.full)])
 def test_any_family_of_targets(request: pytest.FixtureRequest, tmp_path: Path, tree: str, family: str) -> None:
     target: LoadedModel = request.getfixturevalue(family)
     head = str(write_safeailab(tmp_path, head_tensors()))
@@ -113,7 +113,7 @@ def test_any_family_of_targets(request: pytest.FixtureRequest, tmp_path: Path, t
 
 
 @pytest.mark.skipif(not demo.EAGLE3.is_dir(), reason="no head is bundled")
-@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.full), 4])
 def test_the_bundled_head_grows_trees_for_the_bundled_target(batch: int) -> None:
     options: dict[str, Any] = {"max_tokens": 32, "progress": False, "threads": 1, "dtype": "float32"}
     prompts = demo.canned_prompts()[:4]

@@ -41,8 +41,12 @@ def test_wherever_the_draft_runs(make_llm, expected, link: str) -> None:
 )
 @pytest.mark.parametrize(
     "limits",
-    [{"max_prefill_tokens": 5}, {"num_blocks": 24, "block_size": 8}, {"prefix_reuse": False}, {"block_size": 4}],
-    ids=["chunked prefill", "preemption", "no prefix reuse", "small blocks"],
+    [
+        pytest.param({"max_prefill_tokens": 5}, id="chunked prefill"),
+        pytest.param({"num_blocks": 24, "block_size": 8}, id="preemption"),
+        pytest.param({"prefix_reuse": False}, id="no prefix reuse", marks=pytest.mark.full),
+        pytest.param({"block_size": 4}, id="small blocks", marks=pytest.mark.full),
+    ],
 )
 def test_whatever_memory_does(make_llm, expected, name: str, limits: dict) -> None:
     llm = make_llm(**STRATEGIES[name], max_batch=6, **limits)

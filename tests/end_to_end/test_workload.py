@@ -9,8 +9,10 @@ from end_to_end_cases import STRATEGIES
 
 from ssd_lab import SamplingParams
 
+LONG = [pytest.param(name, marks=pytest.mark.full) for name in ("sync k=4", "async fast")]
 
-@pytest.mark.parametrize("name", ["autoregressive", "sync k=4", "async jit", "async fast", "prompt lookup"])
+
+@pytest.mark.parametrize("name", ["autoregressive", "async jit", "prompt lookup", *LONG])
 def test_a_random_workload(make_llm, name: str) -> None:
     chance = random.Random(7)
     count = 200

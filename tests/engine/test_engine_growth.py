@@ -99,6 +99,7 @@ def test_the_rounds_of_streams_take_no_memory(tiny_pair: Any) -> None:
     check_memory(tiny_pair, "adaptive", use_by_streams, 100, 500)
 
 
+@pytest.mark.full
 def test_the_rounds_of_runs_without_records_take_no_memory(tiny_pair: Any) -> None:
     check_memory(tiny_pair, "cascade", use_by_runs, 100, 500, record=False)
 

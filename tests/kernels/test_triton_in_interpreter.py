@@ -16,7 +16,7 @@ import pytest
 
 HERE = Path(__file__).parent
 FILES = sorted(file.name for file in (HERE / "on_device").glob("test_*.py"))
-LONG = {f"test_triton_{name}.py" for name in ("attention", "attention_bits", "decoder", "linear")}
+LONG = {f"test_triton_{name}.py" for name in ("attention", "attention_bits", "decoder", "linear", "sampling")}
 
 
 def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:

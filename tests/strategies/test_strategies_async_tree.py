@@ -72,6 +72,7 @@ def test_saguaro_sampling_trades_acceptance_for_hits():
     assert modified.acceptance_rate < plain.acceptance_rate - 0.03
 
 
+@pytest.mark.full
 def test_branches_spent_by_confidence_hit_more_often():
     uniform, confident = run(1.0, f=2), run(1.0, fan_out={"kind": "adaptive", "budget": 10})
     assert confident.tokens_per_round == uniform.tokens_per_round  # the same text, the same rounds

@@ -33,6 +33,7 @@ def recordings() -> Recordings:
     return Recordings(**SMALL, draft_link="inline")
 
 
+@pytest.mark.full
 def test_ranks_are_those_of_the_drafts_own_logits(recordings: Recordings):
     """Each recorded rank again, one round at a time, by sorting the draft's logits after the text so far."""
     checked = same = 0
