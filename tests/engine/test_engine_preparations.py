@@ -132,7 +132,7 @@ assert others == ["copied"]
 """
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_kernels_that_are_compiled_are_marked_too(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a GPU that need not be there; another listener in the process still hears of them."""
     pytest.importorskip("triton")
