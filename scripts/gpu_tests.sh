@@ -19,7 +19,7 @@ import sys
 import torch
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.kernels.cuda_check import check_cuda
+from ssd_lab.assembly.cuda_check import check_cuda
 
 try:
     check_cuda(torch.device("cuda"))

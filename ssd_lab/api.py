@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ssd_lab import demo
-from ssd_lab.build import resolve_device
+from ssd_lab.assembly.build import resolve_device
+from ssd_lab.common.validation import validated
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM, Prompt
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.results import Comparison, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
-from ssd_lab.validation import validated
 
 
 def run(

@@ -9,28 +9,28 @@ from typing import Any
 
 import torch
 
-from ssd_lab.build import build_engine
-from ssd_lab.capture_progress import CaptureProgress
+from ssd_lab.assembly.build import build_engine
+from ssd_lab.assembly.capture_progress import CaptureProgress
+from ssd_lab.assembly.loading import load_pair
+from ssd_lab.common.cpu_threads import CLAIMS
+from ssd_lab.common.progress import progress_bar
+from ssd_lab.common.validation import validated
 from ssd_lab.config import EngineConfig, SamplingParams
-from ssd_lab.cpu_threads import CLAIMS
 from ssd_lab.engine.call import Call, Ended, Piece, Step
-from ssd_lab.engine.graphs import SMALLEST_CONTEXT
-from ssd_lab.engine.observing import NOBODY, ExecutorObserver, Observers
-from ssd_lab.engine.sequence import Sequence as EngineSequence
+from ssd_lab.engine.prompts import Prompt
+from ssd_lab.engine.request_maker import RequestMaker, params_of_each
 from ssd_lab.engine.service import EngineService
+from ssd_lab.engine.stream_trace import StreamTrace
 from ssd_lab.engine.warm_up import run_shape, shapes_of_rounds
 from ssd_lab.errors import SsdLabError
-from ssd_lab.loading import load_pair
+from ssd_lab.execution.graphs import SMALLEST_CONTEXT
+from ssd_lab.execution.observing import NOBODY, ExecutorObserver, Observers
 from ssd_lab.models.loader import LoadedModel
-from ssd_lab.progress import progress_bar
-from ssd_lab.prompts import Prompt
-from ssd_lab.request_maker import RequestMaker, params_of_each
 from ssd_lab.results import Output, RunResult
+from ssd_lab.rounds.sequence import Sequence as EngineSequence
 from ssd_lab.strategies import StrategyConfig, registry
-from ssd_lab.stream_trace import StreamTrace
 from ssd_lab.trace import Totals, Trace, compute_metrics
 from ssd_lab.trace.token_texts import with_token_texts
-from ssd_lab.validation import validated
 
 OnStep = Callable[[int, Totals], bool | None]
 TICK_S = 0.1  # between two looks at a bar

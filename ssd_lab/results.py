@@ -6,9 +6,10 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ssd_lab.common.late import late
+from ssd_lab.display.tables import COMPARISON_COLUMNS, RUN_COLUMNS, Row, html_table, markdown_table, rich_table
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import Metrics, Trace
-from ssd_lab.trace.tables import COMPARISON_COLUMNS, RUN_COLUMNS, Row, html_table, markdown_table, rich_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,15 +56,11 @@ class RunResult:
 
     def simulated(self, hardware: Any = None, **options: Any) -> Simulation:
         """These rounds on another machine's virtual clock; arguments and errors as `ssd_lab.simulate`."""
-        from ssd_lab.simulate import PUBLISHED_70B, simulate  # here, because showing a result needs no simulator
-
-        return simulate(self.trace, PUBLISHED_70B if hardware is None else hardware, **options)
+        return late("simulate")(self.trace, late("PUBLISHED_70B") if hardware is None else hardware, **options)
 
     def explain(self, hardware: Any = None) -> Explanation:
         """Why it was as fast as it was; arguments and errors as `ssd_lab.explain`."""
-        from ssd_lab.explain import explain  # here, because showing a result needs no simulator
-
-        return explain(self.trace, hardware)
+        return late("explain")(self.trace, hardware)
 
     def as_dict(self) -> dict[str, Any]:
         """Outputs, metrics and strategy as plain data (the trace has its own file format)."""
@@ -85,9 +82,7 @@ class RunResult:
         return html_table([self._row()], RUN_COLUMNS, lead=self._first_text(), notes=self._notes())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        from ssd_lab.widgets.display import cell_bundle  # here, because a result is made without its views
-
-        return cell_bundle({self.strategy_name: self.trace}, self._repr_html_())
+        return late("cell_bundle")({self.strategy_name: self.trace}, self._repr_html_())
 
     def _row(self) -> Row:
         return _metrics_row(self.strategy_name, self)
@@ -147,9 +142,7 @@ class Comparison:
         """Why each speculative run was as fast as it was, and what to blame where it does not pay; arguments and errors
         as `ssd_lab.explain`.
         """
-        from ssd_lab.explain import explain  # here, because showing a comparison needs no simulator
-
-        return explain({name: run.trace for name, run in self.runs.items()}, hardware)
+        return late("explain")({name: run.trace for name, run in self.runs.items()}, hardware)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
@@ -171,9 +164,7 @@ class Comparison:
         return html_table(self.rows(), COMPARISON_COLUMNS, notes=self._notes())
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        from ssd_lab.widgets.display import cell_bundle
-
-        return cell_bundle({name: run.trace for name, run in self.runs.items()}, self._repr_html_())
+        return late("cell_bundle")({name: run.trace for name, run in self.runs.items()}, self._repr_html_())
 
     def _notes(self) -> list[str]:
         own = [f"{name}: {note}" for name, run in self.runs.items() for note in run._notes()]
@@ -221,6 +212,4 @@ def _simulated_tokens_per_second(run: RunResult) -> float | None:
 
 
 def _simulated_hardware() -> str:
-    from ssd_lab.simulate import PUBLISHED_70B
-
-    return PUBLISHED_70B.name
+    return late("PUBLISHED_70B").name

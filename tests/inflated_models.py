@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from ssd_lab.engine.rows import causal_step_at
-from ssd_lab.engine.runner import StepRunner
 from ssd_lab.models.assemble import assemble
-from ssd_lab.models.checkpoint import Checkpoint
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.inflate import InflatedWeights
-from ssd_lab.models.inflate_plan import InflationPlan
+from ssd_lab.models.files.checkpoint import Checkpoint
+from ssd_lab.models.files.weights import MappingWeights, Weights
+from ssd_lab.models.inflate.plan import InflationPlan
+from ssd_lab.models.inflate.weights import InflatedWeights
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
-from ssd_lab.models.weights import MappingWeights, Weights
+from ssd_lab.rounds.rows import causal_step_at
+from ssd_lab.rounds.runner import StepRunner
 
 TOLERANCE = 1e-5  # relative to the largest logit: float32 sums of other lengths, nothing else
 CPU = torch.device("cpu")

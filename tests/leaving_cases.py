@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine.sequence import Sequence
 from ssd_lab.results import RunResult
+from ssd_lab.rounds.sequence import Sequence
 
 # chunks of prompts are seen one by one
 SMALL = {"max_batch": 3, "num_blocks": 70, "block_size": 4, "max_model_len": 56, "max_prefill_tokens": 3}

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from ssd_lab.engine import worker_setup
-from ssd_lab.engine.debug_graphs import DebugGraphExecutor, poison
-from ssd_lab.engine.execution import Executor, Tensors
-from ssd_lab.engine.graphs import GraphExecutor
-from ssd_lab.engine.observing import ExecutorObserver, Replay
+from ssd_lab.drafting import worker_setup
+from ssd_lab.execution.debug_graphs import DebugGraphExecutor, poison
+from ssd_lab.execution.executor import Executor, Tensors
+from ssd_lab.execution.graphs import GraphExecutor
+from ssd_lab.execution.observing import ExecutorObserver, Replay
 
 
 class ReplayBackend:
@@ -76,6 +76,6 @@ class Backends:
     def installed(cls, monkeypatch: pytest.MonkeyPatch, recapture_every: int = sys.maxsize) -> Backends:
         """Makes engines and inline drafts use graphs from now on."""
         own = cls(recapture_every)
-        monkeypatch.setattr("ssd_lab.build.make_executor", own.make)
+        monkeypatch.setattr("ssd_lab.assembly.build.make_executor", own.make)
         monkeypatch.setattr(worker_setup, "make_executor", own.make)
         return own

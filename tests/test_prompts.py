@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ssd_lab import LLM, SamplingParams
+from ssd_lab.engine.prompts import as_prompts
 from ssd_lab.errors import ConfigError, PromptError
-from ssd_lab.prompts import as_prompts
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
 

@@ -1,1 +1,1 @@
-"""Measuring: this library beside others on the same weights, prompts and lengths."""
+"""Benchmarks: this library beside others on the same weights, prompts and lengths; sweeps and reports."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM
-from ssd_lab.progress import progress_bar
 
 Ids = list[int]
 Generate = Callable[[list[Ids], int], list[Ids]]  # prompts, most new tokens of each -> new tokens of each

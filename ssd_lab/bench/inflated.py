@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from ssd_lab import demo
+from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.environment import free_memory_bytes
-from ssd_lab.build import resolve_device
+from ssd_lab.display.environment import free_memory_bytes
 from ssd_lab.errors import ConfigError, ModelLoadError
-from ssd_lab.models.checkpoint import read_config
-from ssd_lab.models.geometry import GEOMETRIES, Geometry, find_geometry
-from ssd_lab.models.inflate_plan import plan_inflation
-from ssd_lab.models.inflate_source import inflated_source, split_inflated
+from ssd_lab.models.files.checkpoint import read_config
+from ssd_lab.models.inflate.geometry import GEOMETRIES, Geometry, find_geometry
+from ssd_lab.models.inflate.plan import plan_inflation
+from ssd_lab.models.inflate.source import inflated_source, split_inflated
 from ssd_lab.models.loader import resolve_dtype
 from ssd_lab.strategies import StrategyConfig
 

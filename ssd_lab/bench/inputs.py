@@ -10,7 +10,7 @@ from ssd_lab.bench.config import EXAMPLE, RANDOM, BenchConfig
 from ssd_lab.bench.data import BenchPrompt, load_prompts
 from ssd_lab.errors import ConfigError, PromptError
 from ssd_lab.models.loader import LoadedModel
-from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.text.tokenizer import Tokenizer
 
 SYSTEM_MESSAGE = "You are a helpful assistant."  # what the reference's --chat_template says first
 RANDOM_IDS = 10_001  # the reference's random prompts hold ids 0 .. 10,000

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ssd_lab.progress import progress_bar
+from ssd_lab.common.progress import progress_bar
 from ssd_lab.trace import Totals
 
 # figures before the run's name, since a narrow terminal cuts the end; tqdm's own rate would count the prefill too

@@ -10,10 +10,10 @@ from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig
 from ssd_lab.bench.data import find_dataset
 from ssd_lab.bench.flags import Flags
 from ssd_lab.bench.inflated import inflated_draft, inflated_target
-from ssd_lab.cli.fields import parse_strategy
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.names import DEFAULT_SIZE, EAGLE_HEADS, SIZES, Family
 from ssd_lab.strategies import registry
+from ssd_lab.strategies.parsing import parse_strategy
 
 ALL_DATASETS = ("humaneval", "alpaca", "gsm8k", "ultrafeedback")  # the reference's --all, in its order
 NUM_EXAMPLES = 8

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from ssd_lab.bench import environment
+from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.config import BUNDLED, BenchConfig
 from ssd_lab.bench.figures import repeat_values
 from ssd_lab.bench.live import Live, OnLive
@@ -16,7 +16,7 @@ from ssd_lab.bench.quality import Limits, score
 from ssd_lab.bench.result import BenchResult, DatasetResult, RepeatResult
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.statistics import student_interval
-from ssd_lab.build import resolve_device
+from ssd_lab.display import environment
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.results import Output, RunResult
 

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.contenders import Contender, TransformersPair, ours, speedup, take_turns
-from ssd_lab.build import resolve_device
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM
 from ssd_lab.models.loader import load_model, resolve_dtype

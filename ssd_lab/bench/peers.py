@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from ssd_lab.assembly.build import resolve_device, share_threads
 from ssd_lab.bench.config import BUNDLED, BenchConfig
 from ssd_lab.bench.contenders import Contender, Ids, TransformersPair, ours, speedup, take_turns
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.support import find_checkpoint
-from ssd_lab.build import resolve_device, share_threads
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM

@@ -9,11 +9,11 @@ from typing import Protocol
 
 import torch
 
+from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.inputs import Input, load_inputs
 from ssd_lab.bench.result import RepeatResult, RequestResult
 from ssd_lab.bench.support import check_device, check_supported, model_sources, with_local_draft
-from ssd_lab.build import resolve_device
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM, OnStep
 from ssd_lab.models.loader import LoadedModel

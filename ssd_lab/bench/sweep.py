@@ -18,8 +18,8 @@ from ssd_lab.bench.live import OnLive
 from ssd_lab.bench.measure import OnRepeat, run_benchmark
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable
+from ssd_lab.common.progress import progress_bar
 from ssd_lab.errors import ConfigError
-from ssd_lab.progress import progress_bar
 
 __all__ = [
     "CellOutcome",

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.environment import describe
 from ssd_lab.bench.live import LiveState
 from ssd_lab.bench.result import BenchResult, RepeatResult
+from ssd_lab.display.environment import describe
 from ssd_lab.errors import ConfigError
 
 PROJECT = "ssd_lab"  # where the tracker's own settings name none

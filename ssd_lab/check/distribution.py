@@ -19,10 +19,10 @@ import numpy as np
 from ssd_lab.check.reference import Filters, Transform, Uniforms, filtered
 from ssd_lab.check.statistics import bin_deviation, chi_square_uniform, kolmogorov_uniform, mean_zero
 from ssd_lab.check.subjects import Models
+from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
-from ssd_lab.progress import progress_bar
 from ssd_lab.results import RunResult
 from ssd_lab.strategies import StrategyConfig
 

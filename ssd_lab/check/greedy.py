@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssd_lab.check.subjects import BASELINE, Models
+from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM
-from ssd_lab.progress import progress_bar
 from ssd_lab.results import Output
 from ssd_lab.strategies import StrategyConfig, registry
 

@@ -38,7 +38,7 @@ class Models:
     ) -> Models:
         """Load what is not loaded; None for both takes the bundled pair."""
         from ssd_lab import demo
-        from ssd_lab.build import resolve_device
+        from ssd_lab.assembly.build import resolve_device
 
         device = str(resolve_device(engine.get("device", "auto")))
         if target is None:

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.fields import given, import_modules, merged, parse_strategy
 from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_json, show_progress, want_json
 from ssd_lab.cli.prompts import read_prompts
+from ssd_lab.strategies.parsing import given, import_modules, merged, parse_strategy
 
 NAME = "compare"
 HELP = "Run several strategies on the same prompts, side by side."
@@ -76,7 +76,7 @@ def command(
         **fields,
     )
     if timeline is not None:
-        from ssd_lab.trace.timeline import timeline_svg
+        from ssd_lab.display.timeline import timeline_svg
 
         traces = {name: run.trace for name, run in comparison.runs.items()}
         timeline.write_text(timeline_svg(traces), encoding="utf-8")

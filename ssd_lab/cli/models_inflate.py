@@ -37,8 +37,8 @@ def command(
         return
     if geometry is None or out is None:
         raise ConfigError("give --geometry NAME and --out FOLDER, or --list to see the geometries")
-    from ssd_lab.build import resolve_device
-    from ssd_lab.models.inflate_folder import write_inflated
+    from ssd_lab.assembly.build import resolve_device
+    from ssd_lab.models.inflate.folder import write_inflated
 
     where = str(resolve_device(device))
     written = write_inflated(geometry, source, out, dtype=dtype, device=where, seed=seed, progress=show_progress())
@@ -60,7 +60,7 @@ def command(
 
 
 def _list(as_json: bool) -> None:
-    from ssd_lab.models.geometry import GEOMETRIES
+    from ssd_lab.models.inflate.geometry import GEOMETRIES
 
     if as_json:
         print_json(

@@ -52,9 +52,9 @@ def command(
 
     import dataclasses
 
-    from ssd_lab.bench.environment import describe
-    from ssd_lab.build import resolve_device
-    from ssd_lab.device_guard import current
+    from ssd_lab.assembly.build import resolve_device
+    from ssd_lab.common.device_guard import current
+    from ssd_lab.display.environment import describe
     from ssd_lab.models.loader import load_model
     from ssd_lab.profile import measure, report
     from ssd_lab.profile.rounds import measure_rounds

@@ -1,0 +1,1 @@
+"""Requests in, tokens out: the scheduler, the round, what is recorded, and the thread that owns it all."""

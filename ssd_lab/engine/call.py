@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from ssd_lab.config import SamplingParams
 from ssd_lab.engine.recording import Recording
-from ssd_lab.engine.sequence import Sequence
-from ssd_lab.engine.stopping import FinishReason
+from ssd_lab.rounds.sequence import Sequence
+from ssd_lab.rounds.stopping import FinishReason
 from ssd_lab.trace.totals import Totals
 
 

@@ -11,29 +11,29 @@ from typing import Any
 
 import torch
 
+from ssd_lab.common.device_guard import door
 from ssd_lab.config import EngineConfig, SamplingParams
-from ssd_lab.device_guard import door
-from ssd_lab.engine.block_manager import BlockManager
-from ssd_lab.engine.host_copy import sent
+from ssd_lab.drafting.proposer import NoProposer, Proposer
+from ssd_lab.engine.commit import append_outcome, make_text
+from ssd_lab.engine.flight import Flight, Settled
 from ssd_lab.engine.limits import EngineLimits
-from ssd_lab.engine.outcome import append_outcome, make_text
-from ssd_lab.engine.phases.verify import Verification, Verified, VerifyOptions, launch_verify
-from ssd_lab.engine.phases.verify_tree import TreeVerification, launch_verify_tree
-from ssd_lab.engine.placement import Placement
-from ssd_lab.engine.preparations import Preparations
-from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.proposer import NoProposer, Proposer
 from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.recording import Recording
 from ssd_lab.engine.round_records import RoundTimes
-from ssd_lab.engine.rounds import Flight, Settled
-from ssd_lab.engine.rows import RowBatch, causal_step_at
-from ssd_lab.engine.runner import StepRunner
-from ssd_lab.engine.scheduler import PrefillChunk, Scheduler
-from ssd_lab.engine.sequence import Sequence
-from ssd_lab.engine.stopping import FinishReason, StopChecker, TextDecoder
+from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.errors import ConfigError, DraftWorkerError, NonFiniteLogitsError, ProposerError, SsdLabError
-from ssd_lab.trace.records import Trace
+from ssd_lab.execution.host_copy import sent
+from ssd_lab.execution.preparations import Preparations
+from ssd_lab.phases.verify import Verification, Verified, VerifyOptions, launch_verify
+from ssd_lab.phases.verify_tree import TreeVerification, launch_verify_tree
+from ssd_lab.rounds.block_manager import BlockManager
+from ssd_lab.rounds.placement import Placement
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.rows import RowBatch, causal_step_at
+from ssd_lab.rounds.runner import StepRunner
+from ssd_lab.rounds.sequence import PrefillChunk, Sequence
+from ssd_lab.rounds.stopping import FinishReason, StopChecker, TextDecoder
+from ssd_lab.trace.trace import Trace
 
 _ON_ITS_DEVICE = door(lambda engine: engine._runner.device)
 

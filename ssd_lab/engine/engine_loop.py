@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from ssd_lab.device_guard import current
+from ssd_lab.common.device_guard import current
+from ssd_lab.common.out_of_memory import explain_out_of_memory
 from ssd_lab.engine.call import Call
 from ssd_lab.engine.engine import Engine
 from ssd_lab.errors import CacheCapacityError
-from ssd_lab.out_of_memory import explain_out_of_memory
 
 _CHANGE = "lower max_batch, or num_blocks so that more is left for steps"
 

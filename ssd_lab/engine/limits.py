@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssd_lab.config import SamplingParams
-from ssd_lab.engine.block_manager import BlockManager
 from ssd_lab.errors import CacheCapacityError, ConfigError, PromptError
+from ssd_lab.rounds.block_manager import BlockManager
 
 
 @dataclass(frozen=True)

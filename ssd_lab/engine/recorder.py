@@ -7,12 +7,12 @@ import weakref
 from collections import deque
 from typing import Any
 
-from ssd_lab.engine.phases.verify import Verified
-from ssd_lab.engine.preparations import Preparations
-from ssd_lab.engine.proposal import Proposal
 from ssd_lab.engine.recording import Recording
 from ssd_lab.engine.round_records import KeptRound, RoundTimes
-from ssd_lab.engine.sequence import Sequence
+from ssd_lab.execution.preparations import Preparations
+from ssd_lab.phases.verify import Verified
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.trace.records import Activity
 
 REMEMBERED = 256  # rounds whose tree may still come; without the rounds themselves this is next to nothing

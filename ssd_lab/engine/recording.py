@@ -9,12 +9,13 @@ import copy
 import time
 from typing import Any
 
-from ssd_lab.engine.preparations import Preparations
 from ssd_lab.engine.round_records import KeptRound, RoundRecords
-from ssd_lab.engine.sequence import Sequence
+from ssd_lab.execution.preparations import Preparations
+from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.trace.missing import MissingParts
-from ssd_lab.trace.records import Activity, RequestRecord, Trace
+from ssd_lab.trace.records import Activity, RequestRecord
 from ssd_lab.trace.totals import Totals
+from ssd_lab.trace.trace import Trace
 
 
 class Recording:

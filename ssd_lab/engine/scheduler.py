@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
-from ssd_lab.engine.block_manager import ROOT, BlockManager
-from ssd_lab.engine.sequence import Sequence
-
-
-@dataclass(frozen=True)
-class PrefillChunk:
-    """Tokens `start` .. `stop - 1` of a sequence are computed now."""
-
-    sequence: Sequence
-    start: int
-    stop: int
+from ssd_lab.rounds.block_manager import ROOT, BlockManager
+from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 
 
 class Scheduler:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ssd_lab.config import SamplingParams
 from ssd_lab.engine.engine import Engine
-from ssd_lab.engine.graphs import context_bucket
+from ssd_lab.execution.graphs import context_bucket
 
 ROUNDS = 8  # of each shape at least; a lookahead that is chosen while running has tried both of its first ones by then
 PROMPT = 64  # tokens of the longest prompt where the context need not be longer, and at most of all others

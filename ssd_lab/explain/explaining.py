@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.explain.batches import speedup_by_batch
@@ -18,14 +18,29 @@ from ssd_lab.simulate.run_times import RunTimes
 from ssd_lab.simulate.workload import Workload, recorded_strategy, workload_of_trace
 from ssd_lab.trace import Trace, compute_metrics
 
-if TYPE_CHECKING:
-    from ssd_lab.results import Comparison, RunResult
-
 Hardware = str | PathLike[str] | HardwareProfile
 
 
+class HasTrace(Protocol):
+    """A run, such as `RunResult`."""
+
+    @property
+    def trace(self) -> Trace:
+        """What happened in it."""
+        ...
+
+
+class HasRuns(Protocol):
+    """Runs by name, such as `Comparison`."""
+
+    @property
+    def runs(self) -> Mapping[str, HasTrace]:
+        """The runs."""
+        ...
+
+
 def explain(
-    subject: Comparison | RunResult | Trace | Sequence[Trace] | Mapping[str, Trace], hardware: Hardware | None = None
+    subject: HasRuns | HasTrace | Trace | Sequence[Trace] | Mapping[str, Trace], hardware: Hardware | None = None
 ) -> Explanation:
     """Explain each speculative run of a comparison, a run, or traces (by name, or in order).
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ssd_lab.display.tables import Column, Columns, Row, html_table, rich_table
 from ssd_lab.explain.batches import off_from
 from ssd_lab.explain.terms import Term
-from ssd_lab.trace.tables import Column, Columns, Row, html_table, rich_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from ssd_lab.device_guard import current
+from ssd_lab.common.device_guard import current
 from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.interface import Attention, Kernels
 from ssd_lab.kernels.torch_kernels import TorchKernels

@@ -1,21 +1,11 @@
-"""Is a row's product the same bit for bit whatever the number of rows? If not, how many rows make it so."""
+"""How many rows of a product are computed together, so that a row has the same bits whatever their number."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
-
-import torch
-import torch.nn.functional as F
-
-if TYPE_CHECKING:
-    from ssd_lab.kernels.linear import Linear
 
 LARGEST = 128  # rows up to which equality is probed; longer prompts are computed in pieces of this size
-ROW_COUNTS = (1, 2, 3, 4, 5, 7, 8, 16, 21, 32, 64, 112, LARGEST)
-FEW = 64  # rows compared where groups are small, to keep the probe short
 
 
 @dataclass(frozen=True)
@@ -39,65 +29,3 @@ class RowPadding:
     def padded(self, rows: int) -> int:
         """How many rows to compute when `rows` are wanted."""
         return max(self.minimum, -(-rows // self.multiple) * self.multiple)
-
-
-CANDIDATES = (
-    *(RowPadding(1, 1, True), RowPadding(2, 1, True), RowPadding(4, 4, True), RowPadding(8, 8, True)),
-    *(RowPadding(24, 1, True), RowPadding(32, 1, True)),  # where few rows go another way than many: let all be many
-)
-PIECES = (96, 64, 48, 32, 16, 8)
-
-
-@torch.inference_mode()
-def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
-    """Give every product the least padding, and the largest pieces, that make a row's bits independent of its company.
-
-    Some libraries change the order of a sum with the number of rows (oneDNN does for a single row of more than 1,024
-    inputs, cuBLAS for large row counts); greedy text then depends on batch and strategy where two tokens are nearly
-    tied. In bfloat16 such a change shows in one result of thousands, so the probe compares many rows of every shape.
-    Returns the padding that all shapes share; `largest` is that of the shape that needs the smallest pieces. If some
-    shape has none, nothing is padded and the result is not invariant.
-    """
-    linears = list(linears)
-    for linear in linears:
-        linear.leave_library_unless_it_agrees()
-    by_shape = {(linear.out_features, linear.in_features): linear for linear in linears}
-    probed = {shape: probe_row_padding(linear) for shape, linear in by_shape.items()}
-    if not all(padding.invariant for padding in probed.values()):
-        return RowPadding()
-    for linear in linears:
-        linear.padding = probed[linear.out_features, linear.in_features]
-    pieces = [padding.largest for padding in probed.values() if padding.largest is not None]
-    return RowPadding(
-        max(padding.minimum for padding in probed.values()),
-        max(padding.multiple for padding in probed.values()),
-        True,
-        min(pieces, default=None),
-    )
-
-
-@torch.inference_mode()
-def probe_row_padding(linear: Linear) -> RowPadding:
-    """The least padding and the largest pieces for one product; not invariant if none of those tried works."""
-    generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(LARGEST, linear.in_features, generator=generator).to(linear.device, linear.dtype)
-    for largest in (None, *PIECES):
-        count = largest or LARGEST
-        expected = torch.cat([linear.product(inputs[start : start + count]) for start in range(0, LARGEST, count)])
-        for candidate in CANDIDATES:
-            tried = [rows for rows in ROW_COUNTS if candidate.padded(rows) <= count]
-            if tried and all(_agrees(linear, inputs, expected, rows, candidate) for rows in tried):
-                return RowPadding(candidate.minimum, candidate.multiple, True, largest)
-    return RowPadding()
-
-
-def _agrees(linear: Linear, inputs: torch.Tensor, expected: torch.Tensor, rows: int, padding: RowPadding) -> bool:
-    """Is the product the expected one when computed `rows` at a time with padding?"""
-    compared = LARGEST if rows > FEW else FEW if rows == 1 else FEW // 2
-    for start in range(0, compared, rows):
-        group = inputs[start : start + rows]
-        missing = padding.padded(len(group)) - len(group)
-        product = linear.product(F.pad(group, (0, 0, 0, missing)))
-        if not torch.equal(product[: len(group)], expected[start : start + rows]):
-            return False
-    return True

@@ -10,10 +10,11 @@ from ssd_lab.errors import ModelLoadError
 from ssd_lab.kernels.backend import choose_kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
-from ssd_lab.kernels.row_padding import RowPadding, make_row_invariant
+from ssd_lab.kernels.row_padding import RowPadding
+from ssd_lab.kernels.row_probe import make_row_invariant
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder, LayerWeights
-from ssd_lab.models.weights import TensorReader, Weights
+from ssd_lab.models.files.weights import TensorReader, Weights
 
 IGNORED = ("rotary_emb.inv_freq",)  # tables of old checkpoints
 

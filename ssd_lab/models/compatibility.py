@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ssd_lab.errors import DraftMismatchError
 from ssd_lab.models.loader import LoadedModel
-from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.text.tokenizer import Tokenizer
 
 
 def check_draft(target: LoadedModel, draft: LoadedModel) -> None:

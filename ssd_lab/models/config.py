@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ssd_lab.errors import ModelLoadError
-from ssd_lab.models import quantisation
 from ssd_lab.models.config_fields import check_architecture, check_fields, check_window
+from ssd_lab.models.files import quantisation
 from ssd_lab.models.rope_config import read_rope
 
 _QWEN3_HEAD_DIM, _RMS_EPS = 128, 1e-6  # what transformers takes where the entry is missing

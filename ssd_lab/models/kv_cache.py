@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from ssd_lab.common.out_of_memory import explain_out_of_memory
 from ssd_lab.errors import CacheCapacityError
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.out_of_memory import explain_out_of_memory
 
 
 class PagedKVCache:

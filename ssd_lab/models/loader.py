@@ -9,20 +9,20 @@ from pathlib import Path
 
 import torch
 
-from ssd_lab.device_guard import current
+from ssd_lab.common.device_guard import current
+from ssd_lab.common.out_of_memory import explain_out_of_memory
+from ssd_lab.common.progress import progress_bar
 from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.assemble import assemble
-from ssd_lab.models.checkpoint import open_checkpoint
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder
-from ssd_lab.models.geometry import Geometry, find_geometry
-from ssd_lab.models.inflate import InflatedWeights
-from ssd_lab.models.inflate_plan import plan_inflation
-from ssd_lab.models.inflate_source import inflated_source, small_source, split_inflated
-from ssd_lab.models.tokenizer import Tokenizer
-from ssd_lab.models.weights import MappingWeights, Weights
-from ssd_lab.out_of_memory import explain_out_of_memory
-from ssd_lab.progress import progress_bar
+from ssd_lab.models.files.checkpoint import open_checkpoint
+from ssd_lab.models.files.weights import MappingWeights, Weights
+from ssd_lab.models.inflate.geometry import Geometry, find_geometry
+from ssd_lab.models.inflate.plan import plan_inflation
+from ssd_lab.models.inflate.source import inflated_source, small_source, split_inflated
+from ssd_lab.models.inflate.weights import InflatedWeights
+from ssd_lab.models.text.tokenizer import Tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -96,10 +96,10 @@ def load_inflated(
 ) -> LoadedModel:
     """A model of a published shape that computes the function of a small one, made in memory, tensor by tensor.
 
-    geometry: a name of `models/geometry.py`. source: `bundled-target`, `bundled-draft`, a folder, a .gguf file or a hub
-    id; its tokenizer is kept. seed: of the noise in weights that the small model does not determine. bitwise, pack,
-    kernels: see `assemble`. Raises ModelLoadError if the small model does not fit; docs/guides/full-size.md says what
-    is exact.
+    geometry: a name of `models/inflate/geometry.py`. source: `bundled-target`, `bundled-draft`, a folder, a .gguf file
+    or a hub id; its tokenizer is kept. seed: of the noise in weights that the small model does not determine. bitwise,
+    pack, kernels: see `assemble`. Raises ModelLoadError if the small model does not fit; docs/guides/full-size.md
+    says what is exact.
     """
     shape = find_geometry(geometry) if isinstance(geometry, str) else geometry
     small = open_checkpoint(small_source(source))

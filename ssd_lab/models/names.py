@@ -12,8 +12,8 @@ from typing import Literal
 
 from ssd_lab import demo
 from ssd_lab.errors import ModelLoadError
-from ssd_lab.models.hub_cache import cache_folder, find_snapshot, repository_of, snapshot_in, what_lacks
-from ssd_lab.models.inflate_source import BUNDLED_PAIR, inflated_source, split_inflated
+from ssd_lab.models.files.hub_cache import cache_folder, find_snapshot, repository_of, snapshot_in, what_lacks
+from ssd_lab.models.inflate.source import BUNDLED_PAIR, inflated_source, split_inflated
 from ssd_lab.settings import Settings
 
 Family = Literal["llama", "qwen"]

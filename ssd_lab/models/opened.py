@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from ssd_lab.models.checkpoint import open_checkpoint
 from ssd_lab.models.decoder import Decoder
-from ssd_lab.models.inflate_source import small_source, split_inflated
+from ssd_lab.models.files.checkpoint import open_checkpoint
+from ssd_lab.models.inflate.source import small_source, split_inflated
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.models.shape import shape_of
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from ssd_lab.models.checkpoint import read_shape
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.geometry import find_geometry
-from ssd_lab.models.inflate_plan import plan_inflation
-from ssd_lab.models.inflate_source import small_source, split_inflated
+from ssd_lab.models.files.checkpoint import read_shape
+from ssd_lab.models.inflate.geometry import find_geometry
+from ssd_lab.models.inflate.plan import plan_inflation
+from ssd_lab.models.inflate.source import small_source, split_inflated
 from ssd_lab.models.loader import LoadedModel, resolve_dtype
 
 

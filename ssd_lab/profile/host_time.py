@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import torch
 
-from ssd_lab.engine.observing import ExecutorObserver, Replay
+from ssd_lab.execution.observing import ExecutorObserver, Replay
 from ssd_lab.trace.spans import Interval, overlap_s, union
 
 VERIFYING = ("verify", "verify_tree")

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.engine.executors import make_executor
-from ssd_lab.engine.phases.draft_chain import draft_chain
-from ssd_lab.engine.phases.draft_tree import TreeShape, draft_tree
-from ssd_lab.engine.phases.verify import VerifyOptions, launch_verify
-from ssd_lab.engine.placement import Placement
-from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.rows import RowBatch, RowTensors
-from ssd_lab.engine.runner import StepRunner
+from ssd_lab.execution.make_executor import make_executor
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
+from ssd_lab.phases.draft_chain import draft_chain
+from ssd_lab.phases.draft_tree import TreeShape, draft_tree
+from ssd_lab.phases.verify import VerifyOptions, launch_verify
 from ssd_lab.profile.timing import seconds_per_call
+from ssd_lab.rounds.placement import Placement
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.rows import RowBatch, RowTensors
+from ssd_lab.rounds.runner import StepRunner
 
 BLOCK_SIZE = 16
 ROOM = 64  # tokens behind the context that a phase may write

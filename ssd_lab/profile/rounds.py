@@ -9,7 +9,7 @@ from typing import Any
 
 from ssd_lab import demo
 from ssd_lab.config import SamplingParams
-from ssd_lab.engine.observing import NOBODY
+from ssd_lab.execution.observing import NOBODY
 from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.profile.host_time import Replays, idle_s

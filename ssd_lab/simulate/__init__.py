@@ -1,6 +1,6 @@
 """Replay rounds on another machine's virtual clock: `ssd_lab.simulate(trace, hardware="published-4xh100+1")`."""
 
-from ssd_lab.callable_module import make_callable
+from ssd_lab.common.callable_module import make_callable
 from ssd_lab.simulate.clock import SimulatedRound
 from ssd_lab.simulate.hardware import AffineTime, HardwareProfile, TableTime
 from ssd_lab.simulate.outcome_model import OutcomeModel, RoundModel

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from ssd_lab.decoding.branches import best_counts, outcome_chances, own_opinion
-from ssd_lab.decoding.confidence_fan_out import ConfidenceFanOut
 from ssd_lab.decoding.tree import recovery_candidates
+from ssd_lab.learning.confidence_fan_out import ConfidenceFanOut
 from ssd_lab.trace import Trace
 from ssd_lab.trace.outcomes import looked_up
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from ssd_lab.decoding.fallback_choice import FallbackKind, MeasuredRound
+from ssd_lab.learning.fallback_choice import FallbackKind, MeasuredRound
 from ssd_lab.simulate.clock import MissCost, round_on_clock
 from ssd_lab.simulate.hardware import HardwareProfile
 from ssd_lab.simulate.outcome_model import OutcomeModel, draw_rank

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ssd_lab.decoding.fan_out import HitLaw
-from ssd_lab.decoding.fan_out_fit import OutcomeSample, fit_hit_law
 from ssd_lab.errors import ConfigError
+from ssd_lab.learning.fan_out_fit import OutcomeSample, fit_hit_law
 from ssd_lab.trace import SequenceRound, Trace
 from ssd_lab.trace.outcomes import outcome_sample
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-from ssd_lab.decoding.fallback_choice import FallbackChooser, FallbackKind, MeasuredRound
 from ssd_lab.errors import ConfigError
+from ssd_lab.learning.fallback_choice import FallbackChooser, FallbackKind, MeasuredRound
 
 StrategyName = Literal[
     "autoregressive", "sync_chain", "sync_tree", "async_tree", "eagle3", "prompt_lookup", "cascade"
@@ -15,7 +15,7 @@ StrategyName = Literal[
 
 
 class Learner(Protocol):
-    """A schedule of one run: `ssd_lab.decoding.fan_out_learner.ScheduleLearner` is one."""
+    """A schedule of one run: `ssd_lab.learning.fan_out_learner.ScheduleLearner` is one."""
 
     def counts(self, hit: bool) -> tuple[int, ...]:
         """Fan-out at accepted lengths 0..k."""
@@ -32,7 +32,7 @@ class SupportsLearner(Protocol):
 
 
 class Chooser(Protocol):
-    """What picks a fallback: `ssd_lab.decoding.fallback_choice.FallbackChooser` is one."""
+    """What picks a fallback: `ssd_lab.learning.fallback_choice.FallbackChooser` is one."""
 
     def choose(self, batch: int, missed: int) -> FallbackKind:
         """The fallback for these missed rows."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ssd_lab.callable_module import make_callable
-from ssd_lab.engine.proposer import Proposer
+from ssd_lab.common.callable_module import make_callable
+from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.strategies.base import Context, Draft, SequenceStrategy, StrategyConfig
 from ssd_lab.strategies.registry import registry
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ssd_lab.engine.proposer import Proposer
-from ssd_lab.engine.resources import Resources
-from ssd_lab.engine.step_sizes import StepSizes
-from ssd_lab.strategies.async_drafting import AsyncDrafting
+from ssd_lab.drafting.proposer import Proposer
+from ssd_lab.drafting.resources import Resources
+from ssd_lab.strategies.components.async_drafting import AsyncDrafting
 from ssd_lab.strategies.registry import registry
+from ssd_lab.strategies.step_sizes import StepSizes
 
 
 @registry.register

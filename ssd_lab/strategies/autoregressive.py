@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ssd_lab.engine.proposer import NoProposer, Proposer
-from ssd_lab.engine.resources import Resources
+from ssd_lab.drafting.proposer import NoProposer, Proposer
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.registry import registry
 

@@ -15,16 +15,16 @@ from pydantic import BaseModel, ConfigDict
 from ssd_lab.config import SamplingParams
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import sample
-from ssd_lab.engine.host_copy import sent
-from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.proposer import Proposer
-from ssd_lab.engine.resources import Resources
-from ssd_lab.engine.rows import RowBatch
-from ssd_lab.engine.sequence import Sequence
-from ssd_lab.engine.step_sizes import StepSizes
+from ssd_lab.drafting.proposer import Proposer
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.errors import ProposerError
+from ssd_lab.execution.host_copy import sent
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.eagle3_config import Eagle3Config
+from ssd_lab.models.eagle3.config import Eagle3Config
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.sequence import Sequence
+from ssd_lab.strategies.step_sizes import StepSizes
 
 
 class StrategyConfig(BaseModel, ABC):

@@ -14,22 +14,22 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from ssd_lab import demo
-from ssd_lab.engine.draft_plan import DraftPlan
-from ssd_lab.engine.eagle_proposer import open_head
-from ssd_lab.engine.proposer import Proposer
-from ssd_lab.engine.resources import Resources
-from ssd_lab.engine.step_sizes import StepSizes
+from ssd_lab.drafting.draft_worker import DraftPlan
+from ssd_lab.drafting.eagle3.proposer import open_head
+from ssd_lab.drafting.proposer import Proposer
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.eagle3 import Eagle3Head
-from ssd_lab.models.eagle3_config import Eagle3Config
-from ssd_lab.models.eagle3_loader import load_eagle3, read_eagle3_config
+from ssd_lab.models.eagle3.config import Eagle3Config
+from ssd_lab.models.eagle3.head import Eagle3Head
+from ssd_lab.models.eagle3.loader import load_eagle3, read_eagle3_config
 from ssd_lab.models.names import EAGLE_HEADS
-from ssd_lab.strategies.async_drafting import AsyncDrafting
-from ssd_lab.strategies.lookahead import DynamicLookahead
+from ssd_lab.strategies.components.async_drafting import AsyncDrafting
+from ssd_lab.strategies.components.lookahead import DynamicLookahead
+from ssd_lab.strategies.components.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
+from ssd_lab.strategies.components.tree_shapes import TreeShape
 from ssd_lab.strategies.registry import registry
-from ssd_lab.strategies.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
-from ssd_lab.strategies.tree_shapes import TreeShape
+from ssd_lab.strategies.step_sizes import StepSizes
 
 _OF_ASYNC = ("f", "fan_out", "fallback", "saguaro_c")
 _OF_CHAINS = ("k", "draft_temperature", "dynamic_lookahead")

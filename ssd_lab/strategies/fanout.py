@@ -10,11 +10,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ssd_lab.decoding.confidence_fan_out import ConfidenceFanOut
 from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw, allocate
-from ssd_lab.decoding.fan_out_fit import fit_outcome_law, measured_curves
-from ssd_lab.decoding.fan_out_learner import OutcomeStatistics, ScheduleLearner
 from ssd_lab.errors import ConfigError
+from ssd_lab.learning.confidence_fan_out import ConfidenceFanOut
+from ssd_lab.learning.fan_out_fit import fit_outcome_law, measured_curves
+from ssd_lab.learning.fan_out_learner import OutcomeStatistics, ScheduleLearner
 from ssd_lab.trace import Trace
 from ssd_lab.trace.outcomes import outcome_samples
 

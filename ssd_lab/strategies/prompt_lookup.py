@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ssd_lab.strategies import Context, SequenceStrategy, register_strategy
+from ssd_lab import Context, SequenceStrategy, register_strategy
 
 
 @register_strategy

@@ -6,10 +6,10 @@ import difflib
 import importlib.metadata
 from typing import Any, TypeVar
 
+from ssd_lab.common.validation import validated
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.errors import ConfigError, UnknownStrategyError
 from ssd_lab.strategies.base import StrategyConfig
-from ssd_lab.validation import validated
 
 ENTRY_POINT_GROUP = "ssd_lab.strategies"
 

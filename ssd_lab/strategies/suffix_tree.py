@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ssd_lab.strategies import Context, SequenceStrategy, register_strategy
-from ssd_lab.strategies.suffix_automaton import SuffixAutomaton
+from ssd_lab import Context, SequenceStrategy, register_strategy
+from ssd_lab.strategies.components.suffix_automaton import SuffixAutomaton
 
 
 @register_strategy

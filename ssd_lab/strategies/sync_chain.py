@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ssd_lab.engine.draft_plan import DraftPlan
-from ssd_lab.engine.proposer import Proposer
-from ssd_lab.engine.resources import Resources
+from ssd_lab.drafting.draft_worker import DraftPlan
+from ssd_lab.drafting.proposer import Proposer
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.strategies.base import StrategyConfig
-from ssd_lab.strategies.lookahead import DynamicLookahead
+from ssd_lab.strategies.components.lookahead import DynamicLookahead
 from ssd_lab.strategies.registry import registry
 
 

@@ -7,13 +7,13 @@ from typing import ClassVar
 from pydantic import Field, model_validator
 
 from ssd_lab.decoding.tree_draws import Draws
-from ssd_lab.engine.proposer import Proposer
-from ssd_lab.engine.resources import Resources
-from ssd_lab.engine.step_sizes import StepSizes
+from ssd_lab.drafting.proposer import Proposer
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.components.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
+from ssd_lab.strategies.components.tree_shapes import FixedTree, TreeShape
 from ssd_lab.strategies.registry import registry
-from ssd_lab.strategies.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
-from ssd_lab.strategies.tree_shapes import FixedTree, TreeShape
+from ssd_lab.strategies.step_sizes import StepSizes
 
 
 @registry.register

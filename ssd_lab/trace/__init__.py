@@ -8,12 +8,11 @@ from ssd_lab.trace.records import (
     RequestRecord,
     RoundRecord,
     SequenceRound,
-    Trace,
     TreeRecord,
 )
-from ssd_lab.trace.storage import load_trace
 from ssd_lab.trace.summary import round_line, sequence_summary
 from ssd_lab.trace.totals import Totals
+from ssd_lab.trace.trace import Trace, load_trace
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssd_lab.trace.records import RoundRecord, Trace
+from ssd_lab.trace.records import RoundRecord
 from ssd_lab.trace.spans import Interval, length_s, overlap_s, union
 from ssd_lab.trace.totals import Totals
+from ssd_lab.trace.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ssd_lab.decoding.fan_out_fit import OutcomeSample
-from ssd_lab.decoding.fan_out_learner import ScheduleLearner
-from ssd_lab.trace.records import SequenceRound, Trace
+from ssd_lab.learning.fan_out_fit import OutcomeSample
+from ssd_lab.learning.fan_out_learner import ScheduleLearner
+from ssd_lab.trace.records import SequenceRound
+from ssd_lab.trace.trace import Trace
 
 
 def outcome_samples(trace: Trace) -> list[OutcomeSample]:

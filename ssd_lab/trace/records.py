@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import Any
 
 from ssd_lab.trace.spans import overlap_s, union
@@ -151,8 +150,8 @@ class RequestRecord:
 
 
 @dataclass
-class Trace:
-    """A whole run: what was asked, every round, every prefill, and the requests' outcome.
+class TraceRecords:
+    """All records of a run: what was asked, every round, every prefill, and the requests' outcome.
 
     preparations: when graphs were captured and kernels compiled, in rounds, prefills or between them; names begin with
     `capture` or `compile`, lanes are `target` and `draft`.
@@ -174,29 +173,3 @@ class Trace:
         """Seconds from one moment to a later one, those left out in which something was prepared."""
         prepared = union((each.start_s, each.end_s) for each in self.preparations)
         return end_s - start_s - overlap_s(prepared, [(start_s, end_s)])
-
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write as JSON lines (compressed if named `.gz`); raises TraceFormatError on a value JSON cannot hold."""
-        from ssd_lab.trace.storage import save  # here, because storage needs the records above
-
-        save(self, path)
-
-    def to_html(self, path: str | PathLike[str], *, title: str | None = None) -> None:
-        """Write the views of this trace as one HTML file that needs no network and no kernel.
-
-        OSError if the place cannot be written.
-        """
-        from ssd_lab.widgets.page import write_html  # here, because a trace is read without its views
-
-        write_html(self, path, title=title)
-
-    def _repr_html_(self) -> str:
-        from ssd_lab.widgets.static_html import summary_html
-        from ssd_lab.widgets.view_model import view_data
-
-        return summary_html(view_data(self))
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        from ssd_lab.widgets.display import cell_bundle
-
-        return cell_bundle({"run": self}, self._repr_html_())

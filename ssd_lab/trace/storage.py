@@ -23,16 +23,17 @@ from ssd_lab.trace.records import (
     RequestRecord,
     RoundRecord,
     SequenceRound,
-    Trace,
+    TraceRecords,
     TreeRecord,
 )
 
 _RECORD_TYPES = (Activity, Position, RequestRecord, RoundRecord, SequenceRound, TreeRecord)
 _FIELDS: dict[type, frozenset[str]] = {cls: frozenset(f.name for f in dataclasses.fields(cls)) for cls in _RECORD_TYPES}
 _Record = TypeVar("_Record")
+_Trace = TypeVar("_Trace", bound=TraceRecords)
 
 
-def save(trace: Trace, path: str | os.PathLike[str]) -> None:
+def write(trace: TraceRecords, path: str | os.PathLike[str]) -> None:
     """Write `trace`, compressed if `path` ends in `.gz`; an existing file is replaced only once everything is written.
 
     `meta` and `params` are stored as JSON: tuples come back as lists, keys as text.
@@ -54,8 +55,8 @@ def save(trace: Trace, path: str | os.PathLike[str]) -> None:
             unfinished.unlink()
 
 
-def load_trace(path: str | os.PathLike[str]) -> Trace:
-    """Read a trace that `Trace.save` wrote.
+def read_into(kind: type[_Trace], path: str | os.PathLike[str]) -> _Trace:
+    """Read what `write` wrote, as `kind`.
 
     Raises TraceFormatError if the file is missing, no trace, damaged (with the line's number) or of a newer version.
     """
@@ -65,7 +66,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     number = 1
     try:
         with _open_text(path, "rt", compressed=path.suffix == ".gz") as file:
-            trace = _trace_of_header(path, file.readline())
+            trace = _of_header(kind, path, file.readline())
             counts = None
             for text in file:
                 number += 1
@@ -87,7 +88,7 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     return trace
 
 
-def _lines(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(trace: TraceRecords) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "meta", {"kind": "trace", "schema_version": SCHEMA_VERSION, "meta": trace.meta, **_preparations(trace)}
     for request in trace.requests:
         yield f"request {request.request_id}", {"kind": "request", **vars(request)}
@@ -98,12 +99,12 @@ def _lines(trace: Trace) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "end", {"kind": "end", **_counts(trace)}
 
 
-def _preparations(trace: Trace) -> dict[str, Any]:
+def _preparations(trace: TraceRecords) -> dict[str, Any]:
     """A further key of the header, which older readers do not look for."""
     return {"preparations": trace.preparations} if trace.preparations else {}
 
 
-def _read_line(trace: Trace, data: dict[str, Any]) -> dict[str, int] | None:
+def _read_line(trace: TraceRecords, data: dict[str, Any]) -> dict[str, int] | None:
     """Append one record to `trace`; the end line's counts are returned instead."""
     kind = data.pop("kind")
     if kind == "round":
@@ -140,7 +141,7 @@ def _build(cls: type[_Record], data: dict[str, Any]) -> _Record:
     return cls(**data)
 
 
-def _trace_of_header(path: Path, text: str) -> Trace:
+def _of_header(kind: type[_Trace], path: Path, text: str) -> _Trace:
     try:
         header = json.loads(text)
         version, meta = header["schema_version"], header["meta"]
@@ -154,10 +155,10 @@ def _trace_of_header(path: Path, text: str) -> Trace:
         raise TraceFormatError(
             f"{path} has schema version {version}, this ssd_lab reads up to {SCHEMA_VERSION}: install a newer ssd_lab"
         )
-    return Trace(meta=meta, preparations=preparations)
+    return kind(meta=meta, preparations=preparations)
 
 
-def _counts(trace: Trace) -> dict[str, int]:
+def _counts(trace: TraceRecords) -> dict[str, int]:
     return {"requests": len(trace.requests), "prefills": len(trace.prefills), "rounds": len(trace.rounds)}
 
 

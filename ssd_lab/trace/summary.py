@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ssd_lab.trace.records import SequenceRound, Trace
+from ssd_lab.trace.records import SequenceRound
+from ssd_lab.trace.trace import Trace
 
 Decode = Callable[[Sequence[int]], str]
 

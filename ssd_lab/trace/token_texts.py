@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ssd_lab.trace.missing import MissingParts
-from ssd_lab.trace.records import SequenceRound, Trace
+from ssd_lab.trace.records import SequenceRound
+from ssd_lab.trace.trace import Trace
 
 Decode = Callable[[Sequence[int]], str]
 KEY = "token_texts"

@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssd_lab.errors import TraceFormatError
-from ssd_lab.trace.records import SequenceRound, Trace
+from ssd_lab.trace.records import SequenceRound
 from ssd_lab.trace.spans import length_s, overlap_s, union
+from ssd_lab.trace.trace import Trace
 
 
 @dataclass

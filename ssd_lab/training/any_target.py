@@ -14,11 +14,11 @@ import torch
 from ssd_lab import demo
 from ssd_lab.errors import ConfigError, ModelLoadError, PromptError
 from ssd_lab.models import config as serving
-from ssd_lab.models.checkpoint import from_hub, read_config
-from ssd_lab.models.gguf_file import GgufFile
+from ssd_lab.models.files.checkpoint import from_hub, read_config
+from ssd_lab.models.files.weights import SafetensorsWeights, Weights
+from ssd_lab.models.gguf.file import GgufFile
 from ssd_lab.models.names import BUNDLED
-from ssd_lab.models.tokenizer import Tokenizer
-from ssd_lab.models.weights import SafetensorsWeights, Weights
+from ssd_lab.models.text.tokenizer import Tokenizer
 from ssd_lab.training.checkpoint import fingerprint
 from ssd_lab.training.config import GenerationConfig, ModelConfig
 from ssd_lab.training.corpus import Corpus

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.models.eagle3_loader import load_eagle3
+from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import load_model
 from ssd_lab.training.eagle3_model import TrainableHead

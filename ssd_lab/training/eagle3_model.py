@@ -1,6 +1,6 @@
 """The EAGLE3 head as a module to train: unrolled over padded sequences, as it will draft.
 
-EAGLE-3 (Li et al., arXiv 2503.01840): its training-time test. The head that drafts is `ssd_lab.models.eagle3`.
+EAGLE-3 (Li et al., arXiv 2503.01840): its training-time test. The head that drafts is `ssd_lab.models.eagle3.head`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssd_lab.models.eagle3_config import AUX_LAYERS
+from ssd_lab.models.eagle3.config import AUX_LAYERS
 from ssd_lab.training.config import ModelConfig
 from ssd_lab.training.model import Linear, Llama, Mlp, RmsNorm, rope_tables
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ssd_lab.build import share_threads
+from ssd_lab.assembly.build import share_threads
 from ssd_lab.config import EngineConfig
 from ssd_lab.profile.phase_times import Work
 from ssd_lab.simulate import HardwareProfile, TableTime

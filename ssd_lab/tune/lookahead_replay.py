@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ssd_lab.decoding.lookahead import LookaheadChooser
+from ssd_lab.learning.lookahead import LookaheadChooser
 from ssd_lab.simulate import HardwareProfile
 from ssd_lab.trace import RoundRecord, SequenceRound, Trace
 

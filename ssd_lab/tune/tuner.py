@@ -9,12 +9,12 @@ from os import PathLike
 from typing import Any
 
 from ssd_lab import demo
-from ssd_lab.build import resolve_device
+from ssd_lab.assembly.build import resolve_device
+from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.errors import ConfigError, PromptError
 from ssd_lab.llm import Prompt
 from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.progress import progress_bar
 from ssd_lab.simulate import HardwareProfile, find_profile
 from ssd_lab.simulate.published import PUBLISHED_PROFILES
 from ssd_lab.trace import Trace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ssd_lab.trace.tables import Column, Columns, Row, html_table, markdown_table
+from ssd_lab.display.tables import Column, Columns, Row, html_table, markdown_table
 from ssd_lab.tune.candidates import Candidate
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import ssd_lab
+from ssd_lab.common.validation import validated
 from ssd_lab.errors import ConfigError, SsdLabError
 from ssd_lab.trace import RequestRecord, Trace
-from ssd_lab.validation import validated
 from ssd_lab.widgets.bundle import style, widget_module
 from ssd_lab.widgets.front_end import anywidget, traitlets
 from ssd_lab.widgets.static_html import summary_table

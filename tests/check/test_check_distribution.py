@@ -17,7 +17,7 @@ from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
 from ssd_lab.check.distribution import MIN_TESTED
 from ssd_lab.decoding.acceptance import Outcome, accept_greedy
-from ssd_lab.engine.draft_worker import DraftWorker
+from ssd_lab.drafting.draft_worker import DraftWorker
 from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.torch_kernels import TorchKernels
 from ssd_lab.strategies import Context, Draft, SequenceStrategy
@@ -128,8 +128,8 @@ def likeliest_passed_off_as_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def verified_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saguaro: tokens are drawn away from what is cached, and verified as if they were not."""
-    from ssd_lab.engine.phases import draft_chain, draft_tree
-    from ssd_lab.engine.phases.drawing import PLAIN
+    from ssd_lab.phases import draft_chain, draft_tree
+    from ssd_lab.phases.drawing import PLAIN
 
     right = draft_chain.choose
 
@@ -150,7 +150,7 @@ def children_always_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def likeliest_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a dynamic tree that keeps what is likely and verifies it as if it had been drawn."""
-    from ssd_lab.engine.phases import grow_tree
+    from ssd_lab.phases import grow_tree
 
     def likeliest(probs: Any, uniforms: Any) -> Any:
         tokens = probs.topk(uniforms.shape[-1]).indices

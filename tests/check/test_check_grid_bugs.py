@@ -18,10 +18,10 @@ from ssd_lab.decoding import tree_acceptance
 from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.decoding.random import Purpose
 from ssd_lab.decoding.sampling import sample
-from ssd_lab.engine import draft_worker
-from ssd_lab.engine.phases import draft_chain, draft_tree, grow_tree, verify
-from ssd_lab.engine.phases.drawing import PLAIN
+from ssd_lab.drafting import draft_worker
 from ssd_lab.kernels.torch_kernels import TorchKernels
+from ssd_lab.phases import draft_chain, draft_tree, grow_tree, verify
+from ssd_lab.phases.drawing import PLAIN
 
 NUM_TESTS = 20_000  # of the whole grid, for which p-values are corrected
 CHAIN = Configuration("sync_chain", {"k": 3})

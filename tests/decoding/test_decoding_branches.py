@@ -17,9 +17,9 @@ from ssd_lab.decoding.branches import (
     candidate_bins,
     outcome_chances,
 )
-from ssd_lab.decoding.confidence_fan_out import ConfidenceFanOut, falling
 from ssd_lab.decoding.n_gram import continuation
 from ssd_lab.decoding.tree import branch_prefixes
+from ssd_lab.learning.confidence_fan_out import ConfidenceFanOut, falling
 
 
 @pytest.mark.parametrize("counts", [[2, 0, 1], [0, 0, 3], [3, 0, 0], [1, 1, 1]])

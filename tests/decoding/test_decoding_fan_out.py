@@ -20,7 +20,7 @@ from ssd_lab.decoding.fan_out import (
     predicted_hit_rate,
     weighted_hit_rate,
 )
-from ssd_lab.decoding.fan_out_fit import (
+from ssd_lab.learning.fan_out_fit import (
     OutcomeSample,
     acceptance_rate,
     fit_hit_law,
@@ -29,7 +29,7 @@ from ssd_lab.decoding.fan_out_fit import (
     measured_curves,
     measured_hit_rates,
 )
-from ssd_lab.decoding.fan_out_learner import OutcomeStatistics, ScheduleLearner
+from ssd_lab.learning.fan_out_learner import OutcomeStatistics, ScheduleLearner
 
 LAW = OutcomeLaw(0.8, HitLaw(0.7, 0.6), HitLaw(0.9, 0.2))
 

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssd_lab.decoding.lookahead import (
+from ssd_lab.learning.lookahead import (
     ConfidenceCalibration,
     LookaheadChooser,
     best_lookahead,
     expected_tokens_by_length,
     static_lookahead,
 )
-from ssd_lab.decoding.time_fit import TimeFit
+from ssd_lab.learning.time_fit import TimeFit
 
 
 def test_the_static_rule_fills_a_verification():

@@ -11,7 +11,7 @@ from eagle3_counting import END, HEAD, RUN, SHAPE, TRAINING, documents
 from eagle3_twin import Twin
 from testing_models import random_tensors, tiny_config
 
-from ssd_lab.models.eagle3_loader import load_eagle3
+from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.loader import LoadedModel, from_tensors, load_model
 from ssd_lab.training.eagle3 import train_eagle3
 from ssd_lab.training.eagle3_export import save_head

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.models.eagle3 import Eagle3Head
+from ssd_lab.models.eagle3.head import Eagle3Head
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.results import RunResult

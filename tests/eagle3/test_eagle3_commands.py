@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from ssd_lab.cli.main import app
-from ssd_lab.models.eagle3_loader import load_eagle3
+from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.loader import load_model
 from ssd_lab.training.any_target import held_out, load_target
 

@@ -13,11 +13,11 @@ from power import POWER, found_wrong, power_of, smallest_p
 from ssd_lab import LLM, SamplingParams, demo
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
-from ssd_lab.engine.head_runner import HeadRunner
-from ssd_lab.engine.lookahead_control import LookaheadControl
-from ssd_lab.engine.phases.draft_chain import Drafted
-from ssd_lab.engine.phases.drawing import PLAIN
+from ssd_lab.drafting.lookahead_control import LookaheadControl
 from ssd_lab.errors import ConfigError
+from ssd_lab.phases.drawing import PLAIN
+from ssd_lab.phases.head_runner import HeadRunner
+from ssd_lab.rounds.drafted import Drafted
 from ssd_lab.strategies import registry
 from ssd_lab.strategies.cascade import Cascade
 from ssd_lab.trace.records import SequenceRound

@@ -20,8 +20,8 @@ from eagle3_checkpoints import (
 from eagle3_reference import Reference
 
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.models.eagle3 import Eagle3Head
-from ssd_lab.models.eagle3_loader import load_eagle3
+from ssd_lab.models.eagle3.head import Eagle3Head
+from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 

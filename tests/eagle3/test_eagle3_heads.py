@@ -14,7 +14,7 @@ from eagle3_twin import Twin
 
 from ssd_lab import LLM, demo, run
 from ssd_lab.errors import ConfigError, DraftMismatchError, ModelLoadError
-from ssd_lab.models.eagle3_loader import load_eagle3
+from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.strategies import registry
 

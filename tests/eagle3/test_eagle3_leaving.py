@@ -14,7 +14,7 @@ from leaving_cases import MOMENTS, SMALL, Visit, drafted, generated
 from replay_graphs import Backends
 
 from ssd_lab import LLM
-from ssd_lab.engine.rounds import Settled
+from ssd_lab.engine.flight import Settled
 from ssd_lab.results import RunResult
 
 LEARNING = ("auto", "adaptive", "async dynamic", "sync dynamic")  # by times, or from what others did

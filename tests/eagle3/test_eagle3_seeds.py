@@ -8,7 +8,7 @@ import pytest
 from eagle3_cases import COMPONENTS, MODES, PROMPTS, TREES, eagle, params
 
 from ssd_lab.engine.scheduler import Scheduler
-from ssd_lab.engine.sequence import Sequence
+from ssd_lab.rounds.sequence import Sequence
 
 LEARNING = ("auto", "adaptive", "async dynamic", "sync dynamic")  # by times, or from what others did
 REPEATING = [name for name in (*MODES, *TREES, *COMPONENTS) if name not in LEARNING]

@@ -9,8 +9,8 @@ import torch
 from eagle3_cases import LENGTH, MODES, PROMPTS, autoregressive, eagle, params
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine.block_manager import BlockManager
-from ssd_lab.engine.eagle_proposer import EagleProposer
+from ssd_lab.drafting.eagle3.proposer import EagleProposer
+from ssd_lab.rounds.block_manager import BlockManager
 
 
 @pytest.fixture(scope="module")

@@ -16,12 +16,12 @@ from replay_graphs import Backends
 from ssd_lab import SamplingParams, demo, run
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
-from ssd_lab.engine.eagle_drafter import EagleDrafter
-from ssd_lab.engine.eagle_proposer import EagleProposer
-from ssd_lab.engine.phases import grow_dynamic_tree, verify_tree
+from ssd_lab.drafting.eagle3.drafter import EagleDrafter
+from ssd_lab.drafting.eagle3.proposer import EagleProposer
 from ssd_lab.errors import ConfigError
-from ssd_lab.models.eagle3_loader import load_eagle3
+from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.loader import LoadedModel
+from ssd_lab.phases import grow_dynamic_tree, verify_tree
 
 LENGTH = 18
 SAMPLED = 0.8

@@ -16,7 +16,7 @@ from end_to_end_cases import PROMPTS, STRATEGIES
 from replay_graphs import Backends
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine.proposer import NoProposer
+from ssd_lab.drafting.proposer import NoProposer
 from ssd_lab.engine.round_records import KeptRound
 from ssd_lab.errors import ConfigError, EngineStoppedError, ForkedProcessError, PromptError, ProposerError
 from ssd_lab.results import RunResult

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from ssd_lab.engine.block_manager import ROOT, BlockManager
 from ssd_lab.errors import CacheCapacityError, ConfigError
+from ssd_lab.rounds.block_manager import ROOT, BlockManager
 
 SIZE, COUNT = 4, 12
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssd_lab.engine.channel import Channel
+from ssd_lab.links.channel import Channel
 
 LARGE = 4_000_000  # bytes: more than any socket keeps
 
@@ -57,8 +57,9 @@ def test_what_came_while_sending_is_received_in_order(ends: tuple[Channel, Chann
 
     thread = in_a_thread(answer)
     one.send(bytes(LARGE))
+    received = [one.receive(30)[0] for _ in range(5)]  # the other side may still be sending: it waits for a reader
     thread.join()
-    assert [one.receive(5)[0] for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert received == [0, 1, 2, 3, 4]
 
 
 def test_what_was_sent_before_the_end_is_received(ends: tuple[Channel, Channel]) -> None:

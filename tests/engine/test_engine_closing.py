@@ -14,19 +14,20 @@ from typing import Any
 import pytest
 import torch
 
-from ssd_lab import LLM, SamplingParams, build
-from ssd_lab.cpu_threads import ThreadClaims
-from ssd_lab.engine import link as links
-from ssd_lab.engine.child_process import ChildProcess
+from ssd_lab import LLM, SamplingParams
+from ssd_lab.assembly import build
+from ssd_lab.common.cpu_threads import ThreadClaims
+from ssd_lab.drafting.link_proposer import LinkProposer
+from ssd_lab.drafting.proposer import NoProposer
 from ssd_lab.engine.engine import Engine
-from ssd_lab.engine.link import InlineLink, ThreadLink
-from ssd_lab.engine.link_proposer import LinkProposer
-from ssd_lab.engine.messages import RoundMessage
-from ssd_lab.engine.phases.verify import Verification
-from ssd_lab.engine.process_link import ProcessLink
-from ssd_lab.engine.proposer import NoProposer
 from ssd_lab.errors import ConfigError, DraftWorkerError
+from ssd_lab.links import link as links
+from ssd_lab.links.child_process import ChildProcess
+from ssd_lab.links.link import InlineLink, ThreadLink
+from ssd_lab.links.messages import RoundMessage
+from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.phases.verify import Verification
 from ssd_lab.strategies.cascade import CascadeProposer
 
 ASYNC: dict[str, Any] = {"strategy": "async_tree", "k": 2, "f": 1, "progress": False, "threads": 1}
@@ -146,7 +147,7 @@ def test_a_child_is_ended_although_ctrl_c_cuts_the_waiting_short(
 def test_a_child_that_does_not_end_is_killed(models: Any, nothing_left: None, monkeypatch: Any) -> None:
     import signal
 
-    from ssd_lab.engine import child_process
+    from ssd_lab.links import child_process
 
     monkeypatch.setattr(child_process, "END_S", 0.3)
     llm = LLM(*models, **ASYNC, draft_link="process")
@@ -182,7 +183,7 @@ def test_what_was_begun_is_ended_when_an_engine_cannot_be_made(
 def test_the_first_part_of_a_cascade_is_closed_when_the_second_cannot_be_made(
     models: Any, nothing_left: None, monkeypatch: Any
 ) -> None:
-    from ssd_lab.engine import resources
+    from ssd_lab.drafting import resources
 
     original, made = resources.LinkProposer, []
 
@@ -287,8 +288,8 @@ def test_an_inline_draft_that_answers_too_late_ends_as_one_elsewhere_would() -> 
 def test_a_child_that_takes_nothing_in_ends_at_the_limit(models: Any, nothing_left: None, monkeypatch: Any) -> None:
     import signal
 
-    from ssd_lab.engine import child_process
-    from ssd_lab.engine.messages import PrefillMessage
+    from ssd_lab.links import child_process
+    from ssd_lab.links.messages import PrefillMessage
 
     monkeypatch.setattr(child_process, "END_S", 0.3)
     llm = LLM(*models, **ASYNC, draft_link="process")
@@ -309,7 +310,7 @@ def test_in_whatever_order_engines_are_closed_the_number_of_threads_is_what_it_w
 ) -> None:
     claims = ThreadClaims()  # other tests' engines may be open, and would have their say
     monkeypatch.setattr("ssd_lab.llm.CLAIMS", claims)
-    monkeypatch.setattr("ssd_lab.build.CLAIMS", claims)
+    monkeypatch.setattr("ssd_lab.assembly.build.CLAIMS", claims)
     torch.set_num_threads(3)
     try:
         opened = [LLM(*models, **{**ASYNC, "threads": count}, draft_link="inline") for count in (1, 2)]

@@ -11,12 +11,12 @@ from replay_graphs import Backends
 
 import ssd_lab
 from ssd_lab import LLM, SamplingParams
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.engine.engine import Engine
-from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.resources import Resources
 from ssd_lab.errors import CacheCapacityError, ProposerError, SsdLabError
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.results import Output
+from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.strategies import Proposer, StrategyConfig
 from ssd_lab.trace import Trace
 

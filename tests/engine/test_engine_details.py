@@ -81,7 +81,7 @@ def test_what_was_recorded_of_a_tree_decides_as_the_run_did(pair) -> None:
 
 def test_numbers_that_leave_refusals_out_would_be_noticed(pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted bug: a refused sibling changes nothing."""
-    monkeypatch.setattr("ssd_lab.engine.phases.tree_alternatives.residual", lambda p, q: p)
+    monkeypatch.setattr("ssd_lab.phases.tree_alternatives.residual", lambda p, q: p)
     found = rows(run(pair, "sync_tree", tree=TREE))
     assert any(
         [row.tree.tokens[node] for node in kept_by_coins(row.tree)] != row.draft_tokens[: row.num_accepted]

@@ -7,10 +7,10 @@ import time
 import pytest
 import torch
 
-from ssd_lab.engine import device_wait, host_copy, stopwatch
-from ssd_lab.engine.device_wait import wait_for
-from ssd_lab.engine.host_copy import HostCopy
 from ssd_lab.errors import DeviceTimeoutError
+from ssd_lab.execution import device_wait, host_copy, stopwatch
+from ssd_lab.execution.device_wait import wait_for
+from ssd_lab.execution.host_copy import HostCopy
 
 
 class After:

@@ -16,14 +16,14 @@ import pytest
 import torch
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine import draft_process
-from ssd_lab.engine.child_process import ChildProcess
-from ssd_lab.engine.draft_plan import DraftPlan
-from ssd_lab.engine.link import InlineLink, ThreadLink
-from ssd_lab.engine.messages import PrefillMessage, RoundMessage
-from ssd_lab.engine.process_link import ProcessLink
-from ssd_lab.engine.worker_setup import WorkerSetup
+from ssd_lab.drafting.draft_worker import DraftPlan
+from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError, ForkedProcessError, ModelLoadError
+from ssd_lab.links import draft_process
+from ssd_lab.links.child_process import ChildProcess
+from ssd_lab.links.link import InlineLink, ThreadLink
+from ssd_lab.links.messages import PrefillMessage, RoundMessage
+from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.loader import load_model
 from ssd_lab.models.opened import OpenedModel
 
@@ -67,7 +67,7 @@ def test_a_child_that_failed_is_quoted_by_the_next_posted_message_too(link: Proc
 
 
 def test_a_run_whose_draft_fails_in_the_prompt_says_why_and_goes_on(tiny_pair: Any, monkeypatch: Any) -> None:
-    from ssd_lab.engine import link_proposer
+    from ssd_lab.drafting import link_proposer
 
     with LLM(tiny_pair.target, tiny_pair.draft, **ASYNC) as llm:
         expected = llm.generate("Hello there, you", PARAMS)[0].token_ids
@@ -134,7 +134,7 @@ def test_an_import_that_fails_in_the_child_is_quoted(tiny_pair: Any, tmp_path: P
 
 def test_what_a_child_writes_while_it_starts_is_shown(tiny_pair: Any, tmp_path: Path, monkeypatch: Any, capsys: Any):
     (tmp_path / "talks.py").write_text(
-        "import sys\nfrom ssd_lab.engine.draft_plan import DraftPlan\nsys.stderr.write('by the way\\n')\n"
+        "import sys\nfrom ssd_lab.drafting.draft_worker import DraftPlan\nsys.stderr.write('by the way\\n')\n"
         "def plan():\n    return DraftPlan(k=2)\nclass Plan:\n    def __reduce__(self):\n        return plan, ()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -183,8 +183,8 @@ def test_a_draft_that_works_here_is_read_here(tiny_pair: Any, options: dict[str,
 
 
 def test_the_memory_plan_counts_what_the_drafts_process_will_take(tiny_pair: Any) -> None:
+    from ssd_lab.assembly.planning import plan_before_loading
     from ssd_lab.config import EngineConfig
-    from ssd_lab.planning import plan_before_loading
     from ssd_lab.strategies import registry
 
     class Reader:
@@ -225,8 +225,8 @@ def test_files_in_the_current_folder_are_no_modules_of_the_draft_process(tiny_pa
 SCRIPT = """
 import sys
 import {module}
-from ssd_lab.engine.process_link import ProcessLink
-from ssd_lab.engine.worker_setup import WorkerSetup
+from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.drafting.worker_setup import WorkerSetup
 sys.path.insert(0, "")  # as in a notebook
 import my_plans
 setup = WorkerSetup({draft!r}, "float32", "cpu", 20, 8, 4, 1, my_plans.plan(), longest_table=4)
@@ -234,7 +234,7 @@ ProcessLink(setup, start_timeout_s=60).close()
 print("started")
 """
 PLANS = """
-from ssd_lab.engine.draft_plan import DraftPlan
+from ssd_lab.drafting.draft_worker import DraftPlan
 class Plan:
     def __reduce__(self):
         return made, ()
@@ -333,9 +333,9 @@ def test_the_draft_ends_with_a_parent_that_was_killed_and_left_a_fork(tiny_pair:
     script = f"""
 import os, sys, time, warnings
 warnings.simplefilter("ignore")
-from ssd_lab.engine.draft_plan import DraftPlan
-from ssd_lab.engine.process_link import ProcessLink
-from ssd_lab.engine.worker_setup import WorkerSetup
+from ssd_lab.drafting.draft_worker import DraftPlan
+from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.drafting.worker_setup import WorkerSetup
 setup = WorkerSetup({tiny_pair.draft!r}, "float32", "cpu", 20, 8, 4, 1, DraftPlan(k=2), longest_table=4)
 link = ProcessLink(setup, start_timeout_s=60)
 child = os.fork()

@@ -11,12 +11,12 @@ import torch
 from replay_graphs import Backends
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine.drafter import ModelDrafter
+from ssd_lab.drafting.drafter import ModelDrafter
 from ssd_lab.engine.engine import Engine
-from ssd_lab.engine.placement import Placement
-from ssd_lab.engine.rounds import Flight
-from ssd_lab.engine.rows import RowBatch
+from ssd_lab.engine.flight import Flight
 from ssd_lab.engine.scheduler import Scheduler
+from ssd_lab.rounds.placement import Placement
+from ssd_lab.rounds.rows import RowBatch
 
 PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13], [100, 101], [5, 5, 5, 9, 9]]
 OPTIONS = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline"}

@@ -11,10 +11,10 @@ import torch
 from replay_graphs import Backends, ReplayBackend
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine import graphs
-from ssd_lab.engine.debug_graphs import DebugGraphExecutor, ScribblingBackend, poison
-from ssd_lab.engine.graphs import GraphExecutor
-from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.execution import graphs
+from ssd_lab.execution.debug_graphs import DebugGraphExecutor, ScribblingBackend, poison
+from ssd_lab.execution.graphs import GraphExecutor
+from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.results import RunResult
 
 PROMPTS = [[60 + i, 61, 62 + i, 7, 8] for i in range(4)]
@@ -183,7 +183,7 @@ def test_a_reader_that_keeps_outputs_for_too_long_is_found(tiny_pair: Any, monke
 
     expected = twice(tiny_pair)
     Backends.installed(monkeypatch)
-    monkeypatch.setattr("ssd_lab.engine.recorded_tree.HostCopy", Kept)
+    monkeypatch.setattr("ssd_lab.rounds.recorded_tree.HostCopy", Kept)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert told(twice(tiny_pair)) != told(expected)

@@ -11,8 +11,8 @@ import torch
 from replay_graphs import Backends
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine import graphs
-from ssd_lab.engine.graphs import GraphedCall, batch_bucket, context_bucket
+from ssd_lab.execution import graphs
+from ssd_lab.execution.graphs import GraphedCall, batch_bucket, context_bucket
 
 PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13], [100, 101]]
 

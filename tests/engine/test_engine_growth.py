@@ -14,8 +14,8 @@ import torch
 from replay_graphs import Backends
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine import host_copy
-from ssd_lab.engine.host_copy import HostCopy
+from ssd_lab.execution import host_copy
+from ssd_lab.execution.host_copy import HostCopy
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "autoregressive": {},

@@ -16,12 +16,12 @@ import torch
 from end_to_end_cases import PROMPTS
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine import channel
-from ssd_lab.engine.channel import Channel
-from ssd_lab.engine.draft_worker import DraftWorker
+from ssd_lab.drafting.draft_worker import DraftWorker
+from ssd_lab.drafting.link_proposer import LinkProposer
 from ssd_lab.engine.engine import Engine
-from ssd_lab.engine.link import ThreadLink
-from ssd_lab.engine.link_proposer import LinkProposer
+from ssd_lab.links import channel
+from ssd_lab.links.channel import Channel
+from ssd_lab.links.link import ThreadLink
 from ssd_lab.models.loader import LoadedModel, load_model
 
 ASYNC = {"strategy": "async_tree", "k": 3, "f": 2, "progress": False, "threads": 1}

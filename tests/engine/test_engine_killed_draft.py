@@ -15,10 +15,10 @@ import torch
 from end_to_end_cases import PROMPTS
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine.channel import Channel
+from ssd_lab.drafting.link_proposer import LinkProposer
 from ssd_lab.engine.engine import Engine
-from ssd_lab.engine.link_proposer import LinkProposer
-from ssd_lab.engine.process_link import ProcessLink
+from ssd_lab.links.channel import Channel
+from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.loader import LoadedModel, load_model
 
 OPTIONS: dict[str, Any] = {"progress": False, "threads": 1, "max_batch": 2}

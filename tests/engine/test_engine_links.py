@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssd_lab.engine.draft_plan import DraftPlan
-from ssd_lab.engine.link import InlineLink, ThreadLink
-from ssd_lab.engine.messages import PrefillMessage, RoundMessage
-from ssd_lab.engine.process_link import ProcessLink
-from ssd_lab.engine.worker_setup import WorkerSetup
+from ssd_lab.drafting.draft_worker import DraftPlan
+from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError
-from ssd_lab.strategies.fallback import Auto, Fast
+from ssd_lab.links.link import InlineLink, ThreadLink
+from ssd_lab.links.messages import PrefillMessage, RoundMessage
+from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.strategies.components.fallback import Auto, Fast
+from ssd_lab.strategies.components.lookahead import DynamicLookahead
 from ssd_lab.strategies.fanout import Adaptive, Explicit
-from ssd_lab.strategies.lookahead import DynamicLookahead
 
 GREEDY, WARM = (0.0, 0, 1.0, 0.0, 1), (1.0, 0, 1.0, 0.0, 7)
 PROMPT = [10, 20, 30, 40, 50]

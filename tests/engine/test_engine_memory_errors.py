@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from ssd_lab import LLM, SamplingParams, demo
-from ssd_lab.engine import graphs
+from ssd_lab.common.out_of_memory import explain_out_of_memory, is_out_of_memory
 from ssd_lab.engine.engine import Engine
 from ssd_lab.errors import CacheCapacityError, ConfigError, ProposerError
+from ssd_lab.execution import graphs
 from ssd_lab.models import kv_cache, loader
-from ssd_lab.models.checkpoint import open_checkpoint
+from ssd_lab.models.files.checkpoint import open_checkpoint
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.out_of_memory import explain_out_of_memory, is_out_of_memory
 
 
 def full(*_: Any, **__: Any) -> Any:
@@ -86,7 +86,7 @@ def test_while_capturing(monkeypatch: pytest.MonkeyPatch, tiny_pair: Any) -> Non
         def capture(self, function: Any) -> Any:
             capture_that_fails_twice()
 
-    monkeypatch.setattr("ssd_lab.build.make_executor", lambda device, **_: graphs.GraphExecutor(Backend()))
+    monkeypatch.setattr("ssd_lab.assembly.build.make_executor", lambda device, **_: graphs.GraphExecutor(Backend()))
     with (
         LLM(tiny_pair.target, None, "autoregressive", dtype="float32", progress=False) as llm,
         pytest.raises(CacheCapacityError, match=r"capturing verify for 1 rows as graph number 1.*eager=True"),

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from ssd_lab import demo
-from ssd_lab.engine.memory_plan import USABLE_SHARE, MemoryRequest, alternatives, plan_memory
-from ssd_lab.engine.model_demand import ModelDemand
+from ssd_lab.assembly.memory_plan import USABLE_SHARE, MemoryRequest, alternatives, plan_memory
+from ssd_lab.assembly.model_demand import ModelDemand
 from ssd_lab.errors import CacheCapacityError, ConfigError
-from ssd_lab.models.checkpoint import open_checkpoint
-from ssd_lab.models.geometry import find_geometry
+from ssd_lab.models.files.checkpoint import open_checkpoint
+from ssd_lab.models.inflate.geometry import find_geometry
 from ssd_lab.models.kv_cache import PagedKVCache
 
 GB = 10**9

@@ -10,17 +10,17 @@ import pytest
 import torch
 
 from ssd_lab import demo
+from ssd_lab.assembly.dry_run import DryRun
+from ssd_lab.assembly.memory_plan import GRAPH_SHARE, GRAPH_WORKSPACES, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
+from ssd_lab.assembly.planning import CACHE_SHARE, measured, plan_before_loading, plan_loaded
 from ssd_lab.config import EngineConfig
-from ssd_lab.engine.dry_run import DryRun
-from ssd_lab.engine.graphs import batch_bucket
-from ssd_lab.engine.memory_plan import GRAPH_SHARE, GRAPH_WORKSPACES, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
-from ssd_lab.engine.step_sizes import StepSizes
 from ssd_lab.errors import CacheCapacityError, ConfigError
-from ssd_lab.models.eagle3_loader import load_eagle3
+from ssd_lab.execution.graphs import batch_bucket
+from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.models.shape import shape_of
-from ssd_lab.planning import CACHE_SHARE, measured, plan_before_loading, plan_loaded
 from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.strategies.step_sizes import StepSizes
 
 GB = 10**9
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -85,7 +85,7 @@ def test_a_batch_that_is_advised_fits_with_the_reserve_for_its_own_graphs() -> N
 
 def test_the_sizes_of_attention_s_partial_results_are_those_of_its_kernels() -> None:
     pytest.importorskip("triton")
-    from ssd_lab.engine.model_demand import LARGEST_PARTIALS_BYTES, SPLIT_TOKENS
+    from ssd_lab.assembly.model_demand import LARGEST_PARTIALS_BYTES, SPLIT_TOKENS
     from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 
     assert (AttentionTuning().split, AttentionTuning().partials_mib << 20) == (SPLIT_TOKENS, LARGEST_PARTIALS_BYTES)
@@ -203,7 +203,7 @@ class TestMeasured:
     def test_kernels_that_cannot_be_captured_need_no_memory_for_graphs(
         self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("ssd_lab.planning.measured", lambda request, *rest: request)
+        monkeypatch.setattr("ssd_lab.assembly.planning.measured", lambda request, *rest: request)
         chosen, reader = registry.config("sync_chain", {}), FakeReader(4 * GB)
         assert plan_loaded(*bundled, chosen, self.config, CUDA, reader).parts["graphs"] > 0
         monkeypatch.setattr(type(bundled[0].decoder.kernels), "captures", False)
@@ -253,6 +253,6 @@ def test_an_llm_keeps_its_plan_and_its_trace_holds_it(tiny_pair: Any) -> None:
 
 @pytest.mark.parametrize("source", [TARGET, DRAFT, str(demo.TARGET)])
 def test_a_shape_needs_no_weights(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssd_lab.models.weights.SafetensorsWeights.read", None)
+    monkeypatch.setattr("ssd_lab.models.files.weights.SafetensorsWeights.read", None)
     shape = shape_of(source, dtype="auto", device=CUDA)
     assert shape.dtype == torch.bfloat16 and shape.config.num_parameters > 0

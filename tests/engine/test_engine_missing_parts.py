@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine.recorded_tree import RecordedTree
 from ssd_lab.engine.recorder import Recorder
-from ssd_lab.engine.verified_trees import VerifiedTrees
-from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.text.tokenizer import Tokenizer
 from ssd_lab.results import RunResult
+from ssd_lab.rounds.recorded_tree import RecordedTree
+from ssd_lab.rounds.verified_trees import VerifiedTrees
 from ssd_lab.trace import Trace, compute_metrics
 from ssd_lab.trace.missing import KEY, MOST_NAMED, MissingParts
 from ssd_lab.trace.token_texts import token_ids

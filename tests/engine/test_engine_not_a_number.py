@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.errors import NonFiniteLogitsError
-from ssd_lab.models.checkpoint import read_config
+from ssd_lab.models.files.checkpoint import read_config
 from ssd_lab.models.loader import LoadedModel, from_tensors
 
 POISON = 77  # the token whose embedding is not a number

@@ -11,7 +11,7 @@ import pytest
 from replay_graphs import Backends, ReplayBackend
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.decoding.fallback_choice import FallbackChooser, MeasuredRound
+from ssd_lab.learning.fallback_choice import FallbackChooser, MeasuredRound
 from ssd_lab.trace import compute_metrics
 from ssd_lab.trace.totals import Totals
 
@@ -112,8 +112,8 @@ COMPILES = """
 import os, sys, triton, triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from ssd_lab.engine.compilations import mark_compilations
-from ssd_lab.engine.preparations import Preparations
+from ssd_lab.execution.compilations import mark_compilations
+from ssd_lab.execution.preparations import Preparations
 
 @triton.jit
 def copied(source, target):

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.resources import Resources
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.errors import ConfigError, ProposerError
 from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.strategies import Proposer, StrategyConfig
 
 VOCAB, LOOKAHEAD = 259, 2

@@ -11,9 +11,9 @@ from round_cases import MEMORIES, PROMPTS, REPEATING
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.engine.scheduler import Scheduler
-from ssd_lab.engine.sequence import Sequence
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.results import RunResult
+from ssd_lab.rounds.sequence import Sequence
 
 PARAMS = [SamplingParams(max_tokens=40, temperature=1.0, seed=100 + i, ignore_eos=True) for i in range(len(PROMPTS))]
 FAST = ("async fast", "async jit", "cascade async")  # of each kind one; `full` has all

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssd_lab.engine.stopping import StopChecker
+from ssd_lab.rounds.stopping import StopChecker
 
 
 class Letters:

@@ -9,21 +9,21 @@ import torch
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.decoding.topology import Topology, from_widths
-from ssd_lab.engine.device_tensor import DeviceTensor
-from ssd_lab.engine.link import InlineLink
-from ssd_lab.engine.messages import KeptMessage, PrefillMessage, RoundMessage
-from ssd_lab.engine.phases import keep_path, verify_tree
-from ssd_lab.engine.phases.grow_dynamic_tree import DynamicShape
-from ssd_lab.engine.placement import Placement
-from ssd_lab.engine.process_link import ProcessLink
-from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.rows import RowBatch
-from ssd_lab.engine.runner import StepRunner
-from ssd_lab.engine.token_tree import TokenTree, paths_from_root
-from ssd_lab.engine.tree_worker import TreePlan
-from ssd_lab.engine.worker_setup import WorkerSetup
+from ssd_lab.drafting.tree_worker import TreePlan
+from ssd_lab.drafting.worker_setup import WorkerSetup
+from ssd_lab.execution.device_tensor import DeviceTensor
+from ssd_lab.links.link import InlineLink
+from ssd_lab.links.messages import KeptMessage, PrefillMessage, RoundMessage
+from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import load_model
+from ssd_lab.phases import keep_path, verify_tree
+from ssd_lab.phases.grow_dynamic_tree import DynamicShape
+from ssd_lab.rounds.placement import Placement
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.runner import StepRunner
+from ssd_lab.rounds.token_tree import TokenTree, paths_from_root
 
 PROMPTS = ["Hello there", "The quick brown fox jumps", "def add(a, b):", "1 + 2 ="]
 SHAPES: dict[str, dict[str, Any]] = {
@@ -84,7 +84,7 @@ def test_the_draft_grows_the_tree_that_it_would_grow_from_scratch(pair, shape: s
 
 def test_a_draft_that_keeps_nothing_of_its_tree_is_found(pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted bug: K/V of the accepted nodes stays where it was written."""
-    monkeypatch.setattr("ssd_lab.engine.tree_worker.TreeWorker._keep", lambda self, message: None)
+    monkeypatch.setattr("ssd_lab.drafting.tree_worker.TreeWorker._keep", lambda self, message: None)
     assert wrong_nodes(pair, run(pair, "fixed", max_tokens=14))[0] > 3
 
 

@@ -81,7 +81,7 @@ def test_without_arguments_it_covers_every_batch_up_to_the_largest(tiny_pair: An
 def test_longer_contexts_are_covered_if_the_run_has_them(
     tiny_pair: Any, backends: Backends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ssd_lab.engine.graphs.SMALLEST_CONTEXT", 64)
+    monkeypatch.setattr("ssd_lab.execution.graphs.SMALLEST_CONTEXT", 64)
     run = {"prompts": [list(range(1, 120)), [5, 6, 7]], "params": SamplingParams(max_tokens=60, ignore_eos=True)}
     with build(tiny_pair, "sync_chain", max_model_len=256) as llm:
         llm.warm_up(**run)

@@ -64,7 +64,7 @@ def test_a_machine_that_cannot_compile_says_so(monkeypatch: pytest.MonkeyPatch) 
         raise RuntimeError("Failed to find C compiler")
 
     on_a_card(monkeypatch, (9, 0))
-    monkeypatch.setattr("ssd_lab.device_guard.GUARDS", {})  # there is no such device to make current
+    monkeypatch.setattr("ssd_lab.common.device_guard.GUARDS", {})  # there is no such device to make current
     monkeypatch.setattr(torch, "zeros", lambda *size, device: None)
     monkeypatch.setattr(TritonKernels, "gated_silu", no_compiler)
     with pytest.raises(ConfigError, match=r"cannot be compiled here \(RuntimeError: Failed to find C compiler\).*gcc"):

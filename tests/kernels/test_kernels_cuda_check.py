@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from ssd_lab.assembly import cuda_check
+from ssd_lab.assembly.cuda_check import check_cuda, check_cuda_build
 from ssd_lab.errors import ConfigError
-from ssd_lab.kernels import cuda_check
-from ssd_lab.kernels.cuda_check import check_cuda, check_cuda_build
 
 
 class Card:

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ssd_lab.kernels.linear import Linear
-from ssd_lab.kernels.row_padding import CANDIDATES, LARGEST, RowPadding, make_row_invariant, probe_row_padding
+from ssd_lab.kernels.row_padding import LARGEST, RowPadding
+from ssd_lab.kernels.row_probe import CANDIDATES, make_row_invariant, probe_row_padding
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

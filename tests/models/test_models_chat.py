@@ -11,7 +11,7 @@ from testing_models import trained_tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from ssd_lab.errors import ConfigError, PromptError
-from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.text.tokenizer import Tokenizer
 
 SPECIALS = {"bos_token": "<s>", "eos_token": "<|end|>"}
 PLAIN = (

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import load_model
+from ssd_lab.rounds.rows import causal_step_at
 
 LENGTH = 96
 SIZES: dict[str, Any] = {

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssd_lab.engine.rows import causal_step_at
-from ssd_lab.engine.runner import StepRunner
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.rounds.rows import causal_step_at
+from ssd_lab.rounds.runner import StepRunner
 
 BLOCK = 8
 TABLE = [7, 2, 11, 5, 3, 9, 1, 12, 4, 6, 8, 10, 13, 14, 15, 16]  # blocks in no order
@@ -121,7 +121,7 @@ def test_bits_do_not_depend_on_rows_batch_or_threads(checkpoint: Path, dtype: st
 def test_a_product_over_many_inputs_needs_padding_and_gets_it() -> None:
     """oneDNN sums a single row of over 1,024 inputs in another order: the probe must notice or the sums must agree."""
     from ssd_lab.kernels.linear import Linear
-    from ssd_lab.kernels.row_padding import probe_row_padding
+    from ssd_lab.kernels.row_probe import probe_row_padding
 
     weight = torch.randn(512, 1536, generator=torch.Generator().manual_seed(0)) * 0.02
     for dtype in (torch.float32, torch.bfloat16):

@@ -8,10 +8,10 @@ import pytest
 
 from ssd_lab import demo
 from ssd_lab.errors import ModelLoadError
-from ssd_lab.models.checkpoint import read_config
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.geometry import GEOMETRIES, find_geometry
-from ssd_lab.models.inflate_plan import InflationPlan, plan_inflation
+from ssd_lab.models.files.checkpoint import read_config
+from ssd_lab.models.inflate.geometry import GEOMETRIES, find_geometry
+from ssd_lab.models.inflate.plan import InflationPlan, plan_inflation
 
 PUBLISHED = {  # from the models' pages on the hub
     "llama-1b": 1_235_814_400,

@@ -8,10 +8,10 @@ import pytest
 import torch
 from testing_models import random_tensors, tiny_config, trained_tokenizer, write_gguf
 
-from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, from_tensors, load_model
+from ssd_lab.rounds.rows import causal_step_at
 
 VOCAB = trained_tokenizer().get_vocab_size()
 LLAMA3 = {

@@ -10,9 +10,9 @@ from testing_models import CONTROL, NORMAL, USER_DEFINED, trained_tokenizer
 from tokenizers import Regex, pre_tokenizers
 
 from ssd_lab.errors import ModelLoadError
-from ssd_lab.models.gguf_tokenizer import GgufTokenizer
-from ssd_lab.models.gguf_words import RULES
-from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.gguf.tokenizer import GgufTokenizer
+from ssd_lab.models.gguf.words import RULES
+from ssd_lab.models.text.tokenizer import Tokenizer
 
 TEXTS = [
     "It's I'LL don't   we've\n\n  x = 3.14159 + 20_000;\t// Việt Nam naïve e\u0301a\u0301",

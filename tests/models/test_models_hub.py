@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
 
 from ssd_lab.errors import ModelLoadError
-from ssd_lab.models.hub import from_hub
+from ssd_lab.models.files.hub import from_hub
 from ssd_lab.models.loader import load_model
 from ssd_lab.settings import settings
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from testing_models import random_tensors, tiny_config
 
 from ssd_lab import LLM, SamplingParams
-from ssd_lab.models.incremental import IncrementalDecoder
 from ssd_lab.models.loader import LoadedModel, from_tensors
-from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.text.incremental import IncrementalDecoder
+from ssd_lab.models.text.tokenizer import Tokenizer
 
 TOKENIZERS = {name: Tokenizer(make()) for name, make in KINDS.items()}
 every_kind = pytest.mark.parametrize("kind", KINDS)

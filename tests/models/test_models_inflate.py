@@ -12,12 +12,12 @@ from inflated_models import CPU, TOLERANCE, difference, inflated, logits_of, mad
 
 from ssd_lab import demo
 from ssd_lab.kernels.rope import inverse_frequencies
-from ssd_lab.models import inflate
-from ssd_lab.models.checkpoint import Checkpoint, open_checkpoint
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.geometry import find_geometry
-from ssd_lab.models.inflate import InflatedWeights
-from ssd_lab.models.inflate_plan import InflationPlan, plan_inflation
+from ssd_lab.models.files.checkpoint import Checkpoint, open_checkpoint
+from ssd_lab.models.inflate import weights as inflate
+from ssd_lab.models.inflate.geometry import find_geometry
+from ssd_lab.models.inflate.plan import InflationPlan, plan_inflation
+from ssd_lab.models.inflate.weights import InflatedWeights
 
 TEXT = "A baker puts 6 muffins in each box and fills 8 boxes. How many muffins are there in total?"
 # each padding alone; the vocabulary needs a dimension of its own in the residual stream

@@ -18,7 +18,7 @@ from ssd_lab.llm import LLM
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.loader import from_tensors, load_model, resolve_dtype
-from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.text.tokenizer import Tokenizer
 from ssd_lab.settings import settings
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssd_lab.engine.rows import causal_step_at
-from ssd_lab.engine.runner import StepRunner
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.rounds.rows import causal_step_at
+from ssd_lab.rounds.runner import StepRunner
 
 pytestmark = pytest.mark.smollm2
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]

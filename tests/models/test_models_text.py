@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from testing_models import trained_tokenizer
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.models.incremental import IncrementalDecoder
-from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.text.incremental import IncrementalDecoder
+from ssd_lab.models.text.tokenizer import Tokenizer
 
 PIECES = Tokenizer(trained_tokenizer())
 

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.processors import TemplateProcessing
 
 from ssd_lab.errors import ModelLoadError
-from ssd_lab.models.checkpoint import open_checkpoint
-from ssd_lab.models.tokenizer import Tokenizer
+from ssd_lab.models.files.checkpoint import open_checkpoint
+from ssd_lab.models.text.tokenizer import Tokenizer
 
 TALK = [{"role": "user", "content": "Hi"}]
 

@@ -16,17 +16,17 @@ from power import found_wrong
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.check import Extent, check
 from ssd_lab.check.grid.watching import WatchedStrategy, _WatchedProposer
-from ssd_lab.engine.composition import replace_rows
-from ssd_lab.engine.host_copy import HostCopy
-from ssd_lab.engine.link import InlineLink
-from ssd_lab.engine.messages import PrefillMessage, RoundMessage
-from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.proposer import Proposer
-from ssd_lab.engine.recorded_tree import RecordedTree
+from ssd_lab.drafting.composition import replace_rows
+from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.engine.round_records import KeptRound
-from ssd_lab.engine.token_tree import TokenTree
 from ssd_lab.errors import ConfigError
+from ssd_lab.execution.host_copy import HostCopy
+from ssd_lab.links.link import InlineLink
+from ssd_lab.links.messages import PrefillMessage, RoundMessage
 from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.recorded_tree import RecordedTree
+from ssd_lab.rounds.token_tree import TokenTree
 from ssd_lab.strategies import Context, SequenceStrategy, StrategyConfig
 from ssd_lab.strategies.cascade import Cascade, CascadeProposer
 from ssd_lab.strategies.registry import registry

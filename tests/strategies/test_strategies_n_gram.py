@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import ssd_lab
 from ssd_lab.strategies import Context
-from ssd_lab.strategies.suffix_automaton import SuffixAutomaton
+from ssd_lab.strategies.components.suffix_automaton import SuffixAutomaton
 
 TEXTS = st.lists(st.integers(0, 2), min_size=1, max_size=40)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssd_lab.build import share_threads
+from ssd_lab.assembly.build import share_threads
 from ssd_lab.config import EngineConfig
 from ssd_lab.strategies.registry import registry
 

@@ -7,9 +7,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from ssd_lab.decoding.topology import chain, from_paths, from_widths
 from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.components.tree_shapes import TreeShape
 from ssd_lab.strategies.registry import Registry
 from ssd_lab.strategies.sync_tree import SyncTree
-from ssd_lab.strategies.tree_shapes import TreeShape
 
 SHAPES = TypeAdapter(TreeShape)
 

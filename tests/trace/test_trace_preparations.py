@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from trace_samples import async_trace
 
+from ssd_lab.display.timeline import timeline_svg
 from ssd_lab.trace import Activity, Spread, Totals, Trace, compute_metrics, load_trace
-from ssd_lab.trace.timeline import timeline_svg
 from ssd_lab.widgets.view_model.lanes import measured_clock
 
 

@@ -6,8 +6,8 @@ import xml.etree.ElementTree as ElementTree
 
 from trace_samples import round_record, sequence_round
 
+from ssd_lab.display.timeline import timeline_svg
 from ssd_lab.trace import Activity, Trace
-from ssd_lab.trace.timeline import timeline_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -14,8 +14,8 @@ from ssd_lab.bench.data.hub import download, matching
 from ssd_lab.bench.data.load import own_file, prepared_file, read_file
 from ssd_lab.bench.data.prompt import BenchPrompt
 from ssd_lab.bench.data.registry import DATASETS, Dataset, find_dataset
+from ssd_lab.common.progress import progress_bar
 from ssd_lab.errors import DatasetError
-from ssd_lab.progress import progress_bar
 
 MOST_ROWS = 10_000
 

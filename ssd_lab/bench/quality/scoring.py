@@ -49,7 +49,7 @@ class Text(Protocol):
 
 
 class Decoder(Protocol):
-    """What turns ids into text, as `ssd_lab.models.tokenizer.Tokenizer` does."""
+    """What turns ids into text, as `ssd_lab.models.text.tokenizer.Tokenizer` does."""
 
     @property
     def eos_token_ids(self) -> Sequence[int]:

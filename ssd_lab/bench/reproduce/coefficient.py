@@ -9,7 +9,7 @@ import torch
 from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import UNIFORM, Recordings
 from ssd_lab.bench.reproduce.section import Claim, Section, Table
-from ssd_lab.decoding.lookahead import static_lookahead
+from ssd_lab.learning.lookahead import static_lookahead
 from ssd_lab.simulate import PUBLISHED_70B
 from ssd_lab.simulate.coefficient import RoundTimes, coefficient_curve, coefficient_point, suggest_c
 

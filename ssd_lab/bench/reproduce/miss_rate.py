@@ -7,7 +7,7 @@ from typing import Any
 from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import Recordings
 from ssd_lab.bench.reproduce.section import Claim, Section, Table
-from ssd_lab.decoding.fan_out_fit import HitLawFit, OutcomeSample, fit_hit_law
+from ssd_lab.learning.fan_out_fit import HitLawFit, OutcomeSample, fit_hit_law
 from ssd_lab.trace.outcomes import outcome_samples
 
 KEY = "miss_rate"

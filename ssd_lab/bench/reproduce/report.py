@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd_lab.bench import environment
 from ssd_lab.bench.reproduce import coefficient, eagle3, fallback, headline, miss_rate, schedules, temperature
 from ssd_lab.bench.reproduce.recording import NOTE, Recordings
 from ssd_lab.bench.reproduce.section import Claim, Section, Table
+from ssd_lab.display import environment
 from ssd_lab.errors import ConfigError
 
 SECTIONS: dict[str, Callable[[Recordings], Section]] = {

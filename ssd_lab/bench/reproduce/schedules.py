@@ -13,8 +13,8 @@ from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import Recordings, split
 from ssd_lab.bench.reproduce.section import Claim, Section, Table, percent
 from ssd_lab.bench.statistics import Estimate, bootstrap_ratio
-from ssd_lab.decoding.fan_out_fit import acceptance_rate, fit_hit_law
 from ssd_lab.errors import ConfigError
+from ssd_lab.learning.fan_out_fit import acceptance_rate, fit_hit_law
 from ssd_lab.simulate.confidence_replay import replayed_confidence
 from ssd_lab.strategies.fanout import Adaptive, Explicit, Geometric, Schedule, Uniform
 from ssd_lab.trace import Trace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ssd_lab.bench.environment import in_words
+from ssd_lab.display.environment import in_words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

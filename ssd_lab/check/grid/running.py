@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ssd_lab.api import LLM
-from ssd_lab.bench import environment
 from ssd_lab.check.grid.cell import Cell, CellResult, Models, Tokens, check_decisions, compare_greedy, run_cell
 from ssd_lab.check.grid.configurations import Configuration, configurations
 from ssd_lab.check.grid.random_models import random_models, random_prompts
@@ -18,9 +17,10 @@ from ssd_lab.check.grid.report import GridReport
 from ssd_lab.check.grid.store import CellStore
 from ssd_lab.check.prompts import check_prompts
 from ssd_lab.check.subjects import BASELINE
+from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import EngineConfig, SamplingParams
+from ssd_lab.display import environment
 from ssd_lab.errors import ConfigError, UnknownStrategyError
-from ssd_lab.progress import progress_bar
 from ssd_lab.strategies import registry
 
 RANDOM, BUNDLED = "random models", "bundled models"
@@ -142,7 +142,7 @@ class _Runner:
         return self._models[name]
 
     def _made(self) -> Models:
-        from ssd_lab.build import resolve_device
+        from ssd_lab.assembly.build import resolve_device
 
         device = str(resolve_device(self._engine.get("device", "auto")))
         made = random_models(self._folder, seed=self._seed, device=device)

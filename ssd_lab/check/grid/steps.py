@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssd_lab.check.grid.watching import Watched
-from ssd_lab.engine.proposal import Proposal
+from ssd_lab.rounds.proposal import Proposal
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

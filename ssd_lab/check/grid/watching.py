@@ -9,16 +9,15 @@ from typing import ClassVar
 import torch
 from pydantic import PrivateAttr, SerializeAsAny
 
-from ssd_lab.engine.proposal import Proposal
-from ssd_lab.engine.proposer import Proposer
-from ssd_lab.engine.resources import Resources
-from ssd_lab.engine.rows import RowBatch
-from ssd_lab.engine.scheduler import PrefillChunk
-from ssd_lab.engine.sequence import Sequence
-from ssd_lab.engine.step_sizes import StepSizes
+from ssd_lab.drafting.proposer import Proposer
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.eagle3_config import Eagle3Config
+from ssd_lab.models.eagle3.config import Eagle3Config
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 from ssd_lab.strategies import StrategyConfig
+from ssd_lab.strategies.step_sizes import StepSizes
 
 
 @dataclass(frozen=True)

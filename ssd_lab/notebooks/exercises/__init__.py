@@ -1,6 +1,5 @@
 """The exercises by number, `notebook-exercise`; one file a notebook."""
 
-from ssd_lab.notebooks.checking import Exercise
 from ssd_lab.notebooks.exercises import (
     asynchronous,
     eagle3,
@@ -13,6 +12,7 @@ from ssd_lab.notebooks.exercises import (
     schedules,
     trees,
 )
+from ssd_lab.notebooks.judging import Exercise
 
 EXERCISES: dict[str, Exercise] = {
     f"{notebook}-{number}": exercise

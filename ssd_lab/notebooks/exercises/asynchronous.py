@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssd_lab.notebooks.checking import Choice, Exercise, Number
+from ssd_lab.notebooks.judging import Choice, Exercise, Number
 
 _VERIFY_MS, _TREE_MS, _JIT_MS, _HITS = 10.0, 6.0, 6.0, 0.8
 

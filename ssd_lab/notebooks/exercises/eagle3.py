@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssd_lab.notebooks.checking import Choice, Exercise, Number
+from ssd_lab.notebooks.judging import Choice, Exercise, Number
 
 _HIDDEN = 4096
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from ssd_lab.notebooks.checking import Code, Exercise, Number
+from ssd_lab.notebooks.judging import Code, Exercise, Number
 
 _TARGET, _DRAFT = (0.5, 0.3, 0.2), (0.3, 0.1, 0.6)
 _DRAWS = 20_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssd_lab.notebooks.checking import Choice, Exercise, Number
+from ssd_lab.notebooks.judging import Choice, Exercise, Number
 
 _VERIFY_MS, _STEP_MS, _K, _HITS, _TOKENS = 11.45, 2.54, 6, 0.85, 4.3
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssd_lab.notebooks.checking import Exercise, Number
+from ssd_lab.notebooks.judging import Exercise, Number
 
 _PARAMETERS, _BYTES_EACH, _BYTES_PER_S = 3e9, 2, 400e9
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssd_lab.errors import SsdLabError
-from ssd_lab.notebooks.checking import Code, Exercise, Number
+from ssd_lab.notebooks.judging import Code, Exercise, Number
 
 _PROMPTS = (
     "Write a Python function that returns the largest number in a list.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ssd_lab.notebooks.checking import Choice, Code, Exercise, Number
+from ssd_lab.notebooks.judging import Choice, Code, Exercise, Number
 from ssd_lab.trace import RoundRecord, SequenceRound, Trace
 
 _ACCEPTED = ((2, 4), (0,), (3, 1, 4))  # by round, the accepted lengths of its sequences

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssd_lab.notebooks.checking import Choice, Exercise, Number
+from ssd_lab.notebooks.judging import Choice, Exercise, Number
 
 _DRAFT, _COEFFICIENT = (0.5, 0.3, 0.2), 0.5
 

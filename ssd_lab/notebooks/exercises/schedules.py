@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from ssd_lab.notebooks.checking import Code, Exercise, Number
+from ssd_lab.notebooks.judging import Code, Exercise, Number
 
 _ACCEPTANCE, _K = 0.8, 4
 _MISS_OF_ONE, _EXPONENT = 0.4, 0.5

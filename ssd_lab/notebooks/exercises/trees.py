@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssd_lab.notebooks.checking import Choice, Exercise, Number
+from ssd_lab.notebooks.judging import Choice, Exercise, Number
 
 _FIRST, _SECOND = 0.6, 0.2
 _TARGET, _DRAFT, _REJECTED, _SECOND_CHILD = (0.5, 0.3, 0.2), (0.1, 0.1, 0.8), 2, 1

@@ -17,8 +17,8 @@ from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.inflated import check_fits
 from ssd_lab.bench.support import check_supported, find_checkpoint
 from ssd_lab.errors import ConfigError, ModelLoadError
-from ssd_lab.models.checkpoint import read_config
-from ssd_lab.models.geometry import GEOMETRIES, Geometry, find_geometry
+from ssd_lab.models.files.checkpoint import read_config
+from ssd_lab.models.inflate.geometry import GEOMETRIES, Geometry, find_geometry
 
 Invoke = Callable[..., Result]
 LENGTHS = [

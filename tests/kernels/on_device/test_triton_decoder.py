@@ -7,15 +7,15 @@ import torch
 from kernel_cases import INTERPRETED, error, same_bits
 from testing_models import random_tensors, tiny_config
 
-from ssd_lab.engine.rows import causal_step_at
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 from ssd_lab.models import assemble as assembling
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder
+from ssd_lab.models.files.weights import MappingWeights
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.models.weights import MappingWeights
+from ssd_lab.rounds.rows import causal_step_at
 
 IDS = [3, 14, 15, 92, 65, 35, 89, 79, 32, 38]
 

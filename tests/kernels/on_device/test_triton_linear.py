@@ -13,7 +13,8 @@ from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.product import Partials, Product, whole
-from ssd_lab.kernels.row_padding import RowPadding, make_row_invariant
+from ssd_lab.kernels.row_padding import RowPadding
+from ssd_lab.kernels.row_probe import make_row_invariant
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, tuning_for

@@ -1,0 +1,122 @@
+"""The largest steps that a run may take, run once over a cache of a single block, to see what memory they hold.
+
+Lengths of the text are short and only the context that the steps are planned for is long, so the steps are cheap; what
+they compute is of no interest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from ssd_lab.assembly.memory_reader import MemoryReader
+from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.execution.graphs import SMALLEST_CONTEXT, context_bucket
+from ssd_lab.kernels.row_padding import LARGEST
+from ssd_lab.models.kv_cache import PagedKVCache
+from ssd_lab.models.loader import LoadedModel
+from ssd_lab.phases.draft_chain import draft_chain
+from ssd_lab.phases.draft_tree import TreeShape, draft_tree
+from ssd_lab.phases.verify import VerifyOptions, launch_verify
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.rows import RowTensors
+from ssd_lab.rounds.runner import StepRunner
+from ssd_lab.strategies.step_sizes import StepSizes
+
+SAMPLED_AND_FILTERED = (1.0, 0, 0.9, 0.0, 0)  # the settings that make a round hold the most
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """sizes: the strategy's. batch: sequences of a step. longest: positions of the longest sequence, draft tokens
+    included. record: as in `EngineConfig`. graphs: will steps be captured, and so be planned for contexts in powers of
+    two?
+    """
+
+    sizes: StepSizes
+    batch: int
+    longest: int
+    block_size: int
+    device: torch.device
+    record: bool = True
+    graphs: bool = False
+
+    @property
+    def contexts(self) -> list[int]:
+        """The contexts for which steps are planned in turn: working memory does not grow steadily with them."""
+        found, context = [], SMALLEST_CONTEXT
+        while context < self.longest:
+            found.append(context)
+            context *= 2
+        return [*found, context_bucket(self.longest) if self.graphs else self.longest]
+
+    def target_peak(self, model: LoadedModel, reader: MemoryReader) -> int:
+        """Bytes that verification or a piece of a prompt hold at once."""
+        return self._peak(model, reader, [self._prefill, self._verify])
+
+    def draft_peak(self, model: LoadedModel, reader: MemoryReader) -> int:
+        """Bytes that the draft's chain, its tree or a piece of a prompt hold at once."""
+        steps: list[Callable[[StepRunner, int], Any]] = [self._prefill]
+        if self.sizes.chain:
+            steps.append(self._chain)
+        if self.sizes.branches:
+            steps.append(self._tree)
+        return self._peak(model, reader, steps)
+
+    @torch.inference_mode()
+    def _peak(self, model: LoadedModel, reader: MemoryReader, steps: list[Callable[[StepRunner, int], Any]]) -> int:
+        cache = PagedKVCache(model.config, 1, self.block_size, model.dtype, self.device)
+        runner = StepRunner(model.decoder, cache, self.device)
+        steps[-1](runner, self.contexts[0])  # kernels are compiled and libraries make their handles: no part of a step
+        return max(reader.peak_of(partial(step, runner, context)) for step in steps for context in self.contexts)
+
+    def _prefill(self, runner: StepRunner, context: int) -> None:
+        context = min(context, self.longest)  # which is not captured
+        rows = min(LARGEST, context)
+        runner.prefill([0] * rows, context - rows, [0] * -(-context // self.block_size))
+
+    def _verify(self, runner: StepRunner, context: int) -> None:
+        k, vocab = self.sizes.lookahead, runner.decoder.config.vocab_size
+        probs = torch.full((self.batch, k, vocab), 1.0 / vocab, device=self.device) if k else None
+        proposal = Proposal(
+            tokens=torch.zeros(self.batch, k, dtype=torch.int64, device=self.device),
+            num_drafted=[k] * self.batch,
+            probs=probs,
+            origins=["draft"] * self.batch,
+            cache_hits=[None] * self.batch,
+            token_probs=torch.ones(self.batch, k, device=self.device),
+        )
+        launch_verify(runner, self._rows(context - k), proposal, VerifyOptions(record=self.record)).wait()
+
+    def _chain(self, runner: StepRunner, context: int) -> None:
+        k = self.sizes.chain
+        draft_chain(runner, self._rows(context - k + 1), k, record=self.record)
+
+    def _tree(self, runner: StepRunner, context: int) -> None:
+        branches, depth = self.sizes.branches, self.sizes.depth
+        counts = torch.zeros(self.batch, depth + 1, dtype=torch.int64, device=self.device)
+        counts[:, 0] = branches
+        shape = TreeShape(branches, depth, widest=branches)
+        tokens = torch.zeros(self.batch, depth, dtype=torch.int64, device=self.device)
+        rows = self._rows(context - depth)
+        draft_tree(runner, rows, tokens, counts, shape, record=self.record)
+
+    def _rows(self, longest: int) -> RowTensors:
+        """Texts of two tokens, planned for as if they were `longest`."""
+        width = -(-self.longest // self.block_size) + -(-self.sizes.scratch_positions // self.block_size)
+        two, zeros = (torch.full((self.batch,), value, dtype=torch.int64, device=self.device) for value in (2, 0))
+        return RowTensors(
+            lengths=two,
+            previous_tokens=zeros,
+            last_tokens=zeros,
+            tree_starts=zeros,
+            num_drafted=torch.full_like(zeros, self.sizes.lookahead),
+            tables=torch.zeros(self.batch, width, dtype=torch.int64, device=self.device),
+            sampling=SamplingBatch.from_rows([SAMPLED_AND_FILTERED] * self.batch, self.device),
+            longest=max(2, longest),
+            longest_table=-(-max(2, longest) // self.block_size),
+        )

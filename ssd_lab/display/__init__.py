@@ -1,0 +1,1 @@
+"""Plain pictures of a trace and tables: terminal, Markdown, HTML, SVG."""

@@ -1,0 +1,1 @@
+"""Where draft tokens come from: proposers, draft workers and their speculation cache."""

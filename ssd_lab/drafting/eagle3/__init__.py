@@ -1,0 +1,1 @@
+"""Drafting with an EAGLE3 head."""

@@ -1,0 +1,36 @@
+"""What the engine's side sends to an EAGLE3 worker: rounds and prompts with the target's features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ssd_lab.execution.device_tensor import DeviceTensor
+from ssd_lab.links.messages import PrefillMessage, RoundMessage
+
+
+@dataclass(frozen=True)
+class EaglePrefill(PrefillMessage):
+    """features: `[tokens, feature_size]` of the target's tokens at `start` and after it; token_ids: what follows each
+    of these.
+    """
+
+    features: DeviceTensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class EagleRound(RoundMessage):
+    """Fields as in `engine.phases.eagle_reading.NewFeatures`, of every row of the round; features are on the device."""
+
+    features: DeviceTensor
+    token_ids: list[list[int]]
+    counts: list[int]
+
+    def features_of(self, chosen: Sequence[int]) -> torch.Tensor:
+        """The features of some rows, for work of the current stream."""
+        features = self.features.here()
+        if len(chosen) == len(self.counts):
+            return features
+        return torch.stack([features[row] for row in chosen])

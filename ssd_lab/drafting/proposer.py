@@ -1,0 +1,92 @@
+"""Where draft tokens come from: the one interface between the engine's round and a strategy."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.sequence import PrefillChunk, Sequence
+
+
+class Proposer(ABC):
+    """Makes the draft tokens of each round. One lives as long as its engine.
+
+    feature_layers: the target's residual stream at these layers' inputs is handed to `prefill` and `observe`, for
+    drafts that feed on it. needs_outcomes: must the host know a round's outcome before the next one can be proposed?
+    """
+
+    feature_layers: tuple[int, ...] = ()
+    needs_outcomes: bool = True
+
+    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:  # noqa: B027 - may be nothing
+        """The target computes these prompt tokens; a draft model does the same with its own cache.
+
+        features: `[tokens, layers * hidden]` if `feature_layers` names some.
+        """
+
+    @abstractmethod
+    def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
+        """Draft tokens for the sequences of a round (`rows` holds the same sequences as lists).
+
+        A proposer that needs no outcomes may be asked for the next round before it is told of this one's: `rows` then
+        says where on the device the outcome lies (see `RowBatch`).
+        """
+
+    def keep(self, paths: torch.Tensor) -> None:  # noqa: B027 - most proposers grow no trees
+        """Trees are verified now. paths `[rows, depth]`, where the device leaves them, are the nodes that are accepted
+        of each row's, from the root down, then -1; rows of padding may follow.
+        """
+
+    def work_ahead(self) -> None:  # noqa: B027 - most proposers have nothing to prepare
+        """The target verifies the last proposal now: what may be done meanwhile, begins here."""
+
+    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:  # noqa: B027 - few learn
+        """A round is decided: each sequence's `last_accepted` is its accepted length, its last token the recovery
+        token. Sequences that ended while it ran are left out, perhaps all of them.
+
+        features: `[sequences, k + 1, layers * hidden]` after the last committed token and each draft token, if
+        `feature_layers` names some; valid until the next verification.
+        """
+
+    def cached_tokens(self, sequence: Sequence) -> int:
+        """How many tokens at the front of a text a draft's cache holds, so that blocks of so many may be shared with
+        other requests; of the last two at most the first may be missing, since a round feeds both.
+        """
+        return max(0, len(sequence.token_ids) - 2)
+
+    def suspend(self, sequence: Sequence) -> None:  # noqa: B027 - most proposers hold nothing in its blocks
+        """A request gives up its blocks for a while. Before its next round its text is computed again by way of
+        `prefill`, or found in shared blocks; then it is drafted for as it would have been.
+        """
+
+    def remember(self) -> None:  # noqa: B027 - few learn
+        """Requests follow that must leave no trace: keep what was learned so far."""
+
+    def restore(self) -> None:  # noqa: B027 - few learn
+        """They are over: know again what was kept, and nothing else."""
+
+    def forget(self, sequence: Sequence) -> None:  # noqa: B027 - most proposers remember nothing
+        """A request has ended: it is in no later round, and its `memory` is emptied."""
+
+    def close(self) -> None:  # noqa: B027 - most proposers hold nothing
+        """Free what the proposer holds; calling it twice is fine."""
+
+
+class NoProposer(Proposer):
+    """Proposes nothing: autoregressive decoding."""
+
+    needs_outcomes = False
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = device
+        self._empty: dict[int, Proposal] = {}
+
+    def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
+        """An empty proposal."""
+        batch = len(sequences)
+        if batch not in self._empty:
+            self._empty[batch] = Proposal.empty(batch, self._device)
+        return self._empty[batch]

@@ -1,0 +1,121 @@
+"""A draft that answers each round with a tree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ssd_lab.common.device_guard import door
+from ssd_lab.decoding.topology import Topology
+from ssd_lab.drafting.drafter import Drafter
+from ssd_lab.errors import NonFiniteLogitsError
+from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
+from ssd_lab.links.messages import KeptMessage, Message, PrefillMessage, RestoreMessage, RoundMessage, RoundReply
+from ssd_lab.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
+from ssd_lab.phases.grow_tree import GrownTree, Levels, grow_tree
+from ssd_lab.phases.reading import Reading
+
+
+@dataclass(frozen=True)
+class TreePlan:
+    """What the worker does each round.
+
+    shape: a settled topology, or what shapes a dynamic tree. drawn: children are drawn without replacement at
+    temperature > 0 (never those of a dynamic tree), else the likeliest tokens. record: keep probabilities and times.
+    """
+
+    shape: Topology | DynamicShape
+    drawn: bool
+    record: bool = True
+
+    @property
+    def k(self) -> int:
+        """The most draft tokens that a round may keep."""
+        return self.shape.depth
+
+    @property
+    def scratch_positions(self) -> int:
+        """None: nodes are written behind the committed tokens, in the sequence's own blocks."""
+        return 0
+
+    @property
+    def reserved_positions(self) -> int:
+        """Places behind the committed tokens that a round writes, in the target's cache or in the draft's."""
+        fed = self.shape.num_fed if isinstance(self.shape, DynamicShape) else len(set(self.shape.parents) - {-1})
+        return max(self.shape.num_nodes, self.shape.depth + fed)
+
+    def make_worker(self, drafter: Drafter) -> TreeWorker:
+        """A worker with this plan."""
+        return TreeWorker(drafter, self)
+
+
+_ON_ITS_DEVICE = door(lambda worker: worker._drafter.device)
+
+
+class TreeWorker:
+    """Grows a tree for each round, and moves the K/V of the path that was kept."""
+
+    def __init__(self, drafter: Drafter, plan: TreePlan) -> None:
+        self._drafter, self._plan = drafter, plan
+        self._shape = plan.shape if isinstance(plan.shape, DynamicShape) else Levels(plan.shape, drafter.device)
+        self._grown: tuple[Reading, GrownTree] | None = None
+        self._activities: list[Span] = []
+        self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
+
+    @_ON_ITS_DEVICE
+    @torch.inference_mode()
+    def handle(self, message: Message) -> RoundReply | None:
+        """Do what the message asks; a round is answered with a tree for every row."""
+        start = self._watch.start()
+        if isinstance(message, RoundMessage):
+            reply = self._answer(message)
+            self._note("draft", start)
+            reply.activities.extend(self._activities)
+            self._activities = []
+            return reply
+        if isinstance(message, PrefillMessage):
+            self._drafter.prefill(message)
+            self._note("prefill", start)
+        elif isinstance(message, KeptMessage):
+            self._keep(message)
+            self._note("keep", start)
+        elif isinstance(message, RestoreMessage):  # nothing else is learned
+            self._activities.clear()
+        return None
+
+    def background(self) -> None:
+        """Nothing can be drafted before the outcome is known."""
+
+    def _answer(self, message: RoundMessage) -> RoundReply:
+        reading = self._drafter.reading(message, range(len(message.lengths)))
+        grown = self._grow(reading)
+        self._grown = (reading, grown)
+        count = len(message.request_ids)
+        token_probs = None if grown.token_probs is None else grown.token_probs[:count]
+        if token_probs is not None and token_probs.device.type == "cpu" and not bool(torch.isfinite(token_probs).all()):
+            raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
+        return RoundReply(
+            tokens=grown.tokens[:count],
+            probs=None if grown.probs is None else grown.probs[:count],
+            origins=["tree"] * count,
+            cache_hits=[None] * count,
+            token_probs=token_probs,
+            tree=grown.tree.with_tensors(tuple(tensor[:count] for tensor in grown.tree.tensors())),
+        )
+
+    def _grow(self, reading: Reading) -> GrownTree:
+        if isinstance(self._shape, DynamicShape):
+            return grow_dynamic_tree(reading, self._shape, record=self._plan.record)
+        return grow_tree(reading, self._shape, drawn=self._plan.drawn, record=self._plan.record)
+
+    def _keep(self, message: KeptMessage) -> None:
+        """By the rows as they were placed for the tree: whoever made their lengths may have gone on since."""
+        if self._grown is not None:
+            reading, grown = self._grown
+            self._drafter.keep(reading, message.paths.here(), grown.written)
+
+    def _note(self, name: str, start: float | torch.Event) -> None:
+        if self._plan.record:
+            self._activities.append(self._watch.span("draft", name, start))  # type: ignore[arg-type]
+            del self._activities[:-MOST_SPANS]

@@ -1,0 +1,124 @@
+"""What proposers that talk to a draft worker over a link have in common: the round's message and what it tells."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+
+from ssd_lab.drafting.proposer import Proposer
+from ssd_lab.execution.preparations import Preparations
+from ssd_lab.links.link import Link
+from ssd_lab.links.messages import Outcome, RememberMessage, RestoreMessage, RoundMessage
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.sequence import Sequence
+from ssd_lab.trace.records import Activity
+
+
+class WorkerProposer(Proposer):
+    """Sends each round's outcomes and receives the next draft tokens. Whether anything overlaps is the link's matter.
+
+    It may be asked for some sequences of a round only (the others have their draft from elsewhere). sends_texts: the
+    worker looks at the texts themselves. preparations: of a round in which there were any the worker is told no time,
+    for what learns there would take it for one.
+    """
+
+    def __init__(
+        self, link: Link, *, timeout_s: float, sends_texts: bool = False, preparations: Preparations | None = None
+    ) -> None:
+        self.link = link
+        self._preparations = preparations or Preparations()
+        self._timeout_s = timeout_s
+        self._sends_texts = sends_texts
+        self._asked_s: float | None = None
+        self._round_s: float | None = None
+        self._accepted: dict[int, int] = {}
+        self._drafted: dict[int, int] = {}  # of each request, how long its text was when it was drafted for last
+        self._away: dict[int, Outcome] = {}  # of requests that gave up their blocks, drafted for here until then
+        self._rounds_since = 0  # rounds that are over since the worker was asked
+
+    def work_ahead(self) -> None:
+        """Let the worker prepare for the next outcome."""
+        self.link.work_ahead()
+
+    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
+        """Keep what the worker is told with the next round: outcomes, and how long the round took."""
+        self._rounds_since += 1
+        if self._asked_s is not None:
+            now_s = time.perf_counter()
+            self._round_s = None if self._preparations.between(self._asked_s, now_s) else now_s - self._asked_s
+            self._asked_s = None
+        self._accepted = {s.request_id: s.last_accepted for s in sequences if s.last_accepted is not None}
+        for sequence in sequences:
+            self._away.pop(sequence.request_id, None)
+
+    def suspend(self, sequence: Sequence) -> None:
+        """Have the worker keep what it prepared for the sequence's outcome."""
+        if sequence.last_accepted is not None and self._drafted_last_round(sequence):
+            self._away[sequence.request_id] = (sequence.last_accepted, sequence.token_ids[-1])
+
+    def remember(self) -> None:
+        """It is the worker that learns."""
+        self.link.post(RememberMessage())
+
+    def restore(self) -> None:
+        """See `remember`."""
+        self.link.post(RestoreMessage())
+        self._asked_s = self._round_s = None
+        self._accepted = {}
+
+    def forget(self, sequence: Sequence) -> None:
+        """Drop what was remembered of a request."""
+        self._drafted.pop(sequence.request_id, None)
+        self._away.pop(sequence.request_id, None)
+
+    def close(self) -> None:
+        """Stop the worker."""
+        self.link.close()
+
+    def _message(self, sequences: list[Sequence], rows: RowBatch) -> RoundMessage:
+        """A round of these sequences."""
+        return RoundMessage(
+            request_ids=[sequence.request_id for sequence in sequences],
+            lengths=rows.lengths,
+            previous_tokens=rows.previous_tokens,
+            last_tokens=rows.last_tokens,
+            block_tables=[list(table) for table in rows.block_tables],  # they grow while the worker may be at work
+            # an outcome of somebody else's draft says nothing about what was prepared here
+            num_accepted=[s.last_accepted if self._drafted_last_round(s) else None for s in sequences],
+            sampling=rows.sampling,
+            accepted=self._accepted,
+            round_s=self._round_s,
+            texts=[list(sequence.token_ids) for sequence in sequences] if self._sends_texts else None,
+            advanced=rows.advanced,
+            away=dict(self._away),
+        )
+
+    def _ask(self, sequences: list[Sequence], message: RoundMessage) -> Proposal:
+        """The worker's draft tokens for a round of these sequences, and how long they were waited for."""
+        self._asked_s = start_s = time.perf_counter()
+        self._round_s, self._accepted = None, {}
+        reply = self.link.call(message, self._timeout_s)
+        waited = Activity("link", "wait for draft", start_s, time.perf_counter())
+        self._drafted.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
+        tree, rounds_ago, self._rounds_since = reply.previous_tree, self._rounds_since, 0
+        return Proposal(
+            tokens=reply.tokens,
+            num_drafted=[reply.tokens.shape[1]] * len(message.lengths),
+            probs=reply.probs,
+            origins=reply.origins,
+            cache_hits=reply.cache_hits,
+            token_probs=reply.token_probs,
+            previous_trees=[] if tree is None else [replace(tree, rounds_ago=rounds_ago)],
+            activities=[*reply.activities, waited],
+            tree=reply.tree,
+            predicted_hits=reply.predicted_hits,
+            raw_probs=reply.raw_probs,
+        )
+
+    def _drafted_last_round(self, sequence: Sequence) -> bool:
+        """Every round adds at least one token, so the text is this short only if no other round came in between."""
+        accepted, drafted = sequence.last_accepted, self._drafted.get(sequence.request_id)
+        return accepted is not None and drafted is not None and len(sequence.token_ids) <= drafted + accepted + 1

@@ -1,0 +1,1 @@
+"""How phases are executed: eagerly or as CUDA graphs, what is copied to the host, what was prepared and when."""

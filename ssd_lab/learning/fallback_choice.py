@@ -1,0 +1,116 @@
+"""Which fallback answers a miss: a slow accurate one or a nearly free one, decided from what rounds gave and cost.
+
+Corollary 16 (arXiv 2603.03251) compares two engines that always take the same fallback and finds the batch size where
+they cross. Here each round decides for itself: with tokens per second rho of the run so far, a fallback is worth what
+it adds to this round, tokens(kind) * missed rows - rho * seconds(kind), the rule of average-reward decision problems.
+The crossing comes out of it, also where sequences, times or the number of missed rows change while running.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ssd_lab.learning.time_fit import TimeFit
+
+FallbackKind = Literal["jit", "fast"]
+KINDS: tuple[FallbackKind, ...] = ("jit", "fast")
+
+
+@dataclass(frozen=True)
+class MeasuredRound:
+    """What a round gave and cost. missed: rows answered by the fallback (0: all were hits); kind: by which.
+
+    tokens: emitted by all rows; missed_tokens: by the missed rows; round_s: from start to end; fallback_s: of it, what
+    the fallback took.
+    """
+
+    batch: int
+    missed: int
+    kind: FallbackKind | None
+    tokens: int
+    missed_tokens: int
+    round_s: float
+    fallback_s: float
+
+
+class FixedChoice:
+    """Always the same fallback, with the interface of `FallbackChooser`."""
+
+    def __init__(self, kind: FallbackKind) -> None:
+        self._kind: FallbackKind = kind
+
+    def observe(self, measured: MeasuredRound) -> None:
+        """Nothing to learn."""
+
+    def choose(self, batch: int, missed: int) -> FallbackKind:
+        """The one kind."""
+        return self._kind
+
+
+class FallbackChooser:
+    """Picks a fallback for each round with misses. Feed it every round; ask before a fallback starts.
+
+    Each kind is tried first until it has answered `explore` rows, then once in `revisit` rounds with misses, so that a
+    change is noticed. A choice stays until the other kind is better by `margin` of a round's tokens, apart for each
+    number of missed rows.
+    """
+
+    def __init__(self, *, explore: int = 24, revisit: int = 64, margin: float = 0.02, forgetting: float = 0.99) -> None:
+        if explore < 1 or revisit < 2 or margin < 0 or not 0 < forgetting < 1:
+            raise ValueError(
+                f"explore {explore} must be at least 1, revisit {revisit} at least 2, margin {margin} not negative and "
+                f"forgetting {forgetting} between 0 and 1"
+            )
+        self._explore = explore
+        self._revisit = revisit
+        self._margin = margin
+        self._forgetting = forgetting
+        self._seconds = {kind: TimeFit(forgetting=forgetting) for kind in KINDS}
+        self._tokens = dict.fromkeys(KINDS, 0.0)  # faded sums over missed rows
+        self._rows = dict.fromkeys(KINDS, 0.0)
+        self._answered = dict.fromkeys(KINDS, 0)
+        self._gained = self._spent = 0.0  # faded tokens and seconds of all rounds
+        self._asked = 0
+        self._held: dict[int, FallbackKind] = {}
+
+    def observe(self, measured: MeasuredRound) -> None:
+        """Learn from a finished round."""
+        slower = 1 - (1 - self._forgetting) / 4  # the run's speed changes less than a fallback's
+        self._gained = self._gained * slower + measured.tokens
+        self._spent = self._spent * slower + measured.round_s
+        kind = measured.kind
+        if kind is None or not measured.missed:
+            return
+        self._seconds[kind].observe(measured.missed, measured.fallback_s)
+        self._tokens[kind] = self._tokens[kind] * self._forgetting + measured.missed_tokens
+        self._rows[kind] = self._rows[kind] * self._forgetting + measured.missed
+        self._answered[kind] += measured.missed
+
+    def choose(self, batch: int, missed: int) -> FallbackKind:
+        """The fallback for a round in which `missed` of `batch` rows missed."""
+        if not 0 < missed <= batch:
+            raise ValueError(f"{missed} of {batch} rows missed: at least one must, and no more than all")
+        self._asked += 1
+        untried = [kind for kind in KINDS if self._answered[kind] < self._explore]
+        if untried:
+            return min(untried, key=lambda kind: self._answered[kind])
+        best = self._best(batch, missed)
+        if self._asked % self._revisit == 0:
+            return KINDS[1 - KINDS.index(best)]
+        return best
+
+    def value(self, kind: FallbackKind, missed: int) -> float:
+        """Tokens that the fallback adds to a round, less those that its time would have given elsewhere."""
+        speed = self._gained / self._spent
+        return missed * self._tokens[kind] / self._rows[kind] - speed * self._seconds[kind].at(missed)
+
+    def _best(self, batch: int, missed: int) -> FallbackKind:
+        best = max(KINDS, key=lambda kind: self.value(kind, missed))
+        held = self._held.get(missed, best)
+        if held != best:
+            per_round = batch * max(self._tokens[kind] / self._rows[kind] for kind in KINDS)
+            if self.value(best, missed) - self.value(held, missed) <= self._margin * per_round:
+                return held
+        self._held[missed] = best
+        return best

@@ -1,0 +1,190 @@
+"""Links between the engine and a draft worker: outcomes one way, speculations the other."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from ssd_lab.errors import DraftWorkerError, ForkedProcessError
+from ssd_lab.links.messages import Message, RoundMessage, RoundReply
+from ssd_lab.links.worker import Worker
+
+CLOSED = "the link to the draft worker is closed"
+END_S = 10.0  # for a thread that was told to end (a tree takes milliseconds)
+Result = TypeVar("Result")
+
+
+class Link(ABC):
+    """Carries messages to a worker in order. After a reply the worker works ahead while the caller goes on.
+
+    It belongs to the process that made it: in a fork of that it raises ForkedProcessError, and closing it there leaves
+    the worker to its owner.
+    """
+
+    def __init__(self) -> None:
+        self._owner = os.getpid()
+
+    @property
+    def is_forked(self) -> bool:
+        """Is this a copy, in a process that was forked from the owner?"""
+        return os.getpid() != self._owner
+
+    def _check_process(self) -> None:
+        """Two processes that read one worker's answers would each get some of the other's."""
+        if self.is_forked:
+            raise ForkedProcessError(
+                f"this draft worker belongs to process {self._owner}, of which this one ({os.getpid()}) was forked: "
+                "make the LLM in the process that uses it (multiprocessing: start method 'spawn')"
+            )
+
+    @abstractmethod
+    def post(self, message: Message) -> None:
+        """Send a message that has no reply."""
+
+    @abstractmethod
+    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+        """Send a round and wait for its reply. Raises DraftWorkerError if the worker died or the time is up."""
+
+    def work_ahead(self) -> None:  # noqa: B027 - a worker that runs by itself has begun already
+        """The caller has nothing to do but wait: a worker that runs here may prepare for the next outcome."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stop the worker and free what it holds; calling it twice is fine."""
+
+
+class InlineLink(Link):
+    """The worker runs in the caller's thread: nothing overlaps, and an answer that took too long is known after it."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self._worker: Worker | None = worker
+
+    def post(self, message: Message) -> None:
+        """Handle the message now."""
+        worker = self._running()
+        _guarded(lambda: worker.handle(message))
+
+    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+        """Handle the round now."""
+        worker = self._running()
+        start_s = time.monotonic()
+        reply = _guarded(lambda: worker.handle(message))
+        took_s = time.monotonic() - start_s
+        if reply is None:
+            raise DraftWorkerError("the draft worker gave no reply to a round")
+        if took_s > timeout_s:
+            raise DraftWorkerError(f"the draft worker took {took_s:.3g} s to answer, and its limit is {timeout_s:g} s")
+        return reply
+
+    def work_ahead(self) -> None:
+        """Work ahead now."""
+        _guarded(self._running().background)
+
+    def close(self) -> None:
+        """Drop the worker."""
+        self._worker = None
+
+    def _running(self) -> Worker:
+        self._check_process()
+        if self._worker is None:
+            raise DraftWorkerError(CLOSED)
+        return self._worker
+
+
+def _guarded(work: Callable[[], Result]) -> Result:
+    """A worker that fails here fails as it would elsewhere."""
+    try:
+        return work()
+    except Exception as error:
+        raise DraftWorkerError(f"the draft worker failed: {type(error).__name__}: {error}") from error
+
+
+class ThreadLink(Link):
+    """The worker runs in a thread of this process."""
+
+    def __init__(self, make_worker: Callable[[], Worker], *, threads: int | None, start_timeout_s: float) -> None:
+        super().__init__()
+        self._inbox: queue.Queue[tuple[int, Message] | None] = queue.Queue()
+        self._outbox: queue.Queue[tuple[int, RoundReply | BaseException | None]] = queue.Queue()
+        self._number = 0  # of the latest message; a reply to an earlier one was left behind by Ctrl-C
+        self._closed = False
+        self._threads = threads
+        self._thread = threading.Thread(target=self._serve, args=(make_worker,), name="ssd_lab-draft", daemon=True)
+        self._thread.start()
+        try:
+            self._receive(start_timeout_s)
+        except BaseException:  # nobody will wait for it; it ends, and frees its model, once it is made
+            self._tell_to_end()
+            raise
+
+    def post(self, message: Message) -> None:
+        """Queue the message."""
+        self._send(message)
+
+    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+        """Queue the round and wait for its reply."""
+        self._send(message)
+        reply = self._receive(timeout_s)
+        if reply is None:
+            raise DraftWorkerError("the draft worker gave no reply to a round")
+        return reply
+
+    def close(self) -> None:
+        """Ask the thread to end and wait for it, 10 s at most."""
+        self._tell_to_end()
+        if self.is_forked:  # threads are not forked
+            return
+        self._thread.join(timeout=END_S)
+        if self._thread.is_alive():
+            warnings.warn(
+                f"the draft worker's thread is still busy after {END_S:g} s: it ends, and frees its memory, as soon as "
+                "it is done with that",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+
+    def _tell_to_end(self) -> None:
+        self._closed = True
+        self._inbox.put(None)
+
+    def _send(self, message: Message) -> None:
+        self._check_process()
+        if self._closed:
+            raise DraftWorkerError(CLOSED)
+        self._number += 1
+        self._inbox.put((self._number, message))
+
+    def _receive(self, timeout_s: float) -> RoundReply | None:
+        while True:
+            try:
+                number, reply = self._outbox.get(timeout=timeout_s)
+            except queue.Empty:
+                raise DraftWorkerError(f"the draft worker did not answer within {timeout_s:g} s") from None
+            if isinstance(reply, BaseException):
+                raise DraftWorkerError(f"the draft worker failed: {type(reply).__name__}: {reply}") from reply
+            if number == self._number:
+                return reply
+
+    def _serve(self, make_worker: Callable[[], Worker]) -> None:
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)  # OpenMP keeps this number for each thread apart
+        try:
+            worker = make_worker()
+            self._outbox.put((0, None))
+            while (item := self._inbox.get()) is not None and not self._closed:
+                number, message = item
+                reply = worker.handle(message)
+                if reply is not None:
+                    self._outbox.put((number, reply))
+                    worker.background()
+        except BaseException as error:  # whatever ends the worker must reach the caller, who would wait in vain
+            self._outbox.put((-1, error))

@@ -1,0 +1,56 @@
+"""A draft worker on a CUDA stream of its own: what it queues runs beside the target's work, on this GPU or another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from ssd_lab.execution.device_wait import wait_for
+from ssd_lab.links.link import InlineLink, Link
+from ssd_lab.links.messages import Message, RoundMessage, RoundReply
+from ssd_lab.links.worker import Worker
+
+
+class StreamLink(Link):
+    """The worker runs in the caller's thread, but its kernels are queued on the draft's stream.
+
+    priority: of the stream; lower numbers go first where both streams have blocks to start.
+    """
+
+    def __init__(self, make_worker: Callable[[], Worker], device: torch.device, *, priority: int = 0) -> None:
+        super().__init__()
+        self._stream = torch.cuda.Stream(device, priority=priority)
+        self._stream.wait_stream(torch.cuda.current_stream(device))  # the model may have been loaded just now
+        with torch.cuda.stream(self._stream):
+            self._link = InlineLink(make_worker())
+        self._answered = torch.Event("cuda")
+
+    def post(self, message: Message) -> None:
+        """Queue the message's work."""
+        with torch.cuda.stream(self._stream):
+            self._link.post(message)
+
+    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+        """Queue the round's work; the caller's stream waits for it, the caller does not."""
+        caller = torch.accelerator.current_stream()
+        with torch.cuda.stream(self._stream):
+            reply = self._link.call(message, timeout_s)
+            self._answered.record()
+        self._answered.wait(caller)
+        for tensor in reply.tensors():  # their memory must not be given away before the caller has read them
+            tensor.record_stream(caller)
+        return reply
+
+    def work_ahead(self) -> None:
+        """Queue the tree."""
+        with torch.cuda.stream(self._stream):
+            self._link.work_ahead()
+
+    def close(self) -> None:
+        """Wait for what is queued and drop the worker."""
+        try:
+            if not self.is_forked:
+                wait_for(self._stream.record_event(), "what was queued for the draft")
+        finally:  # after an error of the device too
+            self._link.close()

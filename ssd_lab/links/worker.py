@@ -1,0 +1,32 @@
+"""What a link drives: any draft that answers rounds."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ssd_lab.links.messages import Message, RoundReply
+
+
+class Worker(Protocol):
+    """A draft. `handle` does what a message asks and answers rounds; `background` prepares for the next outcome."""
+
+    def handle(self, message: Message) -> RoundReply | None:
+        """The reply to a round, None to everything else."""
+        ...
+
+    def background(self) -> None:
+        """What may be done while the target verifies."""
+        ...
+
+
+class WorkerSource(Protocol):
+    """What a worker is made from; it can be sent to another process. threads: for that process to compute with."""
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that the worker computes with; None: as many as there are."""
+        ...
+
+    def make_worker(self) -> Worker:
+        """The worker, with all that it needs loaded."""
+        ...

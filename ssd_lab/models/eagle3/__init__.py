@@ -1,0 +1,1 @@
+"""EAGLE3 heads: configuration, weights, forward."""

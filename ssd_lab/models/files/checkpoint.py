@@ -1,0 +1,102 @@
+"""What a model is made from: a config, named tensors and a tokenizer, out of a folder, a GGUF file or the hub."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssd_lab.errors import ModelLoadError
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.files.hub import from_hub
+from ssd_lab.models.files.weight_files import is_lfs_pointer
+from ssd_lab.models.files.weights import SafetensorsWeights, Weights
+from ssd_lab.models.gguf.file import GgufFile
+from ssd_lab.models.text.tokenizer import Tokenizer
+from ssd_lab.models.text.tokenizer_folder import generation_end_ids
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Opened, and nothing read yet but the config and the tokenizer."""
+
+    config: ModelConfig
+    weights: Weights
+    tokenizer: Tokenizer | None
+
+
+def open_checkpoint(source: str | Path) -> Checkpoint:
+    """Open a folder, a .gguf file or a hub id. Raises ModelLoadError that says what is missing or wrong."""
+    place = locate(source)
+    if place.is_file():
+        file = GgufFile(place)
+        return Checkpoint(file.config, file, file.tokenizer())
+    config = read_config(place)
+    weights = SafetensorsWeights(place)
+    weights.check_types()
+    has_tokenizer = (place / "tokenizer.json").exists()
+    tokenizer = Tokenizer.from_folder(place, config.eos_token_ids) if has_tokenizer else None
+    return Checkpoint(config, weights, tokenizer)
+
+
+def read_shape(source: str | Path) -> ModelConfig:
+    """The config of what `open_checkpoint` opens; errors as there."""
+    place = locate(source)
+    return GgufFile(place).config if place.is_file() else read_config(place)
+
+
+def locate(source: str | Path) -> Path:
+    """The folder or .gguf file of this name; a hub id's is its snapshot, downloaded if need be.
+
+    Raises ModelLoadError that says what the name was taken for.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
+        return path
+    if path.suffix == ".gguf":
+        raise ModelLoadError(f"{path} does not exist: give the path of a .gguf file")
+    if path.is_file():
+        raise ModelLoadError(f"{path} is a file: give the checkpoint's folder ({path.parent}), or a .gguf file")
+    if isinstance(source, Path) or str(source).startswith(("/", "./", "../", "~")):
+        raise ModelLoadError(f"the folder {path} does not exist: give a folder, a .gguf file or a hub id (owner/name)")
+    return from_hub(str(source))
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The config.json of a checkpoint folder, with the end tokens of generation_config.json."""
+    config = ModelConfig.from_hf(read_json(folder))
+    ends = set(config.eos_token_ids) | set(generation_end_ids(folder))
+    return dataclasses.replace(config, eos_token_ids=tuple(sorted(ends)))
+
+
+def read_json(folder: Path) -> dict[str, Any]:
+    """config.json as it is. Raises ModelLoadError if it is missing or damaged."""
+    file = folder / "config.json"
+    if not file.exists():
+        raise ModelLoadError(f"{folder} has no config.json: {_without_config(folder)}")
+    if is_lfs_pointer(file):
+        raise ModelLoadError(f"{file} is a pointer that Git LFS left: run `git lfs pull` in {folder}")
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
+    if not isinstance(data, dict):
+        raise ModelLoadError(f"{file} holds no object: download it again")
+    return data
+
+
+def _without_config(folder: Path) -> str:
+    """What to do where a folder is none of a checkpoint."""
+    if (folder / "config.json").is_symlink():
+        return "it is a link to a file that is gone; download the checkpoint again"
+    if (folder / "adapter_config.json").exists():
+        return "it is an adapter (LoRA); merge it into its base model and save that"
+    if files := sorted(folder.glob("*.gguf")):
+        return f"it holds GGUF files; give the path of one, such as {files[0]}"
+    if (folder / "snapshots").is_dir():
+        return "it is a folder of the hub's cache; give the hub id, or the folder of a snapshot in it"
+    if (folder / "params.json").exists():
+        return "it is in Meta's or Mistral's own format; take the checkpoint of transformers"
+    return "give a checkpoint folder, a .gguf file or a hub id"

@@ -1,0 +1,44 @@
+"""Bring the K/V of an accepted path to where committed tokens have theirs."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import pad
+
+from ssd_lab.execution.executor import Tensors
+from ssd_lab.rounds.rows import RowTensors, slots_of
+from ssd_lab.rounds.runner import StepRunner
+
+
+def move_path(runner: StepRunner, rows: RowTensors, sources: torch.Tensor) -> None:
+    """Copy K/V from `sources` `[batch, depth]`, counted from the first place behind the committed tokens, to the places
+    0, 1, ... there; -1 leaves a place alone. Every layer reads all that it moves before it writes.
+
+    The rotation of a key is that of its position in the text, which it already has, so nothing is computed.
+    """
+    places = torch.arange(sources.shape[1], device=sources.device)
+    moves = (sources >= 0) & (sources != places)
+    start = rows.lengths[:, None]
+    read, write = (
+        torch.where(moves, slots_of(start + offset, rows.tables, runner.block_size), 0).view(-1)
+        for offset in (sources, places)
+    )
+    for layer in runner.cache.layers:
+        layer.index_copy_(0, write, layer.index_select(0, read))
+
+
+def keep_path(runner: StepRunner, rows: RowTensors, paths: torch.Tensor, written: torch.Tensor) -> None:
+    """What a draft keeps of the accepted nodes `paths` `[batch, depth]` (then -1) of the trees that it grew; written:
+    see `GrownTree`. The last node of a path is fed again next round, so only those before it are moved; all of them
+    were fed.
+
+    It may run twice, as a capture makes it: nodes were written behind all places that they are moved to.
+    """
+
+    def phase(paths: torch.Tensor, written: torch.Tensor, *own: torch.Tensor) -> Tensors:
+        goes_on = pad(paths[:, 1:], (0, 1), value=-1) >= 0
+        sources = torch.where(goes_on, written.gather(1, paths.clamp(min=0)), -1)
+        move_path(runner, rows.with_tensors(own), sources)
+        return (sources,)
+
+    runner.call("keep_path", None, phase, paths, written, *rows.tensors())

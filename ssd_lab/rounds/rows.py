@@ -1,0 +1,151 @@
+"""The sequences of one round, on the host and as tensors, and the forward passes built from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.execution.host_copy import sent
+from ssd_lab.kernels.step_input import StepInput
+
+SamplingRow = tuple[float, int, float, float, int]  # temperature, top_k, top_p, min_p, seed
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """The sequences of one round, in order, as the host knows them.
+
+    lengths: committed tokens L of each. previous_tokens, last_tokens: the tokens at L - 2 and L - 1. block_tables: each
+    sequence's blocks. sampling: each request's settings.
+
+    advanced: where the host has not read the outcome of the round before yet, lengths, previous and last tokens lie on
+    the device, `[3, rows]` with padding; the lists then hold the most that the lengths can be, and nothing to go by.
+    """
+
+    lengths: list[int]
+    previous_tokens: list[int]
+    last_tokens: list[int]
+    block_tables: list[list[int]]
+    sampling: list[SamplingRow]
+    advanced: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def all_greedy(self) -> bool:
+        """Does every request sample at temperature 0?"""
+        return all(row[0] == 0 for row in self.sampling)
+
+    def select(self, rows: Sequence[int]) -> RowBatch:
+        """Some of the rows, which the host must know."""
+        return RowBatch(
+            [self.lengths[row] for row in rows],
+            [self.previous_tokens[row] for row in rows],
+            [self.last_tokens[row] for row in rows],
+            [self.block_tables[row] for row in rows],
+            [self.sampling[row] for row in rows],
+        )
+
+
+@dataclass(frozen=True)
+class RowTensors:
+    """The same rows on a device, `[batch]` each (tables: `[batch, width]`), perhaps followed by padding rows of zeros.
+
+    tree_starts: where in a sequence's table its scratch blocks begin, in tokens (behind its own blocks). longest: a
+    bound on `lengths` that the host knows.
+    """
+
+    lengths: torch.Tensor
+    previous_tokens: torch.Tensor
+    last_tokens: torch.Tensor
+    tree_starts: torch.Tensor
+    num_drafted: torch.Tensor
+    tables: torch.Tensor
+    sampling: SamplingBatch
+    longest: int
+    longest_table: int
+
+    def __len__(self) -> int:
+        return self.lengths.shape[0]
+
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """All tensors, in the order that `with_tensors` takes."""
+        own = self.sampling
+        return (
+            *(self.lengths, self.previous_tokens, self.last_tokens, self.tree_starts, self.num_drafted, self.tables),
+            *(own.temperature, own.top_k, own.top_p, own.min_p, own.seeds),
+        )
+
+    def with_tensors(self, tensors: Sequence[torch.Tensor]) -> RowTensors:
+        """The same rows held in other tensors."""
+        lengths, previous, last, tree_starts, drafted, tables, temperature, top_k, top_p, min_p, seeds = tensors
+        sampling = replace(self.sampling, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seeds=seeds)
+        return RowTensors(
+            lengths, previous, last, tree_starts, drafted, tables, sampling, self.longest, self.longest_table
+        )
+
+
+def slots_of(positions: torch.Tensor, tables: torch.Tensor, block_size: int) -> torch.Tensor:
+    """Cache slot of each position `[batch, rows]`; positions outside the table (or negative) fall into block 0, the
+    dump.
+    """
+    index = torch.div(positions, block_size, rounding_mode="floor")
+    inside = (index >= 0) & (index < tables.shape[1])
+    blocks = tables.gather(1, torch.where(inside, index, 0))
+    return torch.where(inside, blocks * block_size + positions.remainder(block_size), 0)
+
+
+@dataclass(frozen=True)
+class CausalRun:
+    """Consecutive positions of each sequence, `[batch, count]`, and where their K/V goes: made once, cut into forwards.
+
+    A position may be -1 (there is no token before the first): that row's result is meaningless and goes nowhere.
+    """
+
+    positions: torch.Tensor
+    write_slots: torch.Tensor
+    prefix_lengths: torch.Tensor
+    tables: torch.Tensor
+    longest_start: int
+
+    @classmethod
+    def starting(
+        cls, starts: torch.Tensor, count: int, tables: torch.Tensor, block_size: int, *, longest: int
+    ) -> CausalRun:
+        """Positions `starts[b]` .. `starts[b] + count - 1` of each sequence; no start lies beyond `longest`."""
+        raw = starts[:, None] + torch.arange(count, device=tables.device)
+        positions = raw.clamp(min=0)
+        return cls(positions, slots_of(raw, tables, block_size), positions + 1, tables, longest)
+
+    def step(self, token_ids: torch.Tensor, start: int, stop: int) -> StepInput:
+        """A forward over `token_ids` `[batch, stop - start]` at that part of the run, each row seeing all before it."""
+        return StepInput(
+            token_ids=token_ids,
+            positions=self.positions[:, start:stop],
+            write_slots=self.write_slots[:, start:stop],
+            block_tables=self.tables,
+            prefix_lengths=self.prefix_lengths[:, start:stop],
+            context_length=self.longest_start + stop,
+        )
+
+
+def causal_step(
+    token_ids: torch.Tensor, starts: torch.Tensor, tables: torch.Tensor, block_size: int, *, longest: int
+) -> StepInput:
+    """One forward over `token_ids` `[batch, rows]` at `starts[b]`, `starts[b] + 1`, ..., each seeing all before it."""
+    rows = token_ids.shape[1]
+    return CausalRun.starting(starts, rows, tables, block_size, longest=longest).step(token_ids, 0, rows)
+
+
+def causal_step_at(
+    token_ids: torch.Tensor, starts: Sequence[int], block_tables: Sequence[Sequence[int]], block_size: int
+) -> StepInput:
+    """`causal_step` for starts and block tables that the host holds as lists; short tables are padded with block 0."""
+    device = token_ids.device
+    width = max(len(table) for table in block_tables)
+    tables = sent([[*table, *[0] * (width - len(table))] for table in block_tables], device)
+    return causal_step(token_ids, sent(starts, device), tables, block_size, longest=max(starts))

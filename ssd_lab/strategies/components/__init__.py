@@ -1,0 +1,1 @@
+"""Parts that strategies share: fan-out, fallback, lookahead, tree shapes."""
