@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.common.device_guard import door
-from ssd_lab.drafting.draft_settings import DraftSettings, FallbackRule
+from ssd_lab.drafting.draft_settings import DraftSettings
 from ssd_lab.drafting.drafter import Drafter, Wish
 from ssd_lab.drafting.fan_out_control import FanOutControl
 from ssd_lab.drafting.lookahead_control import LookaheadControl
@@ -19,7 +19,7 @@ from ssd_lab.drafting.speculation_cache import Entry, SpeculationCache
 from ssd_lab.errors import NonFiniteLogitsError
 from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
-from ssd_lab.learning.fallback_choice import FallbackKind, FixedChoice
+from ssd_lab.learning.fallback_choice import FallbackKind, FallbackRule, FixedChoice
 from ssd_lab.links.messages import (
     KeptMessage,
     Message,
@@ -228,7 +228,7 @@ class DraftWorker:
         kind = self._rule.choose(len(outcomes), len(missed)) if missed else None
         paths = [_Path("jit") if entry is None else _Path("hit", entry) for entry in found]
         if kind == "fast":
-            source = "stale" if self._plan.fallback is None else self._plan.fallback.source
+            source = "stale" if self._plan.fallback is None else self._plan.fallback.guesses
             for row in missed:
                 own, accepted, _ = outcomes[row]
                 stale = source == "stale" and accepted is not None

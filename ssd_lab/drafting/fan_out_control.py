@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.drafting.draft_settings import FanOutSource
 from ssd_lab.drafting.speculation_cache import PreparedRow
-from ssd_lab.learning.fan_out_learner import ScheduleLearner
+from ssd_lab.learning.fan_out_learner import FanOutSchedule, ScheduleLearner
 from ssd_lab.phases.draft_tree import TreeShape
 
 
@@ -26,7 +25,7 @@ class _Row:
 class FanOutControl:
     """Holds what learns. One lives as long as its worker."""
 
-    def __init__(self, source: FanOutSource) -> None:
+    def __init__(self, source: FanOutSchedule) -> None:
         self._source = source
         self._learners: dict[int, ScheduleLearner] = {}
         self._confidence = source.confidence()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from ssd_lab.drafting.draft_settings import LookaheadSource
 from ssd_lab.learning.lookahead import LookaheadChooser
 
 MEASURED_FIRST = 2  # rounds of either lookahead before the choice begins
@@ -17,7 +16,7 @@ class LookaheadControl:
     shape tells no time: on a GPU its graphs are made in it.
     """
 
-    def __init__(self, source: LookaheadSource | None, most: int, *, overlapped: bool) -> None:
+    def __init__(self, source: type[LookaheadChooser] | None, most: int, *, overlapped: bool) -> None:
         self._source, self._most, self._overlapped = source, most, overlapped
         self._chooser: LookaheadChooser | None = None
         self._measured = 0
@@ -56,8 +55,6 @@ class LookaheadControl:
         self._measured += 1
         if self._chooser is None:
             step_s = draft_s / len(confidences[0])
-            self._chooser = self._source.chooser(
-                self._most, verify_s=verify_s, step_s=step_s, overlapped=self._overlapped
-            )
+            self._chooser = self._source(self._most, verify_s=verify_s, step_s=step_s, overlapped=self._overlapped)
         for own, accepted in zip(confidences, num_accepted, strict=True):
             self._chooser.observe(own, accepted, verify_s=verify_s, draft_s=draft_s)

@@ -8,13 +8,15 @@ The crossing comes out of it, also where sequences, times or the number of misse
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ssd_lab.learning.time_fit import TimeFit
 
 FallbackKind = Literal["jit", "fast"]
 KINDS: tuple[FallbackKind, ...] = ("jit", "fast")
+FastSource = Literal["stale", "ngram", "random"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,35 @@ class MeasuredRound:
     fallback_s: float
 
 
-class FixedChoice:
-    """Always the same fallback, with the interface of `FallbackChooser`."""
+class FallbackRule(ABC):
+    """Decides in one run which fallback answers the misses of a round."""
+
+    @abstractmethod
+    def observe(self, measured: MeasuredRound) -> None:
+        """Learn from a finished round."""
+
+    @abstractmethod
+    def choose(self, batch: int, missed: int) -> FallbackKind:
+        """The fallback for a round in which `missed` of `batch` rows missed."""
+
+
+class FallbackSetting(ABC):
+    """What answers misses, as a setting. learns: does its rule learn from `observe`?"""
+
+    learns: ClassVar[bool] = False
+
+    @property
+    def guesses(self) -> FastSource:
+        """What `fast` guesses."""
+        return "stale"
+
+    @abstractmethod
+    def chooser(self) -> FallbackRule:
+        """The rule of one run."""
+
+
+class FixedChoice(FallbackRule):
+    """Always the same fallback."""
 
     def __init__(self, kind: FallbackKind) -> None:
         self._kind: FallbackKind = kind
@@ -48,7 +77,7 @@ class FixedChoice:
         return self._kind
 
 
-class FallbackChooser:
+class FallbackChooser(FallbackRule):
     """Picks a fallback for each round with misses. Feed it every round; ask before a fallback starts.
 
     Each kind is tried first until it has answered `explore` rows, then once in `revisit` rounds with misses, so that a

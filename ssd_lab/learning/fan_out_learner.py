@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from ssd_lab.decoding.fan_out import OutcomeLaw, allocate, weighted_hit_rate
+
+if TYPE_CHECKING:
+    from ssd_lab.learning.confidence_fan_out import ConfidenceFanOut
 
 PREDICT_EVERY = 8  # rounds
 
@@ -62,18 +67,35 @@ class OutcomeStatistics:
         return [rejected] * self._k + [bonus]
 
 
+class FanOutSchedule(ABC):
+    """A fan-out schedule as a setting: how many recovery tokens to prepare at each accepted length."""
+
+    @abstractmethod
+    def num_branches(self, k: int) -> int:
+        """Branches that each sequence decodes in a round of k draft tokens."""
+
+    @abstractmethod
+    def learner(self, k: int) -> ScheduleLearner:
+        """The schedule of one run for rounds of k draft tokens."""
+
+    @abstractmethod
+    def confidence(self) -> ConfidenceFanOut | None:
+        """What chooses each round's fan-out by the draft's own probabilities; None: the learner decides."""
+
+
 class ScheduleLearner:
     """The schedule of a run: `counts` before a round, `observe` after it.
 
     Fixed unless `resolve_every` is given: then after so many observed rounds both schedules are allotted anew, with the
-    sum that they had. The sum never changes, so a tree keeps its shape.
+    sum that they had. The sum never changes, so a tree keeps its shape. Without statistics nothing is counted, and no
+    hit rate predicted.
     """
 
     def __init__(
         self,
         after_hit: Sequence[int],
         after_miss: Sequence[int],
-        statistics: OutcomeStatistics,
+        statistics: OutcomeStatistics | None = None,
         *,
         resolve_every: int | None = None,
     ) -> None:
@@ -89,7 +111,9 @@ class ScheduleLearner:
     def widest(self) -> int:
         """The largest fan-out that it can come to give."""
         fixed = max(*self._counts[True], *self._counts[False])
-        return fixed if self._resolve_every is None else max(fixed, self._statistics.widest)
+        if self._statistics is None or self._resolve_every is None:
+            return fixed
+        return max(fixed, self._statistics.widest)
 
     @property
     def budget(self) -> int:
@@ -104,7 +128,7 @@ class ScheduleLearner:
         """Tell how a sequence's round ended. Rounds that verified fewer than k tokens (k says how many) teach nothing:
         their last accepted length means another thing.
         """
-        if k != len(self._counts[True]) - 1:
+        if self._statistics is None or k != len(self._counts[True]) - 1:
             return
         self._statistics.observe(hit, num_accepted, recovery_rank)
         self._observed += 1
@@ -115,10 +139,12 @@ class ScheduleLearner:
                     allocate(self._statistics.weights(kind), self._statistics.hit_rates(kind), self.budget)
                 )
 
-    def predicted_hit_rate(self, hit: bool) -> float:
+    def predicted_hit_rate(self, hit: bool) -> float | None:
         """P(the outcome of a round that began so is in the cache), from the prior and what was observed; brought up to
         date after every few rounds.
         """
+        if self._statistics is None:
+            return None
         found = self._predicted.get(hit)
         if found is None or self._observed - found[0] >= PREDICT_EVERY:
             weights, rates = self._statistics.weights(hit), self._statistics.hit_rates(hit)

@@ -4,41 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, get_args
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.learning.fallback_choice import FallbackChooser, FallbackKind, MeasuredRound
+from ssd_lab.learning.fallback_choice import FallbackChooser, FallbackRule, FixedChoice
+from ssd_lab.learning.fan_out_learner import FanOutSchedule, ScheduleLearner
 
 StrategyName = Literal[
     "autoregressive", "sync_chain", "sync_tree", "async_tree", "eagle3", "prompt_lookup", "cascade"
 ]  # fmt: skip
-
-
-class Learner(Protocol):
-    """A schedule of one run: `ssd_lab.learning.fan_out_learner.ScheduleLearner` is one."""
-
-    def counts(self, hit: bool) -> tuple[int, ...]:
-        """Fan-out at accepted lengths 0..k."""
-
-    def observe(self, hit: bool, num_accepted: int, recovery_rank: int | None, k: int) -> None:
-        """Tell how a round ended."""
-
-
-class SupportsLearner(Protocol):
-    """A schedule config: those of `ssd_lab.strategies.fanout`."""
-
-    def learner(self, k: int) -> Learner:
-        """The schedule of one run."""
-
-
-class Chooser(Protocol):
-    """What picks a fallback: `ssd_lab.learning.fallback_choice.FallbackChooser` is one."""
-
-    def choose(self, batch: int, missed: int) -> FallbackKind:
-        """The fallback for these missed rows."""
-
-    def observe(self, measured: MeasuredRound) -> None:
-        """Tell what a round gave and cost."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +27,7 @@ class Scenario:
 
     strategy: StrategyName = "async_tree"
     k: int = 6
-    fan_out: int | Sequence[int] | SupportsLearner = 3
+    fan_out: int | Sequence[int] | FanOutSchedule = 3
     fallback: Literal["jit", "fast", "auto"] = "jit"
     batch: int = 1
     rounds: int = 5000
@@ -80,36 +54,15 @@ class Scenario:
         """Does the draft work while the target verifies?"""
         return self.strategy == "async_tree" or (self.strategy == "eagle3" and self.mode == "async")
 
-    def learner(self) -> Learner:
+    def learner(self) -> ScheduleLearner:
         """The schedule of the run."""
         if isinstance(self.fan_out, int):
-            return _Fixed((self.fan_out,) * (self.k + 1))
+            counts: Sequence[int] = (self.fan_out,) * (self.k + 1)
+            return ScheduleLearner(counts, counts)
         if isinstance(self.fan_out, Sequence):
-            return _Fixed(tuple(self.fan_out))
+            return ScheduleLearner(self.fan_out, self.fan_out)
         return self.fan_out.learner(self.k)
 
-    def chooser(self) -> Chooser:
+    def chooser(self) -> FallbackRule:
         """What picks the fallback."""
-        return FallbackChooser() if self.fallback == "auto" else _Always(self.fallback)
-
-
-@dataclass(frozen=True)
-class _Fixed:
-    schedule: tuple[int, ...]
-
-    def counts(self, hit: bool) -> tuple[int, ...]:
-        return self.schedule
-
-    def observe(self, hit: bool, num_accepted: int, recovery_rank: int | None, k: int) -> None:
-        """Nothing to learn."""
-
-
-@dataclass(frozen=True)
-class _Always:
-    kind: FallbackKind
-
-    def choose(self, batch: int, missed: int) -> FallbackKind:
-        return self.kind
-
-    def observe(self, measured: MeasuredRound) -> None:
-        """Nothing to learn."""
+        return FallbackChooser() if self.fallback == "auto" else FixedChoice(self.fallback)

@@ -19,13 +19,13 @@ from ssd_lab.drafting.eagle3.proposer import open_head
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.drafting.resources import Resources
 from ssd_lab.errors import ConfigError
+from ssd_lab.learning.lookahead import LookaheadChooser
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.models.eagle3.head import Eagle3Head
 from ssd_lab.models.eagle3.loader import load_eagle3, read_eagle3_config
 from ssd_lab.models.names import EAGLE_HEADS
 from ssd_lab.strategies.components.async_drafting import AsyncDrafting
-from ssd_lab.strategies.components.lookahead import DynamicLookahead
 from ssd_lab.strategies.components.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
 from ssd_lab.strategies.components.tree_shapes import TreeShape
 from ssd_lab.strategies.registry import registry
@@ -126,7 +126,7 @@ class Eagle3(AsyncDrafting):
             _check_width(head, self.tree.width)
             return open_head(resources, head, tree_plan(self.tree, self.draws, record=record), link="inline")
         if self.mode == "sync":
-            lookahead = DynamicLookahead() if self.dynamic_lookahead else None
+            lookahead = LookaheadChooser if self.dynamic_lookahead else None
             plan = DraftPlan(k=self.k, lookahead=lookahead, draft_temperature=self.draft_temperature, record=record)
             return open_head(resources, head, plan, link="inline")
         plan = self.async_plan(resources.config)

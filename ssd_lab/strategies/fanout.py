@@ -6,6 +6,7 @@ sums: the tree's shape stays, whatever happened. `ssd_lab.decoding.fan_out` has 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,7 +15,7 @@ from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw, allocate
 from ssd_lab.errors import ConfigError
 from ssd_lab.learning.confidence_fan_out import ConfidenceFanOut
 from ssd_lab.learning.fan_out_fit import fit_outcome_law, measured_curves
-from ssd_lab.learning.fan_out_learner import OutcomeStatistics, ScheduleLearner
+from ssd_lab.learning.fan_out_learner import FanOutSchedule, OutcomeStatistics, ScheduleLearner
 from ssd_lab.trace import Trace
 from ssd_lab.trace.outcomes import outcome_samples
 
@@ -26,14 +27,14 @@ DEFAULT_LAW = OutcomeLaw(0.80, HitLaw(0.60, 0.60), HitLaw(0.60, 0.25))
 PRIOR_ROUNDS = 30.0
 
 
-class Schedule(BaseModel):
+class Schedule(BaseModel, FanOutSchedule):
     """Base of the schedules; each gives k + 1 numbers after a hit and k + 1 after a fallback, with equal sums."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @abstractmethod
     def after_hit(self, k: int) -> tuple[int, ...]:
         """Fan-out at accepted length 0..k in a round that began with a hit, before anything was learned."""
-        raise NotImplementedError(f"{type(self).__name__} must say its fan-out")
 
     def after_miss(self, k: int) -> tuple[int, ...]:
         """Fan-out at accepted length 0..k in a round that began with the fallback."""
@@ -42,6 +43,10 @@ class Schedule(BaseModel):
     def laws(self) -> tuple[OutcomeLaw, OutcomeLaw]:
         """What is believed of outcomes before the first, after a hit and after the fallback."""
         return DEFAULT_LAW, DEFAULT_LAW
+
+    def num_branches(self, k: int) -> int:
+        """Branches that each sequence decodes in a round of k draft tokens."""
+        return sum(self.after_hit(k))
 
     def learner(self, k: int) -> ScheduleLearner:
         """The schedule of one run: asked before each round, told after it. This one stays as it is."""

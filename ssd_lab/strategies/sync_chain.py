@@ -9,8 +9,8 @@ from pydantic import Field
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.drafting.resources import Resources
+from ssd_lab.learning.lookahead import LookaheadChooser
 from ssd_lab.strategies.base import StrategyConfig
-from ssd_lab.strategies.components.lookahead import DynamicLookahead
 from ssd_lab.strategies.registry import registry
 
 
@@ -43,7 +43,7 @@ class SyncChain(StrategyConfig):
         """A draft worker in the engine's own thread, with no work of its own between rounds."""
         plan = DraftPlan(
             k=self.k,
-            lookahead=DynamicLookahead() if self.dynamic_lookahead else None,
+            lookahead=LookaheadChooser if self.dynamic_lookahead else None,
             draft_temperature=self.draft_temperature,
             record=resources.config.record,
         )

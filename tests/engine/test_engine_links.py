@@ -12,11 +12,11 @@ import torch
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError
+from ssd_lab.learning.lookahead import LookaheadChooser
 from ssd_lab.links.link import InlineLink, ThreadLink
 from ssd_lab.links.messages import PrefillMessage, RoundMessage
 from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.strategies.components.fallback import Auto, Fast
-from ssd_lab.strategies.components.lookahead import DynamicLookahead
 from ssd_lab.strategies.fanout import Adaptive, Explicit
 
 GREEDY, WARM = (0.0, 0, 1.0, 0.0, 1), (1.0, 0, 1.0, 0.0, 7)
@@ -90,7 +90,7 @@ PLANS = {
     "by confidence, Saguaro": {"fan_out": Adaptive(budget=5), "saguaro_c": 0.5},
     "learned lengths, random": {"fan_out": Adaptive(budget=5, by_confidence=False), "fallback": Fast(source="random")},
     "n-gram": {"fallback": Fast(source="ngram"), "draft_temperature": 0.7},
-    "auto, chosen depth": {"fan_out": Adaptive(budget=5), "fallback": Auto(), "lookahead": DynamicLookahead()},
+    "auto, chosen depth": {"fan_out": Adaptive(budget=5), "fallback": Auto(), "lookahead": LookaheadChooser},
 }
 
 

@@ -8,9 +8,9 @@ from pydantic import Field, model_validator
 
 from ssd_lab.config import EngineConfig
 from ssd_lab.drafting.draft_worker import DraftPlan
+from ssd_lab.learning.lookahead import LookaheadChooser
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.components.fallback import Fallback, Jit
-from ssd_lab.strategies.components.lookahead import DynamicLookahead
 from ssd_lab.strategies.fanout import Explicit, FanOut, Schedule, Uniform, check_lengths
 from ssd_lab.strategies.step_sizes import StepSizes
 
@@ -71,8 +71,7 @@ class AsyncDrafting(StrategyConfig):
     @property
     def async_sizes(self) -> StepSizes:
         """The chain of a fallback, and the branches of the wider of the two schedules."""
-        branches = max(sum(self.schedule.after_hit(self.k)), sum(self.schedule.after_miss(self.k)))
-        return StepSizes(self.k, chain=self.k, branches=branches, depth=self.k)
+        return StepSizes(self.k, chain=self.k, branches=self.schedule.num_branches(self.k), depth=self.k)
 
     def async_plan(self, config: EngineConfig) -> DraftPlan:
         """What a worker of these fields does each round."""
@@ -80,7 +79,7 @@ class AsyncDrafting(StrategyConfig):
             k=self.k,
             fan_out=self.schedule,
             fallback=self.fallback,
-            lookahead=DynamicLookahead() if self.dynamic_lookahead else None,
+            lookahead=LookaheadChooser if self.dynamic_lookahead else None,
             saguaro_c=self.saguaro_c,
             draft_temperature=self.draft_temperature,
             record=config.record,

@@ -9,14 +9,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from ssd_lab.drafting.draft_settings import FastSource
-from ssd_lab.learning.fallback_choice import FallbackChooser, FixedChoice
+from ssd_lab.learning.fallback_choice import FallbackChooser, FallbackSetting, FastSource, FixedChoice
 
 
-class _Fallback(BaseModel):
+class _Fallback(BaseModel, FallbackSetting):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-    learns: ClassVar[bool] = False
 
     def __str__(self) -> str:
         """The kind, and what was set besides."""
@@ -29,11 +26,6 @@ class Jit(_Fallback):
     """The draft drafts now, for the missed rows, while the target waits: slow and accurate."""
 
     kind: Literal["jit"] = "jit"
-
-    @property
-    def source(self) -> FastSource:
-        """What would be guessed, were it not drafted."""
-        return "stale"
 
     def chooser(self) -> FixedChoice:
         """Always jit."""
@@ -50,6 +42,11 @@ class Fast(_Fallback):
         "ngram: what followed the text's last tokens before; random: any tokens",
     )
 
+    @property
+    def guesses(self) -> FastSource:
+        """As the field says."""
+        return self.source
+
     def chooser(self) -> FixedChoice:
         """Always fast."""
         return FixedChoice("fast")
@@ -65,6 +62,11 @@ class Auto(_Fallback):
     explore: int = Field(24, ge=1, description="missed rows that each answers before one is chosen")
     revisit: int = Field(64, ge=2, description="the other one is tried again once in so many rounds with misses")
     margin: float = Field(0.02, ge=0, le=1, description="advantage that makes it switch, in shares of a round's tokens")
+
+    @property
+    def guesses(self) -> FastSource:
+        """As the field says."""
+        return self.source
 
     def chooser(self) -> FallbackChooser:
         """One that learns."""
