@@ -10,7 +10,6 @@ from collections.abc import Callable
 import torch
 
 WARM_UPS = 3
-GRAPH_REPLAYS = 7
 CPU_ARRAY_BYTES = 1 << 28
 GPU_ARRAY_BYTES = 1 << 32
 
@@ -34,31 +33,6 @@ def seconds_per_call(work: Callable[[], object], device: torch.device, *, repeat
         event.record()
     torch.cuda.synchronize(device)
     return statistics.median(one.elapsed_time(two) for one, two in itertools.pairwise(events)) / 1e3
-
-
-def graph_us(call: Callable[[int], object], calls: int) -> float:
-    """Microseconds of one of many calls that follow each other in a CUDA graph; the median of some replays.
-
-    call: gets its number, 0 to calls - 1, and leaves its work on the current stream.
-    """
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream):
-        call(0)
-    stream.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        for number in range(calls):
-            call(number)
-    graph.replay()
-    times = []
-    for _ in range(GRAPH_REPLAYS):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) * 1e3 / calls)
-    return statistics.median(times)
 
 
 @torch.inference_mode()

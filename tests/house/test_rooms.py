@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 
 import rooms
 
@@ -58,6 +60,13 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     program = "import sys, ssd_lab; print(*sorted(set(sys.modules) & {'torch', 'numpy', 'pydantic', 'transformers'}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == ""
+
+
+def test_the_package_does_not_import_what_is_outside_the_wheel() -> None:
+    outside = re.compile(r"^\s*(?:from|import) (?:studies|tests)\b", re.MULTILINE)
+    assert [module for module, path in rooms.modules().items() if outside.search(path.read_text("utf-8"))] == []
+    project = tomllib.loads((rooms.PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    assert project["tool"]["setuptools"]["packages"]["find"]["include"] == ["ssd_lab", "ssd_lab.*"]
 
 
 def test_the_maths_knows_torch_and_numpy_only() -> None:

@@ -103,7 +103,7 @@ _FEW = AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combi
 _SOME = AttentionTuning(programs=1056, unroll=16, gathered=True, early=True, direct=True, combine_warps=4)
 _MANY = AttentionTuning(programs=264, unroll=16, gathered=True, early=True, combine_warps=4)
 
-# By (query heads, K/V heads, head size), for one row of each sequence: what `ssd_lab.profile.tune_attention` found best
+# By (query heads, K/V heads, head size), for one row of each sequence: what `studies.tune_kernels.attention` found best
 # on an H100; of cuts within 3 % alone the one that is faster behind the rotation, as in a decoder. In us behind it at
 # 8,192 tokens and batch 1, 4, 16, 64 (defaults: 25.2, 65.8, 215, 757 and 16.3, 37.5, 118, 432).
 MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(

@@ -8,7 +8,7 @@ from attention_tunings import EARLY_SOME, GATHERED, SMALL
 from kernel_cases import INTERPRETED
 
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
-from ssd_lab.profile import attention_timing
+from studies.tune_kernels import attention_timing
 
 TUNINGS = [AttentionTuning(), GATHERED, EARLY_SOME, AttentionTuning(split=64, gathered=True)]
 

@@ -23,11 +23,11 @@ from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.triton_ops import attention_tuning
 from ssd_lab.kernels.triton_ops.attention_plan import SplitAttention
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning, SizedTunings
-from ssd_lab.profile import tune_attention
-from ssd_lab.profile.attention_choice import choose, measured_entry, table
-from ssd_lab.profile.attention_timing import AttentionSize
-from ssd_lab.profile.compiling import CompileAhead
-from ssd_lab.profile.tune_attention import Build, timed, variants
+from studies.tune_kernels import attention as tune_attention
+from studies.tune_kernels.attention import AttentionBuild, timed, variants
+from studies.tune_kernels.attention_choice import choose, measured_entry, table
+from studies.tune_kernels.attention_timing import AttentionSize
+from studies.tune_kernels.compiling import CompileAhead
 
 HEADS = HeadLayout(32, 8, 128)
 PLAIN = AttentionTuning()
@@ -101,11 +101,13 @@ def test_rows_of_one_model_have_the_same_sums_however_many_there_are() -> None:
 
 def test_kernels_are_compiled_once_for_all_sizes_that_share_them() -> None:
     size = SIZES[1, 8192]
-    same = [Build.of(one, replace(PLAIN, programs=n)) for one in (size, SIZES[4, 512]) for n in (264, 528)]
+    same = [AttentionBuild.of(one, replace(PLAIN, programs=n)) for one in (size, SIZES[4, 512]) for n in (264, 528)]
     assert len(set(same)) == 1
-    assert Build.of(size, replace(PLAIN, programs=8)) not in same, "one program for all splits is another kernel"
-    assert Build.of(replace(size, rows=24, tree=True), PLAIN) not in same
-    assert Build.of(size, replace(PLAIN, fused_splits=100)) not in same
+    assert AttentionBuild.of(size, replace(PLAIN, programs=8)) not in same, (
+        "one program for all splits is another kernel"
+    )
+    assert AttentionBuild.of(replace(size, rows=24, tree=True), PLAIN) not in same
+    assert AttentionBuild.of(size, replace(PLAIN, fused_splits=100)) not in same
 
 
 def test_the_tree_has_ancestors_behind_its_prefix_and_inside_the_context() -> None:
@@ -133,7 +135,7 @@ def test_a_variant_that_does_not_compile_is_left_out(monkeypatch: pytest.MonkeyP
     def no_caches(size: AttentionSize, device: str = "cuda") -> Iterator[None]:
         yield None
 
-    def build(one: Build) -> None:
+    def build(one: AttentionBuild) -> None:
         if one.tuning.gathered:
             raise RuntimeError("too many registers")
 

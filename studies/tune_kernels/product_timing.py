@@ -15,7 +15,7 @@ from ssd_lab.kernels.triton_ops.activation import gated_silu
 from ssd_lab.kernels.triton_ops.linear import run_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
 from ssd_lab.kernels.triton_ops.norm import add_rms_norm
-from ssd_lab.profile.timing import graph_us
+from studies.tune_kernels.graph_timing import graph_us
 
 ROTATED_BYTES = 1 << 28  # more than five times the second cache of an H100
 FEWEST_CALLS = 24  # of one graph

@@ -14,7 +14,7 @@ from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
-from ssd_lab.profile.timing import graph_us
+from studies.tune_kernels.graph_timing import graph_us
 
 BLOCK_SIZE = 16
 TREE_DEPTH = 4  # ancestors of each row, itself included, where rows are a tree's

@@ -1,4 +1,4 @@
-"""Find how products of few rows are best cut on this GPU: `python -m ssd_lab.profile.tune_linear --out FILE.json`.
+"""Find how products of few rows are best cut on this GPU: `python -m studies.tune_kernels.linear --out FILE.json`.
 
 Every candidate is timed at one row over copies of the weight that no cache holds; the best few are checked against
 float64 and for row invariance, timed at more rows, and with programmatic dependent launch behind a norm, as in a
@@ -23,8 +23,8 @@ from triton.runtime.errors import OutOfResources
 from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.triton_ops.linear import run_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
-from ssd_lab.profile.compiling import CompileAhead
-from ssd_lab.profile.product_timing import ProductCase, library_agrees, library_us, product_us, worst_error
+from studies.tune_kernels.compiling import CompileAhead
+from studies.tune_kernels.product_timing import ProductCase, library_agrees, library_us, product_us, worst_error
 
 KEPT = 3  # candidates of a shape that are looked at closely
 ROWS = (8, 24, 64, 112)
@@ -71,7 +71,7 @@ def candidates(case: ProductCase) -> list[LinearTuning]:
 
 
 @dataclass(frozen=True)
-class Build:
+class ProductBuild:
     """One kernel to compile."""
 
     case: ProductCase
@@ -80,7 +80,7 @@ class Build:
     pdl: bool = False
 
 
-def compile_one(build: Build) -> None:
+def compile_one(build: ProductBuild) -> None:
     """In a process of its own: leaves the kernel in Triton's cache on the disk."""
     case = build.case
     weight = torch.empty(1, case.in_features, dtype=torch.bfloat16, device="cuda").expand(case.out_features, -1)
@@ -91,11 +91,11 @@ def compile_one(build: Build) -> None:
 
 
 def first_pass(
-    search: CompileAhead[Build], cases: list[ProductCase], most: int
+    search: CompileAhead[ProductBuild], cases: list[ProductCase], most: int
 ) -> dict[str, list[tuple[float, LinearTuning]]]:
     """Times of candidates at one row, the fastest first; three fifths of the time, shared among the cases."""
     lists = {case.name: candidates(case)[:most] for case in cases}
-    builds = [Build(case, tuning, 1) for case in cases for tuning in lists[case.name]]
+    builds = [ProductBuild(case, tuning, 1) for case in cases for tuning in lists[case.name]]
     search.ahead(builds)
     search.ready(builds[0])  # processes take a while to start: no case should pay for it alone
     kept_s = 0.4 * search.left_s()
@@ -106,7 +106,7 @@ def first_pass(
             for tuning in lists[case.name]:
                 if search.left_s() < end_s:
                     break
-                if search.ready(Build(case, tuning, 1)):
+                if search.ready(ProductBuild(case, tuning, 1)):
                     with suppress(OutOfResources):  # of shared memory or registers: not for this device
                         timed[case.name].append((product_us(case, weights, tuning, 1), tuning))
     search.forget_waiting()
@@ -114,21 +114,21 @@ def first_pass(
 
 
 def look_closely(
-    search: CompileAhead[Build], case: ProductCase, best: list[tuple[float, LinearTuning]]
+    search: CompileAhead[ProductBuild], case: ProductCase, best: list[tuple[float, LinearTuning]]
 ) -> list[dict[str, Any]]:
     """Errors, invariance, more rows and dependent launch of the kept candidates; what the time allows."""
     found = []
     with case.weights() as weights:
         for place, (us, tuning) in enumerate(best):
             entry: dict[str, Any] = {"tuning": asdict(tuning), "us": {1: us}}
-            if all(search.ready(Build(case, tuning, rows)) for rows in (1, 24, 64, 112)):  # one of each bucket
+            if all(search.ready(ProductBuild(case, tuning, rows)) for rows in (1, 24, 64, 112)):  # one of each bucket
                 entry["us"] |= {rows: product_us(case, weights, tuning, rows) for rows in (*ROWS, *MANY_ROWS)}
                 entry["library_agrees"] = [rows for rows in MANY_ROWS if library_agrees(case, weights[0], tuning, rows)]
                 entry["error"], entry["invariant"] = worst_error(case, weights[0], tuning, CHECKED_ROWS)
             if place == 0:
                 pdl = {}
                 for variant in pdl_variants(tuning):
-                    if search.ready(Build(case, variant, 1, pdl=True)):
+                    if search.ready(ProductBuild(case, variant, 1, pdl=True)):
                         name = f"prefetch {variant.prefetch_bytes} {'early' if variant.launch_early else 'late'}"
                         pdl[name] = product_us(case, weights, variant, 1, behind_norm=True, pdl=True)
                 entry["behind_norm_us"] = {"no pdl": product_us(case, weights, tuning, 1, behind_norm=True), **pdl}
@@ -181,8 +181,10 @@ def main() -> None:
         ranked = first_pass(search, cases, options.most)
         for case in cases:
             best = ranked[case.name][:KEPT]
-            search.ahead([Build(case, tuning, rows) for _, tuning in best for rows in (24, 64, 112)])
-            search.ahead([Build(case, variant, 1, True) for _, tuning in best[:1] for variant in pdl_variants(tuning)])
+            search.ahead([ProductBuild(case, tuning, rows) for _, tuning in best for rows in (24, 64, 112)])
+            search.ahead(
+                [ProductBuild(case, variant, 1, True) for _, tuning in best[:1] for variant in pdl_variants(tuning)]
+            )
         for case in cases:
             with case.weights() as weights:
                 library: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Find how attention is best cut on this GPU: `python -m ssd_lab.profile.tune_attention --out FILE.json`.
+"""Find how attention is best cut on this GPU: `python -m studies.tune_kernels.attention --out FILE.json`.
 
 Every variant is timed at one row over keys and values that no cache holds, in a CUDA graph as in an engine; the best
 of each size also at more rows, as branches of a tree, and behind the rotation that makes its queries. Every variant is
@@ -24,10 +24,10 @@ from triton.runtime.errors import OutOfResources
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.triton_ops.attention_plan import plan_split_attention
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
-from ssd_lab.profile.attention_choice import DEFAULT, choose, measured_entry, name_of, table, written
-from ssd_lab.profile.attention_timing import AttentionSize, attention_us, caches, check, run_once
-from ssd_lab.profile.compiling import CompileAhead
 from ssd_lab.profile.timing import read_bandwidth
+from studies.tune_kernels.attention_choice import DEFAULT, choose, measured_entry, name_of, table, written
+from studies.tune_kernels.attention_timing import AttentionSize, attention_us, caches, check, run_once
+from studies.tune_kernels.compiling import CompileAhead
 
 LAYOUTS = {"8b": HeadLayout(32, 8, 128), "1b": HeadLayout(32, 8, 64)}
 CONTEXTS = (8192, 2048, 512)
@@ -72,7 +72,7 @@ def variants() -> list[AttentionTuning]:
 
 
 @dataclass(frozen=True)
-class Build:
+class AttentionBuild:
     """What decides which kernels are compiled, and a size that launches them."""
 
     heads: HeadLayout
@@ -86,14 +86,14 @@ class Build:
         return hash(self._key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Build) and self._key == other._key
+        return isinstance(other, AttentionBuild) and self._key == other._key
 
     @property
     def _key(self) -> tuple[Any, ...]:
         return self.heads, self.tuning, self.is_whole, self.is_fused, self.tree
 
     @classmethod
-    def of(cls, size: AttentionSize, tuning: AttentionTuning) -> Build:
+    def of(cls, size: AttentionSize, tuning: AttentionTuning) -> AttentionBuild:
         """Of this size; nothing is allocated."""
         plan = plan_split_attention(size.step("meta"), 16, size.heads, torch.bfloat16, tuning)
         # how many programs there are is no matter of the compiler's
@@ -101,7 +101,7 @@ class Build:
         return cls(size.heads, replace(tuning, programs=0), is_whole, is_fused, size.tree, size)
 
 
-def compile_one(build: Build) -> None:
+def compile_one(build: AttentionBuild) -> None:
     """In a process of its own: leaves the kernels in Triton's cache on the disk."""
     with torch.inference_mode():
         programs = 1 if build.is_whole else 1 << 20
@@ -110,10 +110,13 @@ def compile_one(build: Build) -> None:
 
 
 def timed(
-    search: CompileAhead[Build], sizes: list[AttentionSize], tunings: list[AttentionTuning], keep_s: float = 0.0
+    search: CompileAhead[AttentionBuild],
+    sizes: list[AttentionSize],
+    tunings: list[AttentionTuning],
+    keep_s: float = 0.0,
 ) -> dict[AttentionSize, dict[AttentionTuning, float]]:
     """Microseconds at one row of every variant, until `keep_s` seconds are left."""
-    search.ahead([Build.of(size, tuning) for size in sizes for tuning in tunings])
+    search.ahead([AttentionBuild.of(size, tuning) for size in sizes for tuning in tunings])
     found: dict[AttentionSize, dict[AttentionTuning, float]] = {}
     for size in sizes:
         if search.left_s() <= keep_s:
@@ -121,7 +124,7 @@ def timed(
         us: dict[AttentionTuning, float] = {}
         with caches(size) as made:
             for tuning in tunings:
-                if search.ready(Build.of(size, tuning)):
+                if search.ready(AttentionBuild.of(size, tuning)):
                     with suppress(OutOfResources):  # of shared memory or registers: not for this device
                         us[tuning] = attention_us(size, made, tuning)
         found[size] = us
@@ -130,15 +133,15 @@ def timed(
 
 
 def checked(
-    search: CompileAhead[Build], heads: HeadLayout, tunings: list[AttentionTuning]
+    search: CompileAhead[AttentionBuild], heads: HeadLayout, tunings: list[AttentionTuning]
 ) -> dict[AttentionTuning, tuple[float, bool]]:
     """Error and bits of each variant that this device can run."""
     sizes = [AttentionSize(heads, 3, CHECKED_CONTEXT, CHECKED_ROWS, tree) for tree in (False, True)]
     sizes.append(AttentionSize(heads, 1, CHECKED_CONTEXT))
-    search.ahead([Build.of(size, tuning) for size in sizes for tuning in tunings])
+    search.ahead([AttentionBuild.of(size, tuning) for size in sizes for tuning in tunings])
     able = []
     for tuning in tunings:
-        if all(search.ready(Build.of(size, tuning)) for size in sizes):
+        if all(search.ready(AttentionBuild.of(size, tuning)) for size in sizes):
             with suppress(OutOfResources):
                 for size in sizes:
                     run_once(size, tuning, "cuda")
@@ -147,7 +150,7 @@ def checked(
 
 
 def more_ways(
-    search: CompileAhead[Build], found: dict[AttentionSize, dict[AttentionTuning, float]]
+    search: CompileAhead[AttentionBuild], found: dict[AttentionSize, dict[AttentionTuning, float]]
 ) -> list[dict[str, Any]]:
     """The default and the best few of each size: 8 rows, 24 branches of a tree, and behind the rotation."""
     entries = []
@@ -159,7 +162,7 @@ def more_ways(
                 continue
             entry: dict[str, Any] = {"size": name_of(size), "tuning": asdict(tuning), "us": {"1": us[tuning]}}
             for more in asked:
-                if search.ready(Build.of(more, tuning)):
+                if search.ready(AttentionBuild.of(more, tuning)):
                     with suppress(OutOfResources), caches(more) as made:
                         entry["us"]["24 tree" if more.tree else str(more.rows)] = attention_us(more, made, tuning)
             if search.left_s() > 0:

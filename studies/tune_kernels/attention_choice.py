@@ -8,7 +8,7 @@ from statistics import geometric_mean
 
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning, rows_of_a_tile
-from ssd_lab.profile.attention_timing import AttentionSize
+from studies.tune_kernels.attention_timing import AttentionSize
 
 DEFAULT = AttentionTuning()
 
