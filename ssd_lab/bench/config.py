@@ -69,7 +69,7 @@ class BenchConfig(BaseModel):
 
     peers: tuple[str, ...] = Field((), description="other programs to run on the same weights, prompts and lengths")
     quality: bool = Field(False, description="score the answers of data sets that have a right one")
-    unguarded: bool = Field(False, description="run a model's programs also where the system cannot guard files")
+    unguarded: bool = Field(False, description="run a model's programs also where no sandbox works")
 
     @model_validator(mode="after")
     def _each_dataset_once(self) -> BenchConfig:

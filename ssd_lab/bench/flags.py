@@ -102,7 +102,7 @@ class Flags(BaseModel):
     max_steps: int | None = _measure(None, "--max-steps", "--max_steps", ge=1, help="end each repeat after N steps")
     peer: list[str] | None = _measure(None, "--peer", help="`transformers`: the same prompts there, side by side")
     quality: bool = _measure(False, "--quality", help="score the answers to GSM8K and HumanEval")
-    unguarded: bool = _measure(False, "--unguarded", help="run HumanEval's programs also where no sandbox guards files")
+    unguarded: bool = _measure(False, "--unguarded", help="run HumanEval's programs also where no sandbox works")
 
     verbose: bool = _output(False, "--verbose", help="one line for each round: drafted, accepted, recovery")
     debug: bool = _output(False, "--debug", help="save every round and the prompts' ids beside the table")

@@ -27,7 +27,8 @@ class PromptScore(BaseModel):
 
 
 class QualityResult(BaseModel):
-    """The scores of one data set. sandbox: what the system guarded beyond the limits (files, network, processes)."""
+    """The scores of one data set. sandbox: what kept its programs in (`bwrap`, `docker`, `podman`); empty if
+    none was run or nothing did."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

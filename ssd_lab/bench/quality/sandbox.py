@@ -8,42 +8,37 @@ import secrets
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Status = Literal["passed", "failed", "error", "memory", "cpu", "wall", "disk", "ended", "refused"]
-GUARDS = ("files", "network", "processes")
+from ssd_lab.bench.quality.isolation import END_S, find_isolation, unguarded
 
-_CHILD = Path(__file__).with_name("candidate.py")
+Status = Literal["passed", "failed", "error", "memory", "cpu", "wall", "disk", "ended", "refused"]
+
+_SCRIPT = Path(__file__).with_name("candidate.py").resolve()
 _POLL_S = 0.1
-START_S = 60.0  # for a Python that does nothing
-END_S = 10.0  # for a process group that was killed
 _MAX_ANSWER_BYTES = 1 << 16
-_SEATBELT = Path("/usr/bin/sandbox-exec")
+_BY_SIGNAL = 128  # above it, the exit codes with which bwrap and containers tell of a signal
 
 
 class Limits(BaseModel):
-    """What a candidate may use. It has no network and may change no file outside its folder: where the system cannot
-    forbid that (see `SandboxResult.holds`), it is not run unless `unguarded` says so."""
+    """What a candidate may use. It has no network and nothing of the user's files: where neither bwrap nor a container
+    works, it is not run unless `unguarded` says so."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cpu_s: int = Field(5, ge=1, description="CPU time, s")
     wall_s: float = Field(20.0, gt=0, description="time on the clock, s; generous, for machines that are busy")
-    memory_bytes: int = Field(1 << 30, ge=1 << 26, description="address space (on a Mac: resident memory)")
+    memory_bytes: int = Field(1 << 30, ge=1 << 26, description="address space")
     file_bytes: int = Field(1 << 20, ge=0, description="size of one file")
     folder_bytes: int = Field(1 << 26, ge=0, description="size of all files")
-    unguarded: Literal["refuse", "run"] = Field(
-        "refuse", description="what to do where the system cannot guard files, network and processes"
-    )
+    unguarded: Literal["refuse", "run"] = Field("refuse", description="what to do where nothing keeps the candidate in")
 
 
 @dataclass(frozen=True)
@@ -61,12 +56,12 @@ class SandboxResult:
 
     status: `passed`; `failed` (an assertion or example), `error` (an exception), `memory`, `cpu`, `wall`, `disk` (a
     limit), `ended` (the process was gone before its tests were through), `refused` (it was not run: see `Limits`).
-    holds: which of files, network and processes the system guarded beyond the limits.
+    guard: what kept it in, `bwrap`, `docker` or `podman`; empty if nothing did.
     """
 
     status: Status
     detail: str = ""
-    holds: tuple[str, ...] = ()
+    guard: str = ""
 
 
 def run_job(job: Job, limits: Limits | None = None) -> SandboxResult:
@@ -75,23 +70,28 @@ def run_job(job: Job, limits: Limits | None = None) -> SandboxResult:
     token = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="ssd_lab_candidate_", ignore_cleanup_errors=True) as name:
         folder = Path(name).resolve()
-        seatbelt = _seatbelt(folder)
+        isolation = find_isolation(_SCRIPT, folder)
+        if isinstance(isolation, str):
+            if limits.unguarded == "refuse":
+                return SandboxResult("refused", f"not run: {isolation}")
+            isolation = unguarded(_SCRIPT, folder)
+        if isolation.user is not None:
+            os.chown(folder, isolation.user, isolation.user)
         message = {
             "token": token,
             "program": job.program,
             "tests": job.tests,
             "examples": job.examples,
             "limits": limits.model_dump(include={"cpu_s", "memory_bytes", "file_bytes"}),
-            "needs": () if seatbelt or limits.unguarded == "run" else GUARDS,
+            "user": isolation.user,
         }
-        with (folder / "job.json").open("w+", encoding="utf-8") as stdin:
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as stdin:  # without a name: the candidate must not find it
             json.dump(message, stdin)
             stdin.seek(0)
-            (folder / "job.json").unlink()  # the candidate must not find its token
             process = subprocess.Popen(
-                [*seatbelt, sys.executable, "-P", "-s", "-S", "-B", str(_CHILD)],
+                isolation.command,
                 cwd=folder,
-                env={"PYTHONHASHSEED": "0", "HOME": str(folder), "TMPDIR": str(folder)},
+                env=isolation.environment,
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -103,11 +103,10 @@ def run_job(job: Job, limits: Limits | None = None) -> SandboxResult:
             with suppress(ProcessLookupError, PermissionError):  # a Mac says the latter of a group of zombies
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(END_S)
+            isolation.end()
             assert process.stdout is not None
             process.stdout.close()
-    if seatbelt:
-        return SandboxResult(result.status, result.detail, ("files", "network", "processes"))
-    return result
+    return replace(result, guard=isolation.name)
 
 
 def _watch(process: subprocess.Popen[bytes], token: str, folder: Path, limits: Limits) -> SandboxResult:
@@ -127,8 +126,6 @@ def _watch(process: subprocess.Popen[bytes], token: str, folder: Path, limits: L
                 return _without_verdict(process.wait(_POLL_S), limits)
         if _folder_bytes(folder) > limits.folder_bytes:
             return SandboxResult("disk", f"over {limits.folder_bytes} bytes of files")
-        if sys.platform == "darwin" and _resident_bytes(process.pid) > limits.memory_bytes:
-            return SandboxResult("memory", f"over {limits.memory_bytes} bytes of memory")
     return SandboxResult("wall", f"over {limits.wall_s:g} s on the clock")
 
 
@@ -136,17 +133,18 @@ def _verdict(answer: bytes, token: str) -> SandboxResult:
     try:
         document = json.loads(answer)
         if secrets.compare_digest(str(document["token"]), token):
-            return SandboxResult(document["status"], document["detail"], tuple(document["holds"]))
+            return SandboxResult(document["status"], document["detail"])
     except (ValueError, KeyError, TypeError):
         pass
     return SandboxResult("ended", "it wrote to the verdict's pipe")
 
 
 def _without_verdict(exit_code: int, limits: Limits) -> SandboxResult:
-    if exit_code in (-signal.SIGXCPU, -signal.SIGKILL):  # the soft limit, and the hard one a second later
+    number = -exit_code if exit_code < 0 else exit_code - _BY_SIGNAL
+    if number in (signal.SIGXCPU, signal.SIGKILL):  # the soft limit, and the hard one a second later
         return SandboxResult("cpu", f"over {limits.cpu_s} s of CPU time")
-    if exit_code < 0:
-        return SandboxResult("ended", f"ended by {signal.Signals(-exit_code).name}")
+    if number in set(signal.Signals):
+        return SandboxResult("ended", f"ended by {signal.Signals(number).name}")
     return SandboxResult("ended", f"ended with exit code {exit_code} before its tests were through")
 
 
@@ -157,34 +155,3 @@ def _folder_bytes(folder: Path) -> int:
             with suppress(OSError):  # gone meanwhile
                 total += os.lstat(os.path.join(root, name)).st_size
     return total
-
-
-def _resident_bytes(group: int) -> int:
-    """Memory of a process group, where the system does not limit address space."""
-    command = ["/bin/ps", "-o", "rss=", "-g", str(group)]
-    listed = subprocess.run(command, capture_output=True, text=True, timeout=END_S, check=False)
-    return 1024 * sum(int(line) for line in listed.stdout.split())
-
-
-def _seatbelt(folder: Path) -> list[str]:
-    """On a Mac, the command that starts another without network, new processes and writing outside the folder."""
-    if sys.platform != "darwin" or not _SEATBELT.exists():
-        return []
-    command = [str(_SEATBELT), "-p", _profile(folder)]
-    return command if _starts(tuple(command[:2]), _profile(folder.parent)) else []
-
-
-def _profile(folder: Path) -> str:
-    quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
-    return (
-        "(version 1)(allow default)(deny network*)(deny process-fork)(deny signal (target others))(deny file-write*)"
-        f'(allow file-write* (subpath "{quoted}") (literal "/dev/null"))'
-    )
-
-
-@lru_cache(maxsize=1)
-def _starts(command: tuple[str, ...], profile: str) -> bool:
-    """Does this Mac's sandbox run Python with such a profile? If not, the limits alone have to do."""
-    program = [*command, profile, sys.executable, "-c", ""]
-    started = subprocess.run(program, capture_output=True, timeout=START_S, check=False)
-    return started.returncode == 0

@@ -106,20 +106,12 @@ def _score_programs(
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         judged = list(pool.map(judge, prompts, texts, cut))
-    guarded = {holds for _, result in judged if result is not None for holds in result.holds}
     return QualityResult(
         dataset=dataset,
         metric="pass@1",
         scores=tuple(prompt_score for prompt_score, _ in judged),
-        sandbox=tuple(sorted(guarded)),
-        note=next((_refusal(result) for _, result in judged if result and result.status == "refused"), ""),
-    )
-
-
-def _refusal(result: SandboxResult) -> str:
-    return (
-        f"the model's programs were {result.detail}. Score them on Linux 5.13 or newer with Landlock and seccomp, or "
-        "in a container that may be harmed with --unguarded (in Python: Limits(unguarded='run'))"
+        sandbox=tuple(sorted({result.guard for _, result in judged if result and result.guard})),
+        note=next((f"the model's programs were {r.detail}" for _, r in judged if r and r.status == "refused"), ""),
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,27 +13,42 @@ import pytest
 from ssd_lab.bench.quality import Job, Limits, SandboxResult, run_job
 
 HARM = {
-    "connecting": ("network", "import socket\nsocket.create_connection(('127.0.0.1', 9))"),
-    "writing": ("files", "open({kept!r}, 'w').write('theirs')"),
-    "a new file": ("files", "open({folder!r} + '/new', 'w')"),
-    "removing": ("files", "import os\nos.remove({kept!r})"),
-    "renaming": ("files", "import os\nos.rename({kept!r}, 'here')"),
-    "changing rights": ("processes", "import os\nos.chmod({kept!r}, 0)"),
-    "ending the parent": ("processes", "import os, signal\nos.kill(os.getppid(), signal.SIGTERM)"),
-    "lifting its limits": ("processes", "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (60, 60))"),
-    "forking": ("processes", "import os\nos.fork()"),
-    "forking for ever": ("processes", "import os\nwhile True: os.fork()"),
-    "a thread": ("processes", "import threading\nthreading.Thread(target=print).start()"),
-    "a command": ("processes", "import subprocess\nsubprocess.run(['true'], check=True)"),
-    "spawning": ("processes", "import os\nos.posix_spawn('/bin/true', ['true'], {{}})"),
-    "becoming another": ("processes", "import os\nos.execv('/bin/true', ['true'])"),
+    "connecting": "import socket\nsocket.create_connection(('127.0.0.1', 9))",
+    "connecting to others": "import socket\nsocket.create_connection(('192.0.2.1', 9), 1)",
+    "reading": "assert not open({kept!r}).read()",
+    "listing": "import os\nassert not os.listdir({folder!r})",
+    "writing": "open({kept!r}, 'w').write('theirs')",
+    "writing to the system": "open('/usr/theirs', 'w')",
+    "writing beside its folder": "open('/theirs', 'w')",
+    "shared memory": "open('/dev/shm/theirs', 'w')",
+    "a new file": "open({folder!r} + '/new', 'w')",
+    "removing": "import os\nos.remove({kept!r})",
+    "renaming": "import os\nos.rename({kept!r}, 'here')",
+    "changing rights": "import os\nos.chmod({kept!r}, 0)",
+    "being root": "import os\nassert os.geteuid() and not os.setuid(0)",
+    "ending others": "import os, signal\nos.kill(-1, signal.SIGTERM)",
+    "lifting its limits": "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (60, 60))",
+    "forking": "import os\nos.fork()",
+    "forking for ever": "import os\nwhile True: os.fork()",
+    "a thread": "import threading\nthreading.Thread(target=print).start()",
+    "a command": "import subprocess\nsubprocess.run(['true'], check=True)",
+    "spawning": "import os\nos.posix_spawn('/bin/true', ['true'], {{}})",
 }
 LIMITS = Limits(cpu_s=1, wall_s=4, memory_bytes=1 << 28)
-LINUX = sys.platform == "linux"
 
 
-def run(program: str, tests: str = "", **limits: float) -> SandboxResult:
-    return run_job(Job(program, tests), LIMITS.model_copy(update=limits))
+def run(program: str, tests: str = "", **limits: object) -> SandboxResult:
+    """As it is run where it can be kept in, and by its limits alone elsewhere: for candidates that do no harm."""
+    return run_job(Job(program, tests), LIMITS.model_copy(update={"unguarded": "run", **limits}))
+
+
+@pytest.fixture(scope="module")
+def guard() -> str:
+    """What keeps candidates in on this machine."""
+    result = run_job(Job("pass"), LIMITS.model_copy(update={"wall_s": 20.0}))
+    if result.status == "refused":
+        pytest.skip(f"this machine keeps no candidate in: {result.detail}")
+    return result.guard
 
 
 def test_a_right_program_passes_and_a_wrong_one_fails():
@@ -78,7 +95,7 @@ def test_memory_is_limited(program: str):
     assert run(program).status == "memory"
 
 
-@pytest.mark.skipif(not LINUX, reason="looks into /proc")
+@pytest.mark.usefixtures("guard")
 def test_nothing_that_it_started_outlives_it():
     before = _children()
     run("import os\nfor _ in range(50):\n    try:\n        os.setsid(); os.fork()\n    except OSError: pass")
@@ -98,43 +115,124 @@ def _children() -> set[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def guarded() -> tuple[str, ...]:
-    """What this system can forbid."""
-    return run("pass").holds
-
-
+@pytest.mark.usefixtures("guard")
 @pytest.mark.parametrize("what", HARM)
-def test_it_reaches_nothing_outside(what: str, tmp_path: Path, guarded: tuple[str, ...]):
-    guard, program = HARM[what]
-    if guard not in guarded:
-        pytest.skip(f"this system does not guard {guard}: it has neither Landlock nor seccomp, or is no Linux")
+def test_it_reaches_nothing_outside(what: str, tmp_path: Path):
     kept = tmp_path / "kept.txt"
     kept.write_text("mine")
     mode = kept.stat().st_mode
-    assert run(program.format(kept=str(kept), folder=str(tmp_path))).status == "error"
+    result = run_job(Job(HARM[what].format(kept=str(kept), folder=str(tmp_path))), LIMITS)
+    assert result.status == "error"
     assert kept.read_text() == "mine"
     assert kept.stat().st_mode == mode
     assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
 
 
-def test_where_a_guard_is_missing_nothing_is_run_unless_that_is_asked_for(tmp_path: Path, monkeypatch) -> None:
-    from ssd_lab.bench.quality import sandbox
+@pytest.mark.usefixtures("guard")
+def test_becoming_another_program_is_not_passing():
+    assert run_job(Job("import os\nos.execv('/bin/true', ['true'])"), LIMITS).status == "ended"
 
-    monkeypatch.setattr(sandbox, "_seatbelt", lambda folder: [])
-    monkeypatch.setattr(sandbox, "GUARDS", ("files", "weather"))  # as on a kernel that cannot guard one of them
-    result = run("raise SystemExit")
-    assert result.status == "refused" and "this system cannot guard" in result.detail and "weather" in result.detail
-    assert run("def f(): pass", "f()", unguarded="run").status == "passed"
+
+@pytest.mark.usefixtures("guard")
+def test_the_parent_cannot_be_ended():
+    assert run_job(Job("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "assert False"), LIMITS).status in (
+        "failed",
+        "error",
+    )
+
+
+@pytest.fixture
+def only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Makes the only programs there are: each notes its arguments, then runs the given Python. Returns the notes."""
+    notes, folder = tmp_path / "notes.jsonl", tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+
+    def made(**programs: str) -> Path:
+        for name, source in programs.items():
+            path = folder / name
+            path.write_text(
+                f"#!{sys.executable}\nimport json, os, sys\nwords = sys.argv[1:]\n"
+                f"open({str(notes)!r}, 'a').write(json.dumps(words) + '\\n')\n{source}"
+            )
+            path.chmod(0o755)
+        return notes
+
+    return made
+
+
+FAILS = "sys.exit('No permissions to create new namespace')"
+AS_BWRAP = """
+folder, script = words[words.index("/tmp") - 1], words[words.index("/candidate.py") - 1]
+os.environ["TMPDIR"] = folder
+os.execv(sys.executable, [sys.executable, script])
+"""
+AS_CONTAINER = """
+if words[0] == "run":
+    os.environ["TMPDIR"], script = (words[i + 1].split(":")[0] for i, word in enumerate(words) if word == "--volume")
+    os.execv(sys.executable, [sys.executable, script])
+"""
+
+
+def noted(notes: Path) -> list[list[str]]:
+    return [json.loads(line) for line in notes.read_text().splitlines()]
+
+
+def test_where_nothing_keeps_it_in_it_is_not_run_and_the_words_say_what_to_do(only: Callable[..., Path]):
+    only()
+    result = run_job(Job("raise SystemExit"), LIMITS)
+    assert result.status == "refused" and result.guard == ""
+    for name in ("bwrap", "docker", "podman"):
+        assert f"{name} is not installed" in result.detail
+    for advice in ("apt install bubblewrap", "GSM8K needs neither", "--unguarded"):
+        assert advice in result.detail
+    assert run("def f(): pass", "f()").status == "passed"
+
+
+def test_a_bwrap_that_may_make_no_namespaces_is_refused_with_its_own_words_and_tried_once(only: Callable[..., Path]):
+    notes = only(bwrap=FAILS)
+    for _ in range(2):
+        result = run_job(Job("pass"), LIMITS)
+        assert result.status == "refused"
+        assert "bwrap does not work here: No permissions to create new namespace" in result.detail
+    assert len(noted(notes)) == 1
+
+
+def test_bwrap_is_told_to_leave_out_network_and_files(only: Callable[..., Path]):
+    notes = only(bwrap=AS_BWRAP)
+    assert run_job(Job("x = 1", "assert x == 1"), LIMITS) == SandboxResult("passed", guard="bwrap")
+    probe, words = noted(notes)
+    assert len(probe) == len(words)
+    bound = {words[i + 2] for i, word in enumerate(words) if word.startswith(("--ro-bind", "--bind"))}
+    assert {"/usr", "/tmp", "/candidate.py"} <= bound and not bound & {"/", "/home", "/root", "/var", "/etc"}
+    assert [words[i + 2] for i, word in enumerate(words) if word == "--bind"] == ["/tmp"]  # nothing else can be written
+    assert "--die-with-parent" in words and "--new-session" in words
+    assert "--unshare-all" in words or {"--unshare-net", "--unshare-pid", "--unshare-ipc"} <= set(words)
+    assert words[words.index("--cap-drop") + 1] == "ALL"
+
+
+def test_a_container_is_taken_where_bwrap_does_not_work_and_is_removed(only: Callable[..., Path]):
+    notes = only(bwrap=FAILS, docker=AS_CONTAINER)
+    assert run_job(Job("import time\ntime.sleep(60)"), LIMITS.model_copy(update={"wall_s": 0.5})) == SandboxResult(
+        "wall", "over 0.5 s on the clock", "docker"
+    )
+    started, removed = noted(notes)[-2:]
+    assert removed == ["rm", "--force", started[started.index("--name") + 1]]
+    for option, value in (("--network", "none"), ("--cap-drop", "ALL"), ("--security-opt", "no-new-privileges"),
+                          ("--pull", "never")):  # fmt: skip
+        assert started[started.index(option) + 1] == value
+    assert "--read-only" in started
+    assert started[started.index("--user") + 1].split(":")[0] != "0"
 
 
 def test_it_has_a_folder_of_its_own_that_is_gone_afterwards():
     program = "import os\nopen('note', 'w').write('x')\nassert os.listdir() == ['note']\nassert False, os.getcwd()"
-    result = run(program)
-    assert result.status == "failed"
-    folder = Path(result.detail.removeprefix("AssertionError: "))
-    assert folder.is_absolute()
-    assert not folder.exists()
+    for _ in range(2):
+        result = run(program)
+        assert result.status == "failed"
+        folder = Path(result.detail.removeprefix("AssertionError: "))
+        assert folder.is_absolute()
+        assert not (folder / "note").exists()
 
 
 def test_files_are_limited_each_and_together():

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from ssd_lab.bench.quality import Limits, QualityResult, gsm8k, humaneval, score
 from ssd_lab.errors import ConfigError
 
-QUICK = Limits(cpu_s=2, wall_s=6)
+ANYWHERE = Limits(unguarded="run")  # harmless programs: they are scored on every machine
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,10 @@ TESTS = "def check(candidate):\n    assert candidate(1, 2) == 3\n    assert cand
 
 def test_humaneval_runs_the_tests_where_they_are_at_hand_and_the_examples_otherwise():
     only_example = "    return 3\n"  # right for the docstring, wrong for the tests
-    by_tests = score("humaneval", [Prompt(ADD, None, {"test": TESTS, "entry_point": "add"})], [Said(only_example)])
-    by_examples = score("humaneval", [Prompt(ADD)], [Said(only_example)])
+    by_tests = score(
+        "humaneval", [Prompt(ADD, None, {"test": TESTS, "entry_point": "add"})], [Said(only_example)], limits=ANYWHERE
+    )
+    by_examples = score("humaneval", [Prompt(ADD)], [Said(only_example)], limits=ANYWHERE)
     assert (by_tests.scores[0].passed, by_tests.methods) == (False, {"tests": 1})
     assert (by_examples.scores[0].passed, by_examples.methods) == (True, {"examples": 1})
     assert by_examples.accuracy == 1.0
@@ -88,7 +91,9 @@ def test_humaneval_runs_the_tests_where_they_are_at_hand_and_the_examples_otherw
     ],
 )
 def test_the_candidate_is_found_in_what_models_write(text: str):
-    result = score("humaneval", [Prompt(ADD, None, {"test": TESTS, "entry_point": "add"})], [Said(text)])
+    result = score(
+        "humaneval", [Prompt(ADD, None, {"test": TESTS, "entry_point": "add"})], [Said(text)], limits=ANYWHERE
+    )
     assert result.scores[0].passed, result.scores[0].detail
 
 
@@ -107,7 +112,7 @@ def test_examples_are_read_in_the_forms_that_the_docstrings_use():
 def test_outputs_are_compared_by_value():
     prompt = Prompt('def f(x):\n    """F.\n    >>> f(1)\n    0.3\n    >>> f(2)\n    "a"\n    """\n')
     text = "    return 0.1 + 0.2 if x == 1 else 'a'\n"
-    assert score("humaneval", [prompt], [Said(text)]).scores[0].passed
+    assert score("humaneval", [prompt], [Said(text)], limits=ANYWHERE).scores[0].passed
 
 
 @pytest.mark.parametrize(
@@ -115,12 +120,12 @@ def test_outputs_are_compared_by_value():
 )
 def test_equal_is_what_python_calls_equal_but_a_number_is_not_a_truth_value(wanted: str, returned: str, same: bool):
     prompt = Prompt(f'def f(x):\n    """F.\n    >>> f(1)\n    {wanted}\n    """\n')
-    assert score("humaneval", [prompt], [Said(f"    return {returned}\n")]).scores[0].passed is same
+    assert score("humaneval", [prompt], [Said(f"    return {returned}\n")], limits=ANYWHERE).scores[0].passed is same
 
 
 def test_a_docstring_that_its_own_solution_contradicts_judges_nobody():
     prompt = Prompt('def f(x):\n    """F.\n    >>> f(1)\n    15.0\n    """\n', reference="    return 8.0\n")
-    result = score("humaneval", [prompt], [Said("    return 7.0\n")])
+    result = score("humaneval", [prompt], [Said("    return 7.0\n")], limits=ANYWHERE)
     assert result.scores[0].passed is None
     assert "contradict" in result.scores[0].detail
 
@@ -128,7 +133,9 @@ def test_a_docstring_that_its_own_solution_contradicts_judges_nobody():
 def test_one_bad_candidate_does_not_stop_the_others():
     texts = ["    return a + b\n", "    while True: pass\n", "    import os; os._exit(0)\n", "    return a + b\n"]
     prompts = [Prompt(ADD, id=str(index)) for index in range(4)]
-    result = score("humaneval", prompts, [Said(text) for text in texts], limits=Limits(cpu_s=1, wall_s=5))
+    result = score(
+        "humaneval", prompts, [Said(text) for text in texts], limits=ANYWHERE.model_copy(update={"cpu_s": 1})
+    )
     assert [entry.passed for entry in result.scores] == [True, False, False, True]
     assert [entry.found for entry in result.scores] == ["passed", "cpu", "ended", "passed"]
     assert result.accuracy == 0.5
@@ -176,14 +183,14 @@ def test_results_survive_storage():
     assert QualityResult.from_dict(result.as_dict()) == result
 
 
-def test_programs_that_nothing_guards_are_not_run_and_the_set_says_why(monkeypatch: pytest.MonkeyPatch):
-    from ssd_lab.bench.quality import sandbox
-
-    monkeypatch.setattr(sandbox, "_seatbelt", lambda folder: [])
-    monkeypatch.setattr(sandbox, "GUARDS", ("weather",))
+def test_programs_that_nothing_keeps_in_are_not_run_and_the_set_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setenv("PATH", str(tmp_path))
     prompts, said = [Prompt(ADD, "    return a + b\n")], [Said("    return 3\n")]
-    refused = score("humaneval", prompts, said, limits=QUICK)
-    assert (refused.num_scored, refused.accuracy) == (0, None)
-    assert "cannot guard weather" in refused.note and "--unguarded" in refused.note
-    allowed = score("humaneval", prompts, said, limits=QUICK.model_copy(update={"unguarded": "run"}))
+    refused = score("humaneval", prompts, said, limits=Limits())
+    assert (refused.num_scored, refused.accuracy, refused.sandbox) == (0, None, ())
+    assert "bwrap is not installed" in refused.note and "--unguarded" in refused.note
+    assert score("gsm8k", [Prompt("How many?", "#### 3")], [Said("3")]).accuracy == 1.0
+    allowed = score("humaneval", prompts, said, limits=ANYWHERE)
     assert (allowed.num_scored, allowed.accuracy, allowed.note) == (1, 1.0, "")
