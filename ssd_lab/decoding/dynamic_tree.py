@@ -37,7 +37,7 @@ class Growth:
 
 
 @dataclass(frozen=True)
-class DynamicTree:
+class RerankedTree:
     """What is kept: tokens, parents (-1 or an earlier node), scores, each `[batch, nodes]`, and `pool_index`, the place
     of each node among the candidates.
     """
@@ -79,7 +79,7 @@ def grow(growth: Growth, log_probs: torch.Tensor) -> Growth:
     )
 
 
-def rerank(growth: Growth, num_nodes: int) -> DynamicTree:
+def rerank(growth: Growth, num_nodes: int) -> RerankedTree:
     """Keep the `num_nodes` best candidates of all levels, in the order in which they came."""
     _, kept = best(growth.scores, num_nodes)
     index = kept.sort(-1).values
@@ -88,7 +88,7 @@ def rerank(growth: Growth, num_nodes: int) -> DynamicTree:
     own = torch.arange(num_nodes, device=index.device).expand(batch, -1)
     place.scatter_(1, index + 1, own)  # place[:, 0] stands for parent -1
     parents = place.gather(1, growth.parents.gather(1, index) + 1)
-    return DynamicTree(growth.tokens.gather(1, index), parents, growth.scores.gather(1, index), index)
+    return RerankedTree(growth.tokens.gather(1, index), parents, growth.scores.gather(1, index), index)
 
 
 def best(scores: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -9,6 +9,8 @@ import numpy as np
 from ssd_lab.decoding.branches import CANDIDATE_BINS, CONFIDENCE_BINS
 from ssd_lab.learning.lookahead import ConfidenceCalibration
 
+_PRIOR = 8.0  # observations that the draft's own word counts for in each bin
+_FORGETTING = 0.999  # weight of a bin's past for each new observation
 _USUAL_RATE = 0.02  # how fast the usual counts follow
 
 
@@ -17,19 +19,16 @@ class ConfidenceFanOut:
 
     A draft token's confidence tells the chance that it is accepted; a candidate's probability the chance that it is the
     recovery token, apart for rounds with a rejection and with all tokens accepted. Each bin starts from the draft's own
-    word (a confidence c is accepted, and a candidate of probability p follows, that often) with the weight of `prior`
-    observations, and each observation multiplies the older ones of its bin by `forgetting`.
+    word: a confidence c is accepted, and a candidate of probability p follows, that often.
     """
 
-    def __init__(self, budget: int, *, prior: float = 8.0, forgetting: float = 0.999) -> None:
-        if budget < 1 or not prior > 0 or not 0 < forgetting <= 1:
-            raise ValueError(
-                f"budget {budget} must be at least 1, prior {prior} above 0 and forgetting {forgetting} within (0, 1]"
-            )
+    def __init__(self, budget: int) -> None:
+        if budget < 1:
+            raise ValueError(f"budget {budget} must be at least 1")
         self.budget = budget
-        self._accepted = {sampled: ConfidenceCalibration(prior, forgetting) for sampled in (False, True)}
+        self._accepted = {sampled: ConfidenceCalibration(_PRIOR, _FORGETTING) for sampled in (False, True)}
         self._recovered = {
-            (sampled, bonus): _Bins(prior, forgetting) for sampled in (False, True) for bonus in (False, True)
+            (sampled, bonus): _CandidateCalibration() for sampled in (False, True) for bonus in (False, True)
         }
         self._usual: dict[tuple[bool, int], list[float]] = {}
         self._tables: dict[bool, list[float]] = {}
@@ -73,20 +72,19 @@ class ConfidenceFanOut:
         return tuple(round(count) for count in usual) if usual else (-(-self.budget // (k + 1)),) * (k + 1)
 
 
-class _Bins:
+class _CandidateCalibration:
     """P(recovery token) by a candidate's probability: faded counts, never falling where the probability rises."""
 
-    def __init__(self, prior: float, forgetting: float) -> None:
+    def __init__(self) -> None:
         middle = 2.0 ** (-0.5 * (np.arange(CANDIDATE_BINS) + 0.5))
-        self._tested = np.full(CANDIDATE_BINS, prior)
-        self._found = prior * middle
-        self._forgetting = forgetting
+        self._tested = np.full(CANDIDATE_BINS, _PRIOR)
+        self._found = _PRIOR * middle
 
     def observe(self, probs: np.ndarray, rank: int | None) -> None:
         octaves = -2 * np.log2(np.maximum(probs, 2.0**-20))
         bins = np.clip(octaves.astype(np.int64), 0, CANDIDATE_BINS - 1)
         tested = np.bincount(bins, minlength=CANDIDATE_BINS)
-        keep = self._forgetting**tested
+        keep = _FORGETTING**tested
         self._tested = self._tested * keep + tested
         self._found *= keep
         if rank is not None and rank < len(bins):

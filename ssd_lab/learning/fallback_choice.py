@@ -17,6 +17,8 @@ from ssd_lab.learning.time_fit import TimeFit
 FallbackKind = Literal["jit", "fast"]
 KINDS: tuple[FallbackKind, ...] = ("jit", "fast")
 FastSource = Literal["stale", "ngram", "random"]
+_MARGIN = 0.02  # of a round's tokens: what another fallback must be better by
+_FORGETTING = 0.99  # weight of what was measured before, for each new measurement
 
 
 @dataclass(frozen=True)
@@ -81,21 +83,16 @@ class FallbackChooser(FallbackRule):
     """Picks a fallback for each round with misses. Feed it every round; ask before a fallback starts.
 
     Each kind is tried first until it has answered `explore` rows, then once in `revisit` rounds with misses, so that a
-    change is noticed. A choice stays until the other kind is better by `margin` of a round's tokens, apart for each
-    number of missed rows.
+    change is noticed. A choice stays until the other kind is better by 2 % of a round's tokens, apart for each number
+    of missed rows.
     """
 
-    def __init__(self, *, explore: int = 24, revisit: int = 64, margin: float = 0.02, forgetting: float = 0.99) -> None:
-        if explore < 1 or revisit < 2 or margin < 0 or not 0 < forgetting < 1:
-            raise ValueError(
-                f"explore {explore} must be at least 1, revisit {revisit} at least 2, margin {margin} not negative and "
-                f"forgetting {forgetting} between 0 and 1"
-            )
+    def __init__(self, *, explore: int = 24, revisit: int = 64) -> None:
+        if explore < 1 or revisit < 2:
+            raise ValueError(f"explore {explore} must be at least 1, and revisit {revisit} at least 2")
         self._explore = explore
         self._revisit = revisit
-        self._margin = margin
-        self._forgetting = forgetting
-        self._seconds = {kind: TimeFit(forgetting=forgetting) for kind in KINDS}
+        self._seconds = {kind: TimeFit() for kind in KINDS}
         self._tokens = dict.fromkeys(KINDS, 0.0)  # faded sums over missed rows
         self._rows = dict.fromkeys(KINDS, 0.0)
         self._answered = dict.fromkeys(KINDS, 0)
@@ -105,15 +102,15 @@ class FallbackChooser(FallbackRule):
 
     def observe(self, measured: MeasuredRound) -> None:
         """Learn from a finished round."""
-        slower = 1 - (1 - self._forgetting) / 4  # the run's speed changes less than a fallback's
+        slower = 1 - (1 - _FORGETTING) / 4  # the run's speed changes less than a fallback's
         self._gained = self._gained * slower + measured.tokens
         self._spent = self._spent * slower + measured.round_s
         kind = measured.kind
         if kind is None or not measured.missed:
             return
         self._seconds[kind].observe(measured.missed, measured.fallback_s)
-        self._tokens[kind] = self._tokens[kind] * self._forgetting + measured.missed_tokens
-        self._rows[kind] = self._rows[kind] * self._forgetting + measured.missed
+        self._tokens[kind] = self._tokens[kind] * _FORGETTING + measured.missed_tokens
+        self._rows[kind] = self._rows[kind] * _FORGETTING + measured.missed
         self._answered[kind] += measured.missed
 
     def choose(self, batch: int, missed: int) -> FallbackKind:
@@ -139,7 +136,7 @@ class FallbackChooser(FallbackRule):
         held = self._held.get(missed, best)
         if held != best:
             per_round = batch * max(self._tokens[kind] / self._rows[kind] for kind in KINDS)
-            if self.value(best, missed) - self.value(held, missed) <= self._margin * per_round:
+            if self.value(best, missed) - self.value(held, missed) <= _MARGIN * per_round:
                 return held
         self._held[missed] = best
         return best

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_FORGETTING = 0.99  # weight of the past for each new measurement
+
 
 class TimeFit:
     """seconds = base + slope * count by least squares, neither negative; old measurements fade.
@@ -9,8 +11,7 @@ class TimeFit:
     Starts from `seconds` for any count (None: nothing known). As long as one count alone was seen the slope is 0.
     """
 
-    def __init__(self, seconds: float | None = None, *, forgetting: float = 0.99) -> None:
-        self._forgetting = forgetting
+    def __init__(self, seconds: float | None = None) -> None:
         self._prior = seconds
         self._n = self._x = self._y = self._xx = self._xy = 0.0
 
@@ -21,12 +22,11 @@ class TimeFit:
 
     def observe(self, count: float, seconds: float) -> None:
         """One measurement."""
-        keep = self._forgetting
-        self._n = self._n * keep + 1
-        self._x = self._x * keep + count
-        self._y = self._y * keep + seconds
-        self._xx = self._xx * keep + count * count
-        self._xy = self._xy * keep + count * seconds
+        self._n = self._n * _FORGETTING + 1
+        self._x = self._x * _FORGETTING + count
+        self._y = self._y * _FORGETTING + seconds
+        self._xx = self._xx * _FORGETTING + count * count
+        self._xy = self._xy * _FORGETTING + count * seconds
 
     def at(self, count: float) -> float:
         """Expected seconds for a count. Raises ValueError if nothing is known."""

@@ -27,7 +27,7 @@ from ssd_lab.models.eagle3.loader import load_eagle3, read_eagle3_config
 from ssd_lab.models.names import EAGLE_HEADS
 from ssd_lab.strategies.components.async_drafting import AsyncDrafting
 from ssd_lab.strategies.components.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
-from ssd_lab.strategies.components.tree_shapes import TreeShape
+from ssd_lab.strategies.components.tree_shapes import TreeTopologyConfig
 from ssd_lab.strategies.registry import registry
 from ssd_lab.strategies.step_sizes import StepSizes
 
@@ -51,7 +51,7 @@ class Eagle3(AsyncDrafting):
         le=32,
         description="lookahead: draft tokens verified in one round, or the most of them; a tree has its own depth",
     )
-    tree: TreeShape | None = Field(
+    tree: TreeTopologyConfig | None = Field(
         None, description="sync: a token tree instead of a chain: fixed, optimal or dynamic (EAGLE-2), as in sync_tree"
     )
     draws: DrawsField = Field("auto", description=f"of a tree: {DRAWS_DESCRIPTION}")

@@ -28,7 +28,6 @@ class SuffixTree(SequenceStrategy):
     per_match: float = Field(
         2.0, gt=0, le=32, description="tokens guessed for each matched token: a longer match is trusted further"
     )
-    shortest: int = Field(1, ge=1, le=64, description="shortest ending looked for; short ones err often")
     endings: int = Field(4, ge=1, le=64, description="how many endings, the longest first, are weighed up")
     least_probability: float = Field(
         0.1, ge=0, le=1, description="the guess ends where its chance, by the counts, falls below this"
@@ -45,8 +44,7 @@ class SuffixTree(SequenceStrategy):
         text.extend(context.token_ids[len(text) :])
         drafts: list[tuple[float, list[int]]] = [(0.0, [])]
         for (state, length), _ in zip(text.matches(), range(self.endings), strict=False):
-            if length >= self.shortest:
-                drafts.append(self._continue(text, state, max(1, int(self.per_match * length))))
+            drafts.append(self._continue(text, state, max(1, int(self.per_match * length))))
         return max(drafts, key=lambda draft: draft[0])[1]  # the first, longest match wins a tie
 
     def _continue(self, text: SuffixAutomaton, state: int, limit: int) -> tuple[float, list[int]]:

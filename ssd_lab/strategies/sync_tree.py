@@ -11,7 +11,7 @@ from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.drafting.resources import Resources
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.components.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
-from ssd_lab.strategies.components.tree_shapes import FixedTree, TreeShape
+from ssd_lab.strategies.components.tree_shapes import FixedTree, TreeTopologyConfig
 from ssd_lab.strategies.registry import registry
 from ssd_lab.strategies.step_sizes import StepSizes
 
@@ -23,7 +23,7 @@ class SyncTree(StrategyConfig):
     strategy_name: ClassVar[str] = "sync_tree"
     needs_draft: ClassVar[bool] = True
 
-    tree: TreeShape = Field(
+    tree: TreeTopologyConfig = Field(
         FixedTree(widths=(2, 2, 1, 1)),
         description="the shape: fixed (widths or paths), optimal (for a budget) or dynamic (EAGLE-2)",
     )

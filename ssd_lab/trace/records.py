@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ssd_lab.trace.spans import overlap_s, union
-
 SCHEMA_VERSION = 1
 
 
@@ -147,29 +145,3 @@ class RequestRecord:
     end_s: float | None
     params: dict[str, Any] = field(default_factory=dict)
     admitted_s: float | None = None
-
-
-@dataclass
-class TraceRecords:
-    """All records of a run: what was asked, every round, every prefill, and the requests' outcome.
-
-    preparations: when graphs were captured and kernels compiled, in rounds, prefills or between them; names begin with
-    `capture` or `compile`, lanes are `target` and `draft`.
-    """
-
-    meta: dict[str, Any]
-    requests: list[RequestRecord] = field(default_factory=list)
-    rounds: list[RoundRecord] = field(default_factory=list)
-    prefills: list[Activity] = field(default_factory=list)
-    schema_version: int = SCHEMA_VERSION
-    preparations: list[Activity] = field(default_factory=list)
-
-    @property
-    def timed_rounds(self) -> list[RoundRecord]:
-        """The rounds that tell how long rounds take: those in which nothing was prepared."""
-        return [one for one in self.rounds if not one.preparation_s]
-
-    def elapsed_s(self, start_s: float, end_s: float) -> float:
-        """Seconds from one moment to a later one, those left out in which something was prepared."""
-        prepared = union((each.start_s, each.end_s) for each in self.preparations)
-        return end_s - start_s - overlap_s(prepared, [(start_s, end_s)])

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 from ssd_lab.trace.records import SequenceRound
+from ssd_lab.trace.token_texts import Decode
 from ssd_lab.trace.trace import Trace
-
-Decode = Callable[[Sequence[int]], str]
 
 
 def round_line(index: int, record: SequenceRound, decode: Decode) -> str:

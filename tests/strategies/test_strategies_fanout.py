@@ -144,7 +144,7 @@ def test_what_is_predicted_is_what_happens():
         ({"kind": "geometric"}, "budget"),
         ({"kind": "geometric", "budget": 8, "acceptance": 2}, "less than or equal to 1"),
         ({"kind": "geometric", "budget": 8, "acceptance": 0.5, "hit": {}}, "give one of them"),
-        ({"kind": "adaptive", "budget": 8, "forgetting": 0}, "greater than 0.5"),
+        ({"kind": "adaptive", "budget": 8, "every": 0}, "greater than or equal to 1"),
         ({"kind": "adaptive", "budget": 8, "f": 3}, "Extra inputs"),
         ({"kind": "explicit", "hit": [1, 2], "miss": [1, 1]}, "make the sums equal"),
         ({"kind": "wide"}, "uniform"),

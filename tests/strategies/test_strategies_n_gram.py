@@ -95,11 +95,9 @@ def slowly_next(text: Sequence[int], so_far: Sequence[int]) -> tuple[int, float]
     return None
 
 
-def slow_suffix_tree(text: list[int], *, k: int, per_match: float, shortest: int, endings: int, least: float):
+def slow_suffix_tree(text: list[int], *, k: int, per_match: float, endings: int, least: float):
     best: tuple[float, list[int]] = (0.0, [])
     for length in repeated_endings(text)[:endings]:
-        if length < shortest:
-            continue
         drafted: list[int] = []
         chance, expected = 1.0, 0.0
         while len(drafted) < min(k, max(1, int(per_match * length))):
@@ -122,11 +120,9 @@ def slow_suffix_tree(text: list[int], *, k: int, per_match: float, shortest: int
 def test_the_suffix_tree_is_the_slow_one(
     tokens: list[int], steps: list[int], per_match: float, endings: int, least: float
 ) -> None:
-    strategy = ssd_lab.strategies()["suffix_tree"](
-        k=5, per_match=per_match, endings=endings, least_probability=least, shortest=1
-    )
+    strategy = ssd_lab.strategies()["suffix_tree"](k=5, per_match=per_match, endings=endings, least_probability=least)
     lengths = [n for n in (sum(steps[: i + 1]) for i in range(len(steps))) if n <= len(tokens)]
-    options = {"k": 5, "per_match": per_match, "shortest": 1, "endings": endings, "least": least}
+    options = {"k": 5, "per_match": per_match, "endings": endings, "least": least}
     assert growing(strategy, tokens, steps) == [slow_suffix_tree(tokens[:length], **options) for length in lengths]
 
 

@@ -7,11 +7,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from ssd_lab.decoding.topology import chain, from_paths, from_widths
 from ssd_lab.strategies.base import StrategyConfig
-from ssd_lab.strategies.components.tree_shapes import TreeShape
+from ssd_lab.strategies.components.tree_shapes import TreeTopologyConfig
 from ssd_lab.strategies.registry import Registry
 from ssd_lab.strategies.sync_tree import SyncTree
 
-SHAPES = TypeAdapter(TreeShape)
+SHAPES = TypeAdapter(TreeTopologyConfig)
 
 
 class Buildable(SyncTree):

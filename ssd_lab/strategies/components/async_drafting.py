@@ -11,7 +11,7 @@ from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.learning.lookahead import LookaheadChooser
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.components.fallback import Fallback, Jit
-from ssd_lab.strategies.fanout import Explicit, FanOut, Schedule, Uniform, check_lengths
+from ssd_lab.strategies.components.fan_out import Explicit, FanOut, Schedule, Uniform, check_lengths
 from ssd_lab.strategies.step_sizes import StepSizes
 
 

@@ -61,7 +61,6 @@ class Auto(_Fallback):
     source: FastSource = Field("stale", description="what fast guesses, as there")
     explore: int = Field(24, ge=1, description="missed rows that each answers before one is chosen")
     revisit: int = Field(64, ge=2, description="the other one is tried again once in so many rounds with misses")
-    margin: float = Field(0.02, ge=0, le=1, description="advantage that makes it switch, in shares of a round's tokens")
 
     @property
     def guesses(self) -> FastSource:
@@ -70,7 +69,7 @@ class Auto(_Fallback):
 
     def chooser(self) -> FallbackChooser:
         """One that learns."""
-        return FallbackChooser(explore=self.explore, revisit=self.revisit, margin=self.margin)
+        return FallbackChooser(explore=self.explore, revisit=self.revisit)
 
 
 def _from_name(value: Any) -> Any:

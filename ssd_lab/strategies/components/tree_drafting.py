@@ -7,7 +7,7 @@ from typing import Literal
 from ssd_lab.decoding.tree_draws import Draws
 from ssd_lab.drafting.tree_worker import TreePlan
 from ssd_lab.phases.grow_dynamic_tree import DynamicShape
-from ssd_lab.strategies.components.tree_shapes import DynamicTree, TreeShape
+from ssd_lab.strategies.components.tree_shapes import DynamicTree, TreeTopologyConfig
 
 DrawsField = Literal["auto", "without_replacement", "top"]
 DRAWS_DESCRIPTION = (
@@ -16,7 +16,7 @@ DRAWS_DESCRIPTION = (
 )
 
 
-def drawn(tree: TreeShape, draws: DrawsField) -> Draws:
+def drawn(tree: TreeTopologyConfig, draws: DrawsField) -> Draws:
     """How children are chosen at temperature > 0. Raises ValueError where the text would not follow the target."""
     if draws == "auto":
         return "top" if isinstance(tree, DynamicTree) else "without_replacement"
@@ -28,7 +28,7 @@ def drawn(tree: TreeShape, draws: DrawsField) -> Draws:
     return draws
 
 
-def tree_plan(tree: TreeShape, draws: DrawsField, *, record: bool) -> TreePlan:
+def tree_plan(tree: TreeTopologyConfig, draws: DrawsField, *, record: bool) -> TreePlan:
     """What a worker of these fields does each round."""
     shape = DynamicShape(tree.top_k, tree.depth, tree.num_nodes) if isinstance(tree, DynamicTree) else tree.topology
     return TreePlan(shape, drawn=drawn(tree, draws) == "without_replacement", record=record)

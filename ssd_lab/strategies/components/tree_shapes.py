@@ -120,7 +120,7 @@ class DynamicTree(BaseModel):
         return self
 
 
-TreeShape = Annotated[FixedTree | OptimalTree | DynamicTree, Field(discriminator="kind")]
+TreeTopologyConfig = Annotated[FixedTree | OptimalTree | DynamicTree, Field(discriminator="kind")]
 
 
 def _check_size(widths: tuple[int, ...]) -> None:
