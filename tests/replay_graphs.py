@@ -10,9 +10,10 @@ import torch
 
 from ssd_lab.drafting import worker_setup
 from ssd_lab.execution.debug_graphs import DebugGraphExecutor, poison
-from ssd_lab.execution.executor import Executor, Tensors
+from ssd_lab.execution.executor import Executor
 from ssd_lab.execution.graphs import GraphExecutor
 from ssd_lab.execution.observing import ExecutorObserver, Replay
+from ssd_lab.execution.structure import Tensors
 
 
 class ReplayBackend:

@@ -20,10 +20,13 @@ from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.phases.draft_chain import draft_chain
-from ssd_lab.phases.draft_tree import TreeShape, draft_tree
-from ssd_lab.phases.verify import VerifyOptions, launch_verify
+from ssd_lab.phases.draft_tree import BranchShape, draft_tree
+from ssd_lab.phases.prefill import prefill
+from ssd_lab.phases.reading import ModelReading
+from ssd_lab.phases.verification import VerifyOptions
+from ssd_lab.phases.verify import launch_verify
 from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import RowTensors
+from ssd_lab.rounds.rows import Bounds, RowTensors
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.strategies.step_sizes import StepSizes
 
@@ -77,7 +80,7 @@ class DryRun:
     def _prefill(self, runner: StepRunner, context: int) -> None:
         context = min(context, self.longest)  # which is not captured
         rows = min(LARGEST, context)
-        runner.prefill([0] * rows, context - rows, [0] * -(-context // self.block_size))
+        prefill(runner, [0] * rows, context - rows, [0] * -(-context // self.block_size))
 
     def _verify(self, runner: StepRunner, context: int) -> None:
         k, vocab = self.sizes.lookahead, runner.decoder.config.vocab_size
@@ -90,26 +93,27 @@ class DryRun:
             cache_hits=[None] * self.batch,
             token_probs=torch.ones(self.batch, k, device=self.device),
         )
-        launch_verify(runner, self._rows(context - k), proposal, VerifyOptions(record=self.record)).wait()
+        launch_verify(runner, *self._rows(context - k), proposal, VerifyOptions(record=self.record)).wait()
 
     def _chain(self, runner: StepRunner, context: int) -> None:
         k = self.sizes.chain
-        draft_chain(runner, self._rows(context - k + 1), k, record=self.record)
+        rows, bounds = self._rows(context - k + 1)
+        draft_chain(runner, ModelReading(rows), bounds, k, record=self.record)
 
     def _tree(self, runner: StepRunner, context: int) -> None:
         branches, depth = self.sizes.branches, self.sizes.depth
         counts = torch.zeros(self.batch, depth + 1, dtype=torch.int64, device=self.device)
         counts[:, 0] = branches
-        shape = TreeShape(branches, depth, widest=branches)
+        shape = BranchShape(branches, depth, widest=branches)
         tokens = torch.zeros(self.batch, depth, dtype=torch.int64, device=self.device)
-        rows = self._rows(context - depth)
-        draft_tree(runner, rows, tokens, counts, shape, record=self.record)
+        rows, bounds = self._rows(context - depth)
+        draft_tree(runner, ModelReading(rows), bounds, tokens, counts, shape, record=self.record)
 
-    def _rows(self, longest: int) -> RowTensors:
+    def _rows(self, longest: int) -> tuple[RowTensors, Bounds]:
         """Texts of two tokens, planned for as if they were `longest`."""
         width = -(-self.longest // self.block_size) + -(-self.sizes.scratch_positions // self.block_size)
         two, zeros = (torch.full((self.batch,), value, dtype=torch.int64, device=self.device) for value in (2, 0))
-        return RowTensors(
+        rows = RowTensors(
             lengths=two,
             previous_tokens=zeros,
             last_tokens=zeros,
@@ -117,6 +121,5 @@ class DryRun:
             num_drafted=torch.full_like(zeros, self.sizes.lookahead),
             tables=torch.zeros(self.batch, width, dtype=torch.int64, device=self.device),
             sampling=SamplingBatch.from_rows([SAMPLED_AND_FILTERED] * self.batch, self.device),
-            longest=max(2, longest),
-            longest_table=-(-max(2, longest) // self.block_size),
         )
+        return rows, Bounds(max(2, longest), -(-max(2, longest) // self.block_size))

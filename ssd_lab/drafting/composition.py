@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.execution.host_copy import sent
+from ssd_lab.execution.structure import each_tensor, flatten, unflatten
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import Sequence
@@ -41,8 +42,8 @@ def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) 
 
     tree = None
     if own.tree is not None and theirs.tree is not None:
-        tensors = zip(own.tree.tensors(), theirs.tree.tensors(), strict=True)
-        tree = own.tree.with_tensors(tuple(one.index_copy(0, place, two) for one, two in tensors))
+        (ours, structure), (others, _) = flatten(own.tree), flatten(theirs.tree)
+        tree = unflatten(structure, [one.index_copy(0, place, two) for one, two in zip(ours, others, strict=True)])
     return Proposal(
         tokens=own.tokens.index_copy(0, place, theirs.tokens),
         num_drafted=taken("num_drafted"),
@@ -65,7 +66,7 @@ def _on(proposal: Proposal, device: torch.device) -> Proposal:
         tokens=proposal.tokens.to(device),
         probs=None if probs is None else probs.to(device),
         token_probs=None if token_probs is None else token_probs.to(device),
-        tree=None if tree is None else tree.with_tensors(tuple(tensor.to(device) for tensor in tree.tensors())),
+        tree=each_tensor(lambda tensor: tensor.to(device), tree),
     )
 
 

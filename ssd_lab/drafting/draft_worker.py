@@ -29,8 +29,8 @@ from ssd_lab.links.messages import (
     RoundMessage,
     RoundReply,
 )
-from ssd_lab.phases.drawing import Drawing
 from ssd_lab.rounds.drafted import Drafted
+from ssd_lab.rounds.drawing import Drawing
 from ssd_lab.rounds.recorded_tree import RecordedTree
 
 

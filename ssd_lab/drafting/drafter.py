@@ -12,13 +12,16 @@ import torch
 from ssd_lab.execution.host_copy import sent
 from ssd_lab.links.messages import PrefillMessage, RoundMessage
 from ssd_lab.phases.draft_chain import draft_chain
-from ssd_lab.phases.draft_tree import TreeShape, draft_tree
-from ssd_lab.phases.drawing import PLAIN, Drawing
-from ssd_lab.phases.keep_path import keep_path
+from ssd_lab.phases.draft_tree import BranchShape, draft_tree
+from ssd_lab.phases.keep_path import KeepPathInputs, KeepPathPhase
+from ssd_lab.phases.prefill import prefill
 from ssd_lab.phases.reading import ModelReading, Reading
+from ssd_lab.phases.verification import padded_rows
 from ssd_lab.rounds.drafted import Drafted, DraftTree
+from ssd_lab.rounds.drawing import PLAIN, Drawing
 from ssd_lab.rounds.placement import Placement
-from ssd_lab.rounds.runner import StepRunner
+from ssd_lab.rounds.rows import Bounds
+from ssd_lab.rounds.runner import Runner, StepRunner
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,19 @@ class Wish:
         return None if self.cached is None else sent(self.cached, device).expand(rows, -1)
 
 
-AnyReading = TypeVar("AnyReading", bound=Reading)
+AnyRunner = TypeVar("AnyRunner", bound=Runner)
 
 
-class Drafter(ABC, Generic[AnyReading]):
-    """Makes chains and trees of draft tokens, in the target's token ids. A kind of draft says how it reads a round, and
-    which phases its drafts are made by.
-    """
+class Drafter(ABC, Generic[AnyRunner]):
+    """Makes chains and trees of draft tokens, in the target's token ids. A kind of draft says how it reads a round."""
+
+    def __init__(self, runner: AnyRunner, placement: Placement) -> None:
+        self.runner, self._placement = runner, placement
 
     @property
-    @abstractmethod
     def device(self) -> torch.device:
         """Where it works."""
+        return self.runner.device
 
     @property
     @abstractmethod
@@ -64,104 +68,66 @@ class Drafter(ABC, Generic[AnyReading]):
         """Compute K/V of a part of a text."""
 
     @abstractmethod
-    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> AnyReading:
+    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
         """The `chosen` rows of a round on the device, in that order; rows behind them are padding."""
-
-    @abstractmethod
-    def _chain(self, reading: AnyReading, k: int, wish: Wish, cached: torch.Tensor | None) -> Drafted:
-        """k tokens after each row; cached: the wish's, for each of them."""
-
-    @abstractmethod
-    def _tree(
-        self,
-        reading: AnyReading,
-        draft_tokens: torch.Tensor,
-        fan_out: torch.Tensor,
-        shape: TreeShape,
-        wish: Wish,
-        cached: torch.Tensor | None,
-    ) -> DraftTree:
-        """Branches for each row, as `draft_tree` says; cached: the wish's, for each of them."""
 
     def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
         """Draft k tokens for the `chosen` rows of a round, in that order."""
-        reading = self.reading(message, chosen)
+        reading, bounds = self.reading(message, chosen)
         cached = wish.cached_at(len(reading.rows), self.device)
-        return self._chain(reading, k, wish, cached).first(len(chosen))
+        drafted = draft_chain(self.runner, reading, bounds, k, record=wish.record, drawing=wish.drawing, fan_out=cached)
+        return drafted.first(len(chosen))
 
     def tree(
-        self, message: RoundMessage, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: TreeShape, wish: Wish
+        self, message: RoundMessage, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: BranchShape, wish: Wish
     ) -> DraftTree:
         """Prepare for the outcomes of verifying `draft_tokens` `[batch, k]`; fan_out: which ones, for each row (on
-        the host, as in `draft_tree`). Rows of the result that the round does not have are padding.
+        the host, as in `TreeInputs`). Rows of the result that the round does not have are padding.
         """
-        reading = self.reading(message, range(len(message.lengths)))
+        reading, bounds = self.reading(message, range(len(message.lengths)))
         rows = len(reading.rows)
-        tokens, own = padded(draft_tokens.to(self.device), rows), sent(padded(fan_out, rows), self.device)
-        return self._tree(reading, tokens, own, shape, wish, wish.cached_at(rows, self.device))
+        return draft_tree(
+            self.runner,
+            reading,
+            bounds,
+            padded_rows(draft_tokens.to(self.device), rows),
+            sent(padded_rows(fan_out, rows), self.device),
+            shape,
+            record=wish.record,
+            drawing=wish.drawing,
+            next_fan_out=wish.cached_at(rows, self.device),
+        )
 
-    def keep(self, reading: AnyReading, paths: torch.Tensor, written: torch.Tensor) -> None:
+    def keep(self, reading: Reading, paths: torch.Tensor, written: torch.Tensor) -> None:
         """The nodes `paths` `[rows, depth]` (then -1) of the trees that were grown with this reading, the last one, are
         accepted: bring their K/V, which was `written` as `GrownTree` says, to where committed tokens have theirs.
         """
 
 
-class ModelDrafter(Drafter[ModelReading]):
+class ModelDrafter(Drafter[StepRunner]):
     """A model of its own, which reads what the target reads."""
-
-    def __init__(self, runner: StepRunner, placement: Placement) -> None:
-        self._runner, self._placement = runner, placement
-
-    @property
-    def device(self) -> torch.device:
-        """The model's."""
-        return self._runner.device
 
     @property
     def vocab_size(self) -> int:
         """The model's."""
-        return self._runner.decoder.config.vocab_size
+        return self.runner.decoder.config.vocab_size
 
     @property
     def num_tokens(self) -> int:
         """The model's."""
-        return self._runner.decoder.num_tokens
+        return self.runner.decoder.num_tokens
 
     def prefill(self, message: PrefillMessage) -> None:
         """The same tokens at the same places."""
-        self._runner.prefill(message.token_ids, message.start, message.block_table)
+        prefill(self.runner, message.token_ids, message.start, message.block_table)
 
-    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> ModelReading:
+    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
         """Tokens are all that it reads."""
-        rows = message.rows if len(chosen) == len(message.lengths) else message.rows.select(chosen)
-        return ModelReading(self._runner, self._placement.place(rows))
+        batch = message.rows if len(chosen) == len(message.lengths) else message.rows.select(chosen)
+        rows, bounds = self._placement.place(batch)
+        return ModelReading(rows), bounds
 
-    def keep(self, reading: ModelReading, paths: torch.Tensor, written: torch.Tensor) -> None:
-        """See `keep_path`. The target may pad to another bucket; what padding rows move stays in the dump."""
+    def keep(self, reading: Reading, paths: torch.Tensor, written: torch.Tensor) -> None:
+        """See `KeepPathPhase`. The target may pad to another bucket; what padding rows move stays in the dump."""
         rows = len(reading.rows)
-        keep_path(self._runner, reading.rows, padded(paths[:rows], rows), written)
-
-    def _chain(self, reading: ModelReading, k: int, wish: Wish, cached: torch.Tensor | None) -> Drafted:
-        return draft_chain(self._runner, reading.rows, k, record=wish.record, drawing=wish.drawing, fan_out=cached)
-
-    def _tree(
-        self,
-        reading: ModelReading,
-        draft_tokens: torch.Tensor,
-        fan_out: torch.Tensor,
-        shape: TreeShape,
-        wish: Wish,
-        cached: torch.Tensor | None,
-    ) -> DraftTree:
-        return draft_tree(
-            *(self._runner, reading.rows, draft_tokens, fan_out, shape),
-            record=wish.record,
-            drawing=wish.drawing,
-            next_fan_out=cached,
-        )
-
-
-def padded(tensor: torch.Tensor, rows: int) -> torch.Tensor:
-    """With as many rows as a phase computes, the first one repeated."""
-    missing = rows - tensor.shape[0]
-    return tensor if missing == 0 else torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])
+        self.runner.run(KeepPathPhase(), KeepPathInputs(reading.rows, padded_rows(paths[:rows], rows), written))

@@ -9,7 +9,7 @@ import torch
 
 from ssd_lab.drafting.speculation_cache import PreparedRow
 from ssd_lab.learning.fan_out_learner import FanOutSchedule, ScheduleLearner
-from ssd_lab.phases.draft_tree import TreeShape
+from ssd_lab.phases.draft_tree import BranchShape
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class FanOutControl:
         self._confidence = source.confidence()
         self._rows: dict[int, _Row] = {}
 
-    def shape(self, k: int, depth: int) -> TreeShape:
+    def shape(self, k: int, depth: int) -> BranchShape:
         """The tree of a round that verifies k tokens."""
         learner = self._learner(k)
-        return TreeShape(learner.budget, depth, learner.widest, self._confidence is not None)
+        return BranchShape(learner.budget, depth, learner.widest, self._confidence is not None)
 
     def widest(self, k: int) -> int:
         """A bound on the fan-outs of rounds that verify k tokens."""

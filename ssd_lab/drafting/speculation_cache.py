@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssd_lab.execution.host_copy import HostCopy, sent
+from ssd_lab.execution.structure import flatten
 from ssd_lab.rounds.drafted import Drafted, DraftTree
 
 
@@ -81,18 +82,18 @@ class SpeculationCache:
     def store(self, request_ids: Sequence[int], tree: DraftTree) -> None:
         """Keep the branches of these sequences, row by row (rows of padding follow them)."""
         self.tree = tree
-        opinion = () if tree.opinion is None else tree.opinion.tensors()
-        self._waiting = (list(request_ids), HostCopy(tree.counts, tree.recovery_tokens, tree.candidates, *opinion))
+        confidence, _ = flatten(tree.confidence)
+        self._waiting = (list(request_ids), HostCopy(tree.counts, tree.recovery_tokens, tree.candidates, *confidence))
 
     def prepared(self, request_id: int) -> PreparedRow | None:
         """All that was prepared for this sequence in the latest tree."""
         if self._waiting is not None:
             request_ids, copy = self._waiting
             self._waiting = None
-            counts, recovery, candidates, *opinion = copy.arrays()
+            counts, recovery, candidates, *confidence = copy.arrays()
             self._rows = {}
             for row, own in enumerate(request_ids):
-                thoughts = (opinion[0][row], opinion[1][row], float(opinion[2][row])) if opinion else ()
+                thoughts = (confidence[0][row], confidence[1][row], float(confidence[2][row])) if confidence else ()
                 self._rows[own] = PreparedRow(row, counts[row], recovery[row], candidates[row], *thoughts)
         return self._rows.get(request_id)
 

@@ -11,10 +11,13 @@ from ssd_lab.decoding.topology import Topology
 from ssd_lab.drafting.drafter import Drafter
 from ssd_lab.errors import NonFiniteLogitsError
 from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
+from ssd_lab.execution.structure import each_tensor
 from ssd_lab.links.messages import KeptMessage, Message, PrefillMessage, RestoreMessage, RoundMessage, RoundReply
 from ssd_lab.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
-from ssd_lab.phases.grow_tree import GrownTree, Levels, grow_tree
+from ssd_lab.phases.grow_tree import grow_tree
 from ssd_lab.phases.reading import Reading
+from ssd_lab.rounds.drafted import GrownTree
+from ssd_lab.rounds.rows import Bounds
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,6 @@ class TreeWorker:
 
     def __init__(self, drafter: Drafter, plan: TreePlan) -> None:
         self._drafter, self._plan = drafter, plan
-        self._shape = plan.shape if isinstance(plan.shape, DynamicShape) else Levels(plan.shape, drafter.device)
         self._grown: tuple[Reading, GrownTree] | None = None
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
@@ -88,8 +90,8 @@ class TreeWorker:
         """Nothing can be drafted before the outcome is known."""
 
     def _answer(self, message: RoundMessage) -> RoundReply:
-        reading = self._drafter.reading(message, range(len(message.lengths)))
-        grown = self._grow(reading)
+        reading, bounds = self._drafter.reading(message, range(len(message.lengths)))
+        grown = self._grow(reading, bounds)
         self._grown = (reading, grown)
         count = len(message.request_ids)
         token_probs = None if grown.token_probs is None else grown.token_probs[:count]
@@ -101,13 +103,14 @@ class TreeWorker:
             origins=["tree"] * count,
             cache_hits=[None] * count,
             token_probs=token_probs,
-            tree=grown.tree.with_tensors(tuple(tensor[:count] for tensor in grown.tree.tensors())),
+            tree=each_tensor(lambda tensor: tensor[:count], grown.tree),
         )
 
-    def _grow(self, reading: Reading) -> GrownTree:
-        if isinstance(self._shape, DynamicShape):
-            return grow_dynamic_tree(reading, self._shape, record=self._plan.record)
-        return grow_tree(reading, self._shape, drawn=self._plan.drawn, record=self._plan.record)
+    def _grow(self, reading: Reading, bounds: Bounds) -> GrownTree:
+        runner, plan = self._drafter.runner, self._plan
+        if isinstance(plan.shape, DynamicShape):
+            return grow_dynamic_tree(runner, reading, bounds, plan.shape, record=plan.record)
+        return grow_tree(runner, reading, bounds, plan.shape, drawn=plan.drawn, record=plan.record)
 
     def _keep(self, message: KeptMessage) -> None:
         """By the rows as they were placed for the tree: whoever made their lengths may have gone on since."""

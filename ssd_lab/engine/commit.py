@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ssd_lab.engine.logprobs import token_logprobs
-from ssd_lab.phases.verify import Verified
 from ssd_lab.rounds.sequence import Sequence
+from ssd_lab.rounds.verified import Verified
 
 
 def append_outcome(sequence: Sequence, row: int, verified: Verified, max_model_len: int) -> int:

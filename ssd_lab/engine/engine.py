@@ -24,8 +24,10 @@ from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.errors import ConfigError, DraftWorkerError, NonFiniteLogitsError, ProposerError, SsdLabError
 from ssd_lab.execution.host_copy import sent
 from ssd_lab.execution.preparations import Preparations
-from ssd_lab.phases.verify import Verification, Verified, VerifyOptions, launch_verify
-from ssd_lab.phases.verify_tree import TreeVerification, launch_verify_tree
+from ssd_lab.phases.prefill import ScorePhase, prefill, wipe
+from ssd_lab.phases.verification import Verification, VerifyOptions
+from ssd_lab.phases.verify import launch_verify
+from ssd_lab.phases.verify_tree import launch_verify_tree
 from ssd_lab.rounds.block_manager import BlockManager
 from ssd_lab.rounds.placement import Placement
 from ssd_lab.rounds.proposal import Proposal
@@ -33,6 +35,7 @@ from ssd_lab.rounds.rows import RowBatch, causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 from ssd_lab.rounds.stopping import FinishReason, StopChecker, TextDecoder
+from ssd_lab.rounds.verified import Verified
 from ssd_lab.trace.trace import Trace
 
 _ON_ITS_DEVICE = door(lambda engine: engine._runner.device)
@@ -191,7 +194,8 @@ class Engine:
         blocks = self._blocks.allocate(self._blocks.blocks_for(len(token_ids)))
         try:
             tokens = torch.tensor([token_ids], device=self._runner.device)
-            return self._runner.logits(causal_step_at(tokens, [0], [blocks], self._runner.block_size))[0]
+            step = causal_step_at(tokens, [0], [blocks], self._runner.block_size)
+            return self._runner.run(ScorePhase(), step)[0]
         finally:
             self._blocks.release(blocks)
 
@@ -299,11 +303,11 @@ class Engine:
         sequence, layers = chunk.sequence, self._proposer.feature_layers
         tokens = sequence.token_ids[chunk.start : chunk.stop]
         if layers:  # the draft feeds on what the target computes
-            features = self._runner.prefill(tokens, chunk.start, sequence.blocks, feature_layers=layers)
+            features = prefill(self._runner, tokens, chunk.start, sequence.blocks, feature_layers=layers)
             self._guard_proposer(lambda: self._proposer.prefill(chunk, features))
         else:  # the draft goes first, since elsewhere it works while the target does
             self._guard_proposer(lambda: self._proposer.prefill(chunk))
-            self._runner.prefill(tokens, chunk.start, sequence.blocks)
+            prefill(self._runner, tokens, chunk.start, sequence.blocks)
         sequence.num_cached = chunk.stop
         self._scheduler.register_full_blocks(sequence, chunk.stop)
         self.recorder.prefill(sequence, start_s)
@@ -362,12 +366,12 @@ class Engine:
 
     def _verify(self, sequences: list[Sequence], rows: RowBatch, proposal: Proposal, start_s: float) -> Flight:
         verify_start_s = self.recorder.now_s()
-        placed = self._placement.place(rows, num_drafted=proposal.num_drafted)
-        verification: Verification | TreeVerification
+        placed, bounds = self._placement.place(rows, num_drafted=proposal.num_drafted)
+        verification: Verification[Any]
         if proposal.tree is None:
-            verification = launch_verify(self._runner, placed, proposal, self._options)
+            verification = launch_verify(self._runner, placed, bounds, proposal, self._options)
         else:
-            verification = launch_verify_tree(self._runner, placed, proposal, proposal.tree, self._options)
+            verification = launch_verify_tree(self._runner, placed, bounds, proposal, proposal.tree, self._options)
         return Flight(sequences, rows, verification, start_s, verify_start_s)
 
     def _collect(self, flight: Flight) -> tuple[Flight, Verified]:
@@ -452,7 +456,7 @@ class Engine:
         for row in own:
             sequence = flight.sequences[row]
             if not verified.finite[row]:
-                self._runner.wipe(self._scheduler.discard(sequence))
+                wipe(self._runner, self._scheduler.discard(sequence))
                 self._finish(sequence, "error")
                 sequence.error = NonFiniteLogitsError(
                     f"request {sequence.request_id}: the target's logits after token {flight.rows.lengths[row]} hold "

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from ssd_lab.phases.verify import Verification, Verified
-from ssd_lab.phases.verify_tree import TreeVerification
+from ssd_lab.phases.verification import Verification
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import Sequence
+from ssd_lab.rounds.verified import Verified
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Flight:
 
     sequences: list[Sequence]
     rows: RowBatch
-    verification: Verification | TreeVerification
+    verification: Verification[Any]
     start_s: float
     verify_start_s: float
 

@@ -10,9 +10,9 @@ from typing import Any
 from ssd_lab.engine.recording import Recording
 from ssd_lab.engine.round_records import KeptRound, RoundTimes
 from ssd_lab.execution.preparations import Preparations
-from ssd_lab.phases.verify import Verified
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.sequence import Sequence
+from ssd_lab.rounds.verified import Verified
 from ssd_lab.trace.records import Activity
 
 REMEMBERED = 256  # rounds whose tree may still come; without the rounds themselves this is next to nothing

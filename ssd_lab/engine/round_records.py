@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from ssd_lab.execution.preparations import seconds_within
 from ssd_lab.execution.stopwatch import DeviceSpan, Span, settled
-from ssd_lab.phases.verify import Verified
 from ssd_lab.rounds.recorded_tree import RecordedTree
+from ssd_lab.rounds.verified import Verified
 from ssd_lab.trace.missing import MissingParts
 from ssd_lab.trace.records import Activity, RoundRecord, SequenceRound, TreeRecord
 from ssd_lab.trace.token_texts import chain_ids, tree_ids

@@ -6,14 +6,16 @@ output that lies where other graphs write, then shows in texts and traces, or as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 
-from ssd_lab.execution.executor import PhaseFunction, Tensors
 from ssd_lab.execution.graphs import CudaGraphBackend, GraphBackend, GraphedCall, GraphExecutor
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver, Replay
+from ssd_lab.execution.phase import AnyPhase
+from ssd_lab.execution.structure import Structure, Tensors, flatten
 
 IMPOSSIBLE_ID = -(2**62)
 RECAPTURE_EVERY = 101  # calls; no multiple of a round's phases, so that captures fall into every part of a round
@@ -47,19 +49,22 @@ class DebugGraphExecutor(GraphExecutor):
         self._recapture_every = recapture_every
         self._names: list[str] = []  # of all phases; the one that was captured anew longest ago comes first
 
-    def call(self, name: str, static: Hashable, function: PhaseFunction, *inputs: torch.Tensor) -> Tensors:
+    def call(self, phase: AnyPhase, runner: Any, inputs: Any) -> Any:
         """As `GraphExecutor` does."""
-        if name not in self._names:
-            self._names.append(name)
+        if not phase.captured:
+            return phase.run(runner, inputs)
+        if phase.name not in self._names:
+            self._names.append(phase.name)
         if self._num_calls % self._recapture_every == self._recapture_every - 1:
-            if inputs[0].device.type == "cuda":
-                torch.cuda.synchronize(inputs[0].device)
+            device = flatten(inputs)[0][0].device
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             self._names.append(self._names.pop(0))
             self.forget(self._names[-1])
-        return super().call(name, static, function, *inputs)
+        return super().call(phase, runner, inputs)
 
-    def _captured(self, name: str, function: PhaseFunction, inputs: Tensors) -> GraphedCall:
-        call = super()._captured(name, function, inputs)
+    def _captured(self, phase: AnyPhase, runner: Any, inputs: Tensors, structure: Structure) -> GraphedCall:
+        call, name = super()._captured(phase, runner, inputs, structure), phase.name
 
         def poisoned_replay() -> None:  # inputs have been read: they may be what the last call returned
             for other in self._calls.values():

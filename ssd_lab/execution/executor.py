@@ -1,27 +1,24 @@
-"""How a phase is executed: as it is, or as a captured graph. The phases in `engine/phases/` do not know which."""
+"""How a phase is executed: as it is, or as a captured graph. The phases in `phases/` do not know which."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Iterable
 
 import torch
 
-Tensors = tuple[torch.Tensor, ...]
-PhaseFunction = Callable[..., Tensors]
+from ssd_lab.execution.phase import Inputs, Outputs, Phase, RunnerType
 
 
 class Executor(ABC):
-    """Runs phase functions: functions of tensors alone, whose first dimension is the batch."""
+    """Runs phases, for one runner."""
 
     @abstractmethod
-    def call(self, name: str, static: Hashable, function: PhaseFunction, *inputs: torch.Tensor) -> Tensors:
-        """The function's outputs for these inputs.
+    def call(self, phase: Phase[RunnerType, Inputs, Outputs], runner: RunnerType, inputs: Inputs) -> Outputs:
+        """The phase's outputs for these inputs.
 
-        static: everything besides shapes and dtypes that the function's work depends on.
-
-        The outputs are the caller's to read until this executor's next call of a phase of that `name`, whatever its
-        shapes and `static`; no other phase's work writes to them, and nobody may. They are filled by work queued on the
+        The outputs are the caller's to read until this executor's next call of a phase of that name, whatever its
+        shapes and settings; no other phase's work writes to them, and nobody may. They are filled by work queued on the
         current stream: whoever reads them on another stream lets it wait for an event recorded after the call, and sees
         to it that the next call of that name is queued behind the reading. Whoever needs them for longer keeps a copy.
         """
@@ -49,7 +46,7 @@ class Executor(ABC):
 
 
 class EagerExecutor(Executor):
-    """Calls the function."""
+    """Runs the phase."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -59,6 +56,6 @@ class EagerExecutor(Executor):
         """On a GPU kernels are queued; on a CPU the work is done when `call` returns."""
         return self._device.type == "cuda"
 
-    def call(self, name: str, static: Hashable, function: PhaseFunction, *inputs: torch.Tensor) -> Tensors:
-        """The function's outputs."""
-        return function(*inputs)
+    def call(self, phase: Phase[RunnerType, Inputs, Outputs], runner: RunnerType, inputs: Inputs) -> Outputs:
+        """The phase's outputs."""
+        return phase.run(runner, inputs)

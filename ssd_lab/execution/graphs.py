@@ -6,15 +6,17 @@ import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
 from ssd_lab.common.out_of_memory import explain_out_of_memory
 from ssd_lab.errors import CacheCapacityError
-from ssd_lab.execution.executor import Executor, PhaseFunction, Tensors
+from ssd_lab.execution.executor import Executor
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver, Replay
+from ssd_lab.execution.phase import AnyPhase
 from ssd_lab.execution.phase_memory import PhaseMemory, leave
+from ssd_lab.execution.structure import Structure, Tensors, flatten, unflatten
 
 logger = logging.getLogger(__name__)
 
@@ -81,21 +83,22 @@ class CudaGraphBackend:
 
 @dataclass
 class GraphedCall:
-    """A captured phase: its name, its input buffers, what replays it, and the outputs that a replay fills. last_use:
-    number of the executor's call that used it last.
+    """A captured phase: its name, its input buffers, what replays it, and the outputs that a replay fills, as tensors
+    and as the phase returns them. last_use: number of the executor's call that used it last.
     """
 
     name: str
     inputs: Tensors
     replay: Replay
     outputs: Tensors
+    result: Any
     last_use: int = 0
 
-    def __call__(self, inputs: Tensors) -> Tensors:
+    def __call__(self, inputs: Tensors) -> Any:
         """Replay on these inputs."""
         _fill(self.inputs, inputs)
         self.replay()
-        return self.outputs
+        return self.result
 
 
 class GraphExecutor(Executor):
@@ -135,16 +138,19 @@ class GraphExecutor(Executor):
         """These tensors stay where they are for as long as this executor lives."""
         self._persistent |= {tensor.data_ptr() for tensor in tensors}
 
-    def call(self, name: str, static: Hashable, function: PhaseFunction, *inputs: torch.Tensor) -> Tensors:
+    def call(self, phase: AnyPhase, runner: Any, inputs: Any) -> Any:
         """Replay the phase's graph for these shapes, capturing it first if there is none."""
-        key = (name, static, tuple((tensor.shape, tensor.dtype) for tensor in inputs))
+        if not phase.captured:
+            return phase.run(runner, inputs)
+        tensors, structure = flatten(inputs)
+        key = (phase, structure, tuple([(tensor.shape, tensor.dtype) for tensor in tensors]))
         found = self._calls.get(key)
         if found is None:
-            found = self._calls[key] = self._captured(name, function, inputs)
+            found = self._calls[key] = self._captured(phase, runner, tensors, structure)
             self._forget_all_but_the_last()
         self._num_calls += 1
         found.last_use = self._num_calls
-        return found(inputs)
+        return found(tensors)
 
     def forget(self, name: str) -> None:
         """Let go of the phase's graphs: each is captured again when it is called for. The device must be done with
@@ -159,8 +165,8 @@ class GraphExecutor(Executor):
         while len(self._calls) > self._most_graphs:
             del self._calls[min(self._calls.keys() - {newest}, key=lambda key: self._calls[key].last_use)]
 
-    def _captured(self, name: str, function: PhaseFunction, inputs: Tensors) -> GraphedCall:
-        start_s = time.perf_counter()
+    def _captured(self, phase: AnyPhase, runner: Any, inputs: Tensors, structure: Structure) -> GraphedCall:
+        start_s, name = time.perf_counter(), phase.name
         self._observer.capturing(name)
         with explain_out_of_memory(
             f"capturing {name} for {inputs[0].shape[0]} rows as graph number {len(self._calls) + 1}",
@@ -173,12 +179,20 @@ class GraphExecutor(Executor):
                 for place, tensor in enumerate(inputs)
             )
             _fill(buffers, inputs)
-            room = self._room_for(name, self._backend.warm_up(lambda: function(*buffers)))
-            replay, outputs = self._backend.capture(lambda: leave(function(*buffers), room))
+            made: list[Structure] = []  # of what the phase returns; the last one counts
+
+            def work() -> Tensors:
+                tensors, own = flatten(phase.run(runner, unflatten(structure, buffers)))
+                made.append(own)
+                return tensors
+
+            room = self._room_for(name, self._backend.warm_up(work))
+            replay, outputs = self._backend.capture(lambda: leave(work(), room))
         end_s = time.perf_counter()
         self._observer.captured(name, start_s, end_s)
         logger.debug("captured %s for %s in %.2f s", name, [tuple(b.shape) for b in buffers], end_s - start_s)
-        return GraphedCall(name, buffers, self._observer.replay(name, replay), outputs)
+        result = unflatten(made[-1], outputs)
+        return GraphedCall(name, buffers, self._observer.replay(name, replay), outputs, result)
 
     def _room_for(self, name: str, outputs: Tensors) -> Tensors:
         return tuple(self._memory.like((name, "out", place), tensor) for place, tensor in enumerate(outputs))

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 import torch
 
-from ssd_lab.execution.executor import Tensors
+from ssd_lab.execution.structure import Tensors
 
 
 class PhaseMemory:

@@ -8,6 +8,7 @@ import torch
 
 from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.execution.stopwatch import Span
+from ssd_lab.execution.structure import flatten
 from ssd_lab.rounds.recorded_tree import RecordedTree
 from ssd_lab.rounds.rows import RowBatch, SamplingRow
 from ssd_lab.rounds.token_tree import TokenTree
@@ -76,7 +77,7 @@ class RoundReply:
     def tensors(self) -> list[torch.Tensor]:
         """All that the receiver reads on a device."""
         own = (self.tokens, self.probs, self.token_probs, self.raw_probs)
-        return [*(tensor for tensor in own if tensor is not None), *(() if self.tree is None else self.tree.tensors())]
+        return list(flatten((*own, self.tree))[0])
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from ssd_lab.decoding.dynamic_tree import Growth, begin, grow, pool_size, rerank
-from ssd_lab.execution.executor import Tensors
+from ssd_lab.execution.phase import Phase
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.phases.grow_tree import GrownTree
 from ssd_lab.phases.reading import Reading, States
-from ssd_lab.rounds.rows import slots_of
+from ssd_lab.rounds.drafted import GrownTree
+from ssd_lab.rounds.rows import Bounds, slots_of
+from ssd_lab.rounds.runner import Runner
 from ssd_lab.rounds.token_tree import TokenTree
 
 
@@ -29,46 +31,40 @@ class DynamicShape:
         return self.top_k * (self.depth - 1)
 
 
-def grow_dynamic_tree(reading: Reading, shape: DynamicShape, *, record: bool) -> GrownTree:
-    """Draft a tree of certain guesses after the committed tokens of each row; K/V goes where `grow_tree` puts it."""
-    longest = reading.executor.context_bound(reading.rows.longest + shape.depth + shape.num_fed)
-
-    def phase(*tensors: torch.Tensor) -> Tensors:
-        return _DynamicGrowth(reading.with_tensors(tensors), shape, longest).outputs()
-
-    outputs = reading.executor.call("grow_dynamic_tree", (shape, longest), phase, *reading.tensors())
-    tokens, parents, token_probs, written = outputs
-    every = torch.ones_like(tokens, dtype=torch.bool)
-    tree = TokenTree(parents, every, torch.zeros_like(tokens), every[:, 0], shape.depth, shape.top_k)
-    return GrownTree(tokens, tree, None, token_probs if record else None, written)
-
-
 @dataclass(frozen=True)
-class _DynamicGrowth:
-    reading: Reading
-    shape: DynamicShape
-    longest: int
+class GrowDynamicTreePhase(Phase[Runner, Reading, GrownTree]):
+    """A tree of certain guesses after the committed tokens of each row; K/V goes where `GrowTreePhase` puts it."""
 
-    def outputs(self) -> Tensors:
-        """tokens, parents, probabilities of the tokens, written; `[batch, nodes]` each."""
-        reading, shape = self.reading, self.shape
-        logits, states = reading.begin(self.longest)
-        growth = begin(torch.log_softmax(logits[:, 0], -1), shape.top_k)
-        batch, device = len(reading.rows), logits.device
+    name: ClassVar[str] = "grow_dynamic_tree"
+
+    shape: DynamicShape
+    context: int
+    record: bool
+
+    def run(self, runner: Runner, reading: Reading) -> GrownTree:
+        """One forward for each level but the last."""
+        shape = self.shape
+        outlook, states, _ = reading.begin(runner, self.context)
+        growth = begin(torch.log_softmax(runner.logits_of(outlook)[:, 0], -1), shape.top_k)
+        batch, device = len(reading.rows), outlook.device
         written = torch.full((batch, pool_size(shape.top_k, shape.depth)), -1, dtype=torch.int64, device=device)
         own = torch.arange(shape.top_k, device=device).expand(batch, -1)
         for level in range(1, shape.depth):
             offset = shape.depth + (level - 1) * shape.top_k
             written.scatter_(1, growth.frontier, own + offset)
-            logits, states = reading.follow(self._step(growth, level), _of_parents(states, growth))
-            growth = grow(growth, torch.log_softmax(logits, -1))
+            step = self._step(runner, reading, growth, level)
+            outlook, states = reading.follow(runner, step, _of_parents(states, growth))
+            growth = grow(growth, torch.log_softmax(runner.logits_of(outlook), -1))
         kept = rerank(growth, shape.num_nodes)
         above = kept.scores.gather(1, kept.parents.clamp(min=0))
         own_scores = kept.scores - torch.where(kept.parents >= 0, above, 0.0)
-        return kept.tokens, kept.parents, own_scores.exp(), written.gather(1, kept.pool_index)
+        every = torch.ones_like(kept.tokens, dtype=torch.bool)
+        tree = TokenTree(kept.parents, every, torch.zeros_like(kept.tokens), every[:, 0], shape.depth, shape.top_k)
+        probs = own_scores.exp() if self.record else None
+        return GrownTree(kept.tokens, tree, None, probs, written.gather(1, kept.pool_index))
 
-    def _step(self, growth: Growth, level: int) -> StepInput:
-        tables, start, top_k = self.reading.rows.tables, self.reading.starts[:, None], self.shape.top_k
+    def _step(self, runner: Runner, reading: Reading, growth: Growth, level: int) -> StepInput:
+        tables, start, top_k = reading.rows.tables, reading.starts[:, None], self.shape.top_k
         tokens = growth.frontier_tokens
         levels = torch.arange(level, device=tokens.device)
         behind = (start + self.shape.depth).unsqueeze(-1)  # where K/V of fed nodes begins, level after level
@@ -76,12 +72,20 @@ class _DynamicGrowth:
         return StepInput(
             token_ids=tokens,
             positions=(start + level - 1).expand_as(tokens).contiguous(),
-            write_slots=slots_of(ancestors[..., -1], tables, self.reading.block_size),
+            write_slots=slots_of(ancestors[..., -1], tables, runner.block_size),
             block_tables=tables,
             prefix_lengths=start.expand_as(tokens).contiguous(),
-            context_length=self.longest,
+            context_length=self.context,
             ancestors=ancestors,
         )
+
+
+def grow_dynamic_tree(
+    runner: Runner, reading: Reading, bounds: Bounds, shape: DynamicShape, *, record: bool
+) -> GrownTree:
+    """Run a `GrowDynamicTreePhase` over these rows."""
+    context = runner.bound(bounds.length + shape.depth + shape.num_fed)
+    return runner.run(GrowDynamicTreePhase(shape, context, record), reading)
 
 
 def _of_parents(states: States, growth: Growth) -> States:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -11,28 +11,13 @@ from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
 from ssd_lab.decoding.topology import Topology
 from ssd_lab.decoding.tree_draws import draw_top, draw_without_replacement
-from ssd_lab.execution.executor import Tensors
+from ssd_lab.execution.phase import Phase
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.phases.reading import Reading
-from ssd_lab.rounds.rows import slots_of
+from ssd_lab.rounds.drafted import GrownTree
+from ssd_lab.rounds.rows import Bounds, RowTensors, slots_of
+from ssd_lab.rounds.runner import Runner
 from ssd_lab.rounds.token_tree import TokenTree
-
-
-@dataclass(frozen=True)
-class GrownTree:
-    """Trees drafted for the rows of a round.
-
-    tokens `[batch, nodes]` and the tree over them; probs `[batch, rows, vocab]`, what drawn children were drawn from
-    (None: certain guesses); token_probs `[batch, nodes]`, the draft's probability of each (None unless recorded).
-    written `[batch, nodes]`: where the draft's K/V of each node is, counted from the first place behind the committed
-    tokens; -1 for nodes that were not fed to the draft.
-    """
-
-    tokens: torch.Tensor
-    tree: TokenTree
-    probs: torch.Tensor | None
-    token_probs: torch.Tensor | None
-    written: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -88,33 +73,6 @@ class Levels:
         self.written = index([topology.depth + fed[i] if i in fed else -1 for i in range(topology.num_nodes)])
 
 
-def grow_tree(reading: Reading, shape: Levels, *, drawn: bool, record: bool) -> GrownTree:
-    """Draft a tree of this shape after the committed tokens of each row.
-
-    drawn: at temperature > 0 children are drawn without replacement, else (and at temperature 0) they are the likeliest
-    tokens. K/V of fed nodes goes behind the sequence's committed tokens, `depth` places further so that an accepted
-    path can be moved there.
-    """
-    topology, rows = shape.topology, reading.rows
-    sampled = not rows.sampling.all_greedy
-    drawn = drawn and sampled
-    longest = reading.executor.context_bound(rows.longest + topology.depth + shape.num_fed)
-
-    def phase(*tensors: torch.Tensor) -> Tensors:
-        return _Growth(reading.with_tensors(tensors), shape, longest, drawn, record).outputs()
-
-    static = (topology.parents, longest, sampled, sampled and rows.sampling.any_filter, drawn, record)
-    tokens, valid, *rest = reading.executor.call("grow_tree", static, phase, *reading.tensors())
-    probs = rest.pop(0) if drawn else None
-    batch = len(rows)
-    certain = rows.sampling.temperature == 0 if drawn else torch.ones(batch, dtype=torch.bool, device=tokens.device)
-    parents, drawn_from, written = (
-        tensor.expand(batch, -1) for tensor in (shape.parents, shape.drawn_from, shape.written)
-    )
-    tree = TokenTree(parents, valid, drawn_from, certain, topology.depth, topology.width)
-    return GrownTree(tokens, tree, probs, rest[0] if record else None, written)
-
-
 @dataclass(frozen=True)
 class Children:
     """tokens, valid `[batch, parents, width]`, in the order in which they are tried; probs `[batch, parents, vocab]`,
@@ -149,23 +107,32 @@ def choose_children(
 
 
 @dataclass(frozen=True)
-class _Growth:
-    reading: Reading
-    shape: Levels
-    longest: int
+class GrowTreePhase(Phase[Runner, Reading, GrownTree]):
+    """A tree of this shape after the committed tokens of each row.
+
+    drawn: at temperature > 0 children are drawn without replacement, else (and at temperature 0) they are the likeliest
+    tokens. K/V of fed nodes goes behind the sequence's committed tokens, `depth` places further so that an accepted
+    path can be moved there. context: a bound on the cache positions in use. record: keep the draft's probabilities.
+    """
+
+    name: ClassVar[str] = "grow_tree"
+
+    topology: Topology
+    context: int
     drawn: bool
     record: bool
 
-    def outputs(self) -> Tensors:
-        """tokens, valid, then probs if drawn, then token_probs if recorded."""
-        rows, levels = self.reading.rows, self.shape.levels
-        logits, states = self.reading.begin(self.longest)
+    def run(self, runner: Runner, reading: Reading) -> GrownTree:
+        """One forward for each level but the last."""
+        rows, shape = reading.rows, _levels(runner, self.topology)
+        drawn = self.drawn and not rows.sampling.all_greedy
+        outlook, states, _ = reading.begin(runner, self.context)
         tokens, valid, probs, token_probs = [], [], [], []
         alive = torch.ones_like(rows.lengths, dtype=torch.bool)[:, None]  # of the fed nodes of the level before
-        for depth, level in enumerate(levels, start=1):
-            made = choose_children(
-                logits, rows.sampling, self._numbers(depth, level.width), level.width, record=self.record
-            )
+        for depth, level in enumerate(shape.levels, start=1):
+            numbers = _numbers(rows, depth, level.width) if drawn else None
+            logits = runner.logits_of(outlook)
+            made = choose_children(logits, rows.sampling, numbers, level.width, record=self.record)
             own = made.tokens[:, level.parents, level.ranks]
             own_valid = made.valid[:, level.parents, level.ranks] & alive[:, level.parents]
             tokens.append(own)
@@ -176,32 +143,60 @@ class _Growth:
                 token_probs.append(made.token_probs[:, level.parents, level.ranks])
             if len(level.fed):
                 above = None if states is None else states[:, level.parents[level.fed]]
-                logits, states = self.reading.follow(self._step(own[:, level.fed], depth, level), above)
+                step = self._step(runner, reading, shape, own[:, level.fed], depth, level)
+                outlook, states = reading.follow(runner, step, above)
                 alive = own_valid[:, level.fed]
-        joined = [torch.cat(parts, 1) for parts in (tokens, valid, probs, token_probs) if parts]
-        return tuple(joined)
+        return GrownTree(
+            torch.cat(tokens, 1),
+            self._tree(rows, shape, torch.cat(valid, 1), drawn=drawn),
+            torch.cat(probs, 1) if probs else None,
+            torch.cat(token_probs, 1) if token_probs else None,
+            shape.written.expand(len(rows), -1),
+        )
 
-    def _numbers(self, depth: int, width: int) -> torch.Tensor | None:
-        """One for each sibling, by the place where it will stand; nodes of one depth share them, since only the
-        children of one of them are examined.
-        """
-        if not self.drawn:
-            return None
-        rows = self.reading.rows
-        siblings = torch.arange(width, device=rows.lengths.device)
-        places = (rows.lengths + depth - 1)[:, None, None]
-        return uniform(rows.sampling.seeds[:, None, None], places, Purpose.DRAFT, siblings)
+    def _tree(self, rows: RowTensors, shape: Levels, valid: torch.Tensor, *, drawn: bool) -> TokenTree:
+        """How the nodes hang together: the same in every row."""
+        greedy = rows.sampling.temperature == 0
+        parents, drawn_from = (tensor.expand(len(rows), -1) for tensor in (shape.parents, shape.drawn_from))
+        certain = greedy if drawn else torch.ones_like(greedy)
+        return TokenTree(parents, valid, drawn_from, certain, self.topology.depth, self.topology.width)
 
-    def _step(self, tokens: torch.Tensor, depth: int, level: Level) -> StepInput:
-        tables, start = self.reading.rows.tables, self.reading.starts[:, None]
-        behind = start + self.shape.topology.depth  # where K/V of fed nodes begins
+    def _step(
+        self, runner: Runner, reading: Reading, shape: Levels, tokens: torch.Tensor, depth: int, level: Level
+    ) -> StepInput:
+        tables, start = reading.rows.tables, reading.starts[:, None]
+        behind = start + self.topology.depth  # where K/V of fed nodes begins
         places = behind + level.first_fed + torch.arange(tokens.shape[1], device=tokens.device)
         return StepInput(
             token_ids=tokens,
             positions=(start + depth - 1).expand_as(tokens).contiguous(),
-            write_slots=slots_of(places, tables, self.reading.block_size),
+            write_slots=slots_of(places, tables, runner.block_size),
             block_tables=tables,
             prefix_lengths=start.expand_as(tokens).contiguous(),
-            context_length=self.longest,
+            context_length=self.context,
             ancestors=behind.unsqueeze(-1) + level.ancestors,
         )
+
+
+def _levels(runner: Runner, topology: Topology) -> Levels:
+    """The topology on the runner's device."""
+    levels: Levels = runner.constant(topology.parents, lambda: Levels(topology, runner.device))
+    return levels
+
+
+def _numbers(rows: RowTensors, depth: int, width: int) -> torch.Tensor:
+    """One uniform number for each sibling `[batch, 1, width]`, by the place where it will stand; nodes of one depth
+    share them, since only the children of one of them are examined.
+    """
+    siblings = torch.arange(width, device=rows.lengths.device)
+    places = (rows.lengths + depth - 1)[:, None, None]
+    return uniform(rows.sampling.seeds[:, None, None], places, Purpose.DRAFT, siblings)
+
+
+def grow_tree(
+    runner: Runner, reading: Reading, bounds: Bounds, topology: Topology, *, drawn: bool, record: bool
+) -> GrownTree:
+    """Run a `GrowTreePhase` over these rows; arguments as there."""
+    levels = _levels(runner, topology)
+    context = runner.bound(bounds.length + topology.depth + levels.num_fed)
+    return runner.run(GrowTreePhase(topology, context, drawn, record), reading)

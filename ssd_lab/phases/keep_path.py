@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch.nn.functional import pad
 
-from ssd_lab.execution.executor import Tensors
+from ssd_lab.execution.phase import Phase
 from ssd_lab.rounds.rows import RowTensors, slots_of
 from ssd_lab.rounds.runner import StepRunner
 
@@ -27,18 +30,29 @@ def move_path(runner: StepRunner, rows: RowTensors, sources: torch.Tensor) -> No
         layer.index_copy_(0, write, layer.index_select(0, read))
 
 
-def keep_path(runner: StepRunner, rows: RowTensors, paths: torch.Tensor, written: torch.Tensor) -> None:
-    """What a draft keeps of the accepted nodes `paths` `[batch, depth]` (then -1) of the trees that it grew; written:
-    see `GrownTree`. The last node of a path is fed again next round, so only those before it are moved; all of them
-    were fed.
+@dataclass(frozen=True)
+class KeepPathInputs:
+    """paths `[batch, depth]` (then -1): the accepted nodes of the trees that were grown; written: see `GrownTree`."""
+
+    rows: RowTensors
+    paths: torch.Tensor
+    written: torch.Tensor
+
+
+@dataclass(frozen=True)
+class KeepPathPhase(Phase[StepRunner, KeepPathInputs, torch.Tensor]):
+    """What a draft keeps of an accepted path. The last node is fed again next round, so only those before it are moved;
+    all of them were fed.
 
     It may run twice, as a capture makes it: nodes were written behind all places that they are moved to.
     """
 
-    def phase(paths: torch.Tensor, written: torch.Tensor, *own: torch.Tensor) -> Tensors:
-        goes_on = pad(paths[:, 1:], (0, 1), value=-1) >= 0
-        sources = torch.where(goes_on, written.gather(1, paths.clamp(min=0)), -1)
-        move_path(runner, rows.with_tensors(own), sources)
-        return (sources,)
+    name: ClassVar[str] = "keep_path"
 
-    runner.call("keep_path", None, phase, paths, written, *rows.tensors())
+    def run(self, runner: StepRunner, inputs: KeepPathInputs) -> torch.Tensor:
+        """Returns where K/V was moved from, `[batch, depth]`."""
+        paths = inputs.paths
+        goes_on = pad(paths[:, 1:], (0, 1), value=-1) >= 0
+        sources = torch.where(goes_on, inputs.written.gather(1, paths.clamp(min=0)), -1)
+        move_path(runner, inputs.rows, sources)
+        return sources

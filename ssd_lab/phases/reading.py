@@ -1,70 +1,66 @@
-"""A draft as a token tree is grown with it: it reads the committed tokens, then one level of nodes after another."""
+"""How a draft reads a round, whatever it is: what is committed, then tokens after it, one step after another.
+
+Chains and trees are written once over it (`draft_chain.py`, `draft_tree.py`, `grow_tree.py`, `grow_dynamic_tree.py`).
+A reading is data, the inputs of those phases; the runner that they are run by does the forwards.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, NamedTuple
 
 import torch
 
-from ssd_lab.execution.executor import Executor, Tensors
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.phases.head_runner import HeadRunner
-from ssd_lab.rounds.rows import RowTensors, causal_step
+from ssd_lab.rounds.rows import CausalRun, RowTensors, causal_step
 from ssd_lab.rounds.runner import StepRunner
 
 States = torch.Tensor | None
-"""What nodes hand on to their children besides K/V, `[batch, nodes, hidden]`; None: the draft hands on nothing."""
+"""What tokens hand on to those after them besides K/V, `[batch, n, hidden]`; None: the draft hands on nothing."""
+
+
+class Begun(NamedTuple):
+    """What is committed was read: the outlook `[batch, 1, ...]` on the next token, its states, and the run of positions
+    that come next.
+    """
+
+    outlook: torch.Tensor
+    states: States
+    run: CausalRun
 
 
 class Reading(ABC):
-    """The rows of a round as one kind of draft reads them."""
+    """The rows of a round as one kind of draft reads them. Outlooks are those of its `Runner`."""
 
-    runner: StepRunner | HeadRunner
     rows: RowTensors
-
-    @property
-    def executor(self) -> Executor:
-        """What runs its phases."""
-        return self.runner.executor
-
-    @property
-    def block_size(self) -> int:
-        """Tokens in one block of its KV cache."""
-        return self.runner.block_size
 
     @property
     @abstractmethod
     def starts(self) -> torch.Tensor:
-        """Rows `[batch]` of its cache that stand for committed tokens; a child of the last of them comes next."""
+        """Rows `[batch]` of the draft's cache that stand for committed tokens; the next one comes after them."""
 
     @abstractmethod
-    def tensors(self) -> Tensors:
-        """All that it is made of, as inputs of a phase."""
+    def reach(self, count: int) -> int:
+        """How many cache positions behind the committed tokens are in use for `count` outlooks, one after another."""
 
     @abstractmethod
-    def with_tensors(self, tensors: Tensors) -> Self:
-        """The same held in other tensors."""
+    def begin(self, runner: Any, context: int, *, following: int = 0) -> Begun:
+        """Read what is committed. context: a bound on the cache positions in use; following: positions of the run."""
 
     @abstractmethod
-    def begin(self, farthest: int) -> tuple[torch.Tensor, States]:
-        """Read what is committed; logits `[batch, 1, vocab]` of what comes next. farthest: a bound on the cache
-        positions in use.
-        """
+    def extend(self, runner: Any, tokens: torch.Tensor, context: int) -> tuple[torch.Tensor, States]:
+        """Read what is committed and `tokens` `[batch, k]` after it; the outlooks `[batch, k + 1, ...]` after each."""
 
     @abstractmethod
-    def follow(self, step: StepInput, states: States) -> tuple[torch.Tensor, States]:
-        """Read some nodes, given the states of their parents `[batch, nodes, hidden]`; logits `[batch, nodes, vocab]`
-        after each, and its states.
-        """
+    def follow(self, runner: Any, step: StepInput, states: States) -> tuple[torch.Tensor, States]:
+        """Read further tokens, given the states of those before them `[batch, n, hidden]`; the outlooks after each."""
 
 
 @dataclass(frozen=True)
 class ModelReading(Reading):
     """A model of its own, which reads tokens."""
 
-    runner: StepRunner
     rows: RowTensors
 
     @property
@@ -72,21 +68,27 @@ class ModelReading(Reading):
         """One row for each token."""
         return self.rows.lengths
 
-    def tensors(self) -> Tensors:
-        """The rows'."""
-        return self.rows.tensors()
+    def reach(self, count: int) -> int:
+        """The first outlook is that after the last committed token."""
+        return count - 1
 
-    def with_tensors(self, tensors: Tensors) -> ModelReading:
-        """The same held in other tensors."""
-        return ModelReading(self.runner, self.rows.with_tensors(tensors))
-
-    def begin(self, farthest: int) -> tuple[torch.Tensor, States]:
-        """Feed the last two committed tokens, as for a chain: of an accepted path the last node was never fed."""
-        rows = self.rows
+    def begin(self, runner: StepRunner, context: int, *, following: int = 0) -> Begun:
+        """Feed the last two committed tokens: of a round in which all were accepted the draft has not seen the last
+        one, and feeding a token again writes the same K/V again.
+        """
+        rows, count = self.rows, 2 + following
         first = torch.stack([rows.previous_tokens, rows.last_tokens], 1)
-        step = causal_step(first, rows.lengths - 2, rows.tables, self.block_size, longest=farthest - 2)
-        return self.runner.last_logits(step), None
+        run = CausalRun.starting(rows.lengths - 2, count, rows.tables, runner.block_size, longest=context - count)
+        return Begun(runner.last_logits(run.step(first, 0, 2)), None, run.behind(2))
 
-    def follow(self, step: StepInput, states: States) -> tuple[torch.Tensor, States]:
+    def extend(self, runner: StepRunner, tokens: torch.Tensor, context: int) -> tuple[torch.Tensor, States]:
+        """One forward over the last committed token and those after it."""
+        rows, count = self.rows, 1 + tokens.shape[1]
+        fed = torch.cat([rows.last_tokens[:, None], tokens], 1)
+        return runner.logits(
+            causal_step(fed, rows.lengths - 1, rows.tables, runner.block_size, longest=context - count)
+        ), None
+
+    def follow(self, runner: StepRunner, step: StepInput, states: States) -> tuple[torch.Tensor, States]:
         """One forward."""
-        return self.runner.logits(step), None
+        return runner.logits(step), None

@@ -6,7 +6,7 @@ import torch
 
 from ssd_lab.decoding.tree_acceptance import child_table, residual
 from ssd_lab.decoding.tree_draws import remove
-from ssd_lab.execution.executor import Tensors
+from ssd_lab.execution.structure import Tensors
 from ssd_lab.rounds.token_tree import TokenTree, paths_from_root
 
 

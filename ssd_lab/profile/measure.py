@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from ssd_lab.errors import ConfigError
+from ssd_lab.execution.phase import Phase
+from ssd_lab.execution.structure import Tensors
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.profile import points
 from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.profile.points import Measurement, Point
 from ssd_lab.profile.timing import read_bandwidth, seconds_per_call
+from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.simulate import HardwareProfile, TableTime
 
 OnPoint = Callable[[Point], None]
@@ -109,22 +113,28 @@ def _measure_draft(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, ad
 def _attention_s(timer: PhaseTimer, work: Work, repeats: int) -> float:
     """Attention of one row a sequence over all layers, its planning included, nothing else."""
     model, runner = timer.model, timer.runner
-    kernels, config = model.decoder.kernels, model.config
-    rows = timer.place(work)
+    config = model.config
+    rows, _ = timer.place(work)
     queries = torch.randn(len(rows), config.num_heads, config.head_dim, dtype=model.dtype, device=timer.device)
+    phase, inputs = _AttentionPhase(runner.bound(work.context)), (rows.lengths, rows.tables, queries)
+    return seconds_per_call(lambda: runner.run(phase, inputs), timer.device, repeats=repeats)
 
-    def attend(lengths: torch.Tensor, tables: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        ids = torch.zeros(len(lengths), 1, dtype=torch.int64, device=timer.device)
-        step = StepInput(ids, lengths[:, None] - 1, ids, tables, lengths[:, None], runner_bound)
-        plan = model.decoder.plan(step, runner.cache)
-        return tuple(kernels.attention(queries, layer, plan) for layer in runner.cache.layers)
 
-    runner_bound = runner.executor.context_bound(work.context)
-    return seconds_per_call(
-        lambda: runner.call("attention", runner_bound, attend, rows.lengths, rows.tables, queries),
-        timer.device,
-        repeats=repeats,
-    )
+@dataclass(frozen=True)
+class _AttentionPhase(Phase[StepRunner, Tensors, Tensors]):
+    """Attention alone of all layers; inputs: lengths, tables, queries."""
+
+    name: ClassVar[str] = "attention"
+
+    context: int
+
+    def run(self, runner: StepRunner, inputs: Tensors) -> Tensors:
+        """Planned once, as in a forward."""
+        lengths, tables, queries = inputs
+        ids = torch.zeros(len(lengths), 1, dtype=torch.int64, device=lengths.device)
+        step = StepInput(ids, lengths[:, None] - 1, ids, tables, lengths[:, None], self.context)
+        plan = runner.decoder.plan(step, runner.cache)
+        return tuple(runner.decoder.kernels.attention(queries, layer, plan) for layer in runner.cache.layers)
 
 
 def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:

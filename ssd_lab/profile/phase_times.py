@@ -10,12 +10,14 @@ from ssd_lab.execution.make_executor import make_executor
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.phases.draft_chain import draft_chain
-from ssd_lab.phases.draft_tree import TreeShape, draft_tree
-from ssd_lab.phases.verify import VerifyOptions, launch_verify
+from ssd_lab.phases.draft_tree import BranchShape, draft_tree
+from ssd_lab.phases.reading import ModelReading
+from ssd_lab.phases.verification import VerifyOptions
+from ssd_lab.phases.verify import launch_verify
 from ssd_lab.profile.timing import seconds_per_call
 from ssd_lab.rounds.placement import Placement
 from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import RowBatch, RowTensors
+from ssd_lab.rounds.rows import Bounds, RowBatch, RowTensors
 from ssd_lab.rounds.runner import StepRunner
 
 BLOCK_SIZE = 16
@@ -76,38 +78,41 @@ class PhaseTimer:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def place(self, work: Work) -> RowTensors:
-        """The rows of this work on the device."""
+    def place(self, work: Work) -> tuple[RowTensors, Bounds]:
+        """The rows of this work on the device, and what the host knows of them."""
         return self._placement.place(self._rows(work))
 
     @torch.inference_mode()
     def verify_s(self, work: Work, k: int, *, record: bool = False, repeats: int = 20) -> float:
         """A verification of k draft tokens; k = 0 is an autoregressive step."""
-        rows = self._placement.place(self._rows(work), num_drafted=[k] * work.batch)
+        placed = self._placement.place(self._rows(work), num_drafted=[k] * work.batch)
         tokens = torch.randint(1, self._vocab, (work.batch, k), device=self.device)
         probs = torch.ones(work.batch, k, device=self.device) if record and k else None
         proposal = Proposal(tokens, [k] * work.batch, None, ["draft"] * work.batch, [None] * work.batch, probs)
         options = VerifyOptions(record=record)
         return seconds_per_call(
-            lambda: launch_verify(self.runner, rows, proposal, options), self.device, repeats=repeats
+            lambda: launch_verify(self.runner, *placed, proposal, options), self.device, repeats=repeats
         )
 
     @torch.inference_mode()
     def chain_s(self, work: Work, k: int, *, record: bool = False, repeats: int = 20) -> float:
         """A draft chain of k steps."""
-        rows = self.place(work)
-        return seconds_per_call(lambda: draft_chain(self.runner, rows, k, record=record), self.device, repeats=repeats)
+        rows, bounds = self.place(work)
+        reading = ModelReading(rows)
+        return seconds_per_call(
+            lambda: draft_chain(self.runner, reading, bounds, k, record=record), self.device, repeats=repeats
+        )
 
     @torch.inference_mode()
     def tree_s(self, work: Work, k: int, fan_out: tuple[int, ...], *, record: bool = False, repeats: int = 20) -> float:
         """A draft tree: the extension over k tokens, then k steps over all branches."""
-        rows = self.place(work)
-        count = len(rows)
+        rows, bounds = self.place(work)
+        reading, count = ModelReading(rows), len(rows)
         tokens = torch.randint(1, self._vocab, (count, k), device=self.device)
         counts = torch.tensor([fan_out] * count, device=self.device)
-        shape = TreeShape(branches=sum(fan_out), depth=k, widest=max(fan_out))
+        shape = BranchShape(branches=sum(fan_out), depth=k, widest=max(fan_out))
         return seconds_per_call(
-            lambda: draft_tree(self.runner, rows, tokens, counts, shape, record=record),
+            lambda: draft_tree(self.runner, reading, bounds, tokens, counts, shape, record=record),
             self.device,
             repeats=repeats,
         )

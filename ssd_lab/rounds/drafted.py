@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.execution.executor import Tensors
+from ssd_lab.rounds.token_tree import TokenTree
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,6 @@ class Drafted:
         """Of `[batch, rows]` tokens those of one row: `[batch]`."""
         return self._each(lambda tensor: tensor[:, index])
 
-    def tensors(self) -> Tensors:
-        """All that are there, in the order that `of_tensors` takes."""
-        return tuple(tensor for tensor in self._fields() if tensor is not None)
-
-    @classmethod
-    def of_tensors(cls, tensors: Sequence[torch.Tensor], *, sampled: bool, record: bool, raw: bool = False) -> Drafted:
-        """From what `tensors` returned. raw: did the drawing keep what was there before Saguaro sampling?"""
-        tokens, *rest = tensors
-        probs, token_probs, raw_probs = (rest.pop(0) if there else None for there in (sampled, record, sampled and raw))
-        return cls(tokens, probs, token_probs, raw_probs)
-
     @classmethod
     def concatenated(cls, parts: Sequence[Drafted]) -> Drafted:
         """The rows of one part after those of another; all parts hold the same fields."""
@@ -76,7 +65,7 @@ class Drafted:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class DraftConfidence:
     """What the draft thought of its own round: its probability of each draft token `[batch, k]` and of each candidate
     `[batch, k + 1, n]` (given that the draft token is refused), and the chance `[batch]` that the outcome is prepared.
     """
@@ -84,10 +73,6 @@ class Opinion:
     confidences: torch.Tensor
     candidate_probs: torch.Tensor
     hit_chance: torch.Tensor
-
-    def tensors(self) -> Tensors:
-        """All of them."""
-        return self.confidences, self.candidate_probs, self.hit_chance
 
 
 @dataclass(frozen=True)
@@ -99,7 +84,7 @@ class DraftTree:
     assumes. candidates `[batch, k + 1, n]`: the likeliest recovery tokens after each accepted length, with a branch or
     not. drafted: the branches' continuations, with tokens and token_probs `[batch, branches, depth]` and probs
     `[batch, branches, depth, vocab]`. recovery_probs `[batch, branches]`: the draft's probability of each recovery
-    token (None unless recorded). opinion: None unless the fan-out was chosen by it.
+    token (None unless recorded). confidence: None unless the fan-out was chosen by it.
     """
 
     counts: torch.Tensor
@@ -107,24 +92,21 @@ class DraftTree:
     candidates: torch.Tensor
     drafted: Drafted
     recovery_probs: torch.Tensor | None
-    opinion: Opinion | None
+    confidence: DraftConfidence | None
 
-    def tensors(self) -> Tensors:
-        """All that are there, in the order that `of_tensors` takes."""
-        return (
-            *(self.counts, self.recovery_tokens, self.candidates),
-            *(() if self.recovery_probs is None else (self.recovery_probs,)),
-            *(() if self.opinion is None else self.opinion.tensors()),
-            *self.drafted.tensors(),
-        )
 
-    @classmethod
-    def of_tensors(
-        cls, tensors: Iterable[torch.Tensor], *, sampled: bool, record: bool, opinion: bool, raw: bool = False
-    ) -> DraftTree:
-        """From what `tensors` returned."""
-        counts, recovery, candidates, *rest = tensors
-        recovery_probs = rest.pop(0) if record else None
-        own = Opinion(rest.pop(0), rest.pop(0), rest.pop(0)) if opinion else None
-        drafted = Drafted.of_tensors(rest, sampled=sampled, record=record, raw=raw)
-        return cls(counts, recovery, candidates, drafted, recovery_probs, own)
+@dataclass(frozen=True)
+class GrownTree:
+    """Trees drafted for the rows of a round.
+
+    tokens `[batch, nodes]` and the tree over them; probs `[batch, rows, vocab]`, what drawn children were drawn from
+    (None: certain guesses); token_probs `[batch, nodes]`, the draft's probability of each (None unless recorded).
+    written `[batch, nodes]`: where the draft's K/V of each node is, counted from the first place behind the committed
+    tokens; -1 for nodes that were not fed to the draft.
+    """
+
+    tokens: torch.Tensor
+    tree: TokenTree
+    probs: torch.Tensor | None
+    token_probs: torch.Tensor | None
+    written: torch.Tensor

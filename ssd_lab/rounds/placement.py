@@ -9,7 +9,7 @@ import torch
 
 from ssd_lab.decoding.sampling import SamplingBatch, in_float32
 from ssd_lab.execution.device_wait import wait_for
-from ssd_lab.rounds.rows import RowBatch, RowTensors, SamplingRow
+from ssd_lab.rounds.rows import Bounds, RowBatch, RowTensors, SamplingRow
 
 _STATE = 3  # lengths, previous tokens, last tokens: other ones every round
 _LAYOUT = 2  # tree starts, numbers of draft tokens: behind the state, so that both are sent together
@@ -45,8 +45,8 @@ class Placement:
         self._all_greedy, self._any_filter = True, False
         self._parts: dict[int, tuple[torch.Tensor, ...]] = {}
 
-    def place(self, rows: RowBatch, *, num_drafted: Sequence[int] = ()) -> RowTensors:
-        """The rows on the device."""
+    def place(self, rows: RowBatch, *, num_drafted: Sequence[int] = ()) -> tuple[RowTensors, Bounds]:
+        """The rows on the device, and what the host knows of them."""
         count, bucket = len(rows), self._bucket(len(rows))
         starts = [len(table) * self._block_size for table in rows.block_tables]
         is_new = self._write_layout(starts, list(num_drafted) or [0] * count, bucket)
@@ -66,8 +66,8 @@ class Placement:
         self._place_sampling(rows.sampling, bucket)
         lengths, previous, last, tree_starts, num, tables, temperature, top_p, min_p, top_k, seeds = self._views(bucket)
         sampling = SamplingBatch(temperature, top_k, top_p, min_p, seeds, self._all_greedy, self._any_filter)
-        longest_table = max(starts) // self._block_size
-        return RowTensors(lengths, previous, last, tree_starts, num, tables, sampling, max(rows.lengths), longest_table)
+        bounds = Bounds(max(rows.lengths), max(starts) // self._block_size)
+        return RowTensors(lengths, previous, last, tree_starts, num, tables, sampling), bounds
 
     def _views(self, bucket: int) -> tuple[torch.Tensor, ...]:
         """The buffers' parts for so many rows, made once."""
@@ -118,7 +118,8 @@ class Placement:
             return
         self._settings = padded
         self._all_greedy = all(temperature == 0 for temperature, *_ in settings)
-        self._any_filter = any(k > 0 or p < 1.0 or m > 0.0 for _, k, p, m, _ in settings)
+        # a greedy batch filters nothing, and is one graph whatever the settings say
+        self._any_filter = not self._all_greedy and any(k > 0 or p < 1.0 or m > 0.0 for _, k, p, m, _ in settings)
         temperatures, top_k, top_p, min_p, seeds = zip(*padded, strict=True)
         temperatures = tuple(in_float32(temperature) for temperature in temperatures)
         self._sampling_ints.writable()[:, :bucket] = (top_k, seeds)

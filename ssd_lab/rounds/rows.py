@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -55,8 +55,7 @@ class RowBatch:
 class RowTensors:
     """The same rows on a device, `[batch]` each (tables: `[batch, width]`), perhaps followed by padding rows of zeros.
 
-    tree_starts: where in a sequence's table its scratch blocks begin, in tokens (behind its own blocks). longest: a
-    bound on `lengths` that the host knows.
+    tree_starts: where in a sequence's table its scratch blocks begin, in tokens (behind its own blocks).
     """
 
     lengths: torch.Tensor
@@ -66,27 +65,19 @@ class RowTensors:
     num_drafted: torch.Tensor
     tables: torch.Tensor
     sampling: SamplingBatch
-    longest: int
-    longest_table: int
 
     def __len__(self) -> int:
         return self.lengths.shape[0]
 
-    def tensors(self) -> tuple[torch.Tensor, ...]:
-        """All tensors, in the order that `with_tensors` takes."""
-        own = self.sampling
-        return (
-            *(self.lengths, self.previous_tokens, self.last_tokens, self.tree_starts, self.num_drafted, self.tables),
-            *(own.temperature, own.top_k, own.top_p, own.min_p, own.seeds),
-        )
 
-    def with_tensors(self, tensors: Sequence[torch.Tensor]) -> RowTensors:
-        """The same rows held in other tensors."""
-        lengths, previous, last, tree_starts, drafted, tables, temperature, top_k, top_p, min_p, seeds = tensors
-        sampling = replace(self.sampling, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seeds=seeds)
-        return RowTensors(
-            lengths, previous, last, tree_starts, drafted, tables, sampling, self.longest, self.longest_table
-        )
+@dataclass(frozen=True)
+class Bounds:
+    """What the host knows of rows on a device: the most that their lengths can be, and blocks in the longest table,
+    scratch blocks left out.
+    """
+
+    length: int
+    table: int
 
 
 def slots_of(positions: torch.Tensor, tables: torch.Tensor, block_size: int) -> torch.Tensor:
@@ -120,6 +111,16 @@ class CausalRun:
         raw = starts[:, None] + torch.arange(count, device=tables.device)
         positions = raw.clamp(min=0)
         return cls(positions, slots_of(raw, tables, block_size), positions + 1, tables, longest)
+
+    def behind(self, count: int) -> CausalRun:
+        """The positions after the first `count`."""
+        return CausalRun(
+            self.positions[:, count:],
+            self.write_slots[:, count:],
+            self.prefix_lengths[:, count:],
+            self.tables,
+            self.longest_start + count,
+        )
 
     def step(self, token_ids: torch.Tensor, start: int, stop: int) -> StepInput:
         """A forward over `token_ids` `[batch, stop - start]` at that part of the run, each row seeing all before it."""

@@ -1,43 +1,85 @@
-"""The step runner: one model, its paged KV cache, one device, one dtype. All that the phases call."""
+"""Runners: one model, its paged KV cache, one device. All that the phases call."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 
-from ssd_lab.execution.executor import EagerExecutor, Executor, PhaseFunction, Tensors
-from ssd_lab.execution.host_copy import sent
-from ssd_lab.kernels.row_padding import LARGEST
+from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.execution.executor import EagerExecutor, Executor
+from ssd_lab.execution.phase import Inputs, Outputs, Phase
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.rounds.rows import causal_step_at
+from ssd_lab.rounds.drafted import Drafted
+from ssd_lab.rounds.drawing import PLAIN, Drawing, draw
 
 
-class StepRunner:
+class Runner(ABC):
     """Runs forwards of one model over its own KV cache, and phases made of them through an executor.
 
-    The phases in `engine/phases/` are written against this class alone; whether they run eagerly or as CUDA graphs is
-    the executor's matter.
+    What a forward comes to, its *outlook*, is the model's matter: `logits_of` and `choose` make of it what others read.
     """
 
-    def __init__(
-        self, decoder: Decoder, cache: PagedKVCache, device: torch.device, executor: Executor | None = None
-    ) -> None:
-        self.decoder = decoder
+    def __init__(self, cache: PagedKVCache, device: torch.device, executor: Executor | None = None) -> None:
         self.cache = cache
         self.device = device
         self.executor = executor or EagerExecutor(device)
+        self._constants: dict[Hashable, Any] = {}
 
     @property
     def block_size(self) -> int:
         """Tokens in one KV block."""
         return self.cache.block_size
 
-    def call(self, name: str, static: Hashable, function: PhaseFunction, *inputs: torch.Tensor) -> Tensors:
+    def run(self, phase: Phase[Any, Inputs, Outputs], inputs: Inputs) -> Outputs:
         """A phase through the executor; see `Executor.call`."""
-        return self.executor.call(name, static, function, *inputs)
+        return self.executor.call(phase, self, inputs)
+
+    def bound(self, context_length: int) -> int:
+        """The context length to plan a phase for."""
+        return self.executor.context_bound(context_length)
+
+    def constant(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What a phase needs on the device whatever its inputs: made by its first run, before any capture."""
+        if key not in self._constants:
+            self._constants[key] = make()
+        return self._constants[key]
+
+    @property
+    @abstractmethod
+    def num_choices(self) -> int:
+        """How many tokens `choose` can name."""
+
+    @abstractmethod
+    def logits_of(self, outlook: torch.Tensor) -> torch.Tensor:
+        """Logits `[batch, rows, vocab]` over the target's tokens."""
+
+    @abstractmethod
+    def choose(
+        self,
+        outlook: torch.Tensor,
+        sampling: SamplingBatch,
+        uniforms: torch.Tensor | None,
+        *,
+        record: bool,
+        drawing: Drawing = PLAIN,
+        fan_out: torch.Tensor | None = None,
+    ) -> Drafted:
+        """Draw one token a row, `[batch, rows]`, in the target's ids; arguments as in `draw`."""
+
+
+class StepRunner(Runner):
+    """Of a model that reads tokens: a target, or a draft of its own. Its outlook is logits."""
+
+    def __init__(
+        self, decoder: Decoder, cache: PagedKVCache, device: torch.device, executor: Executor | None = None
+    ) -> None:
+        super().__init__(cache, device, executor)
+        self.decoder = decoder
 
     def logits(self, step: StepInput, *, features: dict[int, torch.Tensor] | None = None) -> torch.Tensor:
         """One forward; logits `[batch, rows, vocab]`, float32. features: see `Decoder.forward`."""
@@ -50,25 +92,25 @@ class StepRunner:
         hidden = self.decoder.forward(step, self.cache)
         return self.decoder.logits(hidden[:, -1]).unsqueeze(1)
 
-    def wipe(self, blocks: list[int]) -> None:
-        """Zero the K/V of these blocks: even what no row sees must be a number, since 0 times NaN is NaN."""
-        index = sent(blocks, self.device, torch.int64)
-        for layer in self.cache.layers:
-            layer.view(self.cache.num_blocks, -1).index_fill_(0, index, 0.0)
+    @property
+    def num_choices(self) -> int:
+        """The vocabulary."""
+        return self.decoder.config.vocab_size
 
-    def prefill(
-        self, token_ids: list[int], start: int, block_table: list[int], *, feature_layers: Sequence[int] = ()
-    ) -> torch.Tensor | None:
-        """Compute and keep K/V of `token_ids`, which stand at `start` and after it.
+    def logits_of(self, outlook: torch.Tensor) -> torch.Tensor:
+        """They are the outlook."""
+        return outlook
 
-        feature_layers: returns the residual stream at these layers' inputs, side by side `[tokens, layers * hidden]`.
-        """
-        pieces = []
-        for first in range(0, len(token_ids), LARGEST):  # so that K/V has the bits that a decoding step would give it
-            tokens = sent([token_ids[first : first + LARGEST]], self.device)
-            features = dict.fromkeys(feature_layers, tokens) if feature_layers else None
-            step = causal_step_at(tokens, [start + first], [block_table], self.block_size)
-            self.decoder.forward(step, self.cache, features=features)
-            if features is not None:
-                pieces.append(torch.cat([features[layer] for layer in feature_layers], -1)[0])
-        return torch.cat(pieces) if pieces else None
+    def choose(
+        self,
+        outlook: torch.Tensor,
+        sampling: SamplingBatch,
+        uniforms: torch.Tensor | None,
+        *,
+        record: bool,
+        drawing: Drawing = PLAIN,
+        fan_out: torch.Tensor | None = None,
+    ) -> Drafted:
+        """See `draw`."""
+        kernels = self.decoder.kernels
+        return draw(kernels, outlook, sampling, uniforms, record=record, drawing=drawing, fan_out=fan_out)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 
-from ssd_lab.execution.executor import Tensors
 from ssd_lab.execution.host_copy import sent
 
 
@@ -28,15 +27,6 @@ class TokenTree:
     certain: torch.Tensor
     depth: int
     width: int
-
-    def tensors(self) -> Tensors:
-        """All of them."""
-        return self.parents, self.valid, self.drawn_from, self.certain
-
-    def with_tensors(self, tensors: Tensors) -> TokenTree:
-        """The same tree held in other tensors."""
-        parents, valid, drawn_from, certain = tensors
-        return TokenTree(parents, valid, drawn_from, certain, self.depth, self.width)
 
     def problem(self, batch: int, nodes: int, lookahead: int) -> str | None:
         """What makes this no tree over `nodes` tokens of each of `batch` sequences; None if nothing does."""

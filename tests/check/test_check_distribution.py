@@ -97,9 +97,9 @@ def greedy_on_misses(monkeypatch: pytest.MonkeyPatch) -> None:
 
     right, launch, origins = TorchKernels.accept_sampled, engine.launch_verify, []
 
-    def remembering(runner: Any, rows: Any, proposal: Any, options: Any) -> Any:
+    def remembering(runner: Any, rows: Any, bounds: Any, proposal: Any, options: Any) -> Any:
         origins[:] = proposal.origins
-        return launch(runner, rows, proposal, options)
+        return launch(runner, rows, bounds, proposal, options)
 
     def accept(self: Any, probs: Any, draft_tokens: Any, draft_probs: Any, drafted: Any, *uniforms: Any) -> Any:
         sampled = right(self, probs, draft_tokens, draft_probs, drafted, *uniforms)
@@ -128,8 +128,9 @@ def likeliest_passed_off_as_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def verified_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saguaro: tokens are drawn away from what is cached, and verified as if they were not."""
-    from ssd_lab.phases import draft_chain, draft_tree
     from ssd_lab.phases.drawing import PLAIN
+
+    from ssd_lab.phases import draft_chain, draft_tree
 
     right = draft_chain.choose
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from ssd_lab.phases.drawing import PLAIN
 
 from ssd_lab.check.grid.cell import Cell, Models, check_decisions, run_cell
 from ssd_lab.check.grid.configurations import Configuration
@@ -21,7 +22,6 @@ from ssd_lab.decoding.sampling import sample
 from ssd_lab.drafting import draft_worker
 from ssd_lab.kernels.torch_kernels import TorchKernels
 from ssd_lab.phases import draft_chain, draft_tree, grow_tree, verify
-from ssd_lab.phases.drawing import PLAIN
 
 NUM_TESTS = 20_000  # of the whole grid, for which p-values are corrected
 CHAIN = Configuration("sync_chain", {"k": 3})

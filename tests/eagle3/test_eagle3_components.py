@@ -15,9 +15,9 @@ from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
 from ssd_lab.drafting.lookahead_control import LookaheadControl
 from ssd_lab.errors import ConfigError
-from ssd_lab.phases.drawing import PLAIN
-from ssd_lab.phases.head_runner import HeadRunner
 from ssd_lab.rounds.drafted import Drafted
+from ssd_lab.rounds.drawing import PLAIN
+from ssd_lab.rounds.head_runner import HeadRunner
 from ssd_lab.strategies import registry
 from ssd_lab.strategies.cascade import Cascade
 from ssd_lab.trace.records import SequenceRound

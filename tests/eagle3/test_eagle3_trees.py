@@ -146,7 +146,7 @@ def of_the_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted bug: features of the first nodes in place of those of the accepted path."""
     original = verify_tree.launch_verify_tree
 
-    def launch(runner: Any, rows: Any, proposal: Any, tree: Any, options: Any) -> Any:
+    def launch(runner: Any, rows: Any, bounds: Any, proposal: Any, tree: Any, options: Any) -> Any:
         taken: list[torch.Tensor] = []
         forward = runner.decoder.forward
 
@@ -157,7 +157,7 @@ def of_the_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
         runner.decoder.forward = spy
         try:
-            verification = original(runner, rows, proposal, tree, options)
+            verification = original(runner, rows, bounds, proposal, tree, options)
         finally:
             del runner.decoder.forward
         verification.features = taken[0][:, : tree.depth + 1]

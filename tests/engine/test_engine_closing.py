@@ -27,7 +27,7 @@ from ssd_lab.links.link import InlineLink, ThreadLink
 from ssd_lab.links.messages import RoundMessage
 from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.phases.verify import Verification
+from ssd_lab.phases.verification import Verification
 from ssd_lab.strategies.cascade import CascadeProposer
 
 ASYNC: dict[str, Any] = {"strategy": "async_tree", "k": 2, "f": 1, "progress": False, "threads": 1}

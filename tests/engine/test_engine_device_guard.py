@@ -31,7 +31,8 @@ from ssd_lab.execution.stopwatch import Stopwatch
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.torch_kernels import TorchKernels
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.phases.head_runner import HeadRunner
+from ssd_lab.phases.prefill import HeadPrefillPhase, PrefillPhase
+from ssd_lab.rounds.head_runner import HeadRunner
 from ssd_lab.rounds.placement import Placement, _Buffer
 from ssd_lab.rounds.runner import StepRunner
 
@@ -40,13 +41,13 @@ KERNELS = ("plan", "add_rms_norm", "rope_and_write", "attention", "gated_silu", 
            "accept_greedy", "accept_sampled")  # fmt: skip
 WATCHED: list[tuple[Any, str]] = [
     *((TorchKernels, name) for name in KERNELS), (Linear, "__call__"),
-    (StepRunner, "logits"), (StepRunner, "last_logits"), (StepRunner, "prefill"),
-    (HeadRunner, "conditioned"), (HeadRunner, "continued"), (HeadRunner, "prefill"),
+    (StepRunner, "logits"), (StepRunner, "last_logits"), (PrefillPhase, "run"),
+    (HeadRunner, "conditioned"), (HeadRunner, "continued"), (HeadPrefillPhase, "run"),
     (EagerExecutor, "call"), (GraphExecutor, "call"), (ReplayBackend, "warm_up"), (ReplayBackend, "capture"),
     (host_copy.HostCopy, "__init__"), (DeviceTensor, "here"), (_Buffer, "send"), (Placement, "__init__"),
     (Stopwatch, "start"), (Stopwatch, "span"), (PagedKVCache, "__init__"), (draft_worker, "sent"),
 ]  # fmt: skip
-EVERYWHERE = {"attention", "prefill", "__init__", "send", "call"}  # used by every strategy
+EVERYWHERE = {"attention", "run", "__init__", "send", "call"}  # used by every strategy
 FIELDS: dict[str, dict[str, Any]] = {
     "autoregressive": {},
     "sync_chain": {"k": 3},

@@ -15,6 +15,7 @@ from ssd_lab.drafting.drafter import ModelDrafter
 from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.flight import Flight
 from ssd_lab.engine.scheduler import Scheduler
+from ssd_lab.execution.structure import flatten
 from ssd_lab.rounds.placement import Placement
 from ssd_lab.rounds.rows import RowBatch
 
@@ -118,12 +119,13 @@ def test_rows_that_the_device_knows_are_placed_in_any_bucket(columns: int) -> No
     placement = Placement(torch.device("cpu"), max_rows=4, width=3, block_size=16, bucket=lambda rows: 4)
     known = RowBatch([7, 9], [1, 2], [3, 4], [[1], [2, 3]], [(0.0, 0, 1.0, 0.0, 0)] * 2)
     placement.place(RowBatch(*([9] * 4 for _ in range(3)), [[1]] * 4, [(0.0, 0, 1.0, 0.0, 0)] * 4))  # leaves its mark
-    expected = [tensor.clone() for tensor in placement.place(known).tensors()]
+    expected = [tensor.clone() for tensor in flatten(placement.place(known)[0])[0]]
     advanced = torch.zeros(3, columns, dtype=torch.int64)
     advanced[:, :2] = torch.tensor([[7, 9], [1, 2], [3, 4]])
     bounds = replace(known, lengths=[11, 13], previous_tokens=[0, 0], last_tokens=[0, 0], advanced=advanced)
-    placed = placement.place(bounds)
-    assert all(torch.equal(*pair) for pair in zip(placed.tensors(), expected, strict=True)) and placed.longest == 13
+    placed, known_bounds = placement.place(bounds)
+    assert all(torch.equal(*pair) for pair in zip(flatten(placed)[0], expected, strict=True))
+    assert known_bounds.length == 13
 
 
 def test_rounds_do_not_overlap_on_the_runs_clock(

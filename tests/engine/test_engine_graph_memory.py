@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from ssd_lab.execution import graphs
 from ssd_lab.execution.debug_graphs import DebugGraphExecutor, ScribblingBackend, poison
 from ssd_lab.execution.graphs import GraphExecutor
 from ssd_lab.execution.host_copy import HostCopy
+from ssd_lab.execution.phase import Phase
+from ssd_lab.execution.structure import Tensors
 from ssd_lab.results import RunResult
 
 PROMPTS = [[60 + i, 61, 62 + i, 7, 8] for i in range(4)]
@@ -22,17 +25,23 @@ PHASES = ("verify", "draft_chain", "draft_tree")
 OPTIONS = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline"}
 
 
-def phase(number: int, rows: int) -> Any:
+@dataclass(frozen=True)
+class Numbered(Phase[None, torch.Tensor, Tensors]):
     """A phase of its own name with outputs of three dtypes, a view of its input among them."""
 
-    def work(given: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return given + number, given[:, 0], given.float() / (number + 1), given > number
+    number: int
 
-    return PHASES[number], rows, work
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return PHASES[self.number]
+
+    def run(self, runner: None, inputs: torch.Tensor) -> Tensors:
+        number = self.number
+        return inputs + number, inputs[:, 0], inputs.float() / (number + 1), inputs > number
 
 
-def expected(number: int, given: torch.Tensor) -> list[torch.Tensor]:
-    return list(phase(number, 0)[2](given))
+def expected(number: int, given: torch.Tensor) -> Tensors:
+    return Numbered(number).run(None, given)
 
 
 def same(got: Any, wanted: Any) -> bool:
@@ -44,24 +53,24 @@ def test_outputs_outlive_every_other_phase_in_whatever_order_they_are_captured(o
     executor = GraphExecutor(ReplayBackend())
     given = torch.arange(6).view(3, 2)
     for number in order:
-        executor.call(*phase(number, 3), given)
+        executor.call(Numbered(number), None, given)
     for first, second in itertools.product(range(3), repeat=2):
         if first == second:
             continue
         for newer in (first, second):  # the pair captured in either order
             executor.forget(PHASES[newer])
-            kept = executor.call(*phase(first, 3), given)
+            kept = executor.call(Numbered(first), None, given)
             for rows in (1, 3, 5):  # some of them captured between
-                executor.call(*phase(second, rows), torch.full((rows, 2), 9))
+                executor.call(Numbered(second), None, torch.full((rows, 2), 9))
             assert same(kept, expected(first, given))
 
 
 def test_graphs_of_a_phase_share_its_memory() -> None:
     """A smaller one that comes later takes no memory of its own; a run over all sizes keeps two pieces at most."""
     executor = GraphExecutor(ReplayBackend())
-    large = executor.call(*phase(0, 8), torch.ones(8, 2, dtype=torch.int64))
+    large = executor.call(Numbered(0), None, torch.ones(8, 2, dtype=torch.int64))
     for rows in range(1, 8):
-        small = executor.call(*phase(0, rows), torch.ones(rows, 2, dtype=torch.int64))
+        small = executor.call(Numbered(0), None, torch.ones(rows, 2, dtype=torch.int64))
         assert [one.data_ptr() for one in small] == [one.data_ptr() for one in large]
     assert same(small, expected(0, torch.ones(7, 2, dtype=torch.int64)))
 
@@ -72,7 +81,7 @@ def test_only_the_graphs_used_last_are_kept() -> None:
 
     def call(rows: int) -> None:
         given = torch.full((rows, 2), rows)
-        assert same(executor.call(*phase(1, rows), given), expected(1, given))
+        assert same(executor.call(Numbered(1), None, given), expected(1, given))
 
     for rows in (1, 2, 3, 1, 4):
         call(rows)
@@ -90,17 +99,17 @@ def test_only_the_graphs_used_last_are_kept() -> None:
 def test_an_output_that_is_read_after_its_phase_was_called_again_is_poison() -> None:
     executor = DebugGraphExecutor(ReplayBackend())
     given = torch.arange(8).view(4, 2)
-    stale = executor.call(*phase(0, 4), given)
-    fresh = executor.call(*phase(0, 2), given[:2])
+    stale = executor.call(Numbered(0), None, given)
+    fresh = executor.call(Numbered(0), None, given[:2])
     assert same(fresh, expected(0, given[:2]))
     assert (stale[0][2:] < -(2**61)).all() and stale[2][2:].isnan().all() and stale[3][2:].all()
 
 
 def test_what_a_phase_returned_may_be_given_to_it_again() -> None:
     executor = DebugGraphExecutor(ReplayBackend())
-    value, *_ = executor.call(*phase(1, 2), torch.zeros(2, 2, dtype=torch.int64))
+    value, *_ = executor.call(Numbered(1), None, torch.zeros(2, 2, dtype=torch.int64))
     for count in range(2, 5):
-        value, *_ = executor.call(*phase(1, 2), value)
+        value, *_ = executor.call(Numbered(1), None, value)
         assert value.tolist() == [[count] * 2] * 2
 
 
@@ -118,7 +127,7 @@ def test_each_of_any_two_phases_is_captured_anew_before_the_other() -> None:
     for round_ in range(40):
         for number in range(3):
             names.append(PHASES[number])
-            assert same(executor.call(*phase(number, 2), given + round_), expected(number, given + round_))
+            assert same(executor.call(Numbered(number), None, given + round_), expected(number, given + round_))
     assert {(one, two) for one, two in itertools.pairwise(told)} >= {
         ("verify", "draft_chain"), ("draft_chain", "draft_tree"), ("draft_tree", "verify"),
     }  # fmt: skip

@@ -164,7 +164,7 @@ def test_a_path_is_moved_as_one_token_after_the_other_would_be(pair) -> None:
         layer.copy_(torch.randn(layer.shape, generator=generator))
     runner = StepRunner(decoder, cache, torch.device("cpu"))
     tables, lengths = [[3, 1, 4, 2], [8, 5, 6, 7]], [5, 3]
-    rows = Placement(torch.device("cpu"), max_rows=2, width=4, block_size=4).place(
+    rows, _ = Placement(torch.device("cpu"), max_rows=2, width=4, block_size=4).place(
         RowBatch(lengths, [0, 0], [0, 0], tables, [(0.0, 0, 1.0, 0.0, 0)] * 2)
     )
     written = torch.tensor([[9, 4, 5, 6, -1, -1], [3, 5, 8, 7, -1, -1]])
@@ -177,7 +177,7 @@ def test_a_path_is_moved_as_one_token_after_the_other_would_be(pair) -> None:
                 read, write = length + source, length + place
                 layer[table[write // 4] * 4 + write % 4] = before[table[read // 4] * 4 + read % 4]
     for _ in range(2):
-        keep_path.keep_path(runner, rows, paths, written)
+        runner.run(keep_path.KeepPathPhase(), keep_path.KeepPathInputs(rows, paths, written))
         for layer, wanted in zip(cache.layers, expected, strict=True):
             assert torch.equal(layer[4:], wanted[4:])  # block 0 is the dump
 

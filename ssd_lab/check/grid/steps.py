@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssd_lab.check.grid.watching import Watched
+from ssd_lab.execution.structure import flatten
 from ssd_lab.rounds.proposal import Proposal
 
 Floats = NDArray[np.float64]
@@ -60,7 +61,7 @@ class _Round:
         self._num_drafted = proposal.num_drafted
         self._probs = None if proposal.probs is None else proposal.probs.double().cpu().numpy()
         tree = proposal.tree
-        self._tree = None if tree is None else tuple(tensor.tolist() for tensor in tree.tensors())
+        self._tree = None if tree is None else tuple(tensor.tolist() for tensor in flatten(tree)[0])
 
     def offers(self, row: int, path: Sequence[int], count: int) -> list[_Offer]:
         """What was offered at the first `count` places, along the accepted path."""

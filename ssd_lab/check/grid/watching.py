@@ -11,6 +11,7 @@ from pydantic import PrivateAttr, SerializeAsAny
 
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.drafting.resources import Resources
+from ssd_lab.execution.structure import each_tensor
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.rounds.proposal import Proposal
@@ -147,7 +148,7 @@ def _kept(proposal: Proposal) -> Proposal:
         proposal,
         tokens=_on_host(proposal.tokens),
         probs=None if proposal.probs is None else _on_host(proposal.probs),
-        tree=None if tree is None else tree.with_tensors(tuple(_on_host(tensor) for tensor in tree.tensors())),
+        tree=each_tensor(_on_host, tree),
     )
 
 

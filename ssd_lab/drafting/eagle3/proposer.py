@@ -24,7 +24,7 @@ from ssd_lab.links.link import InlineLink, Link, ThreadLink
 from ssd_lab.links.stream_link import StreamLink
 from ssd_lab.links.worker import Worker
 from ssd_lab.models.eagle3.head import Eagle3Head
-from ssd_lab.phases.head_runner import HeadRunner
+from ssd_lab.rounds.head_runner import HeadRunner
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from ssd_lab.decoding.saguaro import saguaro_distribution
 from ssd_lab.decoding.sampling import SamplingBatch, in_float32, target_distribution
+from ssd_lab.kernels.interface import Kernels
+from ssd_lab.rounds.drafted import Drafted
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,28 @@ class Drawing:
 
 
 PLAIN = Drawing()
+
+
+def draw(
+    kernels: Kernels[Any],
+    logits: torch.Tensor,
+    sampling: SamplingBatch,
+    uniforms: torch.Tensor | None,
+    *,
+    record: bool,
+    drawing: Drawing = PLAIN,
+    fan_out: torch.Tensor | None = None,
+) -> Drafted:
+    """Draw one token a row from the draft's logits `[batch, rows, vocab]`; tokens are `[batch, rows]`.
+
+    uniforms `[batch, rows]`: None if all rows are greedy. fan_out `[batch, rows]`: of each place, where `drawing` asks.
+    """
+    shape = logits.shape[:-1]
+    if uniforms is None:
+        picked, token_probs = kernels.greedy_pick(logits.flatten(0, -2), record)
+        return Drafted(picked.view(shape), None, None if token_probs is None else token_probs.view(shape))
+    raw = drawing.plain(logits, sampling)
+    probs = drawing.modified(raw, fan_out)
+    tokens = kernels.sample(probs.flatten(0, -2), uniforms.reshape(-1)).view(shape)
+    token_probs = probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if record else None
+    return Drafted(tokens, probs, token_probs, raw if drawing.keeps_raw else None)

@@ -1,0 +1,209 @@
+"""What verifying chains and trees have in common: the target forward, the decision, and its way to the host."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+
+from ssd_lab.decoding.sampling import target_distribution
+from ssd_lab.execution.host_copy import HostCopy, sent
+from ssd_lab.execution.phase import Phase
+from ssd_lab.execution.structure import Tensors, each_tensor
+from ssd_lab.kernels.step_input import StepInput
+from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.rows import RowTensors
+from ssd_lab.rounds.runner import StepRunner
+from ssd_lab.rounds.token_tree import TokenTree
+from ssd_lab.rounds.verified import Verified
+
+DECIDED = 4  # integers of a decision for each row: accepted length, recovery token, is the target finite, is the draft
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """record: keep probabilities for the trace. details: of so many likeliest tokens of either model too, at every
+    place. feature_layers: keep the residual stream at these layers' inputs. advance: tell on the device what the next
+    round starts from.
+    """
+
+    record: bool = True
+    details: int = 0
+    feature_layers: tuple[int, ...] = ()
+    advance: bool = False
+
+
+@dataclass(frozen=True)
+class VerifyInputs:
+    """draft_tokens `[batch, k]` and how they hang together (None: chains), of which rows.num_drafted are real; probs,
+    token_probs, raw_probs as in `Proposal`, None where there are none or nobody wants them.
+    """
+
+    rows: RowTensors
+    draft_tokens: torch.Tensor
+    tree: TokenTree | None
+    probs: torch.Tensor | None
+    token_probs: torch.Tensor | None
+    raw_probs: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a verification comes to on the device.
+
+    integers `[batch, 4 + n]`: accepted length, recovery token, is the target finite, is the draft, and what tells the
+    draft tokens. numbers `[batch, m]`: probabilities (None unless recorded). details: the likeliest tokens (empty
+    unless asked for). logits `[batch, k + 1, vocab]` (of a tree along the accepted path). advanced `[3, batch]`:
+    lengths, previous and last tokens of the next round. features `[batch, k + 1, layers * hidden]`. Both None unless
+    asked for.
+    """
+
+    integers: torch.Tensor
+    numbers: torch.Tensor | None
+    details: Tensors
+    logits: torch.Tensor
+    advanced: torch.Tensor | None
+    features: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The target's say on every row of the forward: logits `[batch, rows, vocab]`, the likeliest tokens and their
+    probabilities `[batch, rows]`, and what is sampled from (None: every row is greedy).
+    """
+
+    logits: torch.Tensor
+    choices: torch.Tensor
+    choice_probs: torch.Tensor
+    probs: torch.Tensor | None
+
+    @property
+    def known(self) -> torch.Tensor:
+        """The target's distributions `[batch, rows, vocab]`: what is sampled from, else a softmax."""
+        return torch.softmax(self.logits, -1) if self.probs is None else self.probs
+
+
+@dataclass(frozen=True)
+class VerifyPhase(Phase[StepRunner, VerifyInputs, Decision], ABC):
+    """The target forward, and its say on every row. K/V of all rows is written, of which what is accepted is valid.
+
+    context: a bound on the cache positions in use.
+    """
+
+    context: int
+    options: VerifyOptions
+
+    def run(self, runner: StepRunner, inputs: VerifyInputs) -> Decision:
+        """See `Decision`."""
+        step = self.step(runner, inputs)
+        features = dict.fromkeys(self.options.feature_layers, step.token_ids)
+        logits = runner.logits(step, features=features or None)
+        # by the likeliest token's probability the host learns whether the logits are numbers, and the trace the rest
+        choices, choice_probs = runner.decoder.kernels.greedy_pick(logits.flatten(0, 1), True)
+        if choice_probs is None:
+            raise RuntimeError("the kernels gave no probabilities")
+        shape = step.token_ids.shape
+        sampled = not inputs.rows.sampling.all_greedy
+        probs = target_distribution(logits, inputs.rows.sampling) if sampled else None
+        scores = Scores(logits, choices.view(shape), choice_probs.view(shape), probs)
+        stacked = None
+        if features:
+            stacked = torch.cat([features[layer] for layer in self.options.feature_layers], -1)
+        return self.decide(runner, inputs, step, scores, stacked)
+
+    @abstractmethod
+    def step(self, runner: StepRunner, inputs: VerifyInputs) -> StepInput:
+        """The forward: the last committed token, then the draft tokens."""
+
+    @abstractmethod
+    def decide(
+        self,
+        runner: StepRunner,
+        inputs: VerifyInputs,
+        step: StepInput,
+        scores: Scores,
+        features: torch.Tensor | None,
+    ) -> Decision:
+        """Accept, and put together what leaves the device; features: of every row of the forward."""
+
+
+AnyVerifyPhase = TypeVar("AnyVerifyPhase", bound=VerifyPhase)
+
+
+class Verification(ABC, Generic[AnyVerifyPhase]):
+    """A verification under way. `collect` waits for its outcome.
+
+    `logits`, `features` and `advanced` (see `Decision`) stay on the device until the next verification overwrites them;
+    so do paths `[batch, depth]` of trees, the accepted nodes from the root down and then -1.
+    """
+
+    paths: torch.Tensor | None = None
+
+    def __init__(self, phase: AnyVerifyPhase, runner: StepRunner, rows: RowTensors, proposal: Proposal) -> None:
+        self.phase, self.proposal = phase, proposal
+        self.sampled = not rows.sampling.all_greedy
+        decision = runner.run(phase, self._inputs(runner, rows))
+        self.logits, self.features, self.advanced = decision.logits, decision.features, decision.advanced
+        self._decided(decision)
+        numbers = () if decision.numbers is None else (decision.numbers,)
+        self._copy = HostCopy(decision.integers, *numbers, *decision.details)
+
+    def wait(self) -> None:
+        """Until the device is done with it."""
+        self._copy.arrays()
+
+    def collect(self) -> Verified:
+        """The outcome; waits for the device."""
+        batch = len(self.proposal.num_drafted)
+        integers, *floats = (array[:batch] for array in self._copy.arrays())
+        decided = integers[:, :DECIDED].T.tolist()
+        return self._verified(decided, integers[:, DECIDED:], floats)
+
+    def _decided(self, decision: Decision) -> None:
+        """The outcome will lie there."""
+
+    @abstractmethod
+    def _verified(self, decided: list[list[int]], rest: np.ndarray, floats: list[np.ndarray]) -> Verified:
+        """decided: of each row the first columns of the decision; rest `[batch, n]`: the others."""
+
+    def _inputs(self, runner: StepRunner, rows: RowTensors) -> VerifyInputs:
+        """Where they are read, with as many rows as the phase computes."""
+        proposal, options = self.proposal, self.phase.options
+        probs = proposal.probs if self.sampled else None
+        token_probs = proposal.token_probs if options.record else None
+        raw_probs = proposal.raw_probs if options.details and probs is not None and proposal.tree is None else None
+        given = (proposal.tokens, proposal.tree, probs, token_probs, raw_probs)
+        return VerifyInputs(rows, *each_tensor(lambda one: padded_rows(sent(one, runner.device), len(rows)), given))
+
+
+def decided_integers(
+    num_accepted: torch.Tensor, recovery_token: torch.Tensor, scores: Scores, inputs: VerifyInputs
+) -> torch.Tensor:
+    """The first columns of a decision, `[batch, 4]`."""
+    finite = torch.isfinite(scores.choice_probs).all(-1)
+    draft_finite = torch.ones_like(finite)
+    for numbers in (inputs.probs, inputs.token_probs):
+        if numbers is not None and inputs.draft_tokens.shape[1]:
+            draft_finite = draft_finite & torch.isfinite(numbers.flatten(1).sum(-1))
+    return torch.stack([num_accepted, recovery_token, finite.long(), draft_finite.long()], 1)
+
+
+def advanced_rows(
+    rows: RowTensors, tokens: torch.Tensor, at: torch.Tensor, num_accepted: torch.Tensor, recovery_token: torch.Tensor
+) -> torch.Tensor:
+    """Lengths, previous and last tokens after an outcome, `[3, batch]`; padding rows stay empty.
+
+    at `[batch]`: where in the verified `tokens` (the last committed one first) each row's last accepted one stands, 0
+    if none was.
+    """
+    grown = torch.where(rows.lengths > 0, rows.lengths + num_accepted + 1, 0)
+    return torch.stack([grown, tokens.gather(1, at[:, None]).squeeze(1), recovery_token])
+
+
+def padded_rows(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    """With as many rows as the phase computes; what the further ones hold does not matter."""
+    missing = rows - tensor.shape[0]
+    return tensor if missing == 0 else torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])

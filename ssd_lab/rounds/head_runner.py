@@ -1,0 +1,68 @@
+"""The runner of an EAGLE3 head (Li et al., arXiv 2503.01840)."""
+
+from __future__ import annotations
+
+import torch
+
+from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.execution.executor import Executor
+from ssd_lab.kernels.step_input import StepInput
+from ssd_lab.models.eagle3.head import Eagle3Head
+from ssd_lab.models.kv_cache import PagedKVCache
+from ssd_lab.rounds.drafted import Drafted
+from ssd_lab.rounds.drawing import PLAIN, Drawing, draw
+from ssd_lab.rounds.runner import Runner
+
+
+class HeadRunner(Runner):
+    """Its outlook is normed states `[batch, rows, hidden]`: logits of them cover the draft's own vocabulary."""
+
+    def __init__(self, head: Eagle3Head, cache: PagedKVCache, device: torch.device, executor: Executor) -> None:
+        super().__init__(cache, device, executor)
+        self.head = head
+
+    @property
+    def vocab_size(self) -> int:
+        """The target's: draft tokens and their distributions are in its token ids."""
+        return self.head.vocabulary.target_size
+
+    @property
+    def num_choices(self) -> int:
+        """The draft's vocabulary."""
+        return self.head.vocabulary.size
+
+    def conditioned(self, step: StepInput, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows that have the target's features `[batch, rows, feature_size]`; returns as `Eagle3Head.hidden_states`.
+
+        What is not a number in them counts as 0: the request that it comes from ends with an error, and its K/V must
+        not spoil the blocks for the next one.
+        """
+        features = torch.nan_to_num(features, nan=0.0, posinf=0.0, neginf=0.0)
+        return self.head.hidden_states(step, self.cache, self.head.combine(features))
+
+    def continued(self, step: StepInput, carried: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rows that feed on the head's own states `[batch, rows, hidden]`; returns as `Eagle3Head.hidden_states`."""
+        return self.head.hidden_states(step, self.cache, carried)
+
+    def logits_of(self, outlook: torch.Tensor) -> torch.Tensor:
+        """Tokens outside the draft's vocabulary get a probability of 0."""
+        return self.head.vocabulary.scatter_logits(self.head.logits(outlook))
+
+    def choose(
+        self,
+        outlook: torch.Tensor,
+        sampling: SamplingBatch,
+        uniforms: torch.Tensor | None,
+        *,
+        record: bool,
+        drawing: Drawing = PLAIN,
+        fan_out: torch.Tensor | None = None,
+    ) -> Drafted:
+        """In the draft's vocabulary, given in the target's ids, where tokens outside have probability 0."""
+        logits, kernels = self.head.logits(outlook), self.head.kernels
+        chosen = draw(kernels, logits, sampling, uniforms, record=record, drawing=drawing, fan_out=fan_out)
+        vocabulary = self.head.vocabulary
+        probs, raw = (
+            None if own is None else vocabulary.scatter_probs(own) for own in (chosen.probs, chosen.raw_probs)
+        )
+        return Drafted(vocabulary.to_target(chosen.tokens), probs, chosen.token_probs, raw)
