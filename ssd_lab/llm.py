@@ -245,7 +245,7 @@ class LLM:
 
     def _wait(self, call: Call, on_step: OnStep | None) -> BaseException | None:
         """Until the call has ended; why, if the engine failed."""
-        longest = self.memory_plan.request.max_model_len
+        longest = self.memory_plan.max_model_len
         total = sum(min(request.params.max_tokens, longest) for request in call.requests)
         shown = progress_bar(total, self.strategy.strategy_name, "tok", enabled=self._progress)
         with shown as bar, self._captures.beside(bar):

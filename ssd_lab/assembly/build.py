@@ -13,11 +13,10 @@ import torch
 import ssd_lab
 from ssd_lab.assembly.cuda_check import check_cuda_build
 from ssd_lab.assembly.memory_plan import MemoryPlan
-from ssd_lab.assembly.planning import plan_loaded
 from ssd_lab.common.cpu_threads import CLAIMS
 from ssd_lab.common.device_guard import current
 from ssd_lab.config import EngineConfig
-from ssd_lab.drafting.resources import Resources, takes_a_process
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.errors import ConfigError
@@ -26,8 +25,7 @@ from ssd_lab.execution.make_executor import make_executor
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver, Observers
 from ssd_lab.execution.preparations import Preparations
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.models.opened import OpenedModel
+from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.text.incremental import IncrementalDecoder
 from ssd_lab.rounds.block_manager import BlockManager
 from ssd_lab.rounds.runner import StepRunner
@@ -66,40 +64,19 @@ def share_threads(
     return target, draft
 
 
-def open_draft(
-    draft: LoadedModel | str, strategy: StrategyConfig, config: EngineConfig, device: torch.device, *, progress: bool
-) -> LoadedModel:
-    """The draft, loaded here; if it is going to work in a process of its own, only opened here and read there.
-
-    Raises ModelLoadError as `load_model` does.
-    """
-    if isinstance(draft, LoadedModel):
-        return draft
-    load = OpenedModel if strategy.overlaps and takes_a_process(config.draft_link, device) else load_model
-    return load(
-        draft,
-        dtype=config.dtype,
-        device=str(device),
-        bitwise=config.bitwise,
-        kernels=config.kernels,
-        progress=progress,
-    )
-
-
 def build_engine(
     target: LoadedModel,
-    draft: LoadedModel | str | None,
+    draft: LoadedModel | None,
     strategy: StrategyConfig,
     config: EngineConfig,
-    plan: MemoryPlan | None = None,
+    plan: MemoryPlan,
     observer: ExecutorObserver = NOBODY,
 ) -> Engine:
-    """An engine for this target and strategy. The draft may be loaded, or a place to load it from. plan: made here if
-    the caller has none. observer: of what executes the phases of target and draft.
+    """An engine for this target and strategy, in the memory that it is planned for. observer: of what executes the
+    phases of target and draft.
     """
     device = resolve_device(config.device)
-    plan = plan or plan_loaded(target, draft, strategy, config, device)
-    max_model_len, num_blocks = plan.request.max_model_len, plan.num_blocks
+    max_model_len, num_blocks = plan.max_model_len, plan.num_blocks
     preparations = Preparations()
     if device.type == "cuda":
         mark_compilations(preparations)
@@ -156,7 +133,7 @@ def _claim_threads(count: int | None, device: torch.device) -> Callable[[], None
 
 def _describe(
     target: LoadedModel,
-    draft: LoadedModel | str | None,
+    draft: LoadedModel | None,
     strategy: StrategyConfig,
     config: EngineConfig,
     device: torch.device,
@@ -172,6 +149,6 @@ def _describe(
         "dtype": str(target.dtype).removeprefix("torch."),
         "threads": threads,
         "target": str(target.source),
-        "draft": None if draft is None else str(draft if isinstance(draft, str) else draft.source),
+        "draft": None if draft is None else str(draft.source),
         "versions": {"ssd_lab": ssd_lab.__version__, "torch": torch.__version__, "python": platform.python_version()},
     }

@@ -1,21 +1,29 @@
-"""Target and draft of a run, loaded onto their device once a plan says that they fit."""
+"""Target and draft of a run, loaded onto their device once a plan says that they fit.
+
+Shapes, a plan that refuses what cannot fit, loading, a dry run of the largest steps, and the plan that the engine is
+built by.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ssd_lab import demo
-from ssd_lab.assembly.build import open_draft, resolve_device
+from ssd_lab.assembly.build import resolve_device
 from ssd_lab.assembly.cuda_check import check_cuda
 from ssd_lab.assembly.memory_plan import MemoryPlan
+from ssd_lab.assembly.memory_reader import reader_of
 from ssd_lab.assembly.planning import plan_before_loading, plan_loaded
 from ssd_lab.common.progress import notice
 from ssd_lab.config import EngineConfig
+from ssd_lab.drafting.resources import takes_a_process
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.models.opened import OpenedModel
 from ssd_lab.strategies import StrategyConfig
 
 
@@ -37,11 +45,41 @@ def load_pair(
     *,
     progress: bool,
 ) -> LoadedPair:
-    """Load what is given by name; None takes the bundled pair. Raises ConfigError, ModelLoadError (DraftMismatchError
-    where the two do not fit each other) or CacheCapacityError.
+    """Load what is given by name; None takes the bundled pair. A draft that is going to work in a process of its own is
+    only opened here and read there. Raises ConfigError, ModelLoadError (DraftMismatchError where the two do not fit
+    each other) or CacheCapacityError.
     """
     device = resolve_device(config.device)
     check_cuda(device, config.kernels)
+    target, draft = _chosen(target, draft, strategy)
+    reader = reader_of(device)
+    if device.type == "cuda":  # before anything is put there
+        plan_before_loading(target, draft, strategy, config, device, reader)
+    options: dict[str, Any] = {
+        "dtype": config.dtype,
+        "device": str(device),
+        "bitwise": config.bitwise,
+        "kernels": config.kernels,
+        "progress": progress,
+    }
+    loaded = load_model(target, **options) if isinstance(target, str) else target
+    if isinstance(draft, str):
+        elsewhere = strategy.overlaps and takes_a_process(config.draft_link, device)
+        draft = OpenedModel(draft, **options) if elsewhere else load_model(draft, **options)
+    if draft is not None:
+        check_draft(loaded, draft)
+    plan = plan_loaded(loaded, draft, strategy, config, device, reader)
+    if device.type == "cuda":
+        notice(f"memory of {device}\n{plan}", enabled=progress)
+    elif plan.notes:
+        notice("\n".join(plan.notes), enabled=progress)
+    return LoadedPair(loaded, draft, device, plan)
+
+
+def _chosen(
+    target: LoadedModel | str | None, draft: LoadedModel | str | None, strategy: StrategyConfig
+) -> tuple[LoadedModel | str, LoadedModel | str | None]:
+    """The models that a caller means. Raises ConfigError where the strategy needs a draft and none is named."""
     if target is None:
         target = str(demo.TARGET)
         draft = str(demo.DRAFT) if draft is None else draft
@@ -49,34 +87,4 @@ def load_pair(
         raise ConfigError(
             f"strategy {strategy.strategy_name!r} needs a draft model: pass draft=<hub id, folder or .gguf file>"
         )
-    if not strategy.uses_draft:
-        draft = None
-    if device.type == "cuda":  # before anything is put there
-        first_plan = plan_before_loading(target, draft, strategy, config, device)
-        notice(f"memory on {device}\n{first_plan}", enabled=progress)
-    loaded = _load_target(target, config, device, progress=progress)
-    opened: LoadedModel | None = None
-    if draft is not None:
-        opened = open_draft(draft, strategy, config, device, progress=progress)
-        check_draft(loaded, opened)
-    plan = plan_loaded(loaded, opened, strategy, config, device)
-    if device.type == "cuda":
-        notice(f"measured on {device}\n{plan}", enabled=progress)
-    elif plan.notes:
-        notice("\n".join(plan.notes), enabled=progress)
-    return LoadedPair(loaded, opened, device, plan)
-
-
-def _load_target(
-    model: LoadedModel | str, config: EngineConfig, device: torch.device, *, progress: bool
-) -> LoadedModel:
-    if isinstance(model, LoadedModel):
-        return model
-    return load_model(
-        model,
-        dtype=config.dtype,
-        device=str(device),
-        bitwise=config.bitwise,
-        kernels=config.kernels,
-        progress=progress,
-    )
+    return target, draft if strategy.uses_draft else None

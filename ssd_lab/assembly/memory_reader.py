@@ -59,3 +59,8 @@ class HostMemoryReader:
         """Not told by the host's allocator: 0."""
         function()
         return 0
+
+
+def reader_of(device: torch.device) -> MemoryReader:
+    """What reads the memory of this device."""
+    return CudaMemoryReader(device) if device.type == "cuda" else HostMemoryReader()

@@ -1,212 +1,211 @@
-"""The memory plan of an engine: from the models' shapes before they are loaded, and again from a dry run after."""
+"""What an engine takes of one device: by its models' shapes before they are loaded, by trying its steps after."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 
 from ssd_lab.assembly.dry_run import DryRun
-from ssd_lab.assembly.memory_plan import (
-    MemoryPlan,
-    MemoryRequest,
-    plan_capped,
-    plan_memory,
-    plan_unchecked,
-    with_graph_reserve,
-)
-from ssd_lab.assembly.memory_reader import CudaMemoryReader, HostMemoryReader, MemoryReader
-from ssd_lab.assembly.model_demand import SPLIT_TOKENS, ModelDemand
+from ssd_lab.assembly.memory_plan import CacheRequest, MemoryPlan, plan_memory, plan_on_host
+from ssd_lab.assembly.memory_reader import MemoryReader
 from ssd_lab.common.device_guard import current
 from ssd_lab.common.out_of_memory import explain_out_of_memory
 from ssd_lab.config import EngineConfig
 from ssd_lab.errors import ConfigError
 from ssd_lab.execution.graphs import batch_bucket
-from ssd_lab.kernels.row_padding import LARGEST
+from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.opened import OpenedModel
 from ssd_lab.models.shape import ModelShape, shape_of
 from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.step_sizes import StepSizes
 
-logger = logging.getLogger(__name__)
+GRAPH_WORKSPACES = 1.5  # kept for graphs, by experience: a pool as large as the workspace, and the outputs beside it
+GRAPH_SHARE = 0.01  # of the free memory, for the graphs themselves
+FLOAT32_BYTES = 4
+LOGIT_COPIES = 4  # rows over the vocabulary that sampling holds at once: logits, filtered, sorted, probabilities
+DISTRIBUTION_COPIES = 2  # of what a drafting phase hands out: its steps, and all of them joined
 
-CACHE_SHARE = 0.25  # of a machine's free memory, for the target's KV blocks on a CPU, when num_blocks is not given
+Model = LoadedModel | str
 
 
-def reader_of(device: torch.device) -> MemoryReader:
-    """What reads the memory of this device."""
-    return CudaMemoryReader(device) if device.type == "cuda" else HostMemoryReader()
+@dataclass(frozen=True)
+class ModelMemory:
+    """What a model takes, whatever it computes. table_bytes: cosines and sines of every position. block_bytes: one KV
+    block in all layers.
+    """
+
+    weight_bytes: int
+    table_bytes: int
+    block_bytes: int
+
+    @classmethod
+    def of(cls, shape: ModelShape, block_size: int, num_weights: int | None = None) -> ModelMemory:
+        """num_weights: of an EAGLE head, more than its layers'."""
+        config, dtype = shape.config, shape.dtype
+        return cls(
+            weight_bytes=(num_weights or config.num_parameters) * dtype.itemsize,
+            table_bytes=config.max_positions * config.head_dim * 2 * FLOAT32_BYTES,
+            block_bytes=PagedKVCache.bytes_per_block(config, block_size, dtype),
+        )
+
+    @property
+    def loaded_bytes(self) -> int:
+        """On the device once the model is loaded."""
+        return self.weight_bytes + self.table_bytes
+
+
+@dataclass(frozen=True)
+class EngineMemory:
+    """What an engine takes of its device, by shapes alone.
+
+    models: the target, and a draft model or EAGLE head, if there is one. sizes: of the strategy's steps, which compute
+    `rows` sequences. graphs: will they be captured? head_bytes: what the steps of a head hold, which is loaded too late
+    to try them. notes: what was decided for the caller.
+    """
+
+    models: dict[str, ModelMemory]
+    cache: CacheRequest
+    sizes: StepSizes
+    rows: int
+    graphs: bool
+    head_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def lasting(self) -> dict[str, int]:
+        """All that is there between steps, but KV blocks: name -> bytes."""
+        scratch_blocks = self.rows * -(-self.sizes.scratch_positions // self.cache.block_size)
+        scratch_bytes = scratch_blocks * self.models["draft"].block_bytes if "draft" in self.models else 0
+        return {
+            **{f"{role} weights": model.weight_bytes for role, model in self.models.items()},
+            "position tables": sum(model.table_bytes for model in self.models.values()),
+            "tree branches": scratch_bytes,
+        }
+
+    def with_steps(self, held_bytes: int, free_bytes: int) -> dict[str, int]:
+        """The same with what the largest steps were seen to hold, and a reserve for the graphs that rounds capture."""
+        workspace = held_bytes + self.head_bytes
+        reserve = int(GRAPH_WORKSPACES * workspace + GRAPH_SHARE * free_bytes) if self.graphs else 0
+        return {**self.lasting, "workspace": workspace, "graphs": reserve}
+
+
+def memory_of(
+    target: Model, draft: Model | None, strategy: StrategyConfig, config: EngineConfig, device: torch.device
+) -> EngineMemory:
+    """From names or loaded models: what is not loaded is only looked at. draft: None if the strategy uses none. Raises
+    ModelLoadError as loading does.
+    """
+    can_capture = isinstance(target, str) or target.decoder.kernels.captures
+    graphs = device.type == "cuda" and not config.eager and can_capture
+    rows = batch_bucket(config.max_batch) if graphs else config.max_batch  # batches are padded to those captured
+    shape, sizes, head_bytes = shape_of(target, dtype=config.dtype, device=device), strategy.step_sizes, 0
+    models = {"target": ModelMemory.of(shape, config.block_size)}
+    head = strategy.head_config(target if isinstance(target, str) else str(target.source), shape.config)
+    if head is not None:
+        models["draft"] = ModelMemory.of(ModelShape(head.layers, shape.dtype), config.block_size, head.num_parameters)
+        distributions = LOGIT_COPIES * sizes.draft_rows + DISTRIBUTION_COPIES * sizes.kept_distributions
+        head_bytes = rows * distributions * head.layers.vocab_size * FLOAT32_BYTES
+    elif draft is not None:
+        models["draft"] = ModelMemory.of(shape_of(draft, dtype=config.dtype, device=device), config.block_size)
+    context, chosen = shape.config.max_positions, config.max_model_len or 0
+    note = f"max_model_len={chosen:,} was given, and the model's context is {context:,}: that is taken"
+    cache = _cache_request(sum(model.block_bytes for model in models.values()), context, strategy, config)
+    return EngineMemory(models, cache, sizes, rows, graphs, head_bytes, (note,) if chosen > context else ())
+
+
+def _cache_request(block_bytes: int, context: int, strategy: StrategyConfig, config: EngineConfig) -> CacheRequest:
+    return CacheRequest(
+        block_bytes=block_bytes,
+        block_size=config.block_size,
+        max_model_len=min(config.max_model_len or context, context),
+        max_batch=config.max_batch,
+        reserved=strategy.reserved_positions,
+        num_blocks=config.num_blocks,
+        may_cut=config.max_model_len is None and config.num_blocks is None,
+    )
 
 
 def plan_before_loading(
-    target: LoadedModel | str,
-    draft: LoadedModel | str | None,
-    strategy: StrategyConfig,
-    config: EngineConfig,
-    device: torch.device,
-    reader: MemoryReader | None = None,
-) -> MemoryPlan:
-    """From names or loaded models: what of them is not loaded yet is only looked at.
-
-    On a CUDA device what does not fit is refused as `plan_memory` says; on a CPU nothing is.
-    """
-    reader = reader or reader_of(device)
-    models = _demands(target, draft, strategy, config, device)
-    loaded = [_on_device(model, demand, device) for model, demand in zip((target, draft), models, strict=True)]
-    free_bytes = (reader.free_bytes() or 0) + sum(loaded)
-    request = _request(*models, strategy, config, device, max(0, free_bytes - _yet_to_come(draft, models[1])))
-    return _noted(_plan(request, config, device), config)
-
-
-def plan_loaded(
-    target: LoadedModel,
-    draft: LoadedModel | str | None,
-    strategy: StrategyConfig,
-    config: EngineConfig,
-    device: torch.device,
-    reader: MemoryReader | None = None,
-) -> MemoryPlan:
-    """With the models in place: on a CUDA device the workspace is what the largest steps are seen to hold."""
-    reader = reader or reader_of(device)
-    if not target.decoder.kernels.captures:
-        config = config.model_copy(update={"eager": True})
-    plan = plan_before_loading(target, draft, strategy, config, device, reader)
-    if device.type != "cuda":
-        logger.debug("memory plan\n%s", plan)
-        return plan
-    request = measured(plan.request, target, draft, strategy, config, device, reader)
-    uncut = _max_model_len(request.target, config)  # what fits is found anew
-    return _noted(_plan(replace(request, max_model_len=uncut), config, device), config)
-
-
-def measured(
-    request: MemoryRequest,
-    target: LoadedModel,
-    draft: LoadedModel | str | None,
+    target: Model,
+    draft: Model | None,
     strategy: StrategyConfig,
     config: EngineConfig,
     device: torch.device,
     reader: MemoryReader,
-) -> MemoryRequest:
-    """The request with the models' workspaces by a dry run, and the graphs' share by these."""
+) -> MemoryPlan:
+    """Of a CUDA device: weights and KV blocks alone. Raises as `plan_memory` where not even they fit."""
+    memory = memory_of(target, draft, strategy, config, device)
+    return plan_memory(memory.lasting, memory.cache, _free_bytes(memory, target, draft, device, reader))
+
+
+def plan_loaded(
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    strategy: StrategyConfig,
+    config: EngineConfig,
+    device: torch.device,
+    reader: MemoryReader,
+) -> MemoryPlan:
+    """With the models in place. On a CUDA device the largest steps are tried for what they hold."""
+    memory = memory_of(target, draft, strategy, config, device)
+    free_bytes = _free_bytes(memory, target, draft, device, reader)
+    if device.type != "cuda":
+        plan = plan_on_host(memory.lasting, memory.cache, free_bytes)
+    else:
+        longest = plan_memory(memory.lasting, memory.cache, free_bytes).max_model_len
+        held = held_by_steps(memory, target, draft, config, device, reader, longest)
+        plan = plan_memory(memory.with_steps(held, free_bytes), memory.cache, free_bytes)
+    return replace(plan, notes=(*plan.notes, *memory.notes))
+
+
+def held_by_steps(
+    memory: EngineMemory,
+    target: LoadedModel,
+    draft: LoadedModel | None,
+    config: EngineConfig,
+    device: torch.device,
+    reader: MemoryReader,
+    longest: int,
+) -> int:
+    """Bytes that the largest steps of target and draft hold, by a dry run. longest: tokens of the longest sequence."""
     dry_run = DryRun(
-        sizes=strategy.step_sizes,
-        batch=request.padded_batch or request.max_batch,
-        longest=request.max_model_len + request.lookahead,
-        block_size=request.block_size,
+        sizes=memory.sizes,
+        batch=memory.rows,
+        longest=longest + memory.cache.reserved,
+        block_size=config.block_size,
         device=device,
         record=config.record,
-        graphs=not config.eager,
+        graphs=memory.graphs,
     )
-    change = "lower max_batch, or the strategy's k or fan-out"
-    no_room = explain_out_of_memory("trying the target's largest steps", ConfigError, device=device, change=change)
-    with current(device), no_room:
-        seen = dry_run.target_peak(target, reader)
-    request = replace(request, target=replace(request.target, measured_bytes=seen))
-    if request.draft is not None and not request.draft.is_head and isinstance(draft, LoadedModel):
-        no_room = explain_out_of_memory("trying the draft's largest steps", ConfigError, device=device, change=change)
+    peaks: list[tuple[str, LoadedModel, Callable[[LoadedModel, MemoryReader], int]]]
+    peaks = [("target", target, dry_run.target_peak)]
+    if draft is not None:
+        peaks.append(("draft", draft, dry_run.draft_peak))
+    held = 0
+    for role, model, peak in peaks:
+        no_room = explain_out_of_memory(
+            f"trying the {role}'s largest steps",
+            ConfigError,
+            device=device,
+            change="lower max_batch, or the strategy's k or fan-out",
+        )
         with current(device), no_room:
-            seen = dry_run.draft_peak(draft, reader)
-        request = replace(request, draft=replace(request.draft, measured_bytes=seen))
-    return request if config.eager else with_graph_reserve(request)
+            held += peak(model, reader)
+    return held
 
 
-def _plan(request: MemoryRequest, config: EngineConfig, device: torch.device) -> MemoryPlan:
+def _free_bytes(
+    memory: EngineMemory, target: Model, draft: Model | None, device: torch.device, reader: MemoryReader
+) -> int:
+    """What the engine has to share (0: unknown): on a CUDA device with what of its models is there already, on a CPU
+    without what a draft's own process is going to take.
+    """
+    free = reader.free_bytes() or 0
     if device.type != "cuda":
-        return plan_unchecked(request, config.num_blocks or _blocks_on_a_cpu(request))
-    is_chosen = config.max_model_len is not None or config.num_blocks is not None
-    return plan_memory(request) if is_chosen else plan_capped(request)
-
-
-def _blocks_on_a_cpu(request: MemoryRequest) -> int:
-    """Those of max_batch sequences of full length, or as many of the target's as fit a share of the free memory."""
-    if not request.free_bytes:
-        return request.wanted_blocks
-    fitting = int(request.free_bytes * CACHE_SHARE / request.target.block_bytes(request.block_size))
-    return max(2, min(request.wanted_blocks, fitting))
-
-
-def _demands(
-    target: LoadedModel | str,
-    draft: LoadedModel | str | None,
-    strategy: StrategyConfig,
-    config: EngineConfig,
-    device: torch.device,
-) -> tuple[ModelDemand, ModelDemand | None]:
-    shape = shape_of(target, dtype=config.dtype, device=device)
-    sizes, batch = strategy.step_sizes, _padded_batch(config, device)
-    longest = _max_model_len(shape, config) + strategy.reserved_positions
-    own = _demand(shape, batch * sizes.verify_rows, longest, device)
-    head = strategy.head_config(target if isinstance(target, str) else str(target.source), shape.config)
-    if not sizes.chain:
-        return own, None
-    if head is not None:
-        drafting, num_weights = ModelShape(head.layers, shape.dtype), head.num_parameters
-    elif draft is not None:
-        drafting, num_weights = shape_of(draft, dtype=config.dtype, device=device), None
-    else:
-        return own, None
-    small = _demand(drafting, batch * sizes.draft_rows, longest, device)
-    kept = batch * sizes.kept_distributions
-    scratch = sizes.scratch_positions
-    return own, replace(small, scratch_positions=scratch, kept_distributions=kept, num_weights=num_weights)
-
-
-def _demand(shape: ModelShape, rows: int, longest: int, device: torch.device) -> ModelDemand:
-    splits = -(-longest // SPLIT_TOKENS) if device.type == "cuda" else 0
-    return ModelDemand(shape.config, shape.dtype, rows=max(rows, LARGEST), logit_rows=rows, splits=splits)
-
-
-def _request(
-    target: ModelDemand,
-    draft: ModelDemand | None,
-    strategy: StrategyConfig,
-    config: EngineConfig,
-    device: torch.device,
-    free_bytes: int,
-) -> MemoryRequest:
-    request = MemoryRequest(
-        free_bytes=free_bytes,
-        target=target,
-        draft=draft,
-        block_size=config.block_size,
-        max_model_len=_max_model_len(target, config),
-        max_batch=config.max_batch,
-        lookahead=strategy.reserved_positions,
-        num_blocks=config.num_blocks,
-        padded_batch=_padded_batch(config, device),
-    )
-    return request if config.eager or device.type != "cuda" else with_graph_reserve(request)
-
-
-def _padded_batch(config: EngineConfig, device: torch.device) -> int:
-    """Graphs are captured for a few batch sizes only, and smaller batches are padded to them."""
-    return config.max_batch if config.eager or device.type != "cuda" else batch_bucket(config.max_batch)
-
-
-def _max_model_len(model: ModelShape | ModelDemand, config: EngineConfig) -> int:
-    return min(config.max_model_len or model.config.max_positions, model.config.max_positions)
-
-
-def _noted(plan: MemoryPlan, config: EngineConfig) -> MemoryPlan:
-    """With a note if more was asked for than the model's context."""
-    context = plan.request.target.config.max_positions
-    if config.max_model_len is None or config.max_model_len <= context:
-        return plan
-    note = f"max_model_len={config.max_model_len:,} was given, and the model's context is {context:,}: that is taken"
-    return replace(plan, notes=(*plan.notes, note))
-
-
-def _on_device(model: LoadedModel | str | None, demand: ModelDemand | None, device: torch.device) -> int:
-    """Bytes of this model that are on the device already, and so no longer free. On a CPU nobody counts them back."""
-    if demand is None or demand.is_head or not isinstance(model, LoadedModel) or device.type != "cuda":
-        return 0
-    return demand.weight_bytes + demand.table_bytes
-
-
-def _yet_to_come(draft: LoadedModel | str | None, demand: ModelDemand | None) -> int:
-    """Bytes that a draft's own process is going to take of the same memory."""
-    if demand is None or not isinstance(draft, OpenedModel) or draft.is_read:
-        return 0
-    return demand.weight_bytes + demand.table_bytes
+        to_come = memory.models["draft"].loaded_bytes if isinstance(draft, OpenedModel) and not draft.is_read else 0
+        return max(0, free - to_come)
+    by_role = {"target": target, "draft": draft}
+    return free + sum(memory.models[role].loaded_bytes for role in by_role if isinstance(by_role[role], LoadedModel))

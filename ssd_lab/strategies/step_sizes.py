@@ -17,11 +17,6 @@ class StepSizes:
     depth: int = 0
 
     @property
-    def verify_rows(self) -> int:
-        """Rows of the target: the last committed token and the draft tokens."""
-        return self.lookahead + 1
-
-    @property
     def draft_rows(self) -> int:
         """Rows of the draft's largest step: the extension over the tokens under verification, or all branches."""
         return max(self.chain + 1, self.branches)

@@ -61,7 +61,7 @@ def test_a_max_model_len_beyond_the_context_is_cut_and_said(
     with LLM(target, strategy="autoregressive", max_model_len=4096, threads=1, progress=True) as llm:
         said = f"max_model_len=4,096 was given, and the model's context is {CONTEXT}"
         assert said in capsys.readouterr().err and said in " ".join(llm.memory_plan.notes)
-        assert llm.memory_plan.request.max_model_len == CONTEXT
+        assert llm.memory_plan.max_model_len == CONTEXT
     with LLM(target, strategy="autoregressive", max_model_len=CONTEXT, threads=1, progress=False) as llm:
         assert llm.memory_plan.notes == ()
 

@@ -1,113 +1,126 @@
-"""Memory is shared out as it will be used, and what does not fit is refused with something that does."""
+"""Memory is shared out as it will be used; what does not fit is refused with what is missing and what would help."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
 from typing import Any
 
 import pytest
 import torch
 
 from ssd_lab import demo
-from ssd_lab.assembly.memory_plan import USABLE_SHARE, MemoryRequest, alternatives, plan_memory
-from ssd_lab.assembly.model_demand import ModelDemand
+from ssd_lab.assembly.memory_plan import SHORT_TOKENS, USABLE_SHARE, CacheRequest, MemoryPlan, plan_memory
+from ssd_lab.assembly.planning import ModelMemory
 from ssd_lab.errors import CacheCapacityError, ConfigError
 from ssd_lab.models.files.checkpoint import open_checkpoint
 from ssd_lab.models.inflate.geometry import find_geometry
 from ssd_lab.models.kv_cache import PagedKVCache
+from ssd_lab.models.shape import ModelShape
 
 GB = 10**9
 
 
-def demand(name: str, dtype: torch.dtype = torch.bfloat16, **fields: Any) -> ModelDemand:
-    return ModelDemand(find_geometry(name).config, dtype, **{"rows": 512, "logit_rows": 128, **fields})
+def memory(name: str, dtype: torch.dtype = torch.bfloat16) -> ModelMemory:
+    return ModelMemory.of(ModelShape(find_geometry(name).config, dtype), 16)
 
 
-def request(**fields: Any) -> MemoryRequest:
+LARGE, SMALL = memory("llama-8b"), memory("llama-1b")
+PARTS = {"target weights": LARGE.weight_bytes, "draft weights": SMALL.weight_bytes, "workspace": 3 * GB, "graphs": GB}
+
+
+def cache(**fields: Any) -> CacheRequest:
     defaults: dict[str, Any] = {
-        "free_bytes": 80 * GB, "target": demand("llama-8b", splits=16),
-        "draft": demand("llama-1b", rows=384, logit_rows=384, scratch_positions=21 * 6), "block_size": 16,
-        "max_model_len": 8192, "max_batch": 16, "lookahead": 7, "graph_bytes": GB,
+        "block_bytes": LARGE.block_bytes + SMALL.block_bytes, "block_size": 16, "max_model_len": 8192, "max_batch": 16,
+        "reserved": 7,
     }  # fmt: skip
-    return MemoryRequest(**{**defaults, **fields})
+    return CacheRequest(**{**defaults, **fields})
+
+
+def plan(free_bytes: int, parts: dict[str, int] = PARTS, **fields: Any) -> MemoryPlan:
+    return plan_memory(parts, cache(**fields), free_bytes)
 
 
 def test_weights_and_blocks_are_what_a_model_and_its_cache_really_take() -> None:
     bundled = open_checkpoint(demo.TARGET)
     stored = sum(bundled.weights.read(name).nbytes for name in bundled.weights.names())
-    model = ModelDemand(bundled.config, torch.bfloat16, rows=1, logit_rows=1)
+    model = ModelMemory.of(ModelShape(bundled.config, torch.bfloat16), 16)
     assert model.weight_bytes == stored
-    assert model.block_bytes(16) * 5 == PagedKVCache(bundled.config, 5, 16, torch.bfloat16, "cpu").bytes
+    assert model.block_bytes * 5 == PagedKVCache(bundled.config, 5, 16, torch.bfloat16, "cpu").bytes
 
 
 def test_the_parts_add_up_and_stay_within_the_usable_memory() -> None:
-    plan = plan_memory(request())
-    assert plan.parts["target weights"] == 2 * 8_030_261_248
-    assert plan.num_blocks == 16 * 513 + 1  # (8192 + 7) / 16, and the block of padding rows
-    assert plan.parts["KV blocks"] == plan.num_blocks * plan.block_bytes
-    assert plan.used_bytes == sum(plan.parts.values()) <= USABLE_SHARE * 80 * GB
-    assert plan.full_sequences == 16
-    shown = str(plan)
+    found = plan(80 * GB)
+    assert found.parts["target weights"] == 2 * 8_030_261_248
+    assert found.num_blocks == 16 * 513 + 1  # (8192 + 7) / 16, and the block of padding rows
+    assert found.parts["KV blocks"] == found.num_blocks * cache().block_bytes
+    assert found.used_bytes == sum(found.parts.values()) <= USABLE_SHARE * 80 * GB
+    assert found.full_sequences == 16
+    shown = str(found)
     for words in ("target weights", "16.061 GB", "8,209 of 16 tokens: 16.0 sequences of 8,192", "left free"):
         assert words in shown
 
 
 def test_blocks_get_what_is_left_where_not_all_sequences_fit() -> None:
-    plan = plan_memory(request(free_bytes=36 * GB))
-    assert 514 <= plan.num_blocks < request().wanted_blocks
-    assert plan.used_bytes <= USABLE_SHARE * 36 * GB < plan.used_bytes + plan.block_bytes
-    assert plan_memory(request(free_bytes=36 * GB, draft=None)).num_blocks > plan.num_blocks
+    found = plan(36 * GB)
+    assert 514 <= found.num_blocks < cache().wanted_blocks
+    assert found.used_bytes <= USABLE_SHARE * 36 * GB < found.used_bytes + cache().block_bytes
+    assert plan(36 * GB, block_bytes=LARGE.block_bytes).num_blocks > found.num_blocks
+    assert plan(36 * GB, PARTS | {"workspace": 4 * GB}).num_blocks < found.num_blocks
 
 
-def test_a_wider_tree_and_more_rows_take_blocks_away() -> None:
-    few = plan_memory(request(free_bytes=36 * GB)).num_blocks
-    tree = demand("llama-1b", rows=384, logit_rows=384, scratch_positions=63 * 6)
-    assert plan_memory(request(free_bytes=36 * GB, draft=tree)).num_blocks < few
-    assert plan_memory(request(free_bytes=36 * GB, target=demand("llama-8b", rows=4096, splits=16))).num_blocks < few
-    assert plan_memory(request(free_bytes=36 * GB, target=demand("llama-8b", splits=64))).num_blocks < few
-
-
-TOO_LARGE = {
-    "blocks asked for": (request(free_bytes=30 * GB, num_blocks=20_000), CacheCapacityError, "at most .* blocks fit"),
+TOO_LARGE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "blocks asked for": (
+        {"free_bytes": 30 * GB, "num_blocks": 20_000}, CacheCapacityError, "lower num_blocks .at most .* blocks fit",
+    ),
     "one long sequence": (
-        request(free_bytes=30 * GB, max_model_len=131_072, draft=None), CacheCapacityError,
-        "one sequence of 131,072 tokens",
+        {"free_bytes": 30 * GB, "max_model_len": 131_072}, CacheCapacityError,
+        "one sequence of 131,072 tokens needs 8,194 KV blocks.*lower max_model_len",
     ),
     "weights in float32": (
-        request(target=demand("llama-8b", torch.float32), free_bytes=35 * GB), ConfigError, "target weights 32.12 GB",
+        {"free_bytes": 33 * GB, "parts": {"target weights": memory("llama-8b", torch.float32).weight_bytes}},
+        ConfigError, "target weights 32.12 GB.*of float32",
     ),
     "a batch too large": (
-        request(free_bytes=24 * GB, max_batch=512, target=demand("llama-8b", rows=4096, logit_rows=4096)),
-        ConfigError, "workspace",
+        {"free_bytes": 24 * GB, "parts": PARTS | {"workspace": 30 * GB}}, ConfigError, "workspace.*lower max_batch",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("wrong", "error", "message"), TOO_LARGE.values(), ids=TOO_LARGE)
-def test_what_does_not_fit_is_refused_with_what_does(
-    wrong: MemoryRequest, error: type[Exception], message: str
+def test_what_does_not_fit_is_refused_and_what_is_missing_is_enough(
+    wrong: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message) as caught:
-        plan_memory(wrong)
-    offers = alternatives(wrong)
-    assert offers
-    for field, value in offers:
-        assert f"{field}={str(value).removeprefix('torch.')}" in str(caught.value)
+        plan(**wrong)
+    missing = re.search(r"([\d.]+) GB are missing", str(caught.value))
+    assert missing is not None and float(missing[1]) > 0.1
+    rounding = GB // 50
+    more = float(missing[1]) * GB / USABLE_SHARE
+    blocks = 0 if error is CacheCapacityError else 514 * cache().block_bytes  # of one sequence, which comes next
+    assert plan(**wrong | {"free_bytes": int(wrong["free_bytes"] + more + blocks / USABLE_SHARE) + rounding})
+    with pytest.raises(error):
+        plan(**wrong | {"free_bytes": int(wrong["free_bytes"] + more) - rounding})
 
 
-def test_following_the_advice_works_and_asking_for_a_little_more_does_not() -> None:
-    blocks = request(free_bytes=30 * GB, num_blocks=20_000)
-    (field, value), *_ = alternatives(blocks)
-    assert field == "num_blocks" and plan_memory(replace(blocks, num_blocks=value)).num_blocks == value
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [("num_blocks", 20_000, r"at most ([\d,]+) blocks"), ("max_model_len", 131_072, r"at most ([\d,]+) fit")],
+)
+def test_the_most_that_fits_is_said_and_does_and_a_little_more_does_not(field: str, value: int, words: str) -> None:
+    with pytest.raises(CacheCapacityError, match=words) as caught:
+        plan(30 * GB, **{field: value})
+    said = re.search(words, str(caught.value))
+    assert said is not None
+    most = int(said[1].replace(",", ""))
+    assert plan(30 * GB, **{field: most}).num_blocks >= 2
     with pytest.raises(CacheCapacityError):
-        plan_memory(replace(blocks, num_blocks=value + 1))
-    long = request(free_bytes=30 * GB, max_model_len=131_072, draft=None)
-    (field, value), *_ = alternatives(long)
-    assert field == "max_model_len" and plan_memory(replace(long, max_model_len=value)).full_sequences >= 1
-    with pytest.raises(CacheCapacityError):
-        plan_memory(replace(long, max_model_len=value + 1))
+        plan(30 * GB, **{field: most + 1})
 
 
-def test_where_nothing_helps_it_says_so() -> None:
-    with pytest.raises(ConfigError, match="take smaller models or a larger device"):
-        plan_memory(request(target=demand("llama-70b"), draft=None, free_bytes=80 * GB))
+def test_a_length_that_nobody_chose_is_cut_so_that_short_sequences_fit_beside_it() -> None:
+    found = plan(30 * GB, max_model_len=131_072, may_cut=True)
+    assert SHORT_TOKENS < found.max_model_len < 131_072 and found.full_sequences >= 1
+    assert found.num_blocks >= 1 + found.cache.blocks_per_sequence + 15 * found.cache.blocks_for(SHORT_TOKENS)
+    assert f"max_model_len is {found.max_model_len:,}" in str(found) and found.as_dict()["notes"]
+    with pytest.raises(CacheCapacityError, match="one sequence of 1,024 tokens"):
+        plan(int((sum(PARTS.values()) + 10 * cache().block_bytes) / USABLE_SHARE), max_model_len=131_072, may_cut=True)

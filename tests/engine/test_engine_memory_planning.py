@@ -11,12 +11,21 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.assembly.dry_run import DryRun
-from ssd_lab.assembly.memory_plan import GRAPH_SHARE, GRAPH_WORKSPACES, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
-from ssd_lab.assembly.planning import CACHE_SHARE, measured, plan_before_loading, plan_loaded
+from ssd_lab.assembly.memory_plan import HOST_CACHE_SHARE, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
+from ssd_lab.assembly.planning import (
+    GRAPH_SHARE,
+    GRAPH_WORKSPACES,
+    EngineMemory,
+    held_by_steps,
+    memory_of,
+    plan_before_loading,
+    plan_loaded,
+)
 from ssd_lab.config import EngineConfig
 from ssd_lab.errors import CacheCapacityError, ConfigError
 from ssd_lab.execution.graphs import batch_bucket
 from ssd_lab.models.eagle3.loader import load_eagle3
+from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.models.shape import shape_of
 from ssd_lab.strategies import StrategyConfig, registry
@@ -52,6 +61,14 @@ def plan(
     return plan_before_loading(target, draft, registry.config(strategy, knobs), config, CUDA, FakeReader(free))
 
 
+def memory(
+    target: Any = TARGET, draft: Any = DRAFT, strategy: str = "async_tree", device: torch.device = CUDA, **fields: Any
+) -> EngineMemory:
+    knobs = fields.pop("knobs", {})
+    config = EngineConfig(**{"dtype": "bfloat16", **fields})
+    return memory_of(target, draft, registry.config(strategy, knobs), config, device)
+
+
 @pytest.fixture(scope="module")
 def bundled() -> tuple[LoadedModel, LoadedModel]:
     return load_model(demo.TARGET, dtype="float32"), load_model(demo.DRAFT, dtype="float32")
@@ -66,47 +83,30 @@ def test_full_size_models_are_planned_without_being_made() -> None:
 
 
 def test_what_does_not_fit_is_refused_before_loading_and_following_the_advice_helps() -> None:
-    with pytest.raises(ConfigError, match=r"target weights 16\.06 GB.*do not fit into 12\.00 GB"):
+    with pytest.raises(ConfigError, match=r"target weights 16\.06 GB.*do not fit into 12\.00 GB.*GB are missing"):
         plan(12 * GB)
-    with pytest.raises(CacheCapacityError, match="this would fit: max_model_len=") as caught:
+    with pytest.raises(CacheCapacityError, match=r"lower max_model_len \(at most") as caught:
         plan(40 * GB, max_model_len=131_072)
-    length = int(str(caught.value).split("max_model_len=")[1].split(",")[0])
+    length = int(str(caught.value).split("at most ")[1].split(" ")[0].replace(",", ""))
     assert plan(40 * GB, max_model_len=length).full_sequences >= 1
-
-
-def test_a_batch_that_is_advised_fits_with_the_reserve_for_its_own_graphs() -> None:
-    with pytest.raises(ConfigError, match="this would fit: max_batch=") as caught:
-        plan(24 * GB, max_model_len=2048)
-    advised = int(str(caught.value).split("max_batch=")[1].split(",")[0])
-    assert plan(24 * GB, max_model_len=2048, max_batch=advised).full_sequences >= 1
-    with pytest.raises((ConfigError, CacheCapacityError)):
-        plan(24 * GB, max_model_len=2048, max_batch=2 * advised)
-
-
-def test_the_sizes_of_attention_s_partial_results_are_those_of_its_kernels() -> None:
-    pytest.importorskip("triton")
-    from ssd_lab.assembly.model_demand import LARGEST_PARTIALS_BYTES, SPLIT_TOKENS
-    from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
-
-    assert (AttentionTuning().split, AttentionTuning().partials_mib << 20) == (SPLIT_TOKENS, LARGEST_PARTIALS_BYTES)
 
 
 @pytest.mark.parametrize("free", [30 * GB, 40 * GB])
 def test_a_length_that_nobody_chose_is_cut_with_a_note(free: int) -> None:
     found = plan(free, strategy="sync_chain")
-    length = found.request.max_model_len
+    length = found.max_model_len
     assert SHORT_TOKENS < length < 131_072
     per_short = -(-(SHORT_TOKENS + 6) // 16)
-    assert found.num_blocks >= 1 + found.request.blocks_per_sequence + 15 * per_short
+    assert found.num_blocks >= 1 + found.cache.blocks_per_sequence + 15 * per_short
     assert f"max_model_len is {length:,}" in str(found) and found.as_dict()["notes"]
     with pytest.raises(CacheCapacityError):  # chosen, the same length as the model's is an error
         plan(free, strategy="sync_chain", max_model_len=131_072)
 
 
 def test_a_length_that_fits_is_not_cut_and_blocks_that_were_asked_for_are_kept() -> None:
-    assert plan(80 * GB).request.max_model_len == 131_072 and not plan(80 * GB).notes
+    assert plan(80 * GB).max_model_len == 131_072 and not plan(80 * GB).notes
     asked = plan(40 * GB, num_blocks=300)
-    assert (asked.num_blocks, asked.request.max_model_len, asked.notes) == (300, 131_072, ())
+    assert (asked.num_blocks, asked.max_model_len, asked.notes) == (300, 131_072, ())
 
 
 def test_models_that_are_loaded_already_do_not_count_twice(bundled: tuple[LoadedModel, LoadedModel]) -> None:
@@ -123,27 +123,29 @@ def test_models_that_are_loaded_already_do_not_count_twice(bundled: tuple[Loaded
 def test_an_eagle_head_has_its_share(
     bundled: tuple[LoadedModel, LoadedModel], knobs: dict[str, Any], branches: int
 ) -> None:
-    target, draft = bundled
+    target, _ = bundled
     head = load_eagle3(demo.EAGLE3, target)
     own = sum(linear.bytes for linear in head.linears())
     options = {"strategy": "eagle3", "dtype": "float32", "max_model_len": 512, "max_batch": 2, "knobs": knobs}
     names = plan(8 * GB, str(demo.TARGET), None, **options)
     assert own <= names.parts["draft weights"] <= 1.01 * own  # norms are in it too
-    assert names.request.draft is not None and names.request.draft.config.num_layers == 1
-    assert names.request.draft.scratch_positions == branches * 3
-    # a draft model that was loaded and is not used takes nothing, and the head is not on the device yet
+    found = memory(str(demo.TARGET), None, **options)
+    one_layer = 16 * 2 * target.config.num_kv_heads * target.config.head_dim * 4
+    assert found.models["draft"].block_bytes == one_layer and found.head_bytes > 0
+    assert names.parts["tree branches"] == 2 * -(-branches * 3 // 16) * one_layer
+    # the head is not on the device yet
     on_device = names.parts["target weights"] + target.config.max_positions * (target.config.head_dim * 2 * 4)
-    assert plan(8 * GB - on_device, target, draft, **options).parts == names.parts
+    assert plan(8 * GB - on_device, target, None, **options).parts == names.parts
 
 
 @pytest.mark.parametrize("max_batch", [1, 3, 16, 20])
 def test_steps_are_planned_for_the_rows_that_graphs_compute(max_batch: int) -> None:
-    rows = batch_bucket(max_batch)
-    found = plan(80 * GB, max_batch=max_batch, max_model_len=2048, knobs={"k": 5, "f": 2}).request
-    assert (found.target.logit_rows, found.draft.logit_rows if found.draft else 0) == (rows * 6, rows * 12)
-    assert found.draft is not None and found.draft.kept_distributions == rows * 12 * 5
-    eager = plan(80 * GB, max_batch=max_batch, max_model_len=2048, eager=True).request
-    assert eager.target.logit_rows == max_batch * 7 and eager.graph_bytes == 0 < found.graph_bytes
+    options = {"max_batch": max_batch, "max_model_len": 2048, "knobs": {"k": 5, "f": 2}}
+    found, eager = memory(**options), memory(**options, eager=True)
+    assert (found.rows, eager.rows) == (batch_bucket(max_batch), max_batch)
+    blocks = found.rows * -(-12 * 5 // 16)  # scratch blocks of the branches
+    assert found.lasting["tree branches"] == blocks * found.models["draft"].block_bytes
+    assert eager.with_steps(GB, 80 * GB)["graphs"] == 0 < found.with_steps(GB, 80 * GB)["graphs"]
 
 
 def test_strategies_say_how_large_their_steps_are() -> None:
@@ -156,25 +158,37 @@ def test_strategies_say_how_large_their_steps_are() -> None:
     tree = sizes("async_tree", k=2, fan_out={"kind": "explicit", "hit": [5, 2, 1], "miss": [1, 1, 6]})
     assert tree == StepSizes(2, chain=2, branches=8, depth=2)
     assert sizes("eagle3", mode="async", k=2, f=2) == sizes("async_tree", k=2, f=2)
-    assert (tree.verify_rows, tree.draft_rows, tree.scratch_positions, tree.kept_distributions) == (3, 8, 16, 16)
+    assert (tree.draft_rows, tree.scratch_positions, tree.kept_distributions) == (8, 16, 16)
     assert tree.joined(StepSizes(7, chain=1)) == StepSizes(7, chain=2, branches=8, depth=2)
 
 
 class TestMeasured:
-    """What a dry run saw takes the place of the formulas."""
+    """What lasts is known by shapes, what steps hold is seen in a dry run."""
 
     config: ClassVar = EngineConfig(max_batch=2, max_model_len=600, kernels="torch")
 
-    def request(self, bundled: tuple[LoadedModel, LoadedModel], reader: FakeReader, strategy: str, **knobs: Any) -> Any:
-        chosen = registry.config(strategy, knobs)
-        before = plan_before_loading(*bundled, chosen, self.config, CUDA, reader).request
-        return before, measured(before, *bundled, chosen, self.config, CPU, reader)
+    def held(self, bundled: tuple[LoadedModel, LoadedModel], reader: FakeReader, strategy: str, **knobs: Any) -> int:
+        found = memory_of(*bundled, registry.config(strategy, knobs), self.config, CUDA)
+        return held_by_steps(found, *bundled, self.config, CPU, reader, longest=600)
 
-    def test_the_workspace_is_what_was_seen(self, bundled: tuple[LoadedModel, LoadedModel]) -> None:
-        before, after = self.request(bundled, FakeReader(4 * GB, peak=123_456_789), "async_tree", k=2, f=1)
-        assert before.target.workspace_bytes != 123_456_789 == after.target.workspace_bytes
-        assert after.draft.workspace_bytes == 123_456_789 and after.target.partial_bytes == 0
-        assert after.graph_bytes == int(GRAPH_WORKSPACES * 2 * 123_456_789 + GRAPH_SHARE * after.free_bytes)
+    def test_the_workspace_is_what_was_seen(
+        self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.held(bundled, FakeReader(4 * GB, peak=123_456_789), "async_tree", k=2, f=1) == 2 * 123_456_789
+        monkeypatch.setattr("ssd_lab.assembly.planning.held_by_steps", lambda *rest: 2 * 123_456_789)
+        chosen = registry.config("async_tree", {"k": 2, "f": 1})
+        found = plan_loaded(*bundled, chosen, self.config, CUDA, FakeReader(4 * GB))
+        assert found.parts["workspace"] == 2 * 123_456_789
+        assert found.parts["graphs"] == int(GRAPH_WORKSPACES * 2 * 123_456_789 + GRAPH_SHARE * found.free_bytes)
+
+    def test_what_only_the_steps_make_too_much_is_refused_once_they_were_tried(
+        self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("ssd_lab.assembly.planning.held_by_steps", lambda *rest: 3 * GB)
+        chosen = registry.config("sync_chain", {})
+        assert plan_before_loading(*bundled, chosen, self.config, CUDA, FakeReader(4 * GB))
+        with pytest.raises(ConfigError, match=r"workspace 3\.00 GB, graphs .*are missing; lower max_batch"):
+            plan_loaded(*bundled, chosen, self.config, CUDA, FakeReader(4 * GB))
 
     def test_the_largest_steps_are_tried_at_every_context(
         self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
@@ -188,7 +202,7 @@ class TestMeasured:
                 return plain(step, cache, features=features)
 
             monkeypatch.setattr(model.decoder, "forward", spy)
-        self.request(bundled, FakeReader(4 * GB), "async_tree", k=2, f=3)
+        self.held(bundled, FakeReader(4 * GB), "async_tree", k=2, f=3)
         # 602 positions: planned for as 512, then as 1024; prompts are computed as they are
         assert {(2, 3, 512), (2, 3, 1024), (1, 128, 512), (1, 128, 602)} <= seen["target"]
         assert {rows for _, rows, _ in seen["draft"]} == {1, 2, 3, 9, 128}
@@ -203,7 +217,7 @@ class TestMeasured:
     def test_kernels_that_cannot_be_captured_need_no_memory_for_graphs(
         self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("ssd_lab.assembly.planning.measured", lambda request, *rest: request)
+        monkeypatch.setattr("ssd_lab.assembly.planning.held_by_steps", lambda *rest: 0)
         chosen, reader = registry.config("sync_chain", {}), FakeReader(4 * GB)
         assert plan_loaded(*bundled, chosen, self.config, CUDA, reader).parts["graphs"] > 0
         monkeypatch.setattr(type(bundled[0].decoder.kernels), "captures", False)
@@ -215,7 +229,7 @@ class TestMeasured:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
         with pytest.raises(ConfigError, match=r"trying the target's largest steps.*lower max_batch"):
-            self.request(bundled, Full(4 * GB), "sync_chain")
+            self.held(bundled, Full(4 * GB), "sync_chain")
 
 
 class TestOnACpu:
@@ -229,7 +243,7 @@ class TestOnACpu:
         target, _ = bundled
         block = 6 * 16 * 2 * 2 * 64 * 4
         assert self.blocks(target, 64 * GB).num_blocks == 16 * 64 + 1
-        assert self.blocks(target, 400 * block).num_blocks == int(400 * CACHE_SHARE)
+        assert self.blocks(target, 400 * block).num_blocks == int(400 * HOST_CACHE_SHARE)
         assert self.blocks(target, 1).num_blocks == 2
         assert self.blocks(target, 1, num_blocks=50).num_blocks == 50
 
@@ -246,7 +260,8 @@ def test_an_llm_keeps_its_plan_and_its_trace_holds_it(tiny_pair: Any) -> None:
     with ssd_lab.LLM(
         tiny_pair.target, tiny_pair.draft, "async_tree", dtype="float32", draft_link="inline", progress=False
     ) as llm:
-        assert llm.kv_bytes == llm.memory_plan.num_blocks * llm.memory_plan.request.target.block_bytes(16)
+        block_bytes = PagedKVCache.bytes_per_block(llm.target.config, 16, torch.float32)
+        assert llm.kv_bytes == llm.memory_plan.num_blocks * block_bytes
         trace = llm.run("hi", ssd_lab.SamplingParams(max_tokens=4)).trace
     assert trace.meta["memory"] == llm.memory_plan.as_dict()
 

@@ -86,7 +86,7 @@ def test_blocks_fill_what_is_free_and_a_long_context_is_cut_to_it() -> None:
     taken = torch.empty(free_bytes() - 12 * GB, dtype=torch.uint8, device="cuda")
     with LLM(pair["target"], pair["draft"], "async_tree", device="cuda", progress=False, max_batch=8) as llm:
         plan = llm.memory_plan
-        assert plan.notes and plan.request.max_model_len < 131_072
+        assert plan.notes and plan.max_model_len < 131_072
         assert plan.full_sequences >= 1
         assert torch.cuda.mem_get_info()[0] < 12 * GB - 0.9 * sum(plan.parts[part] for part in LASTING)
         llm.generate("What is 1 + 1?", GREEDY)
