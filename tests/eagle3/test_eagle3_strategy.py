@@ -187,7 +187,7 @@ def test_the_heads_cache_holds_what_the_targets_features_give(counting: Any) -> 
         rounds = len(llm._engine.take_trace().rounds)
         known = len(text) - 1 - (sequence.last_accepted + 1)  # the last round's features come with the next proposal
         assert known - len(PROMPTS[0]) > 1.5 * rounds  # so most rows were drafted on the head's own states first
-        cache = llm._engine.proposer.link._worker._drafter._runner.cache
+        cache = llm._engine.proposer.link._worker._drafter.runner.cache
         layers.append(
             [kv.view(cache.num_blocks, 4, *kv.shape[1:])[blocks].flatten(0, 1)[:known] for kv in cache.layers]
         )
@@ -196,7 +196,7 @@ def test_the_heads_cache_holds_what_the_targets_features_give(counting: Any) -> 
         sequence = llm._engine.sequence(request)
         llm._engine.step()
         blocks = list(sequence.blocks)
-        cache = llm._engine.proposer.link._worker._drafter._runner.cache
+        cache = llm._engine.proposer.link._worker._drafter.runner.cache
         layers.append(
             [kv.view(cache.num_blocks, 4, *kv.shape[1:])[blocks].flatten(0, 1)[:known] for kv in cache.layers]
         )

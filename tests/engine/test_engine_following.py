@@ -244,7 +244,7 @@ def test_a_draft_that_stops_making_numbers_is_left_out_at_once(
         for _ in range(4):
             engine.step()
         assert engine._flight is not None and counted.followed > 0
-        cache = engine.proposer.link._worker._drafter._runner.cache
+        cache = engine.proposer.link._worker._drafter.runner.cache
         with torch.inference_mode():
             for tensor in cache.layers:
                 tensor.fill_(torch.nan)

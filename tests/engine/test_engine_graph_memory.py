@@ -168,7 +168,7 @@ def test_a_chain_captured_after_the_tree_is_recorded_as_it_was(
     graphed = twice(tiny_pair, temperature)
     assert "missing" not in graphed.trace.meta and told(graphed) == told(eager)
     draft = own.made[0][0]
-    captured = [(key[0], key[2][-1][0][0]) for key in draft._calls]  # names and rows, in the order of capture
+    captured = [(key[0].name, key[2][-1][0][0]) for key in draft._calls]  # names and rows, in the order of capture
     if temperature == 0:  # otherwise three rows miss in a round before
         assert captured.index(("draft_chain", 4)) > captured.index(("draft_tree", 4))
 

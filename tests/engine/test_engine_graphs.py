@@ -108,7 +108,7 @@ def test_schedules_that_change_capture_no_more_trees(tiny_pair: Any, backends: B
         backends.made.clear()
         texts(tiny_pair, name, 0.8)
         _, draft = backends.made
-        names = [key[0] for key in draft[0]._calls]
+        names = [key[0].name for key in draft[0]._calls]
         buckets = {batch_bucket(rows) for rows in (1, 2, 3)}
         assert names.count("draft_tree") <= len(buckets)
 
@@ -138,7 +138,7 @@ def test_a_cancelled_request_leaves_nothing_behind(tiny_pair: Any, backends: Bac
 def test_an_input_in_its_place_is_not_copied() -> None:
     place, other = torch.zeros(4), torch.ones(4)
     seen: list[torch.Tensor] = []
-    call = GraphedCall("a phase", (place,), lambda: seen.append(place.clone()), (place,))
+    call = GraphedCall("a phase", (place,), lambda: seen.append(place.clone()), (place,), place)
     call((place,))
     call((other,))
     assert [tensor.tolist() for tensor in seen] == [[0.0] * 4, [1.0] * 4]
