@@ -6,14 +6,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig
+from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig, is_prompt_file
 from ssd_lab.bench.data import find_dataset
 from ssd_lab.bench.flags import Flags
 from ssd_lab.bench.inflated import inflated_draft, inflated_target
+from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.names import DEFAULT_SIZE, EAGLE_HEADS, SIZES, Family
 from ssd_lab.strategies import registry
-from ssd_lab.strategies.parsing import parse_strategy
 
 ALL_DATASETS = ("humaneval", "alpaca", "gsm8k", "ultrafeedback")  # the reference's --all, in its order
 NUM_EXAMPLES = 8
@@ -236,7 +236,7 @@ def _datasets(flags: Flags) -> tuple[str, ...]:
     if flags.all:
         return ALL_DATASETS
     if flags.dataset is not None:
-        return tuple(find_dataset(name).name for name in flags.dataset)
+        return tuple(name if is_prompt_file(name) else find_dataset(name).name for name in flags.dataset)
     return (next((name for name in ("humaneval", "alpaca", "c4", "ultrafeedback") if getattr(flags, name)), "gsm8k"),)
 
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.live import LiveState
-from ssd_lab.bench.result import BenchResult, RepeatResult
+from ssd_lab.bench.repeat import RepeatResult
+from ssd_lab.bench.result import BenchResult
 from ssd_lab.display.environment import describe
 from ssd_lab.errors import ConfigError
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Hashable
 
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.live import LiveState
-from ssd_lab.bench.result import BenchResult, RepeatResult
+from ssd_lab.bench.repeat import RepeatResult
+from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.trackers import Ending, TrackedRun, Tracker
 
 _log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typer.core import TyperGroup
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
-from ssd_lab.strategies.parsing import parse_strategy
 
 NAME = "bench"
 HELP = "Measure a strategy on real prompts (flags as the reference's bench.py); list, compare, report."

@@ -9,8 +9,8 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.common.parsing import given, parse_strategy
 from ssd_lab.errors import ConfigError
-from ssd_lab.strategies.parsing import given, parse_strategy
 
 NAME = "simulate"
 HELP = "What recorded or made-up rounds would cost on a machine: tokens per second, and where the time goes."

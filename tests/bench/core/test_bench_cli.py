@@ -13,6 +13,7 @@ from typer.testing import Result
 
 from ssd_lab.bench.config import BenchConfig, cell_key
 from ssd_lab.bench.cost import watching_cost
+from ssd_lab.bench.peers import PEERS
 from ssd_lab.bench.report import markdown, report_sections, write_report
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable
@@ -252,6 +253,37 @@ def test_peers_and_answers_stand_beside_the_speed(bench: Invoke, tiny_flags: lis
     assert found.quality["gsm8k"]["num_scored"] == 2
     text = markdown("t", report_sections([("r", found)]))
     assert "| r | gsm8k | transformers_prompt_lookup |" in text and "| r | gsm8k | exact_match | " in text
+
+
+def test_prompts_of_ones_own_beside_another_program_with_three_strategies(bench: Invoke, tiny_flags: list[str]):
+    Path("mine.txt").write_text("the cat sat on the mat\n\none two three one two\n")
+    Path("runs.yaml").write_text(
+        "- {name: plain}\n- {name: chain, spec: true, k: 3}\n- {name: tree, strategy: async_tree}\n"
+    )
+    own = [
+        "--dataset",
+        "mine.txt",
+        "--input_len",
+        "64",
+        "--numseqs",
+        "9",
+        "--peer",
+        "transformers",
+        "--runs",
+        "runs.yaml",
+    ]
+    result = bench(*tiny_flags, *own, "--json")
+    assert result.exit_code == 0, result.output
+    runs = json.loads(result.stdout)
+    assert [run["config"]["strategy"] for run in runs] == ["autoregressive", "sync_chain", "async_tree"]
+    for run in runs:
+        assert {peer["num_same"] for peer in run["peers"]["mine.txt"].values()} == {2}
+        assert list(run["peers"]["mine.txt"]) == list(PEERS)
+    table = RunTable("results/bench.sqlite")
+    assert table.get("plain").digests == table.get("chain").digests == table.get("tree").digests
+    refused = bench(*tiny_flags, "--dataset", "mine.txt", "--prompt_offset", "2")
+    assert refused.exit_code == 2
+    assert "mine.txt has 2 prompts" in refused.stderr
 
 
 def test_help_lists_flags_and_verbs(bench: Invoke):
