@@ -102,8 +102,8 @@ class TransformersPair:
         self._model = _load(target, dtype, device)
         self._assistant: Any = None if draft is None else _load(draft, dtype, device)
         sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
-        generation = None if draft is None else self._assistant.generation_config
-        self._own_schedule = [getattr(generation, name, None) for name in _SCHEDULE]
+        drafting = getattr(self._assistant, "generation_config", None)
+        self._own_schedule = [getattr(drafting, name, None) for name in _SCHEDULE]
         for each in (self._model, self._assistant):
             if each is not None:
                 settings = each.generation_config
