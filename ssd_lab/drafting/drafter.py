@@ -95,7 +95,7 @@ class Drafter(ABC, Generic[AnyReading]):
         """Prepare for the outcomes of verifying `draft_tokens` `[batch, k]`; fan_out: which ones, for each row (on
         the host, as in `draft_tree`). Rows of the result that the round does not have are padding.
         """
-        reading = self.reading(message, range(len(message.lengths)))
+        reading = self.reading(message, range(len(message.rows)))
         rows = len(reading.rows)
         tokens, own = padded(draft_tokens.to(self.device), rows), sent(padded(fan_out, rows), self.device)
         return self._tree(reading, tokens, own, shape, wish, wish.cached_at(rows, self.device))
@@ -133,7 +133,7 @@ class ModelDrafter(Drafter[ModelReading]):
 
     def reading(self, message: RoundMessage, chosen: Sequence[int]) -> ModelReading:
         """Tokens are all that it reads."""
-        rows = message.rows if len(chosen) == len(message.lengths) else message.rows.select(chosen)
+        rows = message.rows if len(chosen) == len(message.rows) else message.rows.select(chosen)
         return ModelReading(self._runner, self._placement.place(rows))
 
     def keep(self, reading: ModelReading, paths: torch.Tensor, written: torch.Tensor) -> None:

@@ -14,8 +14,9 @@ from typing import TypeVar
 import torch
 
 from ssd_lab.errors import DraftWorkerError, ForkedProcessError
-from ssd_lab.links.messages import Message, RoundMessage, RoundReply
+from ssd_lab.links.messages import Message, RoundMessage
 from ssd_lab.links.worker import Worker
+from ssd_lab.rounds.proposal import Proposal
 
 CLOSED = "the link to the draft worker is closed"
 END_S = 10.0  # for a thread that was told to end (a tree takes milliseconds)
@@ -50,7 +51,7 @@ class Link(ABC):
         """Send a message that has no reply."""
 
     @abstractmethod
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+    def call(self, message: RoundMessage, timeout_s: float) -> Proposal:
         """Send a round and wait for its reply. Raises DraftWorkerError if the worker died or the time is up."""
 
     def work_ahead(self) -> None:  # noqa: B027 - a worker that runs by itself has begun already
@@ -73,7 +74,7 @@ class InlineLink(Link):
         worker = self._running()
         _guarded(lambda: worker.handle(message))
 
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+    def call(self, message: RoundMessage, timeout_s: float) -> Proposal:
         """Handle the round now."""
         worker = self._running()
         start_s = time.monotonic()
@@ -114,7 +115,7 @@ class ThreadLink(Link):
     def __init__(self, make_worker: Callable[[], Worker], *, threads: int | None, start_timeout_s: float) -> None:
         super().__init__()
         self._inbox: queue.Queue[tuple[int, Message] | None] = queue.Queue()
-        self._outbox: queue.Queue[tuple[int, RoundReply | BaseException | None]] = queue.Queue()
+        self._outbox: queue.Queue[tuple[int, Proposal | BaseException | None]] = queue.Queue()
         self._number = 0  # of the latest message; a reply to an earlier one was left behind by Ctrl-C
         self._closed = False
         self._threads = threads
@@ -130,7 +131,7 @@ class ThreadLink(Link):
         """Queue the message."""
         self._send(message)
 
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+    def call(self, message: RoundMessage, timeout_s: float) -> Proposal:
         """Queue the round and wait for its reply."""
         self._send(message)
         reply = self._receive(timeout_s)
@@ -163,7 +164,7 @@ class ThreadLink(Link):
         self._number += 1
         self._inbox.put((self._number, message))
 
-    def _receive(self, timeout_s: float) -> RoundReply | None:
+    def _receive(self, timeout_s: float) -> Proposal | None:
         while True:
             try:
                 number, reply = self._outbox.get(timeout=timeout_s)

@@ -10,8 +10,9 @@ from ssd_lab.links.channel import Channel
 from ssd_lab.links.child_process import ChildProcess
 from ssd_lab.links.draft_process import FAILED
 from ssd_lab.links.link import CLOSED, Link
-from ssd_lab.links.messages import Message, RoundMessage, RoundReply
+from ssd_lab.links.messages import Message, RoundMessage
 from ssd_lab.links.worker import WorkerSource
+from ssd_lab.rounds.proposal import Proposal
 
 LAST_WORDS_S = 1.0  # for reading why a child ended, after its end was noticed
 
@@ -46,7 +47,7 @@ class ProcessLink(Link):
         """Send the message."""
         self._send(message)
 
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+    def call(self, message: RoundMessage, timeout_s: float) -> Proposal:
         """Send the round and wait for its reply."""
         self._send(message)
         return self._receive(timeout_s)

@@ -8,8 +8,9 @@ import torch
 
 from ssd_lab.execution.device_wait import wait_for
 from ssd_lab.links.link import InlineLink, Link
-from ssd_lab.links.messages import Message, RoundMessage, RoundReply
+from ssd_lab.links.messages import Message, RoundMessage
 from ssd_lab.links.worker import Worker
+from ssd_lab.rounds.proposal import Proposal
 
 
 class StreamLink(Link):
@@ -31,7 +32,7 @@ class StreamLink(Link):
         with torch.cuda.stream(self._stream):
             self._link.post(message)
 
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+    def call(self, message: RoundMessage, timeout_s: float) -> Proposal:
         """Queue the round's work; the caller's stream waits for it, the caller does not."""
         caller = torch.accelerator.current_stream()
         with torch.cuda.stream(self._stream):

@@ -37,6 +37,11 @@ class Proposal:
     tree: TokenTree | None = None
     raw_probs: torch.Tensor | None = None
 
+    def tensors(self) -> list[torch.Tensor]:
+        """All that the receiver reads on a device."""
+        own = (self.tokens, self.probs, self.token_probs, self.raw_probs)
+        return [*(tensor for tensor in own if tensor is not None), *(() if self.tree is None else self.tree.tensors())]
+
     def problem(self, batch: int, lookahead: int, vocab_size: int, *, nodes: int | None = None) -> str | None:
         """What makes this unfit for a round of `batch` sequences; None if nothing does. nodes: the most of a tree."""
         tokens, probs = self.tokens, self.probs

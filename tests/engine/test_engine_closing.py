@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from worker_rounds import round_of
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.assembly import build
@@ -24,7 +25,6 @@ from ssd_lab.errors import ConfigError, DraftWorkerError
 from ssd_lab.links import link as links
 from ssd_lab.links.child_process import ChildProcess
 from ssd_lab.links.link import InlineLink, ThreadLink
-from ssd_lab.links.messages import RoundMessage
 from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.phases.verify import Verification
@@ -36,7 +36,7 @@ CASCADE: dict[str, Any] = {
     "second": {"strategy": "async_tree", "k": 2}, "progress": False, "threads": 1, "draft_link": "thread",
 }  # fmt: skip
 PARAMS = SamplingParams(max_tokens=8, ignore_eos=True)
-ROUND = RoundMessage([0], [5], [40], [50], [[1, 2, 3]], [None], [(0.0, 0, 1.0, 0.0, 1)])
+ROUND = round_of(5, 50, None)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from worker_rounds import round_of
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.drafting.draft_worker import DraftPlan
@@ -22,12 +23,12 @@ from ssd_lab.errors import DraftWorkerError, ForkedProcessError, ModelLoadError
 from ssd_lab.links import draft_process
 from ssd_lab.links.child_process import ChildProcess
 from ssd_lab.links.link import InlineLink, ThreadLink
-from ssd_lab.links.messages import PrefillMessage, RoundMessage
+from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.loader import load_model
 from ssd_lab.models.opened import OpenedModel
 
-ROUND = RoundMessage([0], [5], [40], [50], [[1, 2, 3]], [None], [(0.0, 0, 1.0, 0.0, 1)])
+ROUND = round_of(5, 50, None)
 OUTSIDE = 99_999  # no token of the tiny pair has this id
 ASYNC: dict[str, Any] = {"strategy": "async_tree", "k": 2, "f": 1, "dtype": "float32", "progress": False, "threads": 1}
 PARAMS = SamplingParams(max_tokens=12, ignore_eos=True)

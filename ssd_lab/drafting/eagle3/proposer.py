@@ -29,11 +29,11 @@ from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 
-_NEW = "features that the head has not met"
+_PENDING = "features that the head has not met"
 
 
 @dataclass(frozen=True)
-class _New:
+class PendingFeatures:
     """The last `count` committed tokens but one have features in `features[row, :count]` that the head has not met."""
 
     features: torch.Tensor
@@ -70,8 +70,8 @@ class EagleProposer(WorkerProposer):
                 "an EAGLE3 head needs the target's features of the prompt, and whatever runs it here gives none: "
                 "run the strategy by itself"
             )
-        new = _New(features[None], 0, len(features))
-        chunk.sequence.memory[_NEW] = self._met(chunk.sequence, new, chunk.stop + 1)
+        new = PendingFeatures(features[None], 0, len(features))
+        chunk.sequence.memory[_PENDING] = self._read_now(chunk.sequence, new, chunk.stop + 1)
 
     def cached_tokens(self, sequence: Sequence) -> int:
         """Tokens whose place in the head's cache is settled: features of the last round are met with the next one."""
@@ -79,7 +79,7 @@ class EagleProposer(WorkerProposer):
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """One message each way for the sequences that have features."""
-        able = [row for row, sequence in enumerate(sequences) if _NEW in sequence.memory]
+        able = [row for row, sequence in enumerate(sequences) if _PENDING in sequence.memory]
         if len(able) == len(sequences):
             return self._ask(sequences, self._eagle_message(sequences, rows))
         if not able:
@@ -90,7 +90,7 @@ class EagleProposer(WorkerProposer):
     def suspend(self, sequence: Sequence) -> None:
         """Its features come again with its text."""
         super().suspend(sequence)
-        sequence.memory.pop(_NEW, None)
+        sequence.memory.pop(_PENDING, None)
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
         """Keep the features of the tokens that were committed; the next verification overwrites where they lie.
@@ -105,24 +105,24 @@ class EagleProposer(WorkerProposer):
         for row, sequence in enumerate(sequences):
             if sequence.last_accepted is None:
                 continue
-            new, length = _New(own, row, sequence.last_accepted + 1), len(sequence.token_ids)
+            new, length = PendingFeatures(own, row, sequence.last_accepted + 1), len(sequence.token_ids)
             if not sequence.is_complete and not self._drafted_last_round(sequence):
-                if (before := sequence.memory.get(_NEW)) is not None:
-                    self._met(sequence, before, length - new.count)
-                new = self._met(sequence, new, length)
-            sequence.memory[_NEW] = new
+                if (before := sequence.memory.get(_PENDING)) is not None:
+                    self._read_now(sequence, before, length - new.count)
+                new = self._read_now(sequence, new, length)
+            sequence.memory[_PENDING] = new
 
-    def _met(self, sequence: Sequence, new: _New, length: int) -> _New:
+    def _read_now(self, sequence: Sequence, new: PendingFeatures, length: int) -> PendingFeatures:
         """Let the head read features that a text of so many tokens ends in; the last one is left to be met again, since
         drafting begins with it.
         """
         features = new.features[new.row, : new.count]
         following, start = sequence.token_ids[length - new.count : length], length - 1 - new.count
         self.link.post(EaglePrefill(following, start, list(sequence.blocks), DeviceTensor.of(features)))
-        return _New(features[None, -1:].clone(), 0, 1)
+        return PendingFeatures(features[None, -1:].clone(), 0, 1)
 
     def _eagle_message(self, sequences: list[Sequence], rows: RowBatch) -> EagleRound:
-        known: list[_New] = [sequence.memory[_NEW] for sequence in sequences]
+        known: list[PendingFeatures] = [sequence.memory[_PENDING] for sequence in sequences]
         counts = [new.count for new in known]
         following = [s.token_ids[len(s.token_ids) - count :] for s, count in zip(sequences, counts, strict=True)]
         return EagleRound(
@@ -132,7 +132,7 @@ class EagleProposer(WorkerProposer):
             counts=counts,
         )
 
-    def _joined(self, known: list[_New]) -> torch.Tensor:
+    def _joined(self, known: list[PendingFeatures]) -> torch.Tensor:
         """Features of every row `[batch, k + 1, feature_size]`; those of one round mostly lie side by side already.
 
         What lies behind a row's own is cut off where a round held more than this draft's k.
