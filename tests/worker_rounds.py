@@ -11,8 +11,8 @@ GREEDY, WARM = (0.0, 0, 1.0, 0.0, 1), (1.0, 0, 1.0, 0.0, 7)
 
 
 def round_of(
-    length: int, last: int, accepted: int | None, sampling: Any = GREEDY, previous: int = 40, **fields: Any
+    length: int, last: int, num_accepted: int | None, sampling: Any = GREEDY, previous: int = 40, **fields: Any
 ) -> RoundMessage:
     """A sequence of so many tokens, its last two, and its accepted length."""
     rows = RowBatch(KnownState([length], [previous], [last]), [[1, 2, 3]], [sampling])
-    return RoundMessage([0], rows, [accepted], **fields)
+    return RoundMessage([0], rows, [num_accepted], **fields)

@@ -79,8 +79,8 @@ class WorkerProposer(Proposer):
         self.link.close()
 
     def _message(self, sequences: list[Sequence], rows: RowBatch) -> RoundMessage:
-        """A round of these sequences. An outcome of somebody else's draft says nothing about what was prepared here; one
-        that lies on the device is not known.
+        """A round of these sequences. An outcome of somebody else's draft says nothing about what was prepared here,
+        and of an outcome on the device nothing is known.
         """
         told = isinstance(rows.state, KnownState)
         return RoundMessage(

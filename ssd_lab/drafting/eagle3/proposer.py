@@ -71,7 +71,7 @@ class EagleProposer(WorkerProposer):
                 "run the strategy by itself"
             )
         new = PendingFeatures(features[None], 0, len(features))
-        chunk.sequence.memory[_PENDING] = self._read_now(chunk.sequence, new, chunk.stop + 1)
+        chunk.sequence.memory[_PENDING] = self._read_by_head(chunk.sequence, new, chunk.stop + 1)
 
     def cached_tokens(self, sequence: Sequence) -> int:
         """Tokens whose place in the head's cache is settled: features of the last round are met with the next one."""
@@ -108,11 +108,11 @@ class EagleProposer(WorkerProposer):
             new, length = PendingFeatures(own, row, sequence.last_accepted + 1), len(sequence.token_ids)
             if not sequence.is_complete and not self._drafted_last_round(sequence):
                 if (before := sequence.memory.get(_PENDING)) is not None:
-                    self._read_now(sequence, before, length - new.count)
-                new = self._read_now(sequence, new, length)
+                    self._read_by_head(sequence, before, length - new.count)
+                new = self._read_by_head(sequence, new, length)
             sequence.memory[_PENDING] = new
 
-    def _read_now(self, sequence: Sequence, new: PendingFeatures, length: int) -> PendingFeatures:
+    def _read_by_head(self, sequence: Sequence, new: PendingFeatures, length: int) -> PendingFeatures:
         """Let the head read features that a text of so many tokens ends in; the last one is left to be met again, since
         drafting begins with it.
         """
