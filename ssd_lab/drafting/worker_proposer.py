@@ -97,7 +97,7 @@ class WorkerProposer(Proposer):
         """The worker's draft tokens for a round of these sequences, and how long they were waited for."""
         self._asked_s = start_s = time.perf_counter()
         self._round_s, self._accepted = None, {}
-        proposal = self.link.call(message, self._timeout_s)
+        proposal = self.link.ask(message).answer(self._timeout_s)
         waited = Activity("link", "wait for draft", start_s, time.perf_counter())
         self._drafted.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
         rounds_ago, self._rounds_since = self._rounds_since, 0

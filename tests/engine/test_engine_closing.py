@@ -262,7 +262,7 @@ def test_a_thread_that_is_busy_is_named_and_ends_when_it_is_done(nothing_left: N
             go_on.wait(30)
 
     link = ThreadLink(Busy, threads=None, start_timeout_s=30)
-    link.call(ROUND, 30)
+    link.ask(ROUND).answer(30)
     with pytest.warns(RuntimeWarning, match="still busy"):
         link.close()
     go_on.set()
@@ -280,9 +280,9 @@ def test_an_inline_draft_that_answers_too_late_ends_as_one_elsewhere_would() -> 
             return message
 
     link = InlineLink(Late())
-    assert link.call(ROUND, 30) is ROUND
+    assert link.ask(ROUND).answer(30) is ROUND
     with pytest.raises(DraftWorkerError, match=r"took 0\.0\d+ s to answer, and its limit is 0\.01 s"):
-        link.call(ROUND, 0.01)
+        link.ask(ROUND).answer(0.01)
 
 
 def test_a_child_that_takes_nothing_in_ends_at_the_limit(models: Any, nothing_left: None, monkeypatch: Any) -> None:

@@ -37,7 +37,7 @@ def open_link(kind: str, setup: WorkerSetup):
 
 def round_trip(link, message: RoundMessage):
     """One round as the engine makes it: the reply, and then time to work ahead."""
-    reply = link.call(message, 30)
+    reply = link.ask(message).answer(30)
     link.work_ahead()
     return reply
 
@@ -116,14 +116,14 @@ def test_closing_twice_is_fine_and_calling_afterwards_is_an_error(tiny_pair, kin
     link.close()
     link.close()
     with pytest.raises(DraftWorkerError):
-        link.call(round_of(5, 50, None), 1)
+        link.ask(round_of(5, 50, None)).answer(1)
 
 
 def test_a_process_that_dies_is_noticed_at_once(tiny_pair) -> None:
     link = open_link("process", setup_for(tiny_pair))
     os.kill(link.process_id, 9)
     with pytest.raises(DraftWorkerError, match="gone"):
-        link.call(round_of(5, 50, None), 600)  # longer than a test may take
+        link.ask(round_of(5, 50, None)).answer(600)  # longer than a test may take
     link.close()
     assert not Path(f"/proc/{link.process_id}").exists()
 
@@ -131,7 +131,7 @@ def test_a_process_that_dies_is_noticed_at_once(tiny_pair) -> None:
 def test_a_worker_that_fails_says_why(tiny_pair) -> None:
     link = open_link("process", setup_for(tiny_pair))
     with pytest.raises(DraftWorkerError, match=r"IndexError|index"):
-        link.call(round_of(5, 99999, None), 30)
+        link.ask(round_of(5, 99999, None)).answer(30)
     link.close()
 
 

@@ -192,18 +192,18 @@ def test_a_tree_travels_over_any_link(tiny_pair, kind: type, shape: Topology | D
     try:
         link.post(PrefillMessage([5, 6, 7], 0, [1, 2]))
         sampling = (0.9, 0, 1.0, 0.0, 3)
-        first = link.call(round_of(4, 8, None, sampling, 7), 60)
+        first = link.ask(round_of(4, 8, None, sampling, 7)).answer(60)
         path = torch.tensor([[0, 2, -1]])[:, : shape.depth]
         link.post(KeptMessage(DeviceTensor.of(path)))
         tokens = first.tokens[0].tolist()
         after = round_of(7, 9, 2, sampling, tokens[2])
-        second = link.call(after, 60)
+        second = link.ask(after).answer(60)
     finally:
         link.close()
     assert first.tree is not None and first.tree.problem(1, shape.num_nodes, shape.depth) is None
     reference = InlineLink(setup.make_worker())
     reference.post(PrefillMessage([5, 6, 7, 8, tokens[0]], 0, [1, 2]))
-    assert reference.call(after, 60).tokens.tolist() == second.tokens.tolist()
+    assert reference.ask(after).answer(60).tokens.tolist() == second.tokens.tolist()
 
 
 def tree_of(parents: list[int], **fields: Any) -> TokenTree:

@@ -127,9 +127,9 @@ def test_the_trace_says_who_drafted(pair) -> None:
 def messages(monkeypatch: pytest.MonkeyPatch) -> list:
     """Everything sent to the draft worker."""
     sent: list = []
-    post, call = InlineLink.post, InlineLink.call
+    post, ask = InlineLink.post, InlineLink.ask
     monkeypatch.setattr(InlineLink, "post", lambda self, m: (sent.append(m), post(self, m))[1])
-    monkeypatch.setattr(InlineLink, "call", lambda self, m, timeout: (sent.append(m), call(self, m, timeout))[1])
+    monkeypatch.setattr(InlineLink, "ask", lambda self, m: (sent.append(m), ask(self, m))[1])
     return sent
 
 

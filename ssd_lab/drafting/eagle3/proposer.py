@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +12,15 @@ from ssd_lab.drafting.composition import propose_some, replace_rows
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.eagle3.drafter import EagleDrafter
 from ssd_lab.drafting.eagle3.messages import EaglePrefill, EagleRound
-from ssd_lab.drafting.resources import LinkKind, Resources
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.drafting.tree_worker import TreePlan
 from ssd_lab.drafting.worker_proposer import WorkerProposer
 from ssd_lab.drafting.worker_setup import WorkerMemory
 from ssd_lab.errors import ConfigError
 from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.execution.preparations import Preparations
-from ssd_lab.links.link import InlineLink, Link, ThreadLink
-from ssd_lab.links.stream_link import StreamLink
+from ssd_lab.links.link import Link
+from ssd_lab.links.opening import LinkKind, open_link
 from ssd_lab.links.worker import Worker
 from ssd_lab.models.eagle3.head import Eagle3Head
 from ssd_lab.phases.head_runner import HeadRunner
@@ -151,53 +150,57 @@ def _no_draft(batch: int, device: torch.device) -> Proposal:
     return Proposal(tokens, [0] * batch, None, ["none"] * batch, [None] * batch, torch.zeros(batch, 0, device=device))
 
 
-def open_head(
-    resources: Resources, head: Eagle3Head, plan: DraftPlan | TreePlan, link: LinkKind, *, sends_texts: bool = False
-) -> EagleProposer:
-    """Start a worker for this head and plan, beside the target, and return the proposer that talks to it.
+@dataclass(frozen=True)
+class HeadSetup:
+    """A head's worker, beside the target whose features it reads."""
 
-    `auto` takes a stream of its own on a GPU and works in the engine's own thread on a CPU. Raises ConfigError for a
-    link over which features would have to travel.
-    """
-    config, device = resources.config, resources.device
+    head: Eagle3Head
+    plan: DraftPlan | TreePlan
+    resources: Resources
 
-    def make_worker() -> Worker:
-        with current(device):
+    @property
+    def threads(self) -> int | None:
+        """What the draft has."""
+        return self.resources.draft_threads
+
+    def make_worker(self) -> Worker:
+        """Allocate its cache and build it."""
+        head, resources, config = self.head, self.resources, self.resources.config
+        with current(resources.device):
             memory = WorkerMemory.allocate(
                 head.config.layers,
                 head.dtype,
-                device,
+                resources.device,
                 num_blocks=resources.num_blocks,
                 block_size=config.block_size,
                 max_batch=config.max_batch,
                 longest_table=resources.longest_table,
-                scratch_positions=plan.scratch_positions,
+                scratch_positions=self.plan.scratch_positions,
                 eager=config.eager or not head.kernels.captures,
                 observer=resources.observer,
                 debug_memory=config.debug_memory,
             )
-            runner = HeadRunner(head, memory.cache, device, memory.executor)
-            return plan.make_worker(EagleDrafter(runner, memory.placement))
+            runner = HeadRunner(head, memory.cache, resources.device, memory.executor)
+            return self.plan.make_worker(EagleDrafter(runner, memory.placement))
 
-    opened = _open_link(make_worker, resources, link)
-    layers = head.config.feature_layers
+
+def open_head(
+    resources: Resources, head: Eagle3Head, plan: DraftPlan | TreePlan, link: LinkKind, *, sends_texts: bool = False
+) -> EagleProposer:
+    """Start a worker for this head and plan, and return the proposer that talks to it.
+
+    `auto` takes a stream of its own on a GPU and works in the engine's own thread on a CPU. Raises ConfigError for a
+    link over which features would have to travel.
+    """
+    opened = open_link(
+        *(link, HeadSetup(head, plan, resources), resources.device),
+        allowed=("stream", "inline") if resources.device.type == "cuda" else ("inline", "thread"),
+        draft="an EAGLE3 head, which reads the target's features where the target leaves them",
+        start_timeout_s=resources.config.timeout_s,
+    )
     return EagleProposer(
-        *(opened, layers, plan.k),
-        timeout_s=config.timeout_s,
+        *(opened, head.config.feature_layers, plan.k),
+        timeout_s=resources.config.timeout_s,
         sends_texts=sends_texts,
         preparations=resources.preparations,
-    )
-
-
-def _open_link(make_worker: Callable[[], Worker], resources: Resources, link: LinkKind) -> Link:
-    on_gpu = resources.device.type == "cuda"
-    if link == "inline" or (link == "auto" and not on_gpu):
-        return InlineLink(make_worker())
-    if on_gpu and link in ("auto", "stream"):
-        return StreamLink(make_worker, resources.device)
-    if not on_gpu and link == "thread":
-        return ThreadLink(make_worker, threads=resources.draft_threads, start_timeout_s=resources.config.timeout_s)
-    raise ConfigError(
-        f"draft_link={link!r} was given for an EAGLE3 head, which reads the target's features where the target leaves "
-        f"them: take {'stream or inline' if on_gpu else 'inline or thread'} (or auto)"
     )
