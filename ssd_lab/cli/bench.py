@@ -110,9 +110,7 @@ def compare(
         console().print(comparison_tables(comparison))
 
 
-@app.command(
-    help="Write a report of runs: report.md with figures, and report.html with interactive ones (needs plotly)."
-)
+@app.command(help="Write a report of runs: report.md with figures beside it, and report.html with them inside.")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Ids or names; the first is what the others are compared with.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write to.")],

@@ -85,9 +85,9 @@ def command(
 
 def metrics_table(result: Any) -> Any:
     """The run's numbers without its text, which was printed in full."""
-    from ssd_lab.display.tables import RUN_COLUMNS, rich_table
+    from ssd_lab.display.tables import RUN_COLUMNS
     from ssd_lab.results import Comparison
 
     metrics = result.metrics
     notes = [] if metrics.exact else [f"NOT EXACT: {metrics.lossy_reason}"]
-    return rich_table(Comparison({result.strategy_name: result}).rows(), RUN_COLUMNS, notes=notes)
+    return RUN_COLUMNS.table(Comparison({result.strategy_name: result}).rows(), notes=notes).to_rich()
