@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssd_lab.common.late import late
-from ssd_lab.display.tables import COMPARISON_COLUMNS, RUN_COLUMNS, Row, html_table, markdown_table, rich_table
+from ssd_lab.display.tables import COMPARISON_COLUMNS, RUN_COLUMNS, Row, Table
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import Metrics, Trace
 
@@ -73,22 +73,20 @@ class RunResult:
     __str__ = __repr__
 
     def __rich__(self) -> RenderableType:
-        from rich.console import Group
-        from rich.text import Text
-
-        return Group(Text(self._first_text()), rich_table([self._row()], RUN_COLUMNS, notes=self._notes()))
+        return self._table().to_rich()
 
     def _repr_html_(self) -> str:
-        return html_table([self._row()], RUN_COLUMNS, lead=self._first_text(), notes=self._notes())
+        return self._table().to_html()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return late("cell_bundle")({self.strategy_name: self.trace}, self._repr_html_())
 
-    def _row(self) -> Row:
-        return _metrics_row(self.strategy_name, self)
+    def _table(self) -> Table:
+        row = _metrics_row(self.strategy_name, self)
+        return RUN_COLUMNS.table([row], lead=self._first_text(), notes=self._notes())
 
     def _line(self) -> str:
-        shown = RUN_COLUMNS.cells(self._row())
+        shown = zip(self._table().columns, self._table().rows[0], strict=True)
         parts = [cell if title == "run" else f"{title} {cell}" for title, cell in shown if cell != "-"]
         return " | ".join([*parts, *self._notes()])
 
@@ -150,7 +148,7 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """A table for a README or an issue."""
-        return markdown_table(self.rows(), COMPARISON_COLUMNS, notes=self._notes())
+        return self._table().to_markdown()
 
     def __repr__(self) -> str:
         return self.to_markdown()
@@ -158,13 +156,16 @@ class Comparison:
     __str__ = __repr__
 
     def __rich__(self) -> RenderableType:
-        return rich_table(self.rows(), COMPARISON_COLUMNS, notes=self._notes())
+        return self._table().to_rich()
 
     def _repr_html_(self) -> str:
-        return html_table(self.rows(), COMPARISON_COLUMNS, notes=self._notes())
+        return self._table().to_html()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return late("cell_bundle")({name: run.trace for name, run in self.runs.items()}, self._repr_html_())
+
+    def _table(self) -> Table:
+        return COMPARISON_COLUMNS.table(self.rows(), notes=self._notes())
 
     def _notes(self) -> list[str]:
         own = [f"{name}: {note}" for name, run in self.runs.items() for note in run._notes()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,17 +26,6 @@ class ComparedFigure:
     ratio: Estimate | None
     verdict: str | None
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "dataset": self.dataset,
-            "figure": self.figure,
-            "first": self.first.as_dict(),
-            "second": self.second.as_dict(),
-            "ratio": None if self.ratio is None else self.ratio.as_dict(),
-            "verdict": self.verdict,
-        }
-
 
 @dataclass(frozen=True)
 class RunComparison:
@@ -50,14 +40,7 @@ class RunComparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        return {
-            "first": self.first,
-            "second": self.second,
-            "figures": [figure.as_dict() for figure in self.figures],
-            "same_texts": self.same_texts,
-            "num_texts": self.num_texts,
-            "changes": {name: list(values) for name, values in self.changes.items()},
-        }
+        return dataclasses.asdict(self)
 
 
 def compare_runs(

@@ -30,7 +30,9 @@ class BenchConfig(BaseModel):
     target: str = Field(BUNDLED, description="`bundled`, a hub id, a folder or a .gguf file")
     draft: str | None = Field(None, description="the same for the draft; None where the strategy needs none")
 
-    datasets: tuple[str, ...] = Field(("gsm8k",), min_length=1, description="each is run and reported apart")
+    datasets: tuple[str, ...] = Field(
+        ("gsm8k",), min_length=1, description="sets, or .txt and .jsonl files of yours; each is run and reported apart"
+    )
     num_sequences: int = Field(128, ge=1, description="prompts of each data set")
     prompt_offset: int = Field(0, ge=0, description="prompts of each data set to skip first")
     random: bool = Field(False, description="random token ids, `input_len` each, instead of data sets")
@@ -100,6 +102,11 @@ class BenchConfig(BaseModel):
         shown = {"strategy", "strategy_fields", "target", "draft", "datasets"}
         fields = self.model_dump(mode="json", exclude_defaults=True, exclude=shown)
         return ", ".join(f"{name}={_short(value)}" for name, value in fields.items())
+
+
+def is_prompt_file(dataset: str) -> bool:
+    """Is this data set a file of the user's?"""
+    return dataset.endswith((".txt", ".jsonl"))
 
 
 def cell_key(config: BenchConfig) -> str:

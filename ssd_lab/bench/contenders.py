@@ -16,6 +16,8 @@ from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM
 
+_SCHEDULE = ("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold")
+
 Ids = list[int]
 Generate = Callable[[list[Ids], int], list[Ids]]  # prompts, most new tokens of each -> new tokens of each
 
@@ -100,6 +102,8 @@ class TransformersPair:
         self._model = _load(target, dtype, device)
         self._assistant: Any = None if draft is None else _load(draft, dtype, device)
         sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
+        drafting = getattr(self._assistant, "generation_config", None)
+        self._own_schedule = [getattr(drafting, name, None) for name in _SCHEDULE]
         for each in (self._model, self._assistant):
             if each is not None:
                 settings = each.generation_config
@@ -114,18 +118,13 @@ class TransformersPair:
 
     def assisted(self, name: str, k: int | None = None) -> Contender:
         """Assisted generation, one sequence at a time: k draft tokens a round as ours, or None for its own schedule."""
-        if k is None:
-            return self._contender(name, assistant_model=self._assistant)
         inner = self._contender(name, assistant_model=self._assistant)
+        schedule = self._own_schedule if k is None else (k, "constant", 0.0)
 
         def generate(prompts: list[Ids], max_tokens: int) -> list[Ids]:
-            fixed = {
-                "num_assistant_tokens": k,
-                "num_assistant_tokens_schedule": "constant",
-                "assistant_confidence_threshold": 0.0,
-            }
-            with _changed(self._assistant.generation_config, fixed):
-                return inner.generate(prompts, max_tokens)
+            for field_, value in zip(_SCHEDULE, schedule, strict=True):
+                setattr(self._assistant.generation_config, field_, value)
+            return inner.generate(prompts, max_tokens)
 
         return Contender(name, generate, self._threads)
 
@@ -187,18 +186,6 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if shows_bars:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def _changed(settings: Any, values: dict[str, Any]) -> Iterator[None]:
-    before = {name: getattr(settings, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(settings, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(settings, name, value)
 
 
 @contextmanager

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
+from ssd_lab.bench.repeat import RepeatResult, RequestResult
 from ssd_lab.bench.statistics import Estimate, bootstrap_ratio, student_interval
-
-if TYPE_CHECKING:
-    from ssd_lab.bench.result import RepeatResult, RequestResult
 
 PERCENTILES = (50, 90, 99)
 

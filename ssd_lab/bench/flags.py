@@ -75,7 +75,9 @@ class Flags(BaseModel):
         "auto", "--draft-link", help="where an asynchronous draft runs"
     )
 
-    dataset: list[str] | None = _prompt(None, "--dataset", "--datasets", help="one or more sets (default: gsm8k)")
+    dataset: list[str] | None = _prompt(
+        None, "--dataset", "--datasets", help="sets, or .txt and .jsonl files of yours (gsm8k)"
+    )
     humaneval: bool = _prompt(False, "--humaneval", help="HumanEval instead of GSM8K")
     alpaca: bool = _prompt(False, "--alpaca", help="Alpaca instead of GSM8K")
     c4: bool = _prompt(False, "--c4", help="C4 instead of GSM8K")

@@ -6,8 +6,9 @@ import random
 from dataclasses import dataclass
 
 from ssd_lab import demo
-from ssd_lab.bench.config import EXAMPLE, RANDOM, BenchConfig
+from ssd_lab.bench.config import EXAMPLE, RANDOM, BenchConfig, is_prompt_file
 from ssd_lab.bench.data import BenchPrompt, load_prompts
+from ssd_lab.common.prompt_file import read_prompt_file
 from ssd_lab.errors import ConfigError, PromptError
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.text.tokenizer import Tokenizer
@@ -42,6 +43,8 @@ def load_inputs(config: BenchConfig, dataset: str, target: LoadedModel) -> list[
 
 
 def _prompts(config: BenchConfig, dataset: str) -> list[BenchPrompt]:
+    if is_prompt_file(dataset):
+        return _own_prompts(config, dataset)
     if dataset != EXAMPLE:
         return load_prompts(dataset, config.num_sequences, offset=config.prompt_offset)
     canned = demo.canned_prompts()
@@ -53,6 +56,16 @@ def _prompts(config: BenchConfig, dataset: str) -> list[BenchPrompt]:
         )
     chosen = list(enumerate(canned))[config.prompt_offset : last]
     return [BenchPrompt(f"{EXAMPLE}/{number}", EXAMPLE, text) for number, text in chosen]
+
+
+def _own_prompts(config: BenchConfig, file: str) -> list[BenchPrompt]:
+    """Of a file of the user's: as many as are asked for, or all that it has from the offset on."""
+    texts = read_prompt_file(file)
+    last = config.prompt_offset + config.num_sequences
+    chosen = list(enumerate(texts))[config.prompt_offset : last]
+    if not chosen or not all(isinstance(text, str) for _, text in chosen):
+        raise PromptError(f"{file} has {len(texts)} prompts: benchmarks take texts, and an offset below their number")
+    return [BenchPrompt(f"{file}/{number}", file, text) for number, text in chosen]
 
 
 def _encode(prompt: BenchPrompt, config: BenchConfig, tokenizer: Tokenizer) -> Input:

@@ -6,18 +6,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig
+from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig, is_prompt_file
 from ssd_lab.bench.data import find_dataset
 from ssd_lab.bench.flags import Flags
 from ssd_lab.bench.inflated import inflated_draft, inflated_target
+from ssd_lab.bench.names import DEFAULT_SIZE, SIZES, Family
+from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
-from ssd_lab.models.names import DEFAULT_SIZE, EAGLE_HEADS, SIZES, Family
+from ssd_lab.models.names import EAGLE_HEADS, LLAMA_33
 from ssd_lab.strategies import registry
-from ssd_lab.strategies.parsing import parse_strategy
 
 ALL_DATASETS = ("humaneval", "alpaca", "gsm8k", "ultrafeedback")  # the reference's --all, in its order
 NUM_EXAMPLES = 8
-_LLAMA_33 = next(target for target in EAGLE_HEADS if "3.3-70B" in target)
 _SAME_NAME = (
     "prompt_offset", "random", "input_len", "output_len", "max_model_len", "seed", "repeats", "precision",
     "max_repeats", "warmup", "max_steps", "eager", "dtype", "threads", "draft_link", "quality", "unguarded",
@@ -163,7 +163,7 @@ def _target(flags: Flags, from_settings: str | None) -> str:
     if from_settings is not None and not flags.given("size", "llama", "qwen", "eagle"):
         return from_settings
     name = _of_size(flags, family)
-    return _LLAMA_33 if flags.eagle and name == SIZES["llama"]["70"] else name
+    return LLAMA_33 if flags.eagle and name == SIZES["llama"]["70"] else name
 
 
 def _of_size(flags: Flags, family: Family) -> str:
@@ -215,7 +215,7 @@ def _draft_of_size(text: str, family: Family) -> str:
 
 
 def _eagle_head(target: str, from_settings: str | None) -> str:
-    if target == _LLAMA_33 and from_settings is not None:
+    if target == LLAMA_33 and from_settings is not None:
         return from_settings
     if target not in EAGLE_HEADS:
         raise ConfigError(
@@ -236,7 +236,7 @@ def _datasets(flags: Flags) -> tuple[str, ...]:
     if flags.all:
         return ALL_DATASETS
     if flags.dataset is not None:
-        return tuple(find_dataset(name).name for name in flags.dataset)
+        return tuple(name if is_prompt_file(name) else find_dataset(name).name for name in flags.dataset)
     return (next((name for name in ("humaneval", "alpaca", "c4", "ultrafeedback") if getattr(flags, name)), "gsm8k"),)
 
 

@@ -13,7 +13,8 @@ from ssd_lab.bench.figures import repeat_values
 from ssd_lab.bench.live import Live, OnLive
 from ssd_lab.bench.peers import run_peers
 from ssd_lab.bench.quality import Limits, score
-from ssd_lab.bench.result import BenchResult, DatasetResult, RepeatResult
+from ssd_lab.bench.repeat import RepeatResult
+from ssd_lab.bench.result import BenchResult, DatasetResult
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.statistics import student_interval
 from ssd_lab.display import environment

@@ -71,14 +71,6 @@ class PeerResult:
         """Plain data, ready for JSON; num_same for readers."""
         return {**dataclasses.asdict(self), "num_same": self.num_same}
 
-    @classmethod
-    def from_dict(cls, document: dict[str, Any]) -> PeerResult:
-        """What `as_dict` gave."""
-        own = {name: value for name, value in document.items() if name != "num_same"}
-        if own["differences"] is not None:
-            own["differences"] = tuple(Difference(**entry) for entry in own["differences"])
-        return cls(**{**own, "seconds": tuple(own["seconds"]), "own_seconds": tuple(own["own_seconds"])})
-
 
 def peer_names(wanted: Sequence[str], *, has_draft: bool) -> list[str]:
     """What `transformers` alone stands for: all its ways that these models allow. Raises ConfigError for other names,

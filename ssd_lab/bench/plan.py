@@ -15,9 +15,9 @@ from ssd_lab.bench.grid import expand, read_grid
 from ssd_lab.bench.meaning import to_config
 from ssd_lab.bench.peers import peer_names
 from ssd_lab.bench.support import check_device, check_supported, model_sources, with_local_draft
+from ssd_lab.common.parsing import import_modules
 from ssd_lab.errors import ConfigError
 from ssd_lab.settings import Settings
-from ssd_lab.strategies.parsing import import_modules
 
 _OF_THE_COMMAND = ("sweep", "runs", "in_turns", "workers", "table", "json_", "wandb", "verbose", "debug", "import_")
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ssd_lab.bench.cell import CellOutcome, run_cell
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.result import BenchResult
-from ssd_lab.bench.sweep import CellOutcome, run_cell
 from ssd_lab.errors import ConfigError
 
 

@@ -1,7 +1,8 @@
-"""Reports of runs: the same sections as Markdown, and as one HTML page with figures."""
+"""Reports of runs: the same sections and figures as Markdown, and as one HTML page that needs no network."""
 
 from __future__ import annotations
 
+import html as html_text
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,11 @@ from typing import Any
 from ssd_lab.bench.comparison import compare_runs
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.figures import FIGURES
-from ssd_lab.bench.report_svg import BARS, bars_svg
+from ssd_lab.bench.report_figures import Named, figures_svg
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.texts import estimate_text, ratio_text, value_text
+from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
-
-Named = Sequence[tuple[str, BenchResult]]
 
 HEADLINE = "decode_tokens_per_second"
 METHOD = (
@@ -26,34 +26,38 @@ METHOD = (
 )
 
 
+_STYLE = """
+body { font-family: system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; line-height: 1.5; }
+table { display: block; overflow-x: auto; white-space: nowrap; }
+svg { display: block; max-width: 60rem; margin: 1rem 0; }
+"""
+
+
 @dataclass(frozen=True)
-class Section:
-    """A heading, then text, then a table (rows of cells under the columns), each of them possibly empty."""
+class ReportSection:
+    """A heading, then text, then a table, each of them possibly missing."""
 
     title: str
     text: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
+    table: Table | None = None
 
 
 def write_report(runs: Named, folder: Path, *, title: str = "Benchmark", html: bool = True) -> list[Path]:
     """Write report.md with its figures (SVG) and, if wanted, report.html into the folder; returns the files.
 
     The folder is made if missing. The first run is what the others are compared with. Raises ConfigError without runs,
-    for a folder that cannot be written, or if plotly is missing for the page.
+    or for a folder that cannot be written.
     """
     if not runs:
         raise ConfigError("a report needs at least one run")
     named = unique_names(runs)
-    sections = report_sections(named)
-    figures = {f"{key}.svg": drawn for key in BARS if (drawn := bars_svg(key, named)) is not None}
-    links = [f"![{FIGURES[name.removesuffix('.svg')].title}]({name})" for name in figures]
-    images = Section("Figures", ("\n\n".join(links),) if links else ())
-    pages = {"report.md": markdown(title, [sections[0], images, *sections[1:]]), **figures}
+    sections, figures = report_sections(named), figures_svg(named)
+    links = "\n\n".join(f"![{said}]({name})" for name, (said, _) in figures.items())
+    images = ReportSection("Figures", (links,) if links else ())
+    pages = {"report.md": markdown(title, [sections[0], images, *sections[1:]])}
+    pages |= {name: svg for name, (_, svg) in figures.items()}
     if html:
-        from ssd_lab.bench.report_html import html_page
-
-        pages["report.html"] = html_page(title, sections, named)
+        pages["report.html"] = html_page(title, sections, [svg for _, svg in figures.values()])
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in pages.items():
@@ -76,40 +80,47 @@ def unique_names(runs: Named) -> list[tuple[str, BenchResult]]:
     return found
 
 
-def report_sections(runs: Named) -> list[Section]:
+def report_sections(runs: Named) -> list[ReportSection]:
     """Speed and ratios first, then every figure by data set, peers, answers, what was run, and where."""
     sections = [_speed(runs)]
     datasets = list(dict.fromkeys(name for _, result in runs for name in result.datasets))
     sections += [_figures(runs, dataset) for dataset in datasets]
-    sections += [section for section in (_peers(runs), _quality(runs)) if section.rows]
+    sections += [*_peers(runs), *_quality(runs)]
     whose: dict[str, list[str]] = {}
     for name, result in runs:
         for note in _notes(result):
             whose.setdefault(note, []).append(name)
     if whose:
-        sections.append(Section("Notes", tuple(f"{note} ({', '.join(names)})" for note, names in whose.items())))
-    return [*sections, _configurations(runs), *_environments(runs), Section("How it was measured", (METHOD,))]
+        sections.append(ReportSection("Notes", tuple(f"{note} ({', '.join(names)})" for note, names in whose.items())))
+    return [*sections, _configurations(runs), *_environments(runs), ReportSection("How it was measured", (METHOD,))]
 
 
-def markdown(title: str, sections: Sequence[Section]) -> str:
+def markdown(title: str, sections: Sequence[ReportSection]) -> str:
     """The report for a repository."""
-    parts = [f"# {title}", ""]
+    parts = [f"# {title}"]
     for section in sections:
-        parts += [f"## {section.title}", ""]
-        parts += [f"- {line}" for line in section.text] if len(section.text) > 1 else list(section.text)
-        parts += [""] if section.text else []
-        if section.rows:
-            parts += [_line(section.columns), _line([":--"] + ["--:"] * (len(section.columns) - 1))]
-            parts += [_line(row) for row in section.rows]
-            parts.append("")
-    return "\n".join(parts).rstrip() + "\n"
+        parts.append(f"## {section.title}")
+        parts += ["\n".join(f"- {line}" for line in section.text)] if len(section.text) > 1 else section.text
+        parts += [] if section.table is None else [section.table.to_markdown()]
+    return "\n\n".join(parts) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def html_page(title: str, sections: Sequence[ReportSection], figures: Sequence[str]) -> str:
+    """The report as a page. figures: SVG, shown behind the first section."""
+    first, *others = map(_section_html, sections)
+    heading = html_text.escape(title)
+    head = f'<meta charset="utf-8"><title>{heading}</title><style>{_STYLE}</style>'
+    body = "".join([f"<h1>{heading}</h1>", first, "<h2>Figures</h2>", *figures, *others])
+    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{body}</body></html>\n'
 
 
-def _speed(runs: Named) -> Section:
+def _section_html(section: ReportSection) -> str:
+    paragraphs = "".join(f"<p>{html_text.escape(line)}</p>" for line in section.text)
+    table = "" if section.table is None else section.table.to_html()
+    return f"<h2>{html_text.escape(section.title)}</h2>{paragraphs}{table}"
+
+
+def _speed(runs: Named) -> ReportSection:
     baseline_name, baseline = runs[0]
     rows = []
     for name, result in runs:
@@ -124,20 +135,20 @@ def _speed(runs: Named) -> Section:
             repeats = str(len(found.repeats))
             rows.append((name, dataset, speed, over, same if comparison else "-", repeats))
     columns = ("run", "data set", "decode tokens/s", f"over {baseline_name}", "same text (all sets)", "repeats")
-    return Section("Speed", columns=columns, rows=tuple(rows))
+    return ReportSection("Speed", table=Table(columns, rows))
 
 
-def _figures(runs: Named, dataset: str) -> Section:
+def _figures(runs: Named, dataset: str) -> ReportSection:
     having = [(name, result.datasets[dataset].estimates) for name, result in runs if dataset in result.datasets]
     rows = [
         (figure.title, *(estimate_text(key, estimates.get(key)) for _, estimates in having))
         for key, figure in FIGURES.items()
         if any(key in estimates for _, estimates in having)
     ]
-    return Section(f"Data set {dataset}", columns=("", *(name for name, _ in having)), rows=tuple(rows))
+    return ReportSection(f"Data set {dataset}", table=Table(["", *(name for name, _ in having)], rows))
 
 
-def _peers(runs: Named) -> Section:
+def _peers(runs: Named) -> list[ReportSection]:
     rows = [
         (
             name,
@@ -153,17 +164,18 @@ def _peers(runs: Named) -> Section:
         for peer, found in peers.items()
     ]
     columns = ("run", "data set", "program", "its tokens/s", "ours", "ours over it", "same text")
-    return Section("Beside other programs", columns=columns, rows=tuple(rows))
+    return [ReportSection("Beside other programs", table=Table(columns, rows))] if rows else []
 
 
-def _quality(runs: Named) -> Section:
+def _quality(runs: Named) -> list[ReportSection]:
     rows = [
         (name, dataset, found["metric"], f"{found['num_passed']} of {found['num_scored']}", f"{found['accuracy']:.1%}")
         for name, result in runs
         for dataset, found in result.quality.items()
         if found["accuracy"] is not None
     ]
-    return Section("Answers", columns=("run", "data set", "metric", "right", "share"), rows=tuple(rows))
+    columns = ("run", "data set", "metric", "right", "share")
+    return [ReportSection("Answers", table=Table(columns, rows))] if rows else []
 
 
 def _notes(result: BenchResult) -> list[str]:
@@ -171,7 +183,7 @@ def _notes(result: BenchResult) -> list[str]:
     return [*inexact, *result.notes]
 
 
-def _configurations(runs: Named) -> Section:
+def _configurations(runs: Named) -> ReportSection:
     """Fields that are not at their defaults in every run."""
     rows = [
         (field, *(value_text(getattr(result.config, field)) for _, result in runs))
@@ -179,19 +191,19 @@ def _configurations(runs: Named) -> Section:
         if any(getattr(result.config, field) != info.get_default(call_default_factory=True) for _, result in runs)
     ]
     text = ("Fields that are not named here are at their defaults.",)
-    return Section("Configurations", text, columns=("", *(name for name, _ in runs)), rows=tuple(rows))
+    return ReportSection("Configurations", text, Table(["", *(name for name, _ in runs)], rows) if rows else None)
 
 
-def _environments(runs: Named) -> list[Section]:
+def _environments(runs: Named) -> list[ReportSection]:
     """What all runs have in common once, and the rest beside each other."""
     facts = [_flat(result.environment) for _, result in runs]
     names = list(dict.fromkeys(name for each in facts for name in each))
     common = [name for name in names if all(each.get(name) == facts[0].get(name) for each in facts)]
-    shared = tuple((name, value_text(facts[0].get(name))) for name in common)
-    own = tuple((name, *(value_text(each.get(name)) for each in facts)) for name in names if name not in common)
+    shared = [(name, value_text(facts[0].get(name))) for name in common]
+    own = [(name, *(value_text(each.get(name)) for each in facts)) for name in names if name not in common]
     return [
-        Section("Where it was measured", columns=("", "all runs"), rows=shared),
-        *([Section("What differed", columns=("", *(name for name, _ in runs)), rows=own)] if own else []),
+        ReportSection("Where it was measured", table=Table(("", "all runs"), shared)),
+        *([ReportSection("What differed", table=Table(["", *(name for name, _ in runs)], own))] if own else []),
     ]
 
 

@@ -4,78 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.figures import estimates
+from ssd_lab.bench.repeat import RepeatResult
 from ssd_lab.bench.statistics import Estimate
 from ssd_lab.errors import ConfigError
-from ssd_lab.trace import Totals
 
 RESULT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class RequestResult:
-    """One request of one repeat. Times in seconds; accepted .. lookups: counts over its rounds, 0 without a trace.
-
-    queue_s: from arrival until it left the queue; first_token_s and latency_s count from there (None: it never began,
-    or did not end). digest: of its token ids, equal for equal texts.
-    """
-
-    prompt_id: str
-    num_prompt_tokens: int
-    num_output_tokens: int
-    finish_reason: str | None
-    digest: str
-    queue_s: float | None
-    first_token_s: float | None
-    latency_s: float | None
-    rounds: int = 0
-    accepted: int = 0
-    tested: int = 0
-    hits: int = 0
-    lookups: int = 0
-
-
-@dataclass(frozen=True)
-class RepeatResult:
-    """All prompts of a data set, once. wall_s: from the first request's arrival to the last one's end.
-
-    prefill_s, decode_s: seconds of it in which prompts, and rounds, were computed, without those in which graphs were
-    captured or kernels compiled (see `Totals`); totals: counts over all rounds.
-    """
-
-    wall_s: float
-    prefill_s: float
-    decode_s: float
-    totals: Totals
-    requests: tuple[RequestResult, ...]
-    peak_memory_bytes: int | None = None
-
-    @property
-    def unprepared_s(self) -> float:
-        """The whole time without capturing and compiling."""
-        return self.wall_s - self.totals.preparation_s
-
-    @property
-    def num_output_tokens(self) -> int:
-        """Tokens generated."""
-        return sum(request.num_output_tokens for request in self.requests)
-
-    @property
-    def num_prefill_tokens(self) -> int:
-        """Prompt tokens computed before decoding: all but each prompt's last one, which a round feeds."""
-        return sum(request.num_prompt_tokens - 1 for request in self.requests)
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> RepeatResult:
-        """What `dataclasses.asdict` gave."""
-        own = dict(data)
-        own["totals"] = Totals.from_dict(own["totals"])
-        own["requests"] = tuple(RequestResult(**request) for request in own["requests"])
-        return cls(**own)
 
 
 @dataclass(frozen=True)
@@ -101,12 +41,6 @@ class DatasetResult:
             "estimates": {name: estimate.as_dict() for name, estimate in self.estimates.items()},
             "repeats": [dataclasses.asdict(repeat) for repeat in self.repeats],
         }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> DatasetResult:
-        """What `as_dict` gave."""
-        repeats = tuple(RepeatResult.from_dict(repeat) for repeat in data["repeats"])
-        return cls(data["name"], repeats, data["num_cut"], data["num_gpus"])
 
 
 @dataclass(frozen=True)
@@ -154,12 +88,10 @@ class BenchResult:
             raise ConfigError(
                 f"the result has version {data.get('version')!r} and this program reads {RESULT_VERSION}: measure again"
             )
-        return cls(
-            config=BenchConfig(**data["config"]),
-            environment=data["environment"],
-            datasets={name: DatasetResult.from_dict(dataset) for name, dataset in data["datasets"].items()},
-            exact=data["exact"],
-            peers=data["peers"],
-            quality=data["quality"],
-            notes=tuple(data["notes"]),
-        )
+        return _stored().validate_python(data)
+
+
+@lru_cache(maxsize=1)
+def _stored() -> TypeAdapter[BenchResult]:
+    """Reads the plain data of a result; what is derived from the rest (the estimates) is passed over."""
+    return TypeAdapter(BenchResult)

@@ -12,7 +12,7 @@ import torch
 from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.inputs import Input, load_inputs
-from ssd_lab.bench.result import RepeatResult, RequestResult
+from ssd_lab.bench.repeat import RepeatResult, RequestResult
 from ssd_lab.bench.support import check_device, check_supported, model_sources, with_local_draft
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM, OnStep

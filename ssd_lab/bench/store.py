@@ -16,6 +16,14 @@ from ssd_lab.errors import ConfigError
 DEFAULT_TABLE = Path("results") / "bench.sqlite"
 TABLE_VERSION = 1
 _BUSY_TIMEOUT_S = 60.0
+_CREATE_FAILURES = """
+CREATE TABLE IF NOT EXISTS failures (
+    cell TEXT PRIMARY KEY,
+    run_group TEXT,
+    config TEXT NOT NULL,
+    error TEXT NOT NULL
+)
+"""
 _CREATE = """
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -43,6 +51,16 @@ class Row:
     config: BenchConfig
 
 
+@dataclass(frozen=True)
+class Failure:
+    """A cell that raised. error: type and message."""
+
+    cell: str
+    group: str | None
+    config: BenchConfig
+    error: str
+
+
 class RunTable:
     """Results by id, name or cell. One writer at a time waits for another; readers wait for none.
 
@@ -53,7 +71,7 @@ class RunTable:
         self.path = Path(path)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._connected() as database:
+            with self.connected() as database:
                 version = database.execute("PRAGMA user_version").fetchone()[0]
                 if version == 0:
                     database.execute("PRAGMA journal_mode = WAL")
@@ -77,7 +95,7 @@ class RunTable:
             result.config.model_dump_json(),
             json.dumps(result.as_dict()),
         )
-        with self._connected() as database:
+        with self.connected() as database:
             cursor = database.execute(
                 "INSERT INTO runs (time, cell, run_group, name, config, result) VALUES (?, ?, ?, ?, ?, ?)", values
             )
@@ -104,7 +122,7 @@ class RunTable:
 
     def by_cell(self, cell: str) -> BenchResult | None:
         """The latest result of that cell, None if it was not measured yet."""
-        with self._connected() as database:
+        with self.connected() as database:
             found = database.execute("SELECT max(id) FROM runs WHERE cell = ?", (cell,)).fetchone()[0]
         return None if found is None else self._load(found)
 
@@ -114,7 +132,7 @@ class RunTable:
         values: tuple[str, ...] = ()
         if group is not None:
             query, values = f"{query} WHERE run_group = ?", (group,)
-        with self._connected() as database:
+        with self.connected() as database:
             rows = database.execute(f"{query} ORDER BY id", values).fetchall()
         return [
             Row(run_id, time, cell, group_, name, BenchConfig.model_validate_json(config))
@@ -122,12 +140,12 @@ class RunTable:
         ]
 
     def _load(self, run_id: int) -> BenchResult:
-        with self._connected() as database:
+        with self.connected() as database:
             text = database.execute("SELECT result FROM runs WHERE id = ?", (run_id,)).fetchone()[0]
         return BenchResult.from_dict(json.loads(text))
 
     @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
+    def connected(self) -> Iterator[sqlite3.Connection]:
         """A connection of its own for each call: threads and forked workers may share a table object."""
         database = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S)
         try:
@@ -136,3 +154,37 @@ class RunTable:
                 yield database
         finally:
             database.close()
+
+
+class Failures:
+    """The failed cells of a run table; each holds its latest error until the cell succeeds."""
+
+    def __init__(self, table: RunTable) -> None:
+        self._table = table
+
+    def record(self, config: BenchConfig, error: str, group: str | None = None) -> None:
+        """Keep a cell's error in place of an older one."""
+        values = (cell_key(config), group, config.model_dump_json(), error)
+        with self._connected() as database:
+            database.execute("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?)", values)
+
+    def forget(self, *configs: BenchConfig) -> None:
+        """These cells are finished now."""
+        with self._connected() as database:
+            database.executemany("DELETE FROM failures WHERE cell = ?", [(cell_key(config),) for config in configs])
+
+    def list(self, group: str | None = None) -> list[Failure]:
+        """All failed cells; group: only those."""
+        with self._connected() as database:
+            rows = database.execute("SELECT cell, run_group, config, error FROM failures ORDER BY rowid").fetchall()
+        return [
+            Failure(cell, of_group, BenchConfig.model_validate_json(config), error)
+            for cell, of_group, config, error in rows
+            if group is None or of_group == group
+        ]
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        with self._table.connected() as database:
+            database.execute(_CREATE_FAILURES)
+            yield database

@@ -10,9 +10,9 @@ from ssd_lab import demo
 from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.config import BUNDLED, BenchConfig
 from ssd_lab.bench.inflated import check_fits, fits_gpu, geometry_of_repository
+from ssd_lab.bench.names import require_local, resolve_model
 from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.inflate.source import split_inflated
-from ssd_lab.models.names import require_local, resolve_model
 from ssd_lab.settings import settings
 from ssd_lab.strategies import StrategyConfig, registry
 

@@ -6,18 +6,15 @@ others when it is started again, and a failed cell is tried again then.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ssd_lab.bench.cell import CellOutcome, Follow, run_cell
 from ssd_lab.bench.config import BenchConfig, cell_key
-from ssd_lab.bench.failures import Failure, Failures
 from ssd_lab.bench.grid import Grid, expand, read_grid
-from ssd_lab.bench.live import OnLive
-from ssd_lab.bench.measure import OnRepeat, run_benchmark
+from ssd_lab.bench.ray_backend import RayBackend
 from ssd_lab.bench.result import BenchResult
-from ssd_lab.bench.store import RunTable
+from ssd_lab.bench.store import Failure, Failures, RunTable
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.errors import ConfigError
 
@@ -35,23 +32,6 @@ __all__ = [
 ]
 
 Workers = Literal["local", "ray"]
-
-
-@dataclass(frozen=True)
-class CellOutcome:
-    """A cell that was run: its result, or its error (type and message)."""
-
-    config: BenchConfig
-    result: BenchResult | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Follow:
-    """What is called while a cell is measured, as `run_benchmark` calls it."""
-
-    on_live: OnLive | None = None
-    on_repeat: OnRepeat | None = None
 
 
 class Backend(Protocol):
@@ -102,32 +82,10 @@ def run_sweep(
     return [result for cell in cells if (result := table.by_cell(cell)) is not None]
 
 
-def run_cell(config: BenchConfig, follow: Follow | None = None) -> CellOutcome:
-    """Measure one cell; whatever it raises becomes its outcome, except Ctrl-C."""
-    follow = follow or Follow()
-    try:
-        outcome = CellOutcome(config, run_benchmark(config, on_live=follow.on_live, on_repeat=follow.on_repeat))
-    except Exception as error:  # of any kind: one cell that runs out of memory must not stop the others
-        outcome = CellOutcome(config, error=f"{type(error).__name__}: {' '.join(str(error).split())}")
-    if outcome.error is not None:
-        gc.collect()  # the frames that an error passed through may hold the cell's models in a cycle
-    _free_gpu_memory()
-    return outcome
-
-
-def _free_gpu_memory() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def _backend(workers: Workers | Backend, on_start: Callable[[BenchConfig], Follow] | None) -> Backend:
     if workers == "local":
         return lambda configs: (run_cell(config, on_start(config) if on_start else None) for config in configs)
     if workers == "ray":
-        from ssd_lab.bench.ray_backend import RayBackend
-
         return RayBackend()
     if callable(workers):
         return workers

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ssd_lab.bench.config import BenchConfig
+from ssd_lab.bench.figures import estimates
 from ssd_lab.bench.live import LiveState
-from ssd_lab.bench.result import BenchResult, RepeatResult
+from ssd_lab.bench.repeat import RepeatResult
+from ssd_lab.bench.result import BenchResult
 from ssd_lab.display.environment import describe
 from ssd_lab.errors import ConfigError
 
@@ -17,6 +20,7 @@ PROJECT = "ssd_lab"  # where the tracker's own settings name none
 LIVE_ROW_S = 2.0  # a chart of minutes needs no more points, and each costs a message to the tracker's process
 
 Ending = Literal["finished", "failed", "interrupted"]
+_log = logging.getLogger(__name__)
 _EXIT_CODES: dict[Ending, int] = {"finished": 0, "failed": 1, "interrupted": 130}
 
 
@@ -41,6 +45,65 @@ class Tracker(Protocol):
 
     def start(self, config: BenchConfig, group: str | None, name: str | None) -> TrackedRun:
         """A run begins; name: None takes the config's label. Raises ConfigError if the tracker refuses."""
+
+
+class Tracking:
+    """The open runs of a tracker, by any key; without a tracker every call does nothing.
+
+    A context manager: a run that is still open when it is left ends as `interrupted` after Ctrl-C, as `failed` after
+    any other error. A tracker that raises in the middle loses that run, with a warning, and the measurement goes on.
+    """
+
+    def __init__(self, tracker: Tracker | None) -> None:
+        self._tracker = tracker
+        self._open: dict[Hashable, TrackedRun] = {}
+
+    @property
+    def active(self) -> bool:
+        """Is there a tracker at all?"""
+        return self._tracker is not None
+
+    def __enter__(self) -> Tracking:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        ending: Ending = "interrupted" if kind is not None and issubclass(kind, KeyboardInterrupt) else "failed"
+        told = None if ending == "interrupted" or error is None else f"{type(error).__name__}: {error}"
+        for key in list(self._open):
+            self._end(key, ending, told)
+
+    def begin(self, key: Hashable, config: BenchConfig, group: str | None, name: str | None) -> None:
+        """A run starts. Raises ConfigError if the tracker refuses it."""
+        if self._tracker is not None:
+            self._open[key] = self._tracker.start(config, group, name)
+
+    def live(self, key: Hashable, state: LiveState) -> None:
+        """A moment of that run."""
+        self._try(key, lambda run: run.live(state))
+
+    def repeat(self, key: Hashable, dataset: str, index: int, measured: RepeatResult) -> None:
+        """A repeat of that run is over."""
+        self._try(key, lambda run: run.repeat(dataset, index, measured))
+
+    def end(self, key: Hashable, result: BenchResult | None, error: str | None = None) -> None:
+        """That run is over: what it gave, or why it gave nothing."""
+        if result is not None:
+            self._try(key, lambda run: run.result(result))
+        self._end(key, "failed" if result is None else "finished", error)
+
+    def _end(self, key: Hashable, ending: Ending, error: str | None) -> None:
+        self._try(key, lambda run: run.finish(ending, error))
+        self._open.pop(key, None)
+
+    def _try(self, key: Hashable, call: Callable[[TrackedRun], None]) -> None:
+        run = self._open.get(key)
+        if run is None:
+            return
+        try:
+            call(run)
+        except Exception as error:  # of any kind: a tracker must not cost a measurement
+            self._open.pop(key, None)
+            _log.warning("the tracker lost a run, and the measurement goes on without it: %s", error)
 
 
 class WandbTracker:
@@ -141,15 +204,9 @@ def live_row(state: LiveState, seconds: float) -> dict[str, float]:
 
 def repeat_row(dataset: str, index: int, measured: RepeatResult) -> dict[str, float]:
     """A repeat's figures by name, for a chart of drift."""
-    totals = measured.totals
-    shares = {
-        "total_tokens_per_second": (measured.num_output_tokens, measured.unprepared_s),
-        "decode_tokens_per_second": (totals.timed_tokens, measured.decode_s),
-        "acceptance_rate": (totals.accepted, totals.tested),
-        "cache_hit_rate": (totals.hits, totals.hits + totals.misses),
-    }
-    row: dict[str, float] = {"repeat/index": index, f"repeat/{dataset}/wall_s": measured.wall_s}
-    return row | {f"repeat/{dataset}/{name}": over / under for name, (over, under) in shares.items() if under}
+    figures = {name: estimate.mean for name, estimate in estimates([measured], num_gpus=0).items()}
+    row = {"wall_s": measured.wall_s, **figures}
+    return {"repeat/index": index} | {f"repeat/{dataset}/{name}": value for name, value in row.items()}
 
 
 def summary(result: BenchResult) -> dict[str, float | bool]:

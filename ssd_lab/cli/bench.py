@@ -10,8 +10,8 @@ from typer.core import TyperGroup
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
-from ssd_lab.strategies.parsing import parse_strategy
 
 NAME = "bench"
 HELP = "Measure a strategy on real prompts (flags as the reference's bench.py); list, compare, report."
@@ -110,9 +110,7 @@ def compare(
         console().print(comparison_tables(comparison))
 
 
-@app.command(
-    help="Write a report of runs: report.md with figures, and report.html with interactive ones (needs plotly)."
-)
+@app.command(help="Write a report of runs: report.md with figures beside it, and report.html with them inside.")
 def report(
     runs: Annotated[list[str], typer.Argument(help="Ids or names; the first is what the others are compared with.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write to.")],

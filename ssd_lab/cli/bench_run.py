@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -18,16 +17,13 @@ from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.store import RunTable
 from ssd_lab.bench.sweep import CellOutcome, Follow, run_sweep
-from ssd_lab.bench.tracking import Tracking
+from ssd_lab.bench.trackers import Tracker, Tracking, WandbTracker
 from ssd_lab.cli.bench_tables import cost_table, result_tables
 from ssd_lab.cli.output import FAILED, console, print_json, print_outputs, show_progress
 from ssd_lab.errors import ConfigError
 from ssd_lab.results import RunResult
 from ssd_lab.settings import settings
 from ssd_lab.trace import round_line
-
-if TYPE_CHECKING:
-    from ssd_lab.bench.trackers import Tracker
 
 COST_PAIRS = 10
 
@@ -42,9 +38,9 @@ def measure(arguments: Sequence[str]) -> None:
         return
     shown = []
     with Tracking(_tracker(plan)) as tracking:
-        for number, run, result in _measured(plan, _Watch(plan), tracking):
+        for number, run, result in _measured(plan, tracking):
             run_id = table.add(result, group=run.group, name=run.name)
-            tracking.result(number, result)
+            tracking.end(number, result)
             shown.append({"id": run_id, "name": run.name, "group": run.group, **result.as_dict()})
             if not plan.flags.json_:
                 console().print(result_tables(result, f"run {run_id} of {table.path}"))
@@ -66,9 +62,9 @@ def measure_cost(arguments: Sequence[str]) -> None:
         console().print(cost_table(found))
 
 
-def _measured(plan: Plan, watch: _Watch, tracking: Tracking) -> Iterator[tuple[int, PlannedRun, BenchResult]]:
+def _measured(plan: Plan, tracking: Tracking) -> Iterator[tuple[int, PlannedRun, BenchResult]]:
     """Each run with its number and its result as soon as it has one, so that a later one's failure loses nothing."""
-    numbered = list(enumerate(plan.runs))
+    watch, numbered = _Watch(plan), list(enumerate(plan.runs))
     for together in [numbered] if plan.flags.in_turns else [[each] for each in numbered]:
         for number, run in together:
             tracking.begin(number, run.config, run.group, run.name)
@@ -93,13 +89,31 @@ def _measured(plan: Plan, watch: _Watch, tracking: Tracking) -> Iterator[tuple[i
 def _sweep(plan: Plan, table: RunTable) -> None:
     """Run the cells that the table lacks; failed ones are told at the end and make the exit code that of an error."""
     failed: list[str] = []
+    runs = {cell_key(run.config): run for run in plan.runs}
+    followed: set[str] = set()  # cells that run here; those of Ray's workers are told to a tracker when they are over
     with Tracking(_tracker(plan)) as tracking:
-        tracked = _TrackedCells(plan, tracking)
 
-        def on_cell(outcome: CellOutcome) -> None:
-            if outcome.result is None:
+        def begin(config: BenchConfig) -> Follow:
+            cell = cell_key(config)
+            followed.add(cell)
+            tracking.begin(cell, config, runs[cell].group, runs[cell].name)
+            if not tracking.active:
+                return Follow()
+            return Follow(
+                on_live=lambda state: tracking.live(cell, state),
+                on_repeat=lambda done: tracking.repeat(cell, done.dataset, done.index, done.measured),
+            )
+
+        def end(outcome: CellOutcome) -> None:
+            cell, result = cell_key(outcome.config), outcome.result
+            if result is None:
                 failed.append(f"{outcome.config.label}: {outcome.error}")
-            tracked.ended(outcome)
+            if cell not in followed:
+                begin(outcome.config)
+                for name, dataset in result.datasets.items() if result is not None else ():
+                    for index, measured in enumerate(dataset.repeats):
+                        tracking.repeat(cell, name, index, measured)
+            tracking.end(cell, result, outcome.error)
 
         results = run_sweep(
             [run.config for run in plan.runs],
@@ -108,8 +122,8 @@ def _sweep(plan: Plan, table: RunTable) -> None:
             group=plan.flags.group,
             names=[run.name for run in plan.runs],
             progress=show_progress(),
-            on_start=tracked.started,
-            on_cell=on_cell,
+            on_start=begin,
+            on_cell=end,
         )
     if plan.flags.json_:
         print_json([result.as_dict() for result in results])
@@ -121,46 +135,6 @@ def _sweep(plan: Plan, table: RunTable) -> None:
         console(stderr=True).print(f"failed: {line}", markup=False, soft_wrap=True)
     if failed:
         raise typer.Exit(FAILED)
-
-
-class _TrackedCells:
-    """A sweep's cells at a tracker: followed where they run here, told afterwards where they ran elsewhere."""
-
-    def __init__(self, plan: Plan, tracking: Tracking) -> None:
-        self._cells = {cell_key(run.config): run for run in plan.runs}
-        self._tracking = tracking
-        self._begun: set[str] = set()
-
-    def started(self, config: BenchConfig) -> Follow:
-        """A cell starts here."""
-        cell, tracking = cell_key(config), self._tracking
-        self._begin(cell)
-        if not tracking.active:
-            return Follow()
-        return Follow(
-            on_live=lambda state: tracking.live(cell, state),
-            on_repeat=lambda done: tracking.repeat(cell, done.dataset, done.index, done.measured),
-        )
-
-    def ended(self, outcome: CellOutcome) -> None:
-        """A cell was run, and is in the table."""
-        cell = cell_key(outcome.config)
-        elsewhere = cell not in self._begun
-        if elsewhere:
-            self._begin(cell)
-        if outcome.result is None:
-            self._tracking.failed(cell, outcome.error or "unknown")
-            return
-        if elsewhere:
-            for name, dataset in outcome.result.datasets.items():
-                for index, measured in enumerate(dataset.repeats):
-                    self._tracking.repeat(cell, name, index, measured)
-        self._tracking.result(cell, outcome.result)
-
-    def _begin(self, cell: str) -> None:
-        run = self._cells[cell]
-        self._begun.add(cell)
-        self._tracking.begin(cell, run.config, run.group, run.name)
 
 
 class _Watch:
@@ -199,8 +173,4 @@ class _Watch:
 
 
 def _tracker(plan: Plan) -> Tracker | None:
-    if not plan.flags.wandb:
-        return None
-    from ssd_lab.bench.trackers import WandbTracker
-
-    return WandbTracker()
+    return WandbTracker() if plan.flags.wandb else None

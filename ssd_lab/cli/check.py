@@ -14,8 +14,8 @@ import typer
 from ssd_lab.cli import options
 from ssd_lab.cli.output import FOUND_DIFFERENCE, INTERRUPTED, console, print_json, show_progress, want_json
 from ssd_lab.cli.prompts import read_prompts
+from ssd_lab.common.parsing import given, import_modules, merged, parse_strategy
 from ssd_lab.errors import ConfigError
-from ssd_lab.strategies.parsing import given, import_modules, merged, parse_strategy
 
 if TYPE_CHECKING:
     from ssd_lab.check import CheckReport

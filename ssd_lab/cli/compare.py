@@ -10,7 +10,7 @@ import typer
 from ssd_lab.cli import options
 from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_json, show_progress, want_json
 from ssd_lab.cli.prompts import read_prompts
-from ssd_lab.strategies.parsing import given, import_modules, merged, parse_strategy
+from ssd_lab.common.parsing import given, import_modules, merged, parse_strategy
 
 NAME = "compare"
 HELP = "Run several strategies on the same prompts, side by side."

@@ -17,7 +17,6 @@ from ssd_lab.cli import (
     explain,
     models,
     notebooks,
-    peer,
     profile,
     reproduce,
     run,
@@ -70,7 +69,7 @@ def _root(
 
 
 for module in (
-    run, compare, view, check, tune, explain, simulate, peer, profile, reproduce, strategies, settings, demo, notebooks,
+    run, compare, view, check, tune, explain, simulate, profile, reproduce, strategies, settings, demo, notebooks,
 ):  # fmt: skip
     app.command(name=module.NAME, help=module.HELP)(module.command)
 app.add_typer(models.app)

@@ -9,7 +9,7 @@ import typer
 from ssd_lab.cli import options
 from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_json, print_outputs, show_progress, want_json
 from ssd_lab.cli.prompts import read_prompts
-from ssd_lab.strategies.parsing import given, import_modules, merged, parse_strategy
+from ssd_lab.common.parsing import given, import_modules, merged, parse_strategy
 
 NAME = "run"
 HELP = "Generate text with one strategy, and show what it took."
@@ -85,9 +85,9 @@ def command(
 
 def metrics_table(result: Any) -> Any:
     """The run's numbers without its text, which was printed in full."""
-    from ssd_lab.display.tables import RUN_COLUMNS, rich_table
+    from ssd_lab.display.tables import RUN_COLUMNS
     from ssd_lab.results import Comparison
 
     metrics = result.metrics
     notes = [] if metrics.exact else [f"NOT EXACT: {metrics.lossy_reason}"]
-    return rich_table(Comparison({result.strategy_name: result}).rows(), RUN_COLUMNS, notes=notes)
+    return RUN_COLUMNS.table(Comparison({result.strategy_name: result}).rows(), notes=notes).to_rich()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.common.parsing import given, import_modules, parse_strategy
 from ssd_lab.errors import ConfigError
-from ssd_lab.strategies.parsing import given, parse_strategy
+
+if TYPE_CHECKING:
+    from ssd_lab.simulate import Scenario
 
 NAME = "simulate"
 HELP = "What recorded or made-up rounds would cost on a machine: tokens per second, and where the time goes."
@@ -28,8 +32,8 @@ def command(
         typer.Option(
             "--strategy",
             "-s",
-            help='Draw rounds of this strategy from the trace\'s outcomes: "async_tree k=4 fan_out=3 fallback=auto". '
-            "None: replay them as they were.",
+            help='Draw rounds of this strategy from the trace\'s outcomes: "async_tree k=4 fan_out=3 fallback=auto", '
+            "or one of yours with its own fields. None: replay them as they were.",
         ),
     ] = None,
     acceptance: Annotated[
@@ -45,13 +49,15 @@ def command(
         bool, typer.Option("--full-miss-cost", help="A miss waits for the unfinished tree as well.")
     ] = False,
     seed: options.Seed = 0,
+    import_: options.Import = None,
     json_: options.Json = False,
 ) -> None:
     """Replay a trace, draw from its outcomes, or draw from rates."""
     want_json(json_)
+    import_modules(import_ or ())
     if (trace is None) == (acceptance is None):
         raise ConfigError("give a trace, or --acceptance (with --k and --hit-rate) to make rounds up: one of the two")
-    from ssd_lab.simulate import Rates, Scenario, simulate
+    from ssd_lab.simulate import Rates, simulate
     from ssd_lab.trace import load_trace
 
     what: Any
@@ -67,7 +73,7 @@ def command(
         if strategy is not None:
             chosen = parse_strategy(strategy)
             fields = {"strategy": chosen} if isinstance(chosen, str) else chosen
-            more["scenario"] = _scenario(Scenario, {**fields, "batch": batch, "rounds": rounds, "seed": seed})
+            more["scenario"] = replace(_scenario(**fields), batch=batch, rounds=rounds, seed=seed)
         else:
             more |= given(hit_rate=hit_rate)
     found = simulate(what, hardware, draft_gpus=draft_gpus, miss_cost="full" if full_miss_cost else "paper", **more)
@@ -83,11 +89,17 @@ def command(
         out.print(f"note: {caveat}", markup=False)
 
 
-def _scenario(scenario: Any, fields: dict[str, Any]) -> Any:
+def _scenario(strategy: str, **fields: Any) -> Scenario:
+    from ssd_lab.simulate.scenario import BUILT_IN, Scenario
+
+    if strategy not in BUILT_IN:
+        from ssd_lab.strategies import registry
+
+        return registry.config(strategy, fields).scenario
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
     if "f" in fields:
         fields["fan_out"] = fields.pop("f")
     try:
-        return scenario(**fields)
+        return Scenario(strategy, **fields)
     except TypeError as error:
         raise ConfigError(f"--strategy: {error}; its fields are k, fan_out (or f), fallback, mode, widths") from error

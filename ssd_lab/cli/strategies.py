@@ -8,7 +8,7 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, want_json
-from ssd_lab.strategies.parsing import import_modules
+from ssd_lab.common.parsing import import_modules
 
 if TYPE_CHECKING:
     from ssd_lab.strategies import StrategyConfig

@@ -10,8 +10,8 @@ import typer
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, show_progress, want_json
 from ssd_lab.cli.prompts import read_prompts
+from ssd_lab.common.parsing import given, import_modules, parse_assignments
 from ssd_lab.errors import ConfigError
-from ssd_lab.strategies.parsing import given, import_modules, parse_assignments
 
 NAME = "tune"
 HELP = "Pick strategy, k, schedule and fallback for your prompts and machine, in seconds."

@@ -1,4 +1,4 @@
-"""Rows of metrics as tables: HTML for notebooks, Markdown for documents, rich for terminals; unknown is `-`."""
+"""Tables of text for terminals, Markdown and HTML, and rows of metrics as such tables; unknown is `-`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,71 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Table
 
 Row = dict[str, Any]
+Side = Literal["left", "right"]
 
 # inherits colours and size, so that it reads in light and dark notebooks alike
 _TABLE_STYLE = "border-collapse:collapse;font-variant-numeric:tabular-nums"
 _CELL_STYLE = "padding:.2em .7em;border-bottom:1px solid rgba(128,128,128,.35);text-align:"
 _NOTE_STYLE = "opacity:.75;font-size:90%;margin:.3em 0"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Titles of columns, and rows of text.
+
+    lead: said above, notes: below. sides: of the columns' cells; none given: names at the left, then numbers at the
+    right.
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    lead: str = ""
+    notes: Sequence[str] = ()
+    sides: Sequence[Side] = ()
+
+    @property
+    def aligned(self) -> tuple[Side, ...]:
+        """The side of each column's cells."""
+        numbers: list[Side] = ["right"] * (len(self.columns) - 1)
+        return tuple(self.sides or ["left", *numbers])
+
+    def to_markdown(self) -> str:
+        """A pipe table, the notes below it."""
+        marks = ["---:" if side == "right" else "---" for side in self.aligned]
+        lines = [_pipes(self.columns), _pipes(marks), *map(_pipes, self.rows), *(f"\n{note}" for note in self.notes)]
+        return "\n".join([f"{self.lead}\n", *lines] if self.lead else lines)
+
+    def to_text(self) -> str:
+        """Columns padded with spaces."""
+        lines = [self.columns, *self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        shown = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+        return "\n".join([*([self.lead] if self.lead else []), *shown, *self.notes])
+
+    def to_html(self) -> str:
+        """A self-contained fragment: no scripts, no classes, everything escaped."""
+
+        def line(tag: str, cells: Sequence[str]) -> str:
+            pairs = zip(self.aligned, cells, strict=True)
+            return "".join(f'<{tag} style="{_CELL_STYLE}{side}">{html.escape(cell)}</{tag}>' for side, cell in pairs)
+
+        body = "".join(f"<tr>{line('td', row)}</tr>" for row in self.rows)
+        lead = f'<p style="white-space:pre-wrap;margin:.3em 0">{html.escape(self.lead)}</p>' if self.lead else ""
+        notes = "".join(f'<p style="{_NOTE_STYLE}">{html.escape(note)}</p>' for note in self.notes)
+        head = f"<thead><tr>{line('th', self.columns)}</tr></thead>"
+        return f'<div>{lead}<table style="{_TABLE_STYLE}">{head}<tbody>{body}</tbody></table>{notes}</div>'
+
+    def to_rich(self) -> RenderableType:
+        """For `rich.print`: one line a row, or one column a row where the terminal is too narrow for that.
+
+        Words are shown as they are, not as markup.
+        """
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(*([Text(self.lead)] if self.lead else []), _FittingTable(self), *map(Text, self.notes))
 
 
 @dataclass(frozen=True)
@@ -27,10 +84,6 @@ class Column:
     show: Callable[[Row], str | None]
     number: bool = True
 
-    def cell(self, row: Row) -> str:
-        """The text of this column's cell."""
-        return self.show(row) or "-"
-
 
 @dataclass(frozen=True)
 class Columns:
@@ -38,12 +91,15 @@ class Columns:
 
     columns: tuple[Column, ...]
 
-    def cells(self, row: Row) -> list[tuple[str, str]]:
-        """Title and text of each cell."""
-        return [(column.title, column.cell(row)) for column in self.columns]
+    def table(self, rows: Sequence[Row], *, lead: str = "", notes: Sequence[str] = ()) -> Table:
+        """The rows as text."""
+        cells = [[column.show(row) or "-" for column in self.columns] for row in rows]
+        sides: list[Side] = ["right" if column.number else "left" for column in self.columns]
+        return Table([column.title for column in self.columns], cells, lead, notes, sides)
 
 
-def _number(key: str, pattern: str) -> Callable[[Row], str | None]:
+def number(key: str, pattern: str) -> Callable[[Row], str | None]:
+    """How a row's number is shown; nothing where it is not known."""
     return lambda row: None if row.get(key) is None else pattern.format(row[key])
 
 
@@ -67,94 +123,49 @@ def _same_text(row: Row) -> str | None:
 
 _RUN = (
     Column("run", _name, number=False),
-    Column("tokens/s", _number("tokens_per_second", "{:.1f}")),
-    Column("tokens/round", _number("tokens_per_round", "{:.2f}")),
-    Column("acceptance", _number("acceptance_rate", "{:.0%}")),
-    Column("cache hits", _number("cache_hit_rate", "{:.0%}")),
+    Column("tokens/s", number("tokens_per_second", "{:.1f}")),
+    Column("tokens/round", number("tokens_per_round", "{:.2f}")),
+    Column("acceptance", number("acceptance_rate", "{:.0%}")),
+    Column("cache hits", number("cache_hit_rate", "{:.0%}")),
     Column("first token", _duration("time_to_first_token_s")),
 )
 RUN_COLUMNS = Columns(
     (
         *_RUN,
-        Column("predicted hits", _number("predicted_cache_hit_rate", "{:.0%}")),
-        Column("tokens", _number("num_output_tokens", "{}")),
+        Column("predicted hits", number("predicted_cache_hit_rate", "{:.0%}")),
+        Column("tokens", number("num_output_tokens", "{}")),
     )
 )
 COMPARISON_COLUMNS = Columns(
     (
         *_RUN,
-        Column("speed-up", _number("speedup", "{:.2f}x")),
+        Column("speed-up", number("speedup", "{:.2f}x")),
         Column("same text", _same_text),
-        Column("tokens/s (simulated)", _number("simulated_tokens_per_second", "{:.0f}")),
+        Column("tokens/s (simulated)", number("simulated_tokens_per_second", "{:.0f}")),
     )
 )
 
 
-def html_table(rows: Sequence[Row], columns: Columns, *, lead: str = "", notes: Sequence[str] = ()) -> str:
-    """A self-contained fragment: no scripts, no classes, everything escaped."""
-
-    def line(tag: str, cells: Sequence[str]) -> str:
-        aligned = zip(columns.columns, cells, strict=True)
-        return "".join(
-            f'<{tag} style="{_CELL_STYLE}{"right" if column.number else "left"}">{html.escape(cell)}</{tag}>'
-            for column, cell in aligned
-        )
-
-    head = line("th", [column.title for column in columns.columns])
-    body = "".join(f"<tr>{line('td', [column.cell(row) for column in columns.columns])}</tr>" for row in rows)
-    lead_html = f'<p style="white-space:pre-wrap;margin:.3em 0">{html.escape(lead)}</p>' if lead else ""
-    notes_html = "".join(f'<p style="{_NOTE_STYLE}">{html.escape(note)}</p>' for note in notes)
-    table = f'<table style="{_TABLE_STYLE}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    return f"<div>{lead_html}{table}{notes_html}</div>"
-
-
-def markdown_table(rows: Sequence[Row], columns: Columns, *, notes: Sequence[str] = ()) -> str:
-    """A pipe table, the notes below it."""
-
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-    lines = [
-        line([column.title for column in columns.columns]),
-        line(["---:" if column.number else "---" for column in columns.columns]),
-        *(line([column.cell(row) for column in columns.columns]) for row in rows),
-    ]
-    return "\n".join([*lines, *(f"\n{note}" for note in notes)])
-
-
-def rich_table(rows: Sequence[Row], columns: Columns, *, notes: Sequence[str] = ()) -> RenderableType:
-    """A table for `rich.print`, one line a run, or one column a run where the terminal is too narrow for that.
-
-    Names and notes are shown as they are, not as markup.
-    """
-    from rich.console import Group
-    from rich.text import Text
-
-    return Group(_FittingTable([columns.cells(row) for row in rows], columns), *(Text(note) for note in notes))
+def _pipes(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 @dataclass(frozen=True)
 class _FittingTable:
-    cells: list[list[tuple[str, str]]]
-    columns: Columns
+    table: Table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        lines = [[column.title for column in self.columns.columns], *([text for _, text in row] for row in self.cells)]
-        borders = 3 * len(self.columns.columns) + 1
-        if sum(max(map(len, texts)) for texts in zip(*lines, strict=True)) + borders <= options.max_width:
-            yield self._table(lines, ["right" if column.number else "left" for column in self.columns.columns])
-        else:
-            turned = [list(texts) for texts in zip(*lines, strict=True)]
-            sides: list[Literal["left", "right"]] = ["right"] * len(turned[0])
-            yield self._table(turned, ["left", *sides[1:]])
-
-    def _table(self, lines: list[list[str]], sides: Sequence[Literal["left", "right"]]) -> Table:
-        from rich.table import Table
+        from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = Table()
+        lines, sides = [self.table.columns, *self.table.rows], self.table.aligned
+        borders = 3 * len(sides) + 1
+        if sum(max(map(len, texts)) for texts in zip(*lines, strict=True)) + borders > options.max_width:
+            lines = list(zip(*lines, strict=True))
+            sides = Table(lines[0], lines[1:]).aligned
+        shown = RichTable()
         for title, side in zip(lines[0], sides, strict=True):
-            table.add_column(Text(title), justify=side, overflow="fold")
+            shown.add_column(Text(title), justify=side, overflow="fold")
         for line in lines[1:]:
-            table.add_row(*map(Text, line))
-        return table
+            shown.add_row(*map(Text, line))
+        yield shown

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
+from ssd_lab.display.svg import Entry, legend, picture, round_step, text
 from ssd_lab.trace.records import Activity, RoundRecord
 from ssd_lab.trace.trace import Trace
 
-SVG = "http://www.w3.org/2000/svg"
 WIDTH, LEFT, LANE, GAP, TOP = 960, 120, 26, 34, 30
 # colour-blind safe (Okabe-Ito)
 COLOURS = {
@@ -39,7 +39,7 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
     shown = {name: trace.rounds[_first_shown(trace.rounds, first) :] for name, trace in traces.items()}
     shown = {name: rounds for name, rounds in shown.items() if rounds}
     if not shown:
-        return f'<svg xmlns="{SVG}" viewBox="0 0 {WIDTH} 40"><text x="8" y="24">no rounds</text></svg>'
+        return picture(WIDTH, 40, "no rounds", [text(8, 24, "no rounds")])
     span = span_s or max(rounds[min(SHOWN, len(rounds)) - 1].end_s - rounds[0].start_s for rounds in shown.values())
     scale = (WIDTH - LEFT - 10) / span
     parts: list[str] = []
@@ -47,10 +47,9 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
     used: set[str] = set()
     for name, rounds in shown.items():
         start = rounds[0].start_s
-        parts.append(f'<text x="8" y="{y - 8}" font-weight="bold">{escape(name)}</text>')
+        parts.append(text(8, y - 8, name, more='font-weight="bold"'))
         lanes = ["target"] + (["draft"] if any(a.lane == "draft" for r in rounds for a in r.activities) else [])
-        for index, lane in enumerate(lanes):
-            parts.append(f'<text x="{LEFT - 8}" y="{y + index * LANE + 17}" text-anchor="end">{lane}</text>')
+        parts += [text(LEFT - 8, y + index * LANE + 17, lane, anchor="end") for index, lane in enumerate(lanes)]
         for activity in traces[name].preparations:
             parts += _activity(activity, start, span, scale, y, used)
         for record in rounds:
@@ -58,19 +57,10 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
                 break
             parts += _round(record, start, span, scale, y, used)
         y += len(lanes) * LANE + GAP
-    parts.append(_axis(y - GAP + 6, span, scale))
-    y += 18
-    x = 8
-    for kind in (kind for kind in NAMES if kind in used):
-        parts.append(f'<rect x="{x}" y="{y}" width="14" height="12" fill="{COLOURS[kind]}"/>')
-        parts.append(f'<text x="{x + 19}" y="{y + 11}">{NAMES[kind]}</text>')
-        x += 40 + round(6.3 * len(NAMES[kind]))
-    height = y + 24
-    return (
-        f'<svg xmlns="{SVG}" viewBox="0 0 {WIDTH} {height:.0f}" role="img" '
-        'aria-label="Rounds on a time axis" font-family="sans-serif" font-size="12" fill="#222">'
-        f'<rect width="{WIDTH}" height="{height:.0f}" fill="white"/>' + "".join(parts) + "</svg>\n"
-    )
+    parts += _axis(y - GAP + 6, span, scale)
+    entries = [Entry(NAMES[kind], COLOURS[kind], thick=True) for kind in NAMES if kind in used]
+    drawn, end = legend(entries, 8, WIDTH, y + 18)
+    return picture(WIDTH, end + 4, "Rounds on a time axis", [*parts, *drawn])
 
 
 def _round(record: RoundRecord, start: float, span: float, scale: float, y: int, used: set[str]) -> list[str]:
@@ -79,7 +69,7 @@ def _round(record: RoundRecord, start: float, span: float, scale: float, y: int,
     verify = next((a for a in record.activities if a.name == "verify"), None)
     if verify is not None and verify.end_s - start < span:
         middle = LEFT + ((verify.start_s + verify.end_s) / 2 - start) * scale
-        parts.append(f'<text x="{middle:.1f}" y="{y + 17}" text-anchor="middle" fill="white">+{emitted}</text>')
+        parts.append(text(middle, y + 17, f"+{emitted}", anchor="middle", more='fill="white"'))
     return parts
 
 
@@ -113,12 +103,10 @@ def _kind(activity: Activity) -> str | None:
     return activity.name if activity.name in COLOURS else None
 
 
-def _axis(y: float, span: float, scale: float) -> str:
-    step = next(
-        step for step in (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 5.0, 60.0) if span / step <= 12
-    )
+def _axis(y: float, span: float, scale: float) -> list[str]:
+    step = round_step(span, 12)
     marks = [
-        f'<text x="{LEFT + index * step * scale:.1f}" y="{y + 12}" text-anchor="middle">{index * step * 1e3:g}</text>'
+        text(LEFT + index * step * scale, y + 12, f"{index * step * 1e3:g}", anchor="middle")
         for index in range(int(span / step) + 1)
     ]
-    return "".join(marks) + f'<text x="8" y="{y + 12}">milliseconds</text>'
+    return [*marks, text(8, y + 12, "milliseconds")]

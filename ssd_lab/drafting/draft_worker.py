@@ -27,10 +27,10 @@ from ssd_lab.links.messages import (
     RememberMessage,
     RestoreMessage,
     RoundMessage,
-    RoundReply,
 )
 from ssd_lab.rounds.drafted import Drafted
 from ssd_lab.rounds.drawing import Drawing
+from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.recorded_tree import RecordedTree
 
 
@@ -66,7 +66,7 @@ class DraftWorker:
         self._lookahead = LookaheadControl(plan.lookahead, plan.k, overlapped=plan.fan_out is not None)
         self._keeps_probs = plan.record or self._lookahead.learns
         self._k = self._lookahead.choose()  # draft tokens of the next round; a tree's branches have as many
-        self._pending: tuple[RoundMessage, RoundReply] | None = None
+        self._pending: tuple[RoundMessage, Proposal] | None = None
         self._log: RoundLog | None = None
         self._tree: RecordedTree | None = None
         self._activities: list[Span] = []
@@ -75,7 +75,7 @@ class DraftWorker:
 
     @_ON_ITS_DEVICE
     @torch.inference_mode()
-    def handle(self, message: Message) -> RoundReply | None:
+    def handle(self, message: Message) -> Proposal | None:
         """Do what the message asks; a round is answered with draft tokens for every row."""
         start = self._watch.start()
         if isinstance(message, PrefillMessage):
@@ -111,7 +111,7 @@ class DraftWorker:
         self._pending = None
         k = reply.tokens.shape[1]
         self._k = depth = self._lookahead.choose()
-        sampled = [setting[0] != 0 for setting in message.sampling]
+        sampled = [setting[0] != 0 for setting in message.rows.sampling]
         hits = [bool(hit) for hit in reply.cache_hits]
         fan_out = self._fan_out.place(message.request_ids, hits, sampled, k)
         shape = self._fan_out.shape(k, depth)
@@ -150,19 +150,19 @@ class DraftWorker:
                 self._rule.observe(measured)
         if log is not None and self._lookahead.learns:
             self._learn_lookahead(log, message)
-        predicted: list[float | None] = []
-        for request_id, accepted, token in zip(
-            message.request_ids, message.num_accepted, message.last_tokens, strict=True
-        ):
-            if accepted is None or self._fan_out is None:
-                predicted.append(None)
-            elif (kept := self._cache.kept(request_id)) is not None:
-                predicted.append(kept.predicted)
-            elif (prepared := self._cache.prepared(request_id)) is not None:
-                predicted.append(self._fan_out.observe(request_id, prepared, accepted, token))
-            else:
-                predicted.append(None)
-        return predicted
+        if self._fan_out is None:
+            return [None] * len(message.rows)
+        outcomes = zip(message.request_ids, message.num_accepted, message.rows.last_tokens, strict=True)
+        return [None if a is None else self._observe(self._fan_out, own, a, token) for own, a, token in outcomes]
+
+    def _observe(self, fan_out: FanOutControl, request_id: int, num_accepted: int, token: int) -> float | None:
+        """A row's outcome is known: learn from it, if its branches are those of the latest tree; returns how likely its
+        hit was thought to be.
+        """
+        if (kept := self._cache.kept(request_id)) is not None:
+            return kept.predicted
+        prepared = self._cache.prepared(request_id)
+        return None if prepared is None else fan_out.observe(request_id, prepared, num_accepted, token)
 
     def _learn_lookahead(self, log: RoundLog, message: RoundMessage) -> None:
         known = [row for row, own in enumerate(log.request_ids) if own in message.accepted]
@@ -178,7 +178,7 @@ class DraftWorker:
             draft_s=waited_s if self._fan_out is None else seconds(log.ahead),
         )
 
-    def _answer(self, message: RoundMessage, predicted: list[float | None]) -> RoundReply:
+    def _answer(self, message: RoundMessage, predicted: list[float | None]) -> Proposal:
         """Prepared tokens for the hits, the fallback for the missed rows only."""
         if self._fan_out is None:
             self._k = self._lookahead.choose()
@@ -211,10 +211,16 @@ class DraftWorker:
         ]
         self._log = self._logged(message, [message.request_ids[row] for row in missed], kind, fallback, done)
         tree, activities, self._tree, self._activities = self._tree, self._activities, None, []
-        return RoundReply(
-            *(done.tokens, done.probs, [path.origin for path in paths], cache_hits),
-            done.token_probs if self._plan.record else None,
-            *(tree, activities, predicted),
+        return Proposal(
+            tokens=done.tokens,
+            num_drafted=[done.tokens.shape[1]] * len(paths),
+            probs=done.probs,
+            origins=[path.origin for path in paths],
+            cache_hits=cache_hits,
+            token_probs=done.token_probs if self._plan.record else None,
+            previous_trees=[] if tree is None else [tree],
+            activities=activities,
+            predicted_hits=predicted,
             raw_probs=done.raw_probs,
         )
 
@@ -222,7 +228,7 @@ class DraftWorker:
         """Each row's path; which rows missed; the fallback that answers all of them (None: not the same)."""
         if self._fan_out is None:
             return [_Path("draft")] * len(message.request_ids), [], None
-        outcomes = list(zip(message.request_ids, message.num_accepted, message.last_tokens, strict=True))
+        outcomes = list(zip(message.request_ids, message.num_accepted, message.rows.last_tokens, strict=True))
         found = [None if a is None else self._fitting(self._cache.find(own, a, token)) for own, a, token in outcomes]
         missed = [row for row, (_, a, _) in enumerate(outcomes) if a is not None and found[row] is None]
         kind = self._rule.choose(len(outcomes), len(missed)) if missed else None
@@ -279,8 +285,8 @@ class DraftWorker:
         if message.texts is not None:
             guessed = n_gram_guesses([message.texts[row] for row in rows], self._k, device=device)
         else:
-            seeds = [message.sampling[row][-1] for row in rows]
-            lengths = [message.lengths[row] for row in rows]
+            seeds = [message.rows.sampling[row][-1] for row in rows]
+            lengths = [message.rows.lengths[row] for row in rows]
             guessed = random_guesses(
                 seeds,
                 lengths,
@@ -325,8 +331,8 @@ class DraftWorker:
         sampled = not message.rows.all_greedy
         shape = (
             self._k,
-            len(message.lengths),
-            max(message.lengths).bit_length(),
+            len(message.rows),
+            message.rows.state.longest.bit_length(),
             sampled,
         )
         wanted = self._lookahead.learns and done.token_probs is not None

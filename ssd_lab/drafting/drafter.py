@@ -84,7 +84,7 @@ class Drafter(ABC, Generic[AnyRunner]):
         """Prepare for the outcomes of verifying `draft_tokens` `[batch, k]`; fan_out: which ones, for each row (on
         the host, as in `TreeInputs`). Rows of the result that the round does not have are padding.
         """
-        reading, bounds = self.reading(message, range(len(message.lengths)))
+        reading, bounds = self.reading(message, range(len(message.rows)))
         rows = len(reading.rows)
         return draft_tree(
             self.runner,
@@ -123,7 +123,7 @@ class ModelDrafter(Drafter[StepRunner]):
 
     def reading(self, message: RoundMessage, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
         """Tokens are all that it reads."""
-        batch = message.rows if len(chosen) == len(message.lengths) else message.rows.select(chosen)
+        batch = message.rows if len(chosen) == len(message.rows) else message.rows.select(chosen)
         rows, bounds = self._placement.place(batch)
         return ModelReading(rows), bounds
 

@@ -10,7 +10,7 @@ from ssd_lab.execution.preparations import Preparations
 from ssd_lab.links.link import Link
 from ssd_lab.links.messages import KeptMessage, PrefillMessage
 from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.rows import RowBatch, StateOnDevice
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 
 
@@ -57,7 +57,7 @@ class LinkProposer(WorkerProposer):
                 self._show(sequence, start, stop)
         proposal = self._ask(sequences, message)
         self._seen.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
-        self._followed = [] if rows.advanced is None else sequences
+        self._followed = sequences if isinstance(rows.state, StateOnDevice) else []
         return proposal
 
     def keep(self, paths: torch.Tensor) -> None:

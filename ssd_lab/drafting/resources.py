@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
 from ssd_lab.config import EngineConfig
 from ssd_lab.drafting.link_proposer import LinkProposer
 from ssd_lab.drafting.worker_setup import WorkerPlan, WorkerSetup
-from ssd_lab.errors import ConfigError, DraftWorkerError, SsdLabError
+from ssd_lab.errors import ConfigError
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver
 from ssd_lab.execution.preparations import Preparations
-from ssd_lab.links.link import InlineLink, Link, ThreadLink
-from ssd_lab.links.stream_link import StreamLink
+from ssd_lab.links.link import InlineLink
+from ssd_lab.links.opening import LinkKind, open_link
 from ssd_lab.models.loader import LoadedModel
-
-LinkKind = Literal["auto", "inline", "thread", "process", "stream"]
 
 
 def takes_a_process(link: LinkKind, device: torch.device) -> bool:
@@ -75,8 +71,13 @@ class Resources:
             observer=self.observer,
             debug_memory=self.config.debug_memory,
         )
-        with own_errors(), ExitStack() as unfinished:
-            opened = self._open(setup, link)
+        opened = open_link(
+            *(link, setup, self.device),
+            allowed=self._links(setup),
+            draft=f"a draft on {'a GPU' if self.device.type == 'cuda' else 'a CPU'}",
+            start_timeout_s=self.config.timeout_s,
+        )
+        with ExitStack() as unfinished:
             unfinished.callback(opened.close)
             proposer = LinkProposer(
                 opened,
@@ -88,39 +89,10 @@ class Resources:
             unfinished.pop_all()
         return proposer
 
-    def _open(self, setup: WorkerSetup, link: LinkKind) -> Link:
-        if link == "inline":
-            return InlineLink(setup.make_worker())
+    def _links(self, setup: WorkerSetup) -> tuple[LinkKind, ...]:
+        """How a draft model may be reached, the best first."""
         if self.device.type == "cuda":
-            if link not in ("auto", "stream"):
-                raise ConfigError(
-                    f"draft_link={link!r} was given for a draft on a GPU: take 'stream' (or 'auto'), which runs it "
-                    "beside the target, or 'inline', which runs them in turn"
-                )
-            return StreamLink(setup.make_worker, self.device)
-        source = setup.model if isinstance(setup.model, str) else setup.model.source
-        can_leave = source is not None and takes_a_process(link, self.device)
-        if link == "stream" or (link == "process" and not can_leave):
-            raise ConfigError(
-                f"draft_link={link!r} was given: 'stream' needs a CUDA device, and 'process' a POSIX system and a "
-                "draft that can be loaded by name; take 'thread' or 'auto'"
-            )
-        if not can_leave:
-            return ThreadLink(setup.make_worker, threads=setup.threads, start_timeout_s=self.config.timeout_s)
-        from ssd_lab.links.process_link import ProcessLink
-
-        # the draft as it was loaded here: `dtype` of the config may say auto where the caller chose
-        dtype = setup.dtype if isinstance(setup.model, str) else str(setup.model.dtype).removeprefix("torch.")
-        in_child = WorkerSetup(**{**vars(setup), "model": str(source), "dtype": dtype, "observer": NOBODY})
-        return ProcessLink(in_child, start_timeout_s=self.config.timeout_s)
-
-
-@contextmanager
-def own_errors() -> Iterator[None]:
-    """A draft that cannot be started for a reason of ours, such as a damaged file, is an error of that kind."""
-    try:
-        yield
-    except DraftWorkerError as error:
-        if isinstance(error.__cause__, SsdLabError):
-            raise error.__cause__ from None
-        raise
+            return ("stream", "inline")
+        if setup.source is not None and takes_a_process("auto", self.device):
+            return ("process", "thread", "inline")
+        return ("thread", "inline")

@@ -12,11 +12,12 @@ from ssd_lab.drafting.drafter import Drafter
 from ssd_lab.errors import NonFiniteLogitsError
 from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
 from ssd_lab.execution.structure import each_tensor
-from ssd_lab.links.messages import KeptMessage, Message, PrefillMessage, RestoreMessage, RoundMessage, RoundReply
+from ssd_lab.links.messages import KeptMessage, Message, PrefillMessage, RestoreMessage, RoundMessage
 from ssd_lab.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
 from ssd_lab.phases.grow_tree import grow_tree
 from ssd_lab.phases.reading import Reading
 from ssd_lab.rounds.drafted import GrownTree
+from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import Bounds
 
 
@@ -67,15 +68,15 @@ class TreeWorker:
 
     @_ON_ITS_DEVICE
     @torch.inference_mode()
-    def handle(self, message: Message) -> RoundReply | None:
+    def handle(self, message: Message) -> Proposal | None:
         """Do what the message asks; a round is answered with a tree for every row."""
         start = self._watch.start()
         if isinstance(message, RoundMessage):
-            reply = self._answer(message)
+            proposal = self._answer(message)
             self._note("draft", start)
-            reply.activities.extend(self._activities)
+            proposal.activities.extend(self._activities)
             self._activities = []
-            return reply
+            return proposal
         if isinstance(message, PrefillMessage):
             self._drafter.prefill(message)
             self._note("prefill", start)
@@ -89,16 +90,17 @@ class TreeWorker:
     def background(self) -> None:
         """Nothing can be drafted before the outcome is known."""
 
-    def _answer(self, message: RoundMessage) -> RoundReply:
-        reading, bounds = self._drafter.reading(message, range(len(message.lengths)))
+    def _answer(self, message: RoundMessage) -> Proposal:
+        reading, bounds = self._drafter.reading(message, range(len(message.rows)))
         grown = self._grow(reading, bounds)
         self._grown = (reading, grown)
         count = len(message.request_ids)
         token_probs = None if grown.token_probs is None else grown.token_probs[:count]
         if token_probs is not None and token_probs.device.type == "cpu" and not bool(torch.isfinite(token_probs).all()):
             raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
-        return RoundReply(
+        return Proposal(
             tokens=grown.tokens[:count],
+            num_drafted=[grown.tokens.shape[1]] * count,
             probs=None if grown.probs is None else grown.probs[:count],
             origins=["tree"] * count,
             cache_hits=[None] * count,

@@ -12,7 +12,7 @@ from ssd_lab.execution.preparations import Preparations
 from ssd_lab.links.link import Link
 from ssd_lab.links.messages import Outcome, RememberMessage, RestoreMessage, RoundMessage
 from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.rows import KnownState, RowBatch
 from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.trace.records import Activity
 
@@ -79,20 +79,17 @@ class WorkerProposer(Proposer):
         self.link.close()
 
     def _message(self, sequences: list[Sequence], rows: RowBatch) -> RoundMessage:
-        """A round of these sequences."""
+        """A round of these sequences. An outcome of somebody else's draft says nothing about what was prepared here,
+        and of an outcome on the device nothing is known.
+        """
+        told = isinstance(rows.state, KnownState)
         return RoundMessage(
             request_ids=[sequence.request_id for sequence in sequences],
-            lengths=rows.lengths,
-            previous_tokens=rows.previous_tokens,
-            last_tokens=rows.last_tokens,
-            block_tables=[list(table) for table in rows.block_tables],  # they grow while the worker may be at work
-            # an outcome of somebody else's draft says nothing about what was prepared here
-            num_accepted=[s.last_accepted if self._drafted_last_round(s) else None for s in sequences],
-            sampling=rows.sampling,
+            rows=replace(rows, block_tables=[list(table) for table in rows.block_tables]),  # those grow meanwhile
+            num_accepted=[s.last_accepted if told and self._drafted_last_round(s) else None for s in sequences],
             accepted=self._accepted,
             round_s=self._round_s,
             texts=[list(sequence.token_ids) for sequence in sequences] if self._sends_texts else None,
-            advanced=rows.advanced,
             away=dict(self._away),
         )
 
@@ -100,22 +97,14 @@ class WorkerProposer(Proposer):
         """The worker's draft tokens for a round of these sequences, and how long they were waited for."""
         self._asked_s = start_s = time.perf_counter()
         self._round_s, self._accepted = None, {}
-        reply = self.link.call(message, self._timeout_s)
+        proposal = self.link.ask(message).answer(self._timeout_s)
         waited = Activity("link", "wait for draft", start_s, time.perf_counter())
         self._drafted.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
-        tree, rounds_ago, self._rounds_since = reply.previous_tree, self._rounds_since, 0
-        return Proposal(
-            tokens=reply.tokens,
-            num_drafted=[reply.tokens.shape[1]] * len(message.lengths),
-            probs=reply.probs,
-            origins=reply.origins,
-            cache_hits=reply.cache_hits,
-            token_probs=reply.token_probs,
-            previous_trees=[] if tree is None else [replace(tree, rounds_ago=rounds_ago)],
-            activities=[*reply.activities, waited],
-            tree=reply.tree,
-            predicted_hits=reply.predicted_hits,
-            raw_probs=reply.raw_probs,
+        rounds_ago, self._rounds_since = self._rounds_since, 0
+        return replace(
+            proposal,
+            previous_trees=[replace(tree, rounds_ago=rounds_ago) for tree in proposal.previous_trees],
+            activities=[*proposal.activities, waited],
         )
 
     def _drafted_last_round(self, sequence: Sequence) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -56,6 +56,20 @@ class WorkerSetup:
     eager: bool = False
     observer: ExecutorObserver = NOBODY
     debug_memory: bool = False
+
+    @property
+    def source(self) -> str | None:
+        """What the model is loaded by, None if it is only here."""
+        if isinstance(self.model, str) or self.model.source is None:
+            return self.model if isinstance(self.model, str) else None
+        return str(self.model.source)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which loads the model by its name, and as it was loaded here: `dtype` may say auto where
+        the caller chose.
+        """
+        dtype = self.dtype if isinstance(self.model, str) else str(self.model.dtype).removeprefix("torch.")
+        return {**vars(self), "model": self.source, "dtype": dtype, "observer": NOBODY}
 
     @door(lambda setup: torch.device(setup.device))
     def make_worker(self) -> Worker:

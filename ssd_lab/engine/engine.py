@@ -31,7 +31,7 @@ from ssd_lab.phases.verify_tree import launch_verify_tree
 from ssd_lab.rounds.block_manager import BlockManager
 from ssd_lab.rounds.placement import Placement
 from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import RowBatch, causal_step_at
+from ssd_lab.rounds.rows import KnownState, RowBatch, StateOnDevice, causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 from ssd_lab.rounds.stopping import FinishReason, StopChecker, TextDecoder
@@ -229,8 +229,9 @@ class Engine:
         if flight is None:
             return []
         try:
-            if self._may_follow(flight) and self._scheduler.extend(self._limits.lookahead + 1):
-                self._flight = self._follow(flight)
+            advanced = flight.verification.advanced
+            if advanced is not None and self._may_follow(flight) and self._scheduler.extend(self._limits.lookahead + 1):
+                self._flight = self._follow(flight, advanced)
         except BaseException:
             self._settle(flight, self._observe)
             raise
@@ -335,8 +336,7 @@ class Engine:
         """
         most = self._limits.lookahead + 1
         return (
-            flight.verification.advanced is not None
-            and not self._proposer.needs_outcomes
+            not self._proposer.needs_outcomes
             and not self._scheduler.may_admit
             and not any(
                 s.end_s is not None
@@ -348,13 +348,12 @@ class Engine:
             and len(flight.sequences) == len(self._scheduler.running)
         )
 
-    def _follow(self, flight: Flight) -> Flight:
-        """Launch the round after `flight`, from its outcome on the device."""
+    def _follow(self, flight: Flight, advanced: torch.Tensor) -> Flight:
+        """Launch the round after `flight`, from its outcome on the device, `advanced`."""
         start_s = self.recorder.now_s()
         rows = _rows(flight.sequences)
-        most = self._limits.lookahead + 1
-        bounds = [length + most for length in rows.lengths]
-        rows = replace(rows, lengths=bounds, advanced=flight.verification.advanced)
+        longest = max(rows.lengths) + self._limits.lookahead + 1
+        rows = replace(rows, state=StateOnDevice(advanced, longest))
         return self._start(flight.sequences, rows, start_s)
 
     def _start(self, sequences: list[Sequence], rows: RowBatch, start_s: float) -> Flight:
@@ -376,7 +375,7 @@ class Engine:
 
     def _collect(self, flight: Flight) -> tuple[Flight, Verified]:
         """The outcome. A round whose draft was not made of numbers is done again without one."""
-        if flight.rows.advanced is not None:  # it was launched before the host knew where
+        if isinstance(flight.rows.state, StateOnDevice):  # it was launched before the host knew where
             flight = replace(flight, rows=_rows(flight.sequences))
         verified = flight.verification.collect()
         if all(verified.draft_finite):
@@ -488,9 +487,11 @@ class Engine:
 def _rows(sequences: list[Sequence]) -> RowBatch:
     """The sequences of a round as they stand."""
     return RowBatch(
-        lengths=[len(sequence.token_ids) for sequence in sequences],
-        previous_tokens=[sequence.token_ids[-2:][0] for sequence in sequences],
-        last_tokens=[sequence.token_ids[-1] for sequence in sequences],
+        KnownState(
+            lengths=[len(sequence.token_ids) for sequence in sequences],
+            previous_tokens=[sequence.token_ids[-2:][0] for sequence in sequences],
+            last_tokens=[sequence.token_ids[-1] for sequence in sequences],
+        ),
         block_tables=[sequence.blocks for sequence in sequences],
         sampling=[sequence.sampling_row for sequence in sequences],
     )

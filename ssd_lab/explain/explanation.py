@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ssd_lab.display.tables import Column, Columns, Row, html_table, rich_table
+from ssd_lab.display.tables import Column, Columns, Row
 from ssd_lab.explain.batches import off_from
 from ssd_lab.explain.terms import Term
 
@@ -166,12 +166,12 @@ class Explanation:
         shown: list[RenderableType] = []
         for name, run in self.runs.items():
             shown += [Text(name, style="bold"), *map(Text, run.sentences())]
-            shown += [rich_table(run.rows(), _NARROW, notes=_notes(run)), Text("")]
+            shown += [_NARROW.table(run.rows(), notes=_notes(run)).to_rich(), Text("")]
         return Group(*shown)
 
     def _repr_html_(self) -> str:
         return "".join(
-            html_table(run.rows(), _WIDE, lead="\n".join([name, *run.sentences()]), notes=_notes(run))
+            _WIDE.table(run.rows(), lead="\n".join([name, *run.sentences()]), notes=_notes(run)).to_html()
             for name, run in self.runs.items()
         )
 

@@ -9,17 +9,32 @@ import time
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from ssd_lab.errors import DraftWorkerError, ForkedProcessError
-from ssd_lab.links.messages import Message, RoundMessage, RoundReply
+from ssd_lab.links.messages import Message, RoundMessage
 from ssd_lab.links.worker import Worker
+from ssd_lab.rounds.proposal import Proposal
 
 CLOSED = "the link to the draft worker is closed"
 END_S = 10.0  # for a thread that was told to end (a tree takes milliseconds)
 Result = TypeVar("Result")
+
+
+class Pending:
+    """A round that a worker was asked for.
+
+    A caller that is interrupted may leave it: the next round that is asked over the same link is answered all the same.
+    """
+
+    def __init__(self, wait: Callable[[float], Proposal]) -> None:
+        self._wait = wait
+
+    def answer(self, timeout_s: float) -> Proposal:
+        """Wait for the draft tokens, once. Raises DraftWorkerError if the worker died or the time is up."""
+        return self._wait(timeout_s)
 
 
 class Link(ABC):
@@ -50,8 +65,10 @@ class Link(ABC):
         """Send a message that has no reply."""
 
     @abstractmethod
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
-        """Send a round and wait for its reply. Raises DraftWorkerError if the worker died or the time is up."""
+    def ask(self, message: RoundMessage) -> Pending:
+        """Send a round. A worker elsewhere drafts while the caller goes on, perhaps to ask another one. Raises
+        DraftWorkerError if the worker died.
+        """
 
     def work_ahead(self) -> None:  # noqa: B027 - a worker that runs by itself has begun already
         """The caller has nothing to do but wait: a worker that runs here may prepare for the next outcome."""
@@ -73,17 +90,21 @@ class InlineLink(Link):
         worker = self._running()
         _guarded(lambda: worker.handle(message))
 
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
+    def ask(self, message: RoundMessage) -> Pending:
         """Handle the round now."""
         worker = self._running()
         start_s = time.monotonic()
-        reply = _guarded(lambda: worker.handle(message))
+        proposal = _guarded(lambda: worker.handle(message))
         took_s = time.monotonic() - start_s
-        if reply is None:
-            raise DraftWorkerError("the draft worker gave no reply to a round")
-        if took_s > timeout_s:
-            raise DraftWorkerError(f"the draft worker took {took_s:.3g} s to answer, and its limit is {timeout_s:g} s")
-        return reply
+
+        def answer(timeout_s: float) -> Proposal:
+            if took_s > timeout_s:
+                raise DraftWorkerError(
+                    f"the draft worker took {took_s:.3g} s to answer, and its limit is {timeout_s:g} s"
+                )
+            return _present(proposal)
+
+        return Pending(answer)
 
     def work_ahead(self) -> None:
         """Work ahead now."""
@@ -108,35 +129,75 @@ def _guarded(work: Callable[[], Result]) -> Result:
         raise DraftWorkerError(f"the draft worker failed: {type(error).__name__}: {error}") from error
 
 
-class ThreadLink(Link):
+def _present(proposal: Proposal | None) -> Proposal:
+    if proposal is None:
+        raise DraftWorkerError("the draft worker gave no reply to a round")
+    return proposal
+
+
+class NumberedLink(Link):
+    """A link to a worker that runs by itself. Each message has a number, and a reply that of its message: one that
+    nobody waits for any more, since Ctrl-C came between, is dropped.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed = False
+        self._number = 0  # of the latest message
+        self._answered = -1  # number of the latest message whose reply was taken
+
+    def post(self, message: Message) -> None:
+        """Send the message."""
+        self._send(message)
+
+    def ask(self, message: RoundMessage) -> Pending:
+        """Send the round."""
+        self._send(message)
+        number = self._number
+        return Pending(lambda timeout_s: _present(self._receive(number, timeout_s)))
+
+    def _send(self, message: Any) -> None:
+        self._check_process()
+        if self._closed:
+            raise DraftWorkerError(CLOSED)
+        self._number += 1
+        self._put(self._number, message)
+
+    def _receive(self, number: int, timeout_s: float) -> Proposal | None:
+        """The reply to the message of this number. None: the worker has started."""
+        self._check_process()
+        if number <= self._answered:
+            raise DraftWorkerError("this round, or a later one, was answered already")
+        while True:
+            own, reply = self._take(timeout_s)
+            self._answered = own
+            if own == number:
+                return reply
+
+    @abstractmethod
+    def _put(self, number: int, message: Any) -> None:
+        """Send a message."""
+
+    @abstractmethod
+    def _take(self, timeout_s: float) -> tuple[int, Proposal | None]:
+        """Wait for the next reply. Raises DraftWorkerError if the worker died or the time is up."""
+
+
+class ThreadLink(NumberedLink):
     """The worker runs in a thread of this process."""
 
     def __init__(self, make_worker: Callable[[], Worker], *, threads: int | None, start_timeout_s: float) -> None:
         super().__init__()
         self._inbox: queue.Queue[tuple[int, Message] | None] = queue.Queue()
-        self._outbox: queue.Queue[tuple[int, RoundReply | BaseException | None]] = queue.Queue()
-        self._number = 0  # of the latest message; a reply to an earlier one was left behind by Ctrl-C
-        self._closed = False
+        self._outbox: queue.Queue[tuple[int, Proposal | BaseException | None]] = queue.Queue()
         self._threads = threads
         self._thread = threading.Thread(target=self._serve, args=(make_worker,), name="ssd_lab-draft", daemon=True)
         self._thread.start()
         try:
-            self._receive(start_timeout_s)
+            self._receive(0, start_timeout_s)
         except BaseException:  # nobody will wait for it; it ends, and frees its model, once it is made
             self._tell_to_end()
             raise
-
-    def post(self, message: Message) -> None:
-        """Queue the message."""
-        self._send(message)
-
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
-        """Queue the round and wait for its reply."""
-        self._send(message)
-        reply = self._receive(timeout_s)
-        if reply is None:
-            raise DraftWorkerError("the draft worker gave no reply to a round")
-        return reply
 
     def close(self) -> None:
         """Ask the thread to end and wait for it, 10 s at most."""
@@ -156,23 +217,17 @@ class ThreadLink(Link):
         self._closed = True
         self._inbox.put(None)
 
-    def _send(self, message: Message) -> None:
-        self._check_process()
-        if self._closed:
-            raise DraftWorkerError(CLOSED)
-        self._number += 1
-        self._inbox.put((self._number, message))
+    def _put(self, number: int, message: Any) -> None:
+        self._inbox.put((number, message))
 
-    def _receive(self, timeout_s: float) -> RoundReply | None:
-        while True:
-            try:
-                number, reply = self._outbox.get(timeout=timeout_s)
-            except queue.Empty:
-                raise DraftWorkerError(f"the draft worker did not answer within {timeout_s:g} s") from None
-            if isinstance(reply, BaseException):
-                raise DraftWorkerError(f"the draft worker failed: {type(reply).__name__}: {reply}") from reply
-            if number == self._number:
-                return reply
+    def _take(self, timeout_s: float) -> tuple[int, Proposal | None]:
+        try:
+            number, reply = self._outbox.get(timeout=timeout_s)
+        except queue.Empty:
+            raise DraftWorkerError(f"the draft worker did not answer within {timeout_s:g} s") from None
+        if isinstance(reply, BaseException):
+            raise DraftWorkerError(f"the draft worker failed: {type(reply).__name__}: {reply}") from reply
+        return number, reply
 
     def _serve(self, make_worker: Callable[[], Worker]) -> None:
         if self._threads is not None:

@@ -9,14 +9,13 @@ from ssd_lab.errors import DraftWorkerError, SsdLabError
 from ssd_lab.links.channel import Channel
 from ssd_lab.links.child_process import ChildProcess
 from ssd_lab.links.draft_process import FAILED
-from ssd_lab.links.link import CLOSED, Link
-from ssd_lab.links.messages import Message, RoundMessage, RoundReply
+from ssd_lab.links.link import NumberedLink
 from ssd_lab.links.worker import WorkerSource
 
 LAST_WORDS_S = 1.0  # for reading why a child ended, after its end was noticed
 
 
-class ProcessLink(Link):
+class ProcessLink(NumberedLink):
     """The worker runs in a child process, which ends when its end of the connection closes, also if this one dies.
 
     start_timeout_s: for its start, and for the child to take in any later message.
@@ -24,14 +23,12 @@ class ProcessLink(Link):
 
     def __init__(self, setup: WorkerSource, *, start_timeout_s: float) -> None:
         super().__init__()
-        self._closed = False
-        self._number = 0  # of the latest message; a reply to an earlier one was left behind by Ctrl-C
         self._send_timeout_s = start_timeout_s
         self._child = ChildProcess(threads=setup.threads)
         self._channel = Channel(self._child.connection, send_timeout_s=start_timeout_s)
         try:
             self._send(setup)
-            self._receive(start_timeout_s)
+            self._receive(self._number, start_timeout_s)
             self._child.started()
         except BaseException:
             self.close()
@@ -41,15 +38,6 @@ class ProcessLink(Link):
     def process_id(self) -> int:
         """The child's process id."""
         return self._child.pid
-
-    def post(self, message: Message) -> None:
-        """Send the message."""
-        self._send(message)
-
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
-        """Send the round and wait for its reply."""
-        self._send(message)
-        return self._receive(timeout_s)
 
     def close(self) -> None:
         """Close the connection, at which the child ends; kill it if it does not within 5 s."""
@@ -62,13 +50,9 @@ class ProcessLink(Link):
         finally:
             self._child.end()
 
-    def _send(self, message: Any) -> None:
-        self._check_process()
-        if self._closed:
-            raise DraftWorkerError(CLOSED)
-        self._number += 1
+    def _put(self, number: int, message: Any) -> None:
         try:
-            self._channel.send((self._number, message))
+            self._channel.send((number, message))
         except TimeoutError:
             raise DraftWorkerError(
                 f"the draft process took in no message for {self._send_timeout_s:g} s: it is busy or stuck"
@@ -76,18 +60,16 @@ class ProcessLink(Link):
         except (EOFError, OSError) as error:
             raise self._lost() from error
 
-    def _receive(self, timeout_s: float) -> Any:
-        while True:
-            try:
-                number, reply = self._channel.receive(timeout_s)
-            except TimeoutError:
-                raise DraftWorkerError(f"the draft process did not answer within {timeout_s:g} s") from None
-            except (EOFError, OSError) as error:
-                raise self._lost() from error
-            if number == FAILED:
-                raise _failed(*reply) from _cause(*reply)
-            if number == self._number:
-                return reply
+    def _take(self, timeout_s: float) -> tuple[int, Any]:
+        try:
+            number, reply = self._channel.receive(timeout_s)
+        except TimeoutError:
+            raise DraftWorkerError(f"the draft process did not answer within {timeout_s:g} s") from None
+        except (EOFError, OSError) as error:
+            raise self._lost() from error
+        if number == FAILED:
+            raise _failed(*reply) from _cause(*reply)
+        return number, reply
 
     def _lost(self) -> DraftWorkerError:
         """The connection ended. Raises what the child said before, if that was not read yet."""

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import torch
 
 from ssd_lab.execution.device_wait import wait_for
-from ssd_lab.links.link import InlineLink, Link
-from ssd_lab.links.messages import Message, RoundMessage, RoundReply
+from ssd_lab.links.link import InlineLink, Link, Pending
+from ssd_lab.links.messages import Message, RoundMessage
 from ssd_lab.links.worker import Worker
+from ssd_lab.rounds.proposal import Proposal
 
 
 class StreamLink(Link):
@@ -31,16 +32,20 @@ class StreamLink(Link):
         with torch.cuda.stream(self._stream):
             self._link.post(message)
 
-    def call(self, message: RoundMessage, timeout_s: float) -> RoundReply:
-        """Queue the round's work; the caller's stream waits for it, the caller does not."""
-        caller = torch.accelerator.current_stream()
+    def ask(self, message: RoundMessage) -> Pending:
+        """Queue the round's work. Whoever takes the answer has its stream wait for it, and does not wait itself."""
         with torch.cuda.stream(self._stream):
-            reply = self._link.call(message, timeout_s)
+            pending = self._link.ask(message)
             self._answered.record()
-        self._answered.wait(caller)
-        for tensor in reply.tensors():  # their memory must not be given away before the caller has read them
-            tensor.record_stream(caller)
-        return reply
+
+        def answer(timeout_s: float) -> Proposal:
+            proposal, caller = pending.answer(timeout_s), torch.accelerator.current_stream()
+            self._answered.wait(caller)
+            for tensor in proposal.tensors():  # their memory must not be given away before the caller has read them
+                tensor.record_stream(caller)
+            return proposal
+
+        return Pending(answer)
 
     def work_ahead(self) -> None:
         """Queue the tree."""

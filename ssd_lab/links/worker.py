@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ssd_lab.links.messages import Message, RoundReply
+from ssd_lab.links.messages import Message
+from ssd_lab.rounds.proposal import Proposal
 
 
 class Worker(Protocol):
     """A draft. `handle` does what a message asks and answers rounds; `background` prepares for the next outcome."""
 
-    def handle(self, message: Message) -> RoundReply | None:
+    def handle(self, message: Message) -> Proposal | None:
         """The reply to a round, None to everything else."""
         ...
 

@@ -17,7 +17,7 @@ from ssd_lab.phases.verify import launch_verify
 from ssd_lab.profile.timing import seconds_per_call
 from ssd_lab.rounds.placement import Placement
 from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import Bounds, RowBatch, RowTensors
+from ssd_lab.rounds.rows import Bounds, KnownState, RowBatch, RowTensors
 from ssd_lab.rounds.runner import StepRunner
 
 BLOCK_SIZE = 16
@@ -136,4 +136,5 @@ class PhaseTimer:
             list(range(1 + row * self._per_sequence, 1 + (row + 1) * self._per_sequence)) for row in range(work.batch)
         ]
         last = torch.randint(1, self._vocab, (2, work.batch), generator=torch.Generator().manual_seed(1)).tolist()
-        return RowBatch([work.context] * work.batch, last[0], last[1], tables, [(0.0, 0, 1.0, 0.0, 0)] * work.batch)
+        state = KnownState([work.context] * work.batch, last[0], last[1])
+        return RowBatch(state, tables, [(0.0, 0, 1.0, 0.0, 0)] * work.batch)

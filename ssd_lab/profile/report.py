@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ssd_lab.display.tables import Table
 from ssd_lab.profile import points
 from ssd_lab.profile.check import CheckedRounds
 from ssd_lab.profile.points import Measurement
@@ -109,7 +110,9 @@ def check_markdown(checked: Sequence[CheckedRounds]) -> str:
     return (
         "## The simulator against these rounds\n\n"
         "Predicted: from times that every other round of the same run took, for the rounds between. From phases alone: "
-        "without what target and draft take from each other.\n\n" + _table(CHECK_TITLES, check_rows(checked)) + "\n"
+        "without what target and draft take from each other.\n\n"
+        + Table(CHECK_TITLES, check_rows(checked)).to_markdown()
+        + "\n"
     )
 
 
@@ -119,21 +122,16 @@ def markdown(measurement: Measurement, *, command: str) -> str:
     parts = [
         f"`{command}`",
         f"Models: {models}; k = {measurement.k}, fan-out {list(measurement.fan_out)}.",
-        _table(RATIO_TITLES, ratio_rows(measurement)),
+        Table(RATIO_TITLES, ratio_rows(measurement)).to_markdown(),
         "## Phases alone\n\n"
         "Floor: weights and K/V, each read once, at the bandwidth measured in the same run.\n\n"
-        + _table(ROOFLINE_TITLES, roofline_rows(measurement)),
+        + Table(ROOFLINE_TITLES, roofline_rows(measurement)).to_markdown(),
     ]
     if measurement.rounds:
         parts.append(
             "## Rounds of whole runs\n\n"
             "Phases: those of the round alone, one after the other (asynchronous: the longer of verification and "
             "tree), with the same recording. Device idle: no graph ran, by the device's clock.\n\n"
-            + _table(ROUND_TITLES, round_rows(measurement))
+            + Table(ROUND_TITLES, round_rows(measurement)).to_markdown()
         )
     return "\n\n".join(parts) + "\n"
-
-
-def _table(titles: Sequence[str], rows: list[Cells]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -9,7 +9,7 @@ import torch
 
 from ssd_lab.decoding.sampling import SamplingBatch, in_float32
 from ssd_lab.execution.device_wait import wait_for
-from ssd_lab.rounds.rows import Bounds, RowBatch, RowTensors, SamplingRow
+from ssd_lab.rounds.rows import Bounds, KnownState, RowBatch, RowTensors, SamplingRow
 
 _STATE = 3  # lengths, previous tokens, last tokens: other ones every round
 _LAYOUT = 2  # tree starts, numbers of draft tokens: behind the state, so that both are sent together
@@ -50,15 +50,16 @@ class Placement:
         count, bucket = len(rows), self._bucket(len(rows))
         starts = [len(table) * self._block_size for table in rows.block_tables]
         is_new = self._write_layout(starts, list(num_drafted) or [0] * count, bucket)
-        if rows.advanced is None:
+        if isinstance(rows.state, KnownState):
             state = self._state.writable()[:_STATE]
-            state[:, :count] = (rows.lengths, rows.previous_tokens, rows.last_tokens)
+            state[:, :count] = (rows.state.lengths, rows.state.previous_tokens, rows.state.last_tokens)
             if bucket > count:
                 state[:, count:bucket] = 0
             self._state.send()
         else:
-            known = min(bucket, rows.advanced.shape[1])  # whoever made it may pad to another bucket
-            self._state.device[:_STATE, :known].copy_(rows.advanced[:, :known])
+            made = rows.state.tensor
+            known = min(bucket, made.shape[1])  # whoever made it may pad to another bucket
+            self._state.device[:_STATE, :known].copy_(made[:, :known])
             self._state.device[:_STATE, known:bucket].zero_()
             if is_new:
                 self._state.send(_STATE)
@@ -66,7 +67,7 @@ class Placement:
         self._place_sampling(rows.sampling, bucket)
         lengths, previous, last, tree_starts, num, tables, temperature, top_p, min_p, top_k, seeds = self._views(bucket)
         sampling = SamplingBatch(temperature, top_k, top_p, min_p, seeds, self._all_greedy, self._any_filter)
-        bounds = Bounds(max(rows.lengths), max(starts) // self._block_size)
+        bounds = Bounds(rows.state.longest, max(starts) // self._block_size)
         return RowTensors(lengths, previous, last, tree_starts, num, tables, sampling), bounds
 
     def _views(self, bucket: int) -> tuple[torch.Tensor, ...]:

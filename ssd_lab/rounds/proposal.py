@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ssd_lab.execution.stopwatch import Span
+from ssd_lab.execution.structure import flatten
 from ssd_lab.rounds.recorded_tree import RecordedTree
 from ssd_lab.rounds.token_tree import TokenTree
 
@@ -36,6 +37,10 @@ class Proposal:
     predicted_hits: list[float | None] | None = None
     tree: TokenTree | None = None
     raw_probs: torch.Tensor | None = None
+
+    def tensors(self) -> list[torch.Tensor]:
+        """All that the receiver reads on a device."""
+        return list(flatten((self.tokens, self.probs, self.token_probs, self.raw_probs, self.tree))[0])
 
     def problem(self, batch: int, lookahead: int, vocab_size: int, *, nodes: int | None = None) -> str | None:
         """What makes this unfit for a round of `batch` sequences; None if nothing does. nodes: the most of a tree."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.errors import ProposerError
 from ssd_lab.execution.host_copy import sent
 from ssd_lab.kernels.step_input import StepInput
 
@@ -15,25 +16,68 @@ SamplingRow = tuple[float, int, float, float, int]  # temperature, top_k, top_p,
 
 
 @dataclass(frozen=True)
-class RowBatch:
-    """The sequences of one round, in order, as the host knows them.
-
-    lengths: committed tokens L of each. previous_tokens, last_tokens: the tokens at L - 2 and L - 1. block_tables: each
-    sequence's blocks. sampling: each request's settings.
-
-    advanced: where the host has not read the outcome of the round before yet, lengths, previous and last tokens lie on
-    the device, `[3, rows]` with padding; the lists then hold the most that the lengths can be, and nothing to go by.
-    """
+class KnownState:
+    """Where the host knows the rows' texts: committed tokens L of each, and the tokens at L - 2 and L - 1."""
 
     lengths: list[int]
     previous_tokens: list[int]
     last_tokens: list[int]
+
+    @property
+    def longest(self) -> int:
+        """The largest length."""
+        return max(self.lengths)
+
+
+@dataclass(frozen=True)
+class StateOnDevice:
+    """The same where the host has not read the outcome of the round before yet.
+
+    tensor: lengths, previous and last tokens, `[3, rows]`, perhaps followed by columns of padding. longest: a bound on
+    the lengths.
+    """
+
+    tensor: torch.Tensor
+    longest: int
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """The sequences of one round, in order. state: how far each text has come. block_tables: each sequence's blocks.
+    sampling: each request's settings.
+    """
+
+    state: KnownState | StateOnDevice
     block_tables: list[list[int]]
     sampling: list[SamplingRow]
-    advanced: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.block_tables)
+
+    @property
+    def known(self) -> KnownState:
+        """The state on the host. Raises ProposerError where it lies on the device."""
+        if isinstance(self.state, StateOnDevice):
+            raise ProposerError(
+                "the lengths and last tokens of these rows lie on the device: the outcome of the round before was not "
+                "read yet. A proposer that reads them on the host must leave `needs_outcomes` True"
+            )
+        return self.state
+
+    @property
+    def lengths(self) -> list[int]:
+        """Committed tokens of each; see `known`."""
+        return self.known.lengths
+
+    @property
+    def previous_tokens(self) -> list[int]:
+        """The last token but one of each; see `known`."""
+        return self.known.previous_tokens
+
+    @property
+    def last_tokens(self) -> list[int]:
+        """The last token of each; see `known`."""
+        return self.known.last_tokens
 
     @property
     def all_greedy(self) -> bool:
@@ -42,10 +86,14 @@ class RowBatch:
 
     def select(self, rows: Sequence[int]) -> RowBatch:
         """Some of the rows, which the host must know."""
+        known = self.known
+        state = KnownState(
+            [known.lengths[row] for row in rows],
+            [known.previous_tokens[row] for row in rows],
+            [known.last_tokens[row] for row in rows],
+        )
         return RowBatch(
-            [self.lengths[row] for row in rows],
-            [self.previous_tokens[row] for row in rows],
-            [self.last_tokens[row] for row in rows],
+            state,
             [self.block_tables[row] for row in rows],
             [self.sampling[row] for row in rows],
         )

@@ -16,9 +16,9 @@ from ssd_lab.simulate.workload import ReplayRow, Strategy, Workload
 def draw_workload(model: OutcomeModel, scenario: Scenario, profile: HardwareProfile, miss_cost: MissCost) -> Workload:
     """As many rounds as the scenario says, every slot always taken; the same seed gives the same rounds."""
     generator = random.Random(scenario.seed)
-    if scenario.asynchronous:
+    if scenario.drafted_by == "async":
         return Workload(_async_rounds(model, scenario, profile, miss_cost, generator), "async", steady=True)
-    clock, row = _SYNCHRONOUS[scenario.strategy]
+    clock, row = _SYNCHRONOUS[scenario.drafted_by]
     rounds = [
         [row(model, scenario, generator, sequence) for sequence in range(scenario.batch)]
         for _ in range(scenario.rounds)
@@ -92,10 +92,9 @@ def _cascade_row(model: OutcomeModel, scenario: Scenario, generator: random.Rand
 
 _Row = Callable[[OutcomeModel, Scenario, random.Random, int], ReplayRow]
 _SYNCHRONOUS: dict[str, tuple[Strategy, _Row]] = {
-    "autoregressive": ("autoregressive", _plain_row),
-    "sync_chain": ("sync", _chain_row),
-    "sync_tree": ("sync", _tree_row),
-    "eagle3": ("sync", _tree_row),
-    "prompt_lookup": ("free", _lookup_row),
+    "none": ("autoregressive", _plain_row),
+    "chain": ("sync", _chain_row),
+    "tree": ("sync", _tree_row),
+    "lookup": ("free", _lookup_row),
     "cascade": ("sync", _cascade_row),
 }

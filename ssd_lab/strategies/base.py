@@ -17,13 +17,14 @@ from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.sampling import sample
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.drafting.resources import Resources
-from ssd_lab.errors import ProposerError
+from ssd_lab.errors import ConfigError, ProposerError
 from ssd_lab.execution.host_copy import sent
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import Sequence
+from ssd_lab.simulate.scenario import Drafting, Scenario
 from ssd_lab.strategies.step_sizes import StepSizes
 
 
@@ -65,6 +66,20 @@ class StrategyConfig(BaseModel, ABC):
         threads are shared.
         """
         return self.overlaps and link != "inline"
+
+    @property
+    def scenario(self) -> Scenario:
+        """How the simulator draws rounds of this strategy, here for one sequence: `dataclasses.replace` sets batch,
+        rounds and seed. By default a chain of the draft model, or without one a lookup, of `lookahead` tokens.
+
+        Raises ConfigError if nothing is known of its rounds.
+        """
+        if self.overlaps:
+            raise ConfigError(
+                f"{self.strategy_name} drafts while the target verifies: its `scenario` must say how that is drawn"
+            )
+        drafting: Drafting = "chain" if self.uses_draft else "lookup" if self.lookahead else "none"
+        return Scenario(self.strategy_name, k=max(1, self.lookahead), drafting=drafting)
 
     def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config | None:
         """The shape of the EAGLE head that this strategy loads for a target of this source and shape, if it does."""

@@ -22,6 +22,7 @@ from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
+from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.components.nested import NestedStrategy
 from ssd_lab.strategies.registry import registry
@@ -82,6 +83,14 @@ class Cascade(StrategyConfig):
     def reserved_positions(self) -> int:
         """The larger of the two, however the rows of a round are drafted."""
         return max(self.lookahead, self.first.reserved_positions, self.second.reserved_positions)
+
+    @property
+    def scenario(self) -> Scenario:
+        """A lookup, else a chain. Raises ConfigError for other parts."""
+        parts = (self.first.scenario.drafted_by, self.second.scenario.drafted_by)
+        if parts != ("lookup", "chain"):
+            raise ConfigError(f"the simulator draws cascades of a lookup and a chain, not of {' and '.join(parts)}")
+        return Scenario(self.strategy_name, self.second.lookahead, drafting="cascade")
 
     def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config | None:
         """Of the part that has one, unless the other has a draft model, beside which a head counts for little."""

@@ -25,8 +25,9 @@ from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.models.eagle3.head import Eagle3Head
 from ssd_lab.models.eagle3.loader import load_eagle3, read_eagle3_config
 from ssd_lab.models.names import EAGLE_HEADS
+from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.strategies.components.async_drafting import AsyncDrafting
-from ssd_lab.strategies.components.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
+from ssd_lab.strategies.components.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan, tree_scenario
 from ssd_lab.strategies.components.tree_shapes import TreeTopologyConfig
 from ssd_lab.strategies.registry import registry
 from ssd_lab.strategies.step_sizes import StepSizes
@@ -112,6 +113,13 @@ class Eagle3(AsyncDrafting):
         if self.tree is not None:
             return StepSizes(self.tree.num_nodes, chain=self.tree.num_nodes)
         return self.async_sizes if self.mode == "async" else StepSizes(self.k, chain=self.k)
+
+    @property
+    def scenario(self) -> Scenario:
+        """As those of the strategies that draft likewise with a model, at a head's times."""
+        if self.tree is not None:
+            return tree_scenario(self.strategy_name, self.tree)
+        return self.async_scenario if self.mode == "async" else Scenario("eagle3", self.k, mode="sync")
 
     def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config:
         """Read from the head's folder."""

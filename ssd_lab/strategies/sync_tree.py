@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from ssd_lab.decoding.tree_draws import Draws
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.drafting.resources import Resources
+from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.strategies.base import StrategyConfig
-from ssd_lab.strategies.components.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan
+from ssd_lab.strategies.components.tree_drafting import DRAWS_DESCRIPTION, DrawsField, drawn, tree_plan, tree_scenario
 from ssd_lab.strategies.components.tree_shapes import FixedTree, TreeTopologyConfig
 from ssd_lab.strategies.registry import registry
 from ssd_lab.strategies.step_sizes import StepSizes
@@ -53,6 +54,11 @@ class SyncTree(StrategyConfig):
     def step_sizes(self) -> StepSizes:
         """All nodes at once in the target, about as many distributions from the draft."""
         return StepSizes(self.tree.num_nodes, chain=self.tree.num_nodes)
+
+    @property
+    def scenario(self) -> Scenario:
+        """Its nodes by depth, if they are a comb."""
+        return tree_scenario(self.strategy_name, self.tree)
 
     def build(self, resources: Resources) -> Proposer:
         """A draft worker in the engine's own thread, which needs to know of no outcome but where the device left it."""

@@ -7,43 +7,16 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-WIDTH, HEIGHT, MARGIN = 560, 240, 44
-COLOURS = ("#2458a6", "#c2571a", "#2e7d4f", "#7a3b8f")
+from ssd_lab.display.charts import Line, line_chart
 
 
 def curve_svg(records: Sequence[dict[str, float]], keys: Sequence[str], *, title: str) -> str:
     """Each key against the millions of tokens seen."""
-    points = {key: [(r["tokens"] / 1e6, r[key]) for r in records if key in r and "tokens" in r] for key in keys}
-    largest_x = max(x for line in points.values() for x, _ in line)
-    largest_y = max(y for line in points.values() for _, y in line)
-
-    def place(x: float, y: float) -> str:
-        left = MARGIN + x / largest_x * (WIDTH - 2 * MARGIN)
-        return f"{left:.1f},{HEIGHT - MARGIN - y / largest_y * (HEIGHT - 2 * MARGIN):.1f}"
-
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" viewBox="0 0 {WIDTH} {HEIGHT}">',
-        "<style>text { font-size: 11px }</style>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
-        f'<text x="{MARGIN}" y="20" font-size="13">{title}</text>',
-        f'<text x="{WIDTH - MARGIN}" y="{HEIGHT - 10}" text-anchor="end">million tokens</text>',
+    lines = [
+        Line(key, [(r["tokens"] / 1e6, r[key]) for r in records if key in r and "tokens" in r], marked=False)
+        for key in keys
     ]
-    for step in range(5):
-        y, x = largest_y * step / 4, largest_x * step / 4
-        height = place(0, y).split(",")[1]
-        parts.append(f'<line x1="{MARGIN}" x2="{WIDTH - MARGIN}" y1="{height}" y2="{height}" stroke="#ddd"/>')
-        parts.append(f'<text x="{MARGIN - 6}" y="{height}" text-anchor="end" dy="4">{y:.2f}</text>')
-        parts.append(
-            f'<text x="{place(x, 0).split(",")[0]}" y="{HEIGHT - MARGIN + 16}" text-anchor="middle">{x:.0f}</text>'
-        )
-    for number, (key, line) in enumerate(points.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        path = " ".join(place(x, y) for x, y in line)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
-        parts.append(
-            f'<text x="{WIDTH - MARGIN}" y="{34 + 14 * number}" text-anchor="end" fill="{colour}">{key}</text>'
-        )
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return line_chart(lines, title=title, x_title="million tokens", y_title="", from_zero=True)
 
 
 def main() -> None:

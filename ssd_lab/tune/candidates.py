@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Iterator, Sequence
@@ -90,28 +91,19 @@ class Candidate:
 
     def scenario(self, batch: int, rounds: int) -> Scenario:
         """What the virtual clock draws for it. Raises ConfigError for a strategy that it cannot draw."""
-        config: Any = registry.config(self.strategy, self.fields)
-        if self.strategy == "async_tree":
-            fallback = self.fields.get("fallback", "jit")
-            return Scenario(
-                "async_tree", k=config.k, fan_out=config.schedule, fallback=fallback, batch=batch, rounds=rounds
-            )
-        if self.strategy == "sync_tree":
-            depth, widths = config.tree.depth, _widths(self.fields["tree"]["paths"])
-            return Scenario("sync_tree", k=depth, widths=widths, batch=batch, rounds=rounds)
-        if self.strategy == "sync_chain":
-            return Scenario("sync_chain", k=config.k, batch=batch, rounds=rounds)
-        if self.strategy == "eagle3":
-            return Scenario("eagle3", k=config.k, mode="sync", batch=batch, rounds=rounds)
-        return Scenario(self.strategy, batch=batch, rounds=rounds)  # type: ignore[arg-type]
+        config = registry.config(self.strategy, self.fields)
+        return dataclasses.replace(config.scenario, batch=batch, rounds=rounds)
 
 
 def grid(trace: Trace, *, head: str | None = None) -> list[Candidate]:
-    """Everything that is scored, as far as this version has it; geometric schedules are solved for the trace's laws.
+    """Everything that is scored, as far as this version has it, registered strategies of users with their default
+    fields among them; geometric schedules are solved for the trace's laws.
     Trees here have the first fallback and no schedule that learns, chains a fixed k and no cascade: `variants` has the
     others. head: of EAGLE3 (None: none is tried).
     """
     found = [Candidate("autoregressive"), *_chains(), *_trees(trace), *_combs(), *_lookups(), *heads(head)]
+    tried = {"cascade", "eagle3", *(candidate.strategy for candidate in found)}
+    found += [Candidate(name) for name in registry.all() if name not in tried]
     return [candidate for candidate in found if candidate.allowed]
 
 

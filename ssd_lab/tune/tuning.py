@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ssd_lab.display.tables import Column, Columns, Row, html_table, markdown_table
+from ssd_lab.display.tables import Column, Columns, Row, number
 from ssd_lab.tune.candidates import Candidate
 
 if TYPE_CHECKING:
@@ -47,17 +47,13 @@ class GridCheck:
     ratios: dict[str, float]
 
 
-def _cell(key: str, pattern: str) -> Any:
-    return lambda row: None if row.get(key) is None else pattern.format(row[key])
-
-
 _COLUMNS = Columns(
     (
         Column("candidate", lambda row: str(row["name"]), number=False),
-        Column("tokens/s predicted", _cell("predicted_tokens_per_second", "{:.1f}")),
-        Column("tokens/s measured", _cell("measured_tokens_per_second", "{:.1f}")),
-        Column("tokens/round", _cell("tokens_per_round", "{:.2f}")),
-        Column("cache hits", _cell("hit_rate", "{:.0%}")),
+        Column("tokens/s predicted", number("predicted_tokens_per_second", "{:.1f}")),
+        Column("tokens/s measured", number("measured_tokens_per_second", "{:.1f}")),
+        Column("tokens/round", number("tokens_per_round", "{:.2f}")),
+        Column("cache hits", number("hit_rate", "{:.0%}")),
     )
 )
 
@@ -145,30 +141,19 @@ class Tuning:
         return [one.as_dict() for one in shown]
 
     def __str__(self) -> str:
-        return "\n\n".join([markdown_table(self.rows(), _COLUMNS), "\n".join(self.lines())])
+        return "\n\n".join([_COLUMNS.table(self.rows()).to_markdown(), "\n".join(self.lines())])
 
     __repr__ = __str__
 
     def __rich__(self) -> RenderableType:
-        from rich.console import Group
-        from rich.text import Text
-
-        return Group(self.table(), *map(Text, self.lines()))
+        return _COLUMNS.table(self.rows(), notes=self.lines()).to_rich()
 
     def table(self) -> RenderableType:
         """The ranking for a terminal."""
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table()
-        for column in _COLUMNS.columns:
-            table.add_column(column.title, justify="right" if column.number else "left", overflow="fold")
-        for row in self.rows():
-            table.add_row(*(Text(text) for _, text in _COLUMNS.cells(row)))
-        return table
+        return _COLUMNS.table(self.rows()).to_rich()
 
     def _repr_html_(self) -> str:
-        return html_table(self.rows(), _COLUMNS, notes=self.lines())
+        return _COLUMNS.table(self.rows(), notes=self.lines()).to_html()
 
     def lines(self) -> list[str]:
         """What is said below the ranking: the winner, how to run it, how it was found."""

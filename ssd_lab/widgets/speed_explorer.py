@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate import AffineTime, HardwareProfile, Rates, simulate
 from ssd_lab.widgets.bundle import style, widget_module
 from ssd_lab.widgets.front_end import anywidget, traitlets
-from ssd_lab.widgets.static_html import Table
 from ssd_lab.widgets.view_model.speed import DEFAULTS, closed_form_speeds, tree_share
 
 ROUNDS = 2000  # drawn for each answer: a few hundredths of a second
@@ -43,7 +43,7 @@ class SpeedExplorer(anywidget.AnyWidget):
         """Closed form beside simulation."""
         formula = closed_form_speeds(self.settings)
         rows = [[name, f"{formula[name]:.2f}x", f"{self.simulated[name]:.2f}x"] for name in ("sync", "async")]
-        return Table("Speed over autoregressive decoding", ("", "closed form", "simulated rounds"), rows)
+        return Table(("", "closed form", "simulated rounds"), rows, "Speed over autoregressive decoding")
 
     def __repr__(self) -> str:
         return self.table().to_text()

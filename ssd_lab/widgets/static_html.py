@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ssd_lab.display.tables import Table
 from ssd_lab.widgets.view_model.steps import Step
 
 Data = dict[str, Any]
 FEW = 12
-_CELL = "border-bottom:1px solid #8884;padding:.15em .6em .15em 0;text-align:left;vertical-align:top"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A caption, column titles and rows of text."""
-
-    caption: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-    def to_text(self) -> str:
-        """Columns padded with spaces."""
-        lines = [list(self.columns), *map(list, self.rows)]
-        widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
-        shown = [
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        ]
-        return "\n".join([self.caption, *shown])
-
-    def to_html(self) -> str:
-        """A table without scripts or classes, everything escaped."""
-
-        def line(tag: str, cells: Sequence[str]) -> str:
-            return "<tr>" + "".join(f'<{tag} style="{_CELL}">{html.escape(cell)}</{tag}>' for cell in cells) + "</tr>"
-
-        body = "".join(line("td", row) for row in self.rows)
-        return (
-            f'<table style="border-collapse:collapse;margin:.4em 0"><caption style="text-align:left">'
-            f"{html.escape(self.caption)}</caption>"
-            f"<thead>{line('th', self.columns)}</thead><tbody>{body}</tbody></table>"
-        )
 
 
 def summary_table(data: Data) -> Table:
@@ -64,7 +31,7 @@ def summary_table(data: Data) -> Table:
             ]
         )
     columns = ("run", "requests", "rounds", "tokens", "tokens/round", "acceptance", "cache hits")
-    return Table("What was recorded", columns, rows)
+    return _table("What was recorded", columns, rows)
 
 
 def summary_html(data: Data) -> str:
@@ -106,7 +73,7 @@ def step_table(run: Data, step: Step, number: int) -> Table:
     ]
     last = "bonus" if accepted == len(step["draft_tokens"]) else "recovery"
     rows.append([str(accepted + 1), token(run, step["recovery_token"]), f"{step['recovery_prob']:.3f}", "-", last])
-    return Table(f"Round {number + 1} ({step['origin']})", ("place", "token", "target", "draft", "verdict"), rows)
+    return _table(f"Round {number + 1} ({step['origin']})", ("place", "token", "target", "draft", "verdict"), rows)
 
 
 def text_table(run: Data, request: Data) -> Table:
@@ -115,14 +82,14 @@ def text_table(run: Data, request: Data) -> Table:
     for number, step in enumerate(request["steps"]):
         own = [token(run, token_id) for token_id, of, _ in request["tokens"] if of == number]
         rows.append([str(number + 1), step["origin"], str(step["num_accepted"]), " ".join(own)])
-    return Table(f"Request {request['id']}", ("round", "origin", "accepted", "tokens"), rows)
+    return _table(f"Request {request['id']}", ("round", "origin", "accepted", "tokens"), rows)
 
 
 def cache_table(run: Data, step: Step, number: int) -> Table:
     """What was prepared at the real accepted length, the row that was hit marked."""
     tree = step["tree"]
     if tree is None or tree["verified"]:
-        return Table(f"Round {number + 1}: no cache was prepared", ("accepted", "recovery token", "draft"), [])
+        return _table(f"Round {number + 1}: no cache was prepared", ("accepted", "recovery token", "draft"), [])
     rows = [
         [
             str(parent + 1),
@@ -137,7 +104,7 @@ def cache_table(run: Data, step: Step, number: int) -> Table:
         word = f"miss, the recovery token was candidate {step['recovery_rank'] + 1}"
         if step.get("beyond_ranked"):
             word = f"miss, the recovery token was not among the first {step['recovery_rank']} candidates"
-    return Table(f"Round {number + 1}: {word}", ("accepted", "recovery token", "draft"), rows)
+    return _table(f"Round {number + 1}: {word}", ("accepted", "recovery token", "draft"), rows)
 
 
 def acceptance_table(run: Data) -> Table:
@@ -152,7 +119,7 @@ def acceptance_table(run: Data) -> Table:
         ]
         for place, row in enumerate(run["acceptance"]["by_position"])
     ]
-    return Table("Acceptance by position", ("position", "tested", "kept", "observed", "expected"), rows)
+    return _table("Acceptance by position", ("position", "tested", "kept", "observed", "expected"), rows)
 
 
 def timeline_table(run: Data) -> Table:
@@ -162,7 +129,7 @@ def timeline_table(run: Data) -> Table:
         [str(of), lane, kind, f"{start * 1e3:.3f}", f"{end * 1e3:.3f}"]
         for lane, kind, start, end, of in clock["spans"][:FEW]
     ]
-    return Table(f"First spans, {clock['note']}", ("round", "lane", "kind", "from ms", "to ms"), rows)
+    return _table(f"First spans, {clock['note']}", ("round", "lane", "kind", "from ms", "to ms"), rows)
 
 
 def token(run: Data, token_id: int) -> str:
@@ -171,3 +138,8 @@ def token(run: Data, token_id: int) -> str:
     if text is None:
         return f"#{token_id}"
     return text.replace(" ", "␣").replace("\n", "↵").replace("\t", "⇥") or "∅"
+
+
+def _table(lead: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Words rather than numbers: all at the left."""
+    return Table(columns, rows, lead, sides=["left"] * len(columns))

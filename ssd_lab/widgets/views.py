@@ -6,13 +6,14 @@ import html
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import Trace
 from ssd_lab.trace.token_texts import Decode
 from ssd_lab.widgets.bundle import style, widget_module
 from ssd_lab.widgets.front_end import anywidget, traitlets
 from ssd_lab.widgets.selection import Selection
-from ssd_lab.widgets.static_html import Table, summary_table, tables
+from ssd_lab.widgets.static_html import summary_table, tables
 from ssd_lab.widgets.view_model import view_data
 
 ALL_VIEWS = ("stepper", "text", "cache", "acceptance", "timeline")

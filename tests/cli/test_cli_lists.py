@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from ssd_lab.cli.main import app
+from ssd_lab.common.parsing import parse_assignments, parse_strategy
 from ssd_lab.errors import ConfigError
-from ssd_lab.strategies.parsing import parse_assignments, parse_strategy
 
 HEAVY = ("torch", "transformers", "numpy", "pydantic", "tokenizers", "rich", "plotly", "ipywidgets")
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from worker_rounds import round_of
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.assembly import build
@@ -24,7 +25,6 @@ from ssd_lab.errors import ConfigError, DraftWorkerError
 from ssd_lab.links import link as links
 from ssd_lab.links.child_process import ChildProcess
 from ssd_lab.links.link import InlineLink, ThreadLink
-from ssd_lab.links.messages import RoundMessage
 from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.phases.verification import Verification
@@ -36,7 +36,7 @@ CASCADE: dict[str, Any] = {
     "second": {"strategy": "async_tree", "k": 2}, "progress": False, "threads": 1, "draft_link": "thread",
 }  # fmt: skip
 PARAMS = SamplingParams(max_tokens=8, ignore_eos=True)
-ROUND = RoundMessage([0], [5], [40], [50], [[1, 2, 3]], [None], [(0.0, 0, 1.0, 0.0, 1)])
+ROUND = round_of(5, 50, None)
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_a_thread_that_is_busy_is_named_and_ends_when_it_is_done(nothing_left: N
             go_on.wait(30)
 
     link = ThreadLink(Busy, threads=None, start_timeout_s=30)
-    link.call(ROUND, 30)
+    link.ask(ROUND).answer(30)
     with pytest.warns(RuntimeWarning, match="still busy"):
         link.close()
     go_on.set()
@@ -280,9 +280,9 @@ def test_an_inline_draft_that_answers_too_late_ends_as_one_elsewhere_would() -> 
             return message
 
     link = InlineLink(Late())
-    assert link.call(ROUND, 30) is ROUND
+    assert link.ask(ROUND).answer(30) is ROUND
     with pytest.raises(DraftWorkerError, match=r"took 0\.0\d+ s to answer, and its limit is 0\.01 s"):
-        link.call(ROUND, 0.01)
+        link.ask(ROUND).answer(0.01)
 
 
 def test_a_child_that_takes_nothing_in_ends_at_the_limit(models: Any, nothing_left: None, monkeypatch: Any) -> None:

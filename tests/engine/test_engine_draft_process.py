@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from worker_rounds import round_of
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.drafting.draft_worker import DraftPlan
@@ -22,12 +23,12 @@ from ssd_lab.errors import DraftWorkerError, ForkedProcessError, ModelLoadError
 from ssd_lab.links import draft_process
 from ssd_lab.links.child_process import ChildProcess
 from ssd_lab.links.link import InlineLink, ThreadLink
-from ssd_lab.links.messages import PrefillMessage, RoundMessage
+from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.loader import load_model
 from ssd_lab.models.opened import OpenedModel
 
-ROUND = RoundMessage([0], [5], [40], [50], [[1, 2, 3]], [None], [(0.0, 0, 1.0, 0.0, 1)])
+ROUND = round_of(5, 50, None)
 OUTSIDE = 99_999  # no token of the tiny pair has this id
 ASYNC: dict[str, Any] = {"strategy": "async_tree", "k": 2, "f": 1, "dtype": "float32", "progress": False, "threads": 1}
 PARAMS = SamplingParams(max_tokens=12, ignore_eos=True)
@@ -54,7 +55,7 @@ def test_a_child_that_failed_in_a_message_without_a_reply_is_quoted_by_the_next_
     link.post(PrefillMessage([OUTSIDE], 0, [1]))
     link._child._process.wait(timeout=30)  # it has said why, and is gone
     with pytest.raises(DraftWorkerError, match=r"failed: IndexError: .+") as failure:
-        link.call(ROUND, 30)
+        link.ask(ROUND).answer(30)
     assert "exit code" not in str(failure.value)
     assert "draft_worker.py" in failure.value.__cause__.__notes__[0]  # where in the child
 
@@ -83,7 +84,7 @@ def test_a_run_whose_draft_fails_in_the_prompt_says_why_and_goes_on(tiny_pair: A
 def test_a_child_that_was_killed_says_by_which_signal(link: ProcessLink, name: str) -> None:
     os.kill(link.process_id, getattr(signal, name))
     with pytest.raises(DraftWorkerError, match=rf"gone \(killed by {name}"):
-        link.call(ROUND, 30)
+        link.ask(ROUND).answer(30)
 
 
 class BreaksAtStart:
@@ -301,11 +302,11 @@ def test_a_forked_child_gets_an_error_and_its_parent_keeps_its_draft(tiny_pair: 
     else:
         link = InlineLink(setup.make_worker())
     try:
-        expected = link.call(ROUND, 30).tokens.tolist()
-        said = in_a_fork(lambda: link.call(ROUND, 30))
+        expected = link.ask(ROUND).answer(30).tokens.tolist()
+        said = in_a_fork(lambda: link.ask(ROUND).answer(30))
         assert said.startswith(ForkedProcessError.__name__) and "spawn" in said and str(os.getpid()) in said
         assert in_a_fork(link.close) == "nothing"
-        assert link.call(ROUND, 30).tokens.tolist() == expected
+        assert link.ask(ROUND).answer(30).tokens.tolist() == expected
     finally:
         link.close()
 

@@ -15,9 +15,10 @@ from ssd_lab.drafting.drafter import ModelDrafter
 from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.flight import Flight
 from ssd_lab.engine.scheduler import Scheduler
+from ssd_lab.errors import ProposerError
 from ssd_lab.execution.structure import flatten
 from ssd_lab.rounds.placement import Placement
-from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.rows import KnownState, RowBatch, StateOnDevice
 
 PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13], [100, 101], [5, 5, 5, 9, 9]]
 OPTIONS = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline"}
@@ -40,9 +41,9 @@ class Counted:
         self.followed = 0
         plain = Engine._follow
 
-        def counting(engine: Engine, flight: Flight) -> Flight:
+        def counting(engine: Engine, *told: Any) -> Flight:
             self.followed += 1
-            return plain(engine, flight)
+            return plain(engine, *told)
 
         monkeypatch.setattr(Engine, "_follow", counting)
 
@@ -117,15 +118,29 @@ def test_a_round_launched_in_vain_leaves_no_trace(
 def test_rows_that_the_device_knows_are_placed_in_any_bucket(columns: int) -> None:
     """Two rows in a bucket of four, from a target that pads to two, four or eight."""
     placement = Placement(torch.device("cpu"), max_rows=4, width=3, block_size=16, bucket=lambda rows: 4)
-    known = RowBatch([7, 9], [1, 2], [3, 4], [[1], [2, 3]], [(0.0, 0, 1.0, 0.0, 0)] * 2)
-    placement.place(RowBatch(*([9] * 4 for _ in range(3)), [[1]] * 4, [(0.0, 0, 1.0, 0.0, 0)] * 4))  # leaves its mark
+    known = RowBatch(KnownState([7, 9], [1, 2], [3, 4]), [[1], [2, 3]], [(0.0, 0, 1.0, 0.0, 0)] * 2)
+    mark = KnownState(*([9] * 4 for _ in range(3)))
+    placement.place(RowBatch(mark, [[1]] * 4, [(0.0, 0, 1.0, 0.0, 0)] * 4))
     expected = [tensor.clone() for tensor in flatten(placement.place(known)[0])[0]]
     advanced = torch.zeros(3, columns, dtype=torch.int64)
     advanced[:, :2] = torch.tensor([[7, 9], [1, 2], [3, 4]])
-    bounds = replace(known, lengths=[11, 13], previous_tokens=[0, 0], last_tokens=[0, 0], advanced=advanced)
-    placed, known_bounds = placement.place(bounds)
-    assert all(torch.equal(*pair) for pair in zip(flatten(placed)[0], expected, strict=True))
-    assert known_bounds.length == 13
+    placed, bounds = placement.place(replace(known, state=StateOnDevice(advanced, longest=13)))
+    assert all(torch.equal(*pair) for pair in zip(flatten(placed)[0], expected, strict=True)) and bounds.length == 13
+
+
+def test_what_the_device_alone_knows_cannot_be_read_on_the_host() -> None:
+    rows = RowBatch(
+        StateOnDevice(torch.zeros(3, 2, dtype=torch.int64), longest=9), [[1], [2]], [(0.0, 0, 1.0, 0.0, 0)] * 2
+    )
+    assert len(rows) == 2 and rows.all_greedy and rows.state.longest == 9
+    for read in (
+        lambda: rows.lengths,
+        lambda: rows.previous_tokens,
+        lambda: rows.last_tokens,
+        lambda: rows.select([0]),
+    ):
+        with pytest.raises(ProposerError, match="lie on the device"):
+            read()
 
 
 def test_rounds_do_not_overlap_on_the_runs_clock(
@@ -188,11 +203,10 @@ def test_the_previous_token_is_the_last_accepted_nodes_or_the_last_committed(
     told: list[tuple[Any, list[Any], torch.Tensor]] = []
     plain = Engine._follow
 
-    def noting(engine: Engine, flight: Flight) -> Flight:
-        assert flight.verification.advanced is not None
-        advanced = flight.verification.advanced[:, : len(flight.sequences)].clone()
-        told.append((flight, [len(s.token_ids) for s in flight.sequences], advanced))
-        return plain(engine, flight)
+    def noting(engine: Engine, flight: Flight, advanced: torch.Tensor) -> Flight:
+        own = advanced[:, : len(flight.sequences)].clone()
+        told.append((flight, [len(s.token_ids) for s in flight.sequences], own))
+        return plain(engine, flight, advanced)
 
     monkeypatch.setattr(Engine, "_follow", noting)
     params = SamplingParams(max_tokens=30, ignore_eos=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 
 import pytest
 import torch
+from worker_rounds import GREEDY, WARM, round_of
 
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.worker_setup import WorkerSetup
@@ -19,7 +19,6 @@ from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.strategies.components.fallback import Auto, Fast
 from ssd_lab.strategies.fanout import Adaptive, Explicit
 
-GREEDY, WARM = (0.0, 0, 1.0, 0.0, 1), (1.0, 0, 1.0, 0.0, 7)
 PROMPT = [10, 20, 30, 40, 50]
 
 
@@ -36,13 +35,9 @@ def open_link(kind: str, setup: WorkerSetup):
     return ProcessLink(setup, start_timeout_s=60)
 
 
-def round_of(length: int, last: int, accepted: int | None, sampling=GREEDY, previous: int = 40) -> RoundMessage:
-    return RoundMessage([0], [length], [previous], [last], [[1, 2, 3]], [accepted], [sampling])
-
-
 def round_trip(link, message: RoundMessage):
     """One round as the engine makes it: the reply, and then time to work ahead."""
-    reply = link.call(message, 30)
+    reply = link.ask(message).answer(30)
     link.work_ahead()
     return reply
 
@@ -56,12 +51,12 @@ def test_prepared_outcomes_hit_and_others_miss(tiny_pair, kind: str, sampling) -
         first = round_trip(link, round_of(5, 50, None, sampling))
         assert first.origins == ["jit"] and first.cache_hits == [None]
         absent = round_trip(link, round_of(6, 1, 0, sampling, 50))  # token 1 is no likely recovery token
-        tree = absent.previous_tree.records()[0]
+        tree = absent.previous_trees[0].records()[0]
         assert absent.origins == ["jit"] and absent.cache_hits == [False]
         assert len(tree.tokens) == 2 + 4 * 3
         # from here on follow a branch that the second tree must hold
         again = round_trip(link, round_of(7, 2, 0, sampling, 1))
-        tree = again.previous_tree.records()[0]
+        tree = again.previous_trees[0].records()[0]
         start = next(s for s in range(2, len(tree.tokens), 3) if tree.parents[s] == 0)  # accepted length 1
         hit = round_trip(link, round_of(8, tree.tokens[start], 0, sampling, 2))
         assert hit.cache_hits[0] in (True, False)
@@ -102,11 +97,8 @@ def test_every_plan_travels_and_gives_the_same_replies(tiny_pair, name: str) -> 
         link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
         got, text, accepted = [], list(PROMPT), None
         for step in range(6):
-            message = dataclasses.replace(
-                round_of(len(text), text[-1], accepted, WARM, text[-2]),
-                texts=[list(text)],
-                accepted={} if accepted is None else {0: accepted},
-            )
+            outcome = {} if accepted is None else {0: accepted}
+            message = round_of(len(text), text[-1], accepted, WARM, text[-2], texts=[list(text)], accepted=outcome)
             got.append(round_trip(link, message))
             accepted = 0
             text.append(60 + step)
@@ -124,14 +116,14 @@ def test_closing_twice_is_fine_and_calling_afterwards_is_an_error(tiny_pair, kin
     link.close()
     link.close()
     with pytest.raises(DraftWorkerError):
-        link.call(round_of(5, 50, None), 1)
+        link.ask(round_of(5, 50, None)).answer(1)
 
 
 def test_a_process_that_dies_is_noticed_at_once(tiny_pair) -> None:
     link = open_link("process", setup_for(tiny_pair))
     os.kill(link.process_id, 9)
     with pytest.raises(DraftWorkerError, match="gone"):
-        link.call(round_of(5, 50, None), 600)  # longer than a test may take
+        link.ask(round_of(5, 50, None)).answer(600)  # longer than a test may take
     link.close()
     assert not Path(f"/proc/{link.process_id}").exists()
 
@@ -139,7 +131,7 @@ def test_a_process_that_dies_is_noticed_at_once(tiny_pair) -> None:
 def test_a_worker_that_fails_says_why(tiny_pair) -> None:
     link = open_link("process", setup_for(tiny_pair))
     with pytest.raises(DraftWorkerError, match=r"IndexError|index"):
-        link.call(RoundMessage([0], [5], [40], [99999], [[1, 2, 3]], [None], [GREEDY]), 30)
+        link.ask(round_of(5, 99999, None)).answer(30)
     link.close()
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 import ssd_lab
 from ssd_lab import demo
+from ssd_lab.bench.names import require_local, resolve_model
 from ssd_lab.cli.main import app
 from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.files.checkpoint import read_config
@@ -23,7 +24,6 @@ from ssd_lab.models.inflate.folder import write_inflated
 from ssd_lab.models.inflate.geometry import Geometry
 from ssd_lab.models.inflate.weights import InflatedWeights
 from ssd_lab.models.loader import LoadedModel, load_inflated, load_model
-from ssd_lab.models.names import require_local, resolve_model
 from ssd_lab.settings import Settings
 
 SHAPE = Geometry(

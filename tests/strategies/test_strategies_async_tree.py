@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from ssd_lab import LLM, SamplingParams, demo
+from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
 from ssd_lab.strategies import registry
 from ssd_lab.strategies.components.fallback import Auto, Fast, Jit
 from ssd_lab.strategies.fanout import Adaptive, Geometric
-from ssd_lab.strategies.parsing import parse_strategy
 
 PROMPTS = ["Write a story about a cat.", "What is 3 times 14?", "def add(a, b):", "List three colours.",
            "Why is the sky blue?", "Say hello in French."]  # fmt: skip

@@ -127,9 +127,9 @@ def test_the_trace_says_who_drafted(pair) -> None:
 def messages(monkeypatch: pytest.MonkeyPatch) -> list:
     """Everything sent to the draft worker."""
     sent: list = []
-    post, call = InlineLink.post, InlineLink.call
+    post, ask = InlineLink.post, InlineLink.ask
     monkeypatch.setattr(InlineLink, "post", lambda self, m: (sent.append(m), post(self, m))[1])
-    monkeypatch.setattr(InlineLink, "call", lambda self, m, timeout: (sent.append(m), call(self, m, timeout))[1])
+    monkeypatch.setattr(InlineLink, "ask", lambda self, m: (sent.append(m), ask(self, m))[1])
     return sent
 
 
@@ -163,7 +163,7 @@ def test_outcomes_of_anothers_draft_are_not_looked_up(pair, messages) -> None:
     before = dict(zip(list(origins)[1:], origins.values(), strict=False))  # who drafted the round before this position
     assert {m.num_accepted[0] is None for m in rounds} == {True, False}
     for message in rounds:
-        assert (message.num_accepted[0] is None) == (before.get(message.lengths[0], "custom") == "custom")
+        assert (message.num_accepted[0] is None) == (before.get(message.rows.lengths[0], "custom") == "custom")
 
 
 def test_accepted_tokens_of_anothers_draft_are_no_outcome_either(pair, messages) -> None:
@@ -178,8 +178,8 @@ def test_accepted_tokens_of_anothers_draft_are_no_outcome_either(pair, messages)
     rows = [row for r in result.trace.rounds for row in r.sequences]
     assert max(row.num_accepted for row in rows if row.origin == "custom") == 5
     before = {two.position: one for one, two in pairwise(rows)}
-    for message in (m for m in messages if isinstance(m, RoundMessage) and m.lengths[0] in before):
-        told, last = message.num_accepted[0], before[message.lengths[0]]
+    for message in (m for m in messages if isinstance(m, RoundMessage) and m.rows.lengths[0] in before):
+        told, last = message.num_accepted[0], before[message.rows.lengths[0]]
         assert told == (None if last.origin == "custom" else last.num_accepted)
 
 

@@ -12,13 +12,13 @@ import pytest
 from trace_samples import sequence_round
 
 import ssd_lab
+from ssd_lab.common.parsing import merged, parse_assignments
 from ssd_lab.decoding.fan_out import HitLaw
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate import AffineTime, HardwareProfile, OutcomeModel
 from ssd_lab.simulate.confidence_replay import Opinions
 from ssd_lab.simulate.workload import workload_of_rounds
 from ssd_lab.strategies import registry
-from ssd_lab.strategies.parsing import merged, parse_assignments
 from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace
 from ssd_lab.tune.candidates import BUNDLED_HEAD, Candidate, coarse_grid, grid, variants
 from ssd_lab.tune.confidence import Confidence

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import UNIFORM, Recordings
-from ssd_lab.bench.reproduce.section import Claim, Section, Table
+from ssd_lab.bench.reproduce.section import Claim, PaperSection
+from ssd_lab.display.charts import Line, line_chart
+from ssd_lab.display.tables import Table
 from ssd_lab.learning.lookahead import static_lookahead
 from ssd_lab.simulate import PUBLISHED_70B
 from ssd_lab.simulate.coefficient import RoundTimes, coefficient_curve, coefficient_point, suggest_c
@@ -21,7 +22,7 @@ NOTABLE = 0.0005
 SLOW_FALLBACK = 2.0  # verifications, as of a draft that is slow beside its target
 
 
-def section(recordings: Recordings) -> Section:
+def section(recordings: Recordings) -> PaperSection:
     """Expectations at T = 1; speeds by Theorem 7 with the published machine's times."""
     p, q = recordings.distributions(TEMPERATURE)
     k = static_lookahead(PUBLISHED_70B.verify_s.at(1), PUBLISHED_70B.draft_tree_step_s.at(1), recordings.k)
@@ -33,7 +34,7 @@ def section(recordings: Recordings) -> Section:
         for fallback in (times.fallback, SLOW_FALLBACK)
     }
     hits, acceptances = [point.hit_rate for point in curve], [point.acceptance for point in curve]
-    return Section(
+    return PaperSection(
         key=KEY,
         title="Saguaro sampling: C from 1 to 0",
         paper="As C falls from 1 to 0 the hit rate rises and acceptance falls; (hit, acceptance), read off a chart: "

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ssd_lab.bench.reproduce.recording import CHAIN_K, DATASETS, Recordings
-from ssd_lab.bench.reproduce.section import Claim, Section, Table
+from ssd_lab.bench.reproduce.section import Claim, PaperSection
 from ssd_lab.bench.statistics import Estimate, bootstrap_ratio
+from ssd_lab.display.tables import Table
 from ssd_lab.trace import Trace
 
 KEY = "eagle3"
@@ -14,10 +15,12 @@ LEAST = 3.2
 WHO = {"eagle3": "EAGLE3 head", "sync_chain": "draft model"}
 
 
-def section(recordings: Recordings) -> Section:
+def section(recordings: Recordings) -> PaperSection:
     """Greedy rounds of both on the same prompts, in all and by set."""
     if not recordings.bundled:
-        return Section(KEY, "EAGLE3 head and draft model", _PAPER, "Only for the bundled target, whose head is known.")
+        return PaperSection(
+            KEY, "EAGLE3 head and draft model", _PAPER, "Only for the bundled target, whose head is known."
+        )
     found = {}
     for name in WHO:
         trace = recordings.chain(name)
@@ -25,7 +28,7 @@ def section(recordings: Recordings) -> Section:
         groups |= {dataset: recordings.requests_of(trace, dataset) for dataset in DATASETS}
         found[name] = {group: _tokens(trace, ids) for group, ids in groups.items()}
     head, draft = found["eagle3"]["all"], found["sync_chain"]["all"]
-    return Section(
+    return PaperSection(
         key=KEY,
         title="EAGLE3 head and draft model",
         paper=_PAPER,

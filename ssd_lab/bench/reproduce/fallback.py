@@ -6,9 +6,10 @@ import math
 from typing import Literal
 
 from ssd_lab.bench.reproduce.headline import K
-from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import UNIFORM, Recordings
-from ssd_lab.bench.reproduce.section import Claim, Section, Table
+from ssd_lab.bench.reproduce.section import Claim, PaperSection
+from ssd_lab.display.charts import Line, line_chart
+from ssd_lab.display.tables import Table
 from ssd_lab.simulate import AffineTime, HardwareProfile, OutcomeModel, Scenario, simulate
 from ssd_lab.simulate.closed_form import critical_batch
 from ssd_lab.simulate.published import PUBLISHED_70B
@@ -30,7 +31,7 @@ LIGHT_DRAFT = HardwareProfile(
 )
 
 
-def section(recordings: Recordings) -> Section:
+def section(recordings: Recordings) -> PaperSection:
     """Speeds of the three at every batch 1..32 on two machines, outcomes fitted to the recorded rounds at T = 0."""
     model, k = OutcomeModel.from_trace(recordings.trace(0.0)), min(recordings.k, K)
     tables, figures, claims, numbers = [], {}, [], {}
@@ -67,7 +68,7 @@ def section(recordings: Recordings) -> Section:
             title=f"Fallbacks by batch size on {profile.name}", x_title="batch", y_title="tokens/s per sequence",
             log_x=True,
         )  # fmt: skip
-    return Section(
+    return PaperSection(
         key=KEY,
         title="Fallback crossover",
         paper="F = 1, tokens/s per sequence fast | jit, read off a chart (70B/1B): "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ssd_lab.bench.reproduce.recording import Recordings
-from ssd_lab.bench.reproduce.section import Claim, Section, Table, mean
+from ssd_lab.bench.reproduce.section import Claim, PaperSection, mean
+from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate import PUBLISHED_70B, Rates, simulate
 from ssd_lab.simulate.closed_form import expected_tokens
@@ -21,7 +22,7 @@ WITHIN = 0.05
 NAMES = ("autoregressive", "sync", "async")
 
 
-def section(recordings: Recordings | None = None) -> Section:
+def section(recordings: Recordings | None = None) -> PaperSection:
     """One fitted number a data set (acceptance, from the synchronous speed), the rest predicted."""
     rows, numbers, made = [], {}, []
     for name, published in PUBLISHED.items():
@@ -40,7 +41,7 @@ def section(recordings: Recordings | None = None) -> Section:
     rows.append(("mean", "", *_cells(MEANS, means)))
     errors = [means[i] / MEANS[i] - 1 for i in range(3)]
     fastest = made[0][2] / made[0][0]
-    return Section(
+    return PaperSection(
         key=KEY,
         title="Headline table, Llama-3.1-70B with Llama-3.2-1B on 4 + 1 H100",
         paper="Tokens/s, greedy, batch 1: autoregressive 54.7, synchronous 161.8, asynchronous 255.8 in the mean "

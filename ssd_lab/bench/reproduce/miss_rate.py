@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import Recordings
-from ssd_lab.bench.reproduce.section import Claim, Section, Table
+from ssd_lab.bench.reproduce.section import Claim, PaperSection
+from ssd_lab.display.charts import Line, line_chart
+from ssd_lab.display.tables import Table
 from ssd_lab.learning.fan_out_fit import HitLawFit, OutcomeSample, fit_hit_law
 from ssd_lab.trace.outcomes import outcome_samples
 
@@ -15,7 +16,7 @@ WIDEST = 64
 STRAIGHT = 0.95  # R squared of a line that deserves the name
 
 
-def section(recordings: Recordings) -> Section:
+def section(recordings: Recordings) -> PaperSection:
     """Fits for rounds that began with a hit and with the fallback, at each temperature."""
     rows, numbers = [], []
     lines: list[Line] = []
@@ -34,7 +35,7 @@ def section(recordings: Recordings) -> Section:
             ))  # fmt: skip
             numbers.append(_numbers(temperature, name, fit, paper))
     scaled = [entry["r_squared"] for entry in numbers]
-    return Section(
+    return PaperSection(
         key=KEY,
         title="Miss rate against fan-out",
         paper="The miss rate falls as a power of the fan-out, 1 - p_hit(F) = F^-r, in rounds that began with a hit and "

@@ -11,11 +11,11 @@ from typing import Any
 
 from ssd_lab.bench.reproduce import coefficient, eagle3, fallback, headline, miss_rate, schedules, temperature
 from ssd_lab.bench.reproduce.recording import NOTE, Recordings
-from ssd_lab.bench.reproduce.section import Claim, Section, Table
+from ssd_lab.bench.reproduce.section import Claim, PaperSection
 from ssd_lab.display import environment
 from ssd_lab.errors import ConfigError
 
-SECTIONS: dict[str, Callable[[Recordings], Section]] = {
+SECTIONS: dict[str, Callable[[Recordings], PaperSection]] = {
     module.KEY: module.section
     for module in (headline, miss_rate, schedules, temperature, coefficient, fallback, eagle3)
 }
@@ -30,7 +30,7 @@ def reproduce(
     fresh: bool = False,
     on_section: Callable[[str], None] = lambda key: None,
     **recording: Any,
-) -> list[Section]:
+) -> list[PaperSection]:
     """Make sections, and write them with all that were made before into report.md, report.json and figures; returns
     them. What was recorded, and each finished section, is kept in the folder: a run that was cut off goes on there.
 
@@ -45,11 +45,11 @@ def reproduce(
     if fresh and (kept / NOTE).exists():
         shutil.rmtree(kept)
     recordings = Recordings(folder=kept, **recording)
-    found: dict[str, Section] = {}
+    found: dict[str, PaperSection] = {}
     for key, make in SECTIONS.items():
         path = kept / f"section-{key}.json"
         if path.exists() and key not in sections:
-            found[key] = Section.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            found[key] = PaperSection.from_dict(json.loads(path.read_text(encoding="utf-8")))
         elif key in sections or not sections:
             on_section(key)
             found[key] = make(recordings)
@@ -61,7 +61,7 @@ def reproduce(
     return list(found.values())
 
 
-def _write(folder: Path, sections: Sequence[Section], settings: dict[str, Any]) -> None:
+def _write(folder: Path, sections: Sequence[PaperSection], settings: dict[str, Any]) -> None:
     made = environment.describe()
     document = {
         "environment": made,
@@ -80,7 +80,7 @@ def _write(folder: Path, sections: Sequence[Section], settings: dict[str, Any]) 
         raise ConfigError(f"the report cannot be written to {folder}: {error}") from error
 
 
-def markdown(sections: Sequence[Section], settings: dict[str, Any], made: dict[str, Any]) -> str:
+def markdown(sections: Sequence[PaperSection], settings: dict[str, Any], made: dict[str, Any]) -> str:
     """The report as text; figures are files beside it. made: where, as `environment.describe` tells it."""
     lines = ["# The paper's figures (arXiv 2603.03251) beside ours", ""]
     lines += [
@@ -97,15 +97,10 @@ def markdown(sections: Sequence[Section], settings: dict[str, Any], made: dict[s
     for section in sections:
         lines += [f"## {section.title}", "", f"**Paper.** {section.paper}", "", f"**Here.** {section.ours}", ""]
         for table in section.tables:
-            lines += [*_table(table), ""]
+            lines += [table.to_markdown(), ""]
         lines += [f"![{name}]({name})" for name in section.figures]
         lines += ["", *(_claim(claim) for claim in section.claims), ""]
     return "\n".join(lines)
-
-
-def _table(table: Table) -> list[str]:
-    rows = [table.columns, ("---",) * len(table.columns), *table.rows]
-    return ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def _claim(claim: Claim) -> str:

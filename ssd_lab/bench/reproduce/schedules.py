@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import Recordings, split
-from ssd_lab.bench.reproduce.section import Claim, Section, Table, percent
+from ssd_lab.bench.reproduce.section import Claim, PaperSection, percent
 from ssd_lab.bench.statistics import Estimate, bootstrap_ratio
+from ssd_lab.display.charts import Line, line_chart
+from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
 from ssd_lab.learning.fan_out_fit import acceptance_rate, fit_hit_law
 from ssd_lab.simulate.confidence_replay import replayed_confidence
@@ -29,7 +30,7 @@ NAMES = ("uniform", "paper's law", *COMPARED, "hindsight")
 Hits = Mapping[int, Sequence[bool]]  # by request, of each lookup
 
 
-def section(recordings: Recordings) -> Section:
+def section(recordings: Recordings) -> PaperSection:
     """Hit rates at each temperature and budget, and the differences to uniform with their intervals."""
     k, rows, numbers, figures = recordings.k, [], [], {}
     lookups: dict[str, int] = {}
@@ -58,7 +59,7 @@ def section(recordings: Recordings) -> Section:
             title=f"Hit rate against budget, T = {temperature:g}", x_title="branches in all", y_title="hit rate",
             log_x=True,
         )  # fmt: skip
-    return Section(
+    return PaperSection(
         key=KEY,
         title="Fan-out schedules at equal budget",
         paper="Hit rate uniform | geometric, read off a chart (70B/1B): T=0 .85|.86, T=0.3 .835|.85, T=0.7 .785|.81, "

@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Table:
-    """A table of cells that are text already."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+from ssd_lab.display.tables import Table
 
 
 @dataclass(frozen=True)
@@ -25,7 +19,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Section:
+class PaperSection:
     """paper: its figure or statement. ours: how ours was got. numbers: all, ready for JSON. figures: SVG by name."""
 
     key: str
@@ -42,10 +36,10 @@ class Section:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, held: dict[str, Any]) -> Section:
+    def from_dict(cls, held: dict[str, Any]) -> PaperSection:
         """From what `as_dict` gave, also by way of JSON."""
-        tables = tuple(Table(tuple(one["columns"]), tuple(tuple(row) for row in one["rows"])) for one in held["tables"])
-        return cls(**{**held, "tables": tables, "claims": tuple(Claim(**one) for one in held["claims"])})
+        tables, claims = (Table(**one) for one in held["tables"]), (Claim(**one) for one in held["claims"])
+        return cls(**{**held, "tables": tuple(tables), "claims": tuple(claims)})
 
 
 def percent(value: float | None) -> str:

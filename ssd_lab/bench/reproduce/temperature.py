@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 from ssd_lab.bench.reproduce.headline import K
-from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import UNIFORM, Recordings, with_hits
 from ssd_lab.bench.reproduce.schedules import schedules
-from ssd_lab.bench.reproduce.section import Claim, Section, Table
+from ssd_lab.bench.reproduce.section import Claim, PaperSection
+from ssd_lab.display.charts import Line, line_chart
+from ssd_lab.display.tables import Table
 from ssd_lab.simulate import PUBLISHED_70B, OutcomeModel, Scenario, simulate
 from ssd_lab.strategies.fanout import Adaptive
 
@@ -18,7 +19,7 @@ ROUNDS = 8000
 COLUMNS = ("sync", "uniform", "geometric", "by lengths")
 
 
-def section(recordings: Recordings) -> Section:
+def section(recordings: Recordings) -> PaperSection:
     """The recorded rounds on the published machine's clock."""
     k = min(recordings.k, K)
     rows, numbers = [], []
@@ -41,7 +42,7 @@ def section(recordings: Recordings) -> Section:
             "-" if published is None else " / ".join(map(str, published)),
         ))  # fmt: skip
         numbers.append({"temperature": temperature, "tokens_per_second": speeds, "published": published})
-    return Section(
+    return PaperSection(
         key=KEY,
         title="Speed by temperature",
         paper="70B/1B, tokens/s sync | uniform | geometric, read off a chart: "

@@ -17,6 +17,7 @@ from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
+from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.strategies import StrategyConfig
 from ssd_lab.strategies.step_sizes import StepSizes
 
@@ -83,6 +84,11 @@ class WatchedStrategy(StrategyConfig):
     def step_sizes(self) -> StepSizes:
         """As the inner one."""
         return self.inner.step_sizes
+
+    @property
+    def scenario(self) -> Scenario:
+        """As the inner one."""
+        return self.inner.scenario
 
     def build(self, resources: Resources) -> Proposer:
         """The inner one's proposer, watched."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,15 +12,15 @@ from ssd_lab.drafting.composition import propose_some, replace_rows
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.eagle3.drafter import EagleDrafter
 from ssd_lab.drafting.eagle3.messages import EaglePrefill, EagleRound
-from ssd_lab.drafting.resources import LinkKind, Resources
+from ssd_lab.drafting.resources import Resources
 from ssd_lab.drafting.tree_worker import TreePlan
 from ssd_lab.drafting.worker_proposer import WorkerProposer
 from ssd_lab.drafting.worker_setup import WorkerMemory
 from ssd_lab.errors import ConfigError
 from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.execution.preparations import Preparations
-from ssd_lab.links.link import InlineLink, Link, ThreadLink
-from ssd_lab.links.stream_link import StreamLink
+from ssd_lab.links.link import Link
+from ssd_lab.links.opening import LinkKind, open_link
 from ssd_lab.links.worker import Worker
 from ssd_lab.models.eagle3.head import Eagle3Head
 from ssd_lab.rounds.head_runner import HeadRunner
@@ -29,11 +28,11 @@ from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 
-_NEW = "features that the head has not met"
+_PENDING = "features that the head has not met"
 
 
 @dataclass(frozen=True)
-class _New:
+class PendingFeatures:
     """The last `count` committed tokens but one have features in `features[row, :count]` that the head has not met."""
 
     features: torch.Tensor
@@ -70,8 +69,8 @@ class EagleProposer(WorkerProposer):
                 "an EAGLE3 head needs the target's features of the prompt, and whatever runs it here gives none: "
                 "run the strategy by itself"
             )
-        new = _New(features[None], 0, len(features))
-        chunk.sequence.memory[_NEW] = self._met(chunk.sequence, new, chunk.stop + 1)
+        new = PendingFeatures(features[None], 0, len(features))
+        chunk.sequence.memory[_PENDING] = self._read_by_head(chunk.sequence, new, chunk.stop + 1)
 
     def cached_tokens(self, sequence: Sequence) -> int:
         """Tokens whose place in the head's cache is settled: features of the last round are met with the next one."""
@@ -79,7 +78,7 @@ class EagleProposer(WorkerProposer):
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """One message each way for the sequences that have features."""
-        able = [row for row, sequence in enumerate(sequences) if _NEW in sequence.memory]
+        able = [row for row, sequence in enumerate(sequences) if _PENDING in sequence.memory]
         if len(able) == len(sequences):
             return self._ask(sequences, self._eagle_message(sequences, rows))
         if not able:
@@ -90,7 +89,7 @@ class EagleProposer(WorkerProposer):
     def suspend(self, sequence: Sequence) -> None:
         """Its features come again with its text."""
         super().suspend(sequence)
-        sequence.memory.pop(_NEW, None)
+        sequence.memory.pop(_PENDING, None)
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
         """Keep the features of the tokens that were committed; the next verification overwrites where they lie.
@@ -105,24 +104,24 @@ class EagleProposer(WorkerProposer):
         for row, sequence in enumerate(sequences):
             if sequence.last_accepted is None:
                 continue
-            new, length = _New(own, row, sequence.last_accepted + 1), len(sequence.token_ids)
+            new, length = PendingFeatures(own, row, sequence.last_accepted + 1), len(sequence.token_ids)
             if not sequence.is_complete and not self._drafted_last_round(sequence):
-                if (before := sequence.memory.get(_NEW)) is not None:
-                    self._met(sequence, before, length - new.count)
-                new = self._met(sequence, new, length)
-            sequence.memory[_NEW] = new
+                if (before := sequence.memory.get(_PENDING)) is not None:
+                    self._read_by_head(sequence, before, length - new.count)
+                new = self._read_by_head(sequence, new, length)
+            sequence.memory[_PENDING] = new
 
-    def _met(self, sequence: Sequence, new: _New, length: int) -> _New:
+    def _read_by_head(self, sequence: Sequence, new: PendingFeatures, length: int) -> PendingFeatures:
         """Let the head read features that a text of so many tokens ends in; the last one is left to be met again, since
         drafting begins with it.
         """
         features = new.features[new.row, : new.count]
         following, start = sequence.token_ids[length - new.count : length], length - 1 - new.count
         self.link.post(EaglePrefill(following, start, list(sequence.blocks), DeviceTensor.of(features)))
-        return _New(features[None, -1:].clone(), 0, 1)
+        return PendingFeatures(features[None, -1:].clone(), 0, 1)
 
     def _eagle_message(self, sequences: list[Sequence], rows: RowBatch) -> EagleRound:
-        known: list[_New] = [sequence.memory[_NEW] for sequence in sequences]
+        known: list[PendingFeatures] = [sequence.memory[_PENDING] for sequence in sequences]
         counts = [new.count for new in known]
         following = [s.token_ids[len(s.token_ids) - count :] for s, count in zip(sequences, counts, strict=True)]
         return EagleRound(
@@ -132,7 +131,7 @@ class EagleProposer(WorkerProposer):
             counts=counts,
         )
 
-    def _joined(self, known: list[_New]) -> torch.Tensor:
+    def _joined(self, known: list[PendingFeatures]) -> torch.Tensor:
         """Features of every row `[batch, k + 1, feature_size]`; those of one round mostly lie side by side already.
 
         What lies behind a row's own is cut off where a round held more than this draft's k.
@@ -151,53 +150,57 @@ def _no_draft(batch: int, device: torch.device) -> Proposal:
     return Proposal(tokens, [0] * batch, None, ["none"] * batch, [None] * batch, torch.zeros(batch, 0, device=device))
 
 
-def open_head(
-    resources: Resources, head: Eagle3Head, plan: DraftPlan | TreePlan, link: LinkKind, *, sends_texts: bool = False
-) -> EagleProposer:
-    """Start a worker for this head and plan, beside the target, and return the proposer that talks to it.
+@dataclass(frozen=True)
+class HeadSetup:
+    """A head's worker, beside the target whose features it reads."""
 
-    `auto` takes a stream of its own on a GPU and works in the engine's own thread on a CPU. Raises ConfigError for a
-    link over which features would have to travel.
-    """
-    config, device = resources.config, resources.device
+    head: Eagle3Head
+    plan: DraftPlan | TreePlan
+    resources: Resources
 
-    def make_worker() -> Worker:
-        with current(device):
+    @property
+    def threads(self) -> int | None:
+        """What the draft has."""
+        return self.resources.draft_threads
+
+    def make_worker(self) -> Worker:
+        """Allocate its cache and build it."""
+        head, resources, config = self.head, self.resources, self.resources.config
+        with current(resources.device):
             memory = WorkerMemory.allocate(
                 head.config.layers,
                 head.dtype,
-                device,
+                resources.device,
                 num_blocks=resources.num_blocks,
                 block_size=config.block_size,
                 max_batch=config.max_batch,
                 longest_table=resources.longest_table,
-                scratch_positions=plan.scratch_positions,
+                scratch_positions=self.plan.scratch_positions,
                 eager=config.eager or not head.kernels.captures,
                 observer=resources.observer,
                 debug_memory=config.debug_memory,
             )
-            runner = HeadRunner(head, memory.cache, device, memory.executor)
-            return plan.make_worker(EagleDrafter(runner, memory.placement))
+            runner = HeadRunner(head, memory.cache, resources.device, memory.executor)
+            return self.plan.make_worker(EagleDrafter(runner, memory.placement))
 
-    opened = _open_link(make_worker, resources, link)
-    layers = head.config.feature_layers
+
+def open_head(
+    resources: Resources, head: Eagle3Head, plan: DraftPlan | TreePlan, link: LinkKind, *, sends_texts: bool = False
+) -> EagleProposer:
+    """Start a worker for this head and plan, and return the proposer that talks to it.
+
+    `auto` takes a stream of its own on a GPU and works in the engine's own thread on a CPU. Raises ConfigError for a
+    link over which features would have to travel.
+    """
+    opened = open_link(
+        *(link, HeadSetup(head, plan, resources), resources.device),
+        allowed=("stream", "inline") if resources.device.type == "cuda" else ("inline", "thread"),
+        draft="an EAGLE3 head, which reads the target's features where the target leaves them",
+        start_timeout_s=resources.config.timeout_s,
+    )
     return EagleProposer(
-        *(opened, layers, plan.k),
-        timeout_s=config.timeout_s,
+        *(opened, head.config.feature_layers, plan.k),
+        timeout_s=resources.config.timeout_s,
         sends_texts=sends_texts,
         preparations=resources.preparations,
-    )
-
-
-def _open_link(make_worker: Callable[[], Worker], resources: Resources, link: LinkKind) -> Link:
-    on_gpu = resources.device.type == "cuda"
-    if link == "inline" or (link == "auto" and not on_gpu):
-        return InlineLink(make_worker())
-    if on_gpu and link in ("auto", "stream"):
-        return StreamLink(make_worker, resources.device)
-    if not on_gpu and link == "thread":
-        return ThreadLink(make_worker, threads=resources.draft_threads, start_timeout_s=resources.config.timeout_s)
-    raise ConfigError(
-        f"draft_link={link!r} was given for an EAGLE3 head, which reads the target's features where the target leaves "
-        f"them: take {'stream or inline' if on_gpu else 'inline or thread'} (or auto)"
     )

@@ -40,12 +40,6 @@ def snapshot_in(folder: Path, weights: Sequence[str] = ANY_WEIGHTS) -> Path | No
     return next((snapshot for snapshot in _snapshots(folder) if not missing_files(snapshot, weights)), None)
 
 
-def repository_of(path: Path) -> str | None:
-    """`owner/name` of a path inside the cache; None for any other."""
-    names = [part.removeprefix(_PREFIX) for part in path.parts if part.startswith(_PREFIX)]
-    return names[-1].replace(_SEPARATOR, "/", 1) if names else None
-
-
 def missing_files(snapshot: Path, weights: Sequence[str] = ANY_WEIGHTS) -> list[str]:
     """What a checkpoint's folder lacks: a link whose blob is gone counts as missing.
 

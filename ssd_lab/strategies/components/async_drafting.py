@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from ssd_lab.config import EngineConfig
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.learning.lookahead import LookaheadChooser
+from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.components.fallback import Fallback, Jit
 from ssd_lab.strategies.components.fan_out import Explicit, FanOut, Schedule, Uniform, check_lengths
@@ -72,6 +73,11 @@ class AsyncDrafting(StrategyConfig):
     def async_sizes(self) -> StepSizes:
         """The chain of a fallback, and the branches of the wider of the two schedules."""
         return StepSizes(self.k, chain=self.k, branches=self.schedule.num_branches(self.k), depth=self.k)
+
+    @property
+    def async_scenario(self) -> Scenario:
+        """Rounds of the draft's trees, beside the target's verifications."""
+        return Scenario(self.strategy_name, self.k, self.schedule, self.fallback.kind, drafting="async")
 
     def async_plan(self, config: EngineConfig) -> DraftPlan:
         """What a worker of these fields does each round."""

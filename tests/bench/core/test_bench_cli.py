@@ -13,6 +13,7 @@ from typer.testing import Result
 
 from ssd_lab.bench.config import BenchConfig, cell_key
 from ssd_lab.bench.cost import watching_cost
+from ssd_lab.bench.peers import PEERS
 from ssd_lab.bench.report import markdown, report_sections, write_report
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable
@@ -94,14 +95,15 @@ def test_a_report_has_the_same_tables_in_markdown_and_html(bench: Invoke, table:
     assert "| tree | gsm8k | " in text and f"{speed:,.0f}" in text
     assert "hardware.cpu" in text and "git.commit" in text and "Student's t" in text
     assert "<h1>Plain &amp; tree</h1>" in page and f"{speed:,.0f}" in page
-    assert "Plotly.newPlot" in page and 'src="http' not in page  # its script is inside
-    assert "Acceptance by position" in page
+    assert "<script" not in page and 'src="http' not in page  # its figures are inside
+    assert page.count("<svg") == text.count(".svg)") == 6
+    assert "Acceptance by position" in page and "latency of each request" in page
 
 
 def test_a_figure_has_a_bar_with_its_interval_for_each_run_that_tells_it(results: tuple[BenchResult, BenchResult]):
     from xml.etree import ElementTree
 
-    from ssd_lab.bench.report_svg import bars_svg
+    from ssd_lab.bench.report_figures import bars_svg
 
     runs = [("plain", results[0]), ("tree <2>", results[1])]
     drawn = bars_svg("decode_tokens_per_second", runs)
@@ -120,17 +122,10 @@ def test_a_figure_has_a_bar_with_its_interval_for_each_run_that_tells_it(results
     assert bars_svg("cache_hit_rate", runs[:1]) is None
 
 
-def test_without_plotly_the_report_says_what_to_install(
-    table: RunTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setitem(__import__("sys").modules, "plotly", None)
-    monkeypatch.setitem(__import__("sys").modules, "plotly.graph_objects", None)
+def test_the_page_can_be_left_out(table: RunTable, tmp_path: Path):
     runs = [("plain", table.get("plain"))]
-    with pytest.raises(ConfigError, match=r"ssd_lab\[notebook\].*--no-html"):
-        write_report(runs, tmp_path / "report")
-    assert not (tmp_path / "report").exists()
     assert [file.name for file in write_report(runs, tmp_path / "report", html=False)] == [
-        "report.md", "decode_tokens_per_second.svg", "tokens_per_round.svg",
+        "report.md", "decode_tokens_per_second.svg", "tokens_per_round.svg", "latency.svg",
     ]  # fmt: skip
 
 
@@ -252,6 +247,37 @@ def test_peers_and_answers_stand_beside_the_speed(bench: Invoke, tiny_flags: lis
     assert found.quality["gsm8k"]["num_scored"] == 2
     text = markdown("t", report_sections([("r", found)]))
     assert "| r | gsm8k | transformers_prompt_lookup |" in text and "| r | gsm8k | exact_match | " in text
+
+
+def test_prompts_of_ones_own_beside_another_program_with_three_strategies(bench: Invoke, tiny_flags: list[str]):
+    Path("mine.txt").write_text("the cat sat on the mat\n\none two three one two\n")
+    Path("runs.yaml").write_text(
+        "- {name: plain}\n- {name: chain, spec: true, k: 3}\n- {name: tree, strategy: async_tree}\n"
+    )
+    own = [
+        "--dataset",
+        "mine.txt",
+        "--input_len",
+        "64",
+        "--numseqs",
+        "9",
+        "--peer",
+        "transformers",
+        "--runs",
+        "runs.yaml",
+    ]
+    result = bench(*tiny_flags, *own, "--json")
+    assert result.exit_code == 0, result.output
+    runs = json.loads(result.stdout)
+    assert [run["config"]["strategy"] for run in runs] == ["autoregressive", "sync_chain", "async_tree"]
+    for run in runs:
+        assert {peer["num_same"] for peer in run["peers"]["mine.txt"].values()} == {2}
+        assert list(run["peers"]["mine.txt"]) == list(PEERS)
+    table = RunTable("results/bench.sqlite")
+    assert table.get("plain").digests == table.get("chain").digests == table.get("tree").digests
+    refused = bench(*tiny_flags, "--dataset", "mine.txt", "--prompt_offset", "2")
+    assert refused.exit_code == 2
+    assert "mine.txt has 2 prompts" in refused.stderr
 
 
 def test_help_lists_flags_and_verbs(bench: Invoke):

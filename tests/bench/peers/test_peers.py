@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,6 @@ import torch
 
 from ssd_lab.bench import peers
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.peer import compare_with_transformers
 from ssd_lab.bench.peers import PeerResult, first_difference, peer_names, run_peers
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
@@ -70,10 +70,11 @@ def test_ours_was_timed_in_the_same_turns(results: dict[str, PeerResult]):
         assert result.tokens_per_second > 0
 
 
-def test_results_survive_storage(results: dict[str, PeerResult]):
+def test_results_become_plain_data(results: dict[str, PeerResult]):
     result = dataclasses.replace(results["transformers"], differences=(peers.Difference(0, 3, 1, 2, 0.5),))
-    assert result.as_dict()["num_same"] == len(PROMPTS) - 1
-    assert PeerResult.from_dict(result.as_dict()) == result
+    stored = json.loads(json.dumps(result.as_dict()))
+    assert stored["num_same"] == len(PROMPTS) - 1
+    assert stored["differences"] == [{"prompt": 0, "position": 3, "own_token": 1, "peer_token": 2, "logit_gap": 0.5}]
 
 
 def test_a_batch_padded_on_the_left_writes_the_same_text(tiny_pair: TinyPair, outputs: list[Output]):
@@ -153,25 +154,3 @@ def test_wrong_peers_are_named():
         peer_names(["vllm"], has_draft=True)
     with pytest.raises(ConfigError, match="needs a draft model"):
         peer_names(["transformers_assisted"], has_draft=False)
-
-
-def test_ssd_lab_peer_compares_three_strategies_with_three_ways(tiny_pair: TinyPair):
-    report = compare_with_transformers(
-        tiny_pair.target,
-        tiny_pair.draft,
-        PROMPTS[:2],
-        k=3,
-        f=2,
-        max_tokens=8,
-        repeats=1,
-        dtype="float32",
-        threads=1,
-        progress=False,
-    )
-    rows = {row["name"]: row for row in report.rows()}
-    assert list(rows)[:3] == [
-        "transformers generate", "transformers assisted (its defaults)", "transformers assisted (k = 3)",
-    ]  # fmt: skip
-    assert list(rows)[3:] == ["autoregressive", "sync_chain", "async_tree"]
-    assert all(row["same_text"] == row["prompts"] == 2 for row in rows.values())
-    assert rows["autoregressive"]["over_autoregressive"] == 1.0

@@ -13,10 +13,9 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.bench.reproduce import eagle3, headline, miss_rate, report, schedules
-from ssd_lab.bench.reproduce.line_chart import Line, line_chart
 from ssd_lab.bench.reproduce.recording import Recordings, split
 from ssd_lab.bench.reproduce.report import SECTIONS, reproduce
-from ssd_lab.bench.reproduce.section import Section
+from ssd_lab.bench.reproduce.section import PaperSection
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
@@ -133,7 +132,7 @@ def test_a_schedule_that_is_worse_is_told_from_chance():
 def test_every_cheap_section_has_numbers_claims_and_figures(recordings: Recordings):
     for module in (miss_rate, schedules, eagle3):
         section = module.section(recordings)
-        assert Section.from_dict(json.loads(json.dumps(section.as_dict()))).claims == section.claims
+        assert PaperSection.from_dict(json.loads(json.dumps(section.as_dict()))).claims == section.claims
         assert section.claims and section.tables[0].rows and section.numbers
         json.dumps(section.numbers)
         for svg in section.figures.values():
@@ -171,7 +170,7 @@ def test_a_report_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.M
     """What is recorded is not recorded again, a finished section not made again, and other settings are refused."""
     made: list[str] = []
 
-    def begin(**changed: Any) -> list[Section]:
+    def begin(**changed: Any) -> list[PaperSection]:
         own = {**SMALL, "max_tokens": 16, "draft_link": "inline"}
         return reproduce(tmp_path, on_section=made.append, **{**own, **changed})
 
@@ -194,13 +193,3 @@ def test_a_report_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.M
         begin(k=5)
     begin(k=5, fresh=True, sections=["headline"])
     assert not list((tmp_path / "recorded").glob("rounds-*"))
-
-
-def test_a_chart_draws_lines_and_leaves_out_what_a_logarithm_cannot_show():
-    svg = ET.fromstring(
-        line_chart(
-            [Line("a < b", [(0, 1), (1, 10), (10, 100)])], title="t", x_title="x", y_title="y", log_x=True, log_y=True
-        )
-    )
-    polyline = next(e for e in svg.iter() if e.tag.endswith("polyline"))
-    assert len(polyline.attrib["points"].split()) == 2

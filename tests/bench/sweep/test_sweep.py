@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ssd_lab.bench import sweep
+from ssd_lab.bench import cell, sweep
 from ssd_lab.bench.config import BenchConfig, cell_key
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable
@@ -107,10 +107,10 @@ def test_any_exception_of_a_cell_is_its_own_but_ctrl_c_ends_the_sweep(
         return run
 
     table = RunTable(tmp_path / "runs.sqlite")
-    monkeypatch.setattr(sweep, "run_benchmark", raises(RuntimeError("the\ndevice is gone")))
+    monkeypatch.setattr(cell, "run_benchmark", raises(RuntimeError("the\ndevice is gone")))
     assert run_sweep([cheap()], table) == []
     assert Failures(table).list()[0].error == "RuntimeError: the device is gone"
-    monkeypatch.setattr(sweep, "run_benchmark", raises(KeyboardInterrupt()))
+    monkeypatch.setattr(cell, "run_benchmark", raises(KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         run_sweep([cheap()], table)
 

@@ -17,8 +17,7 @@ from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.live import LiveState
 from ssd_lab.bench.measure import RepeatDone, run_benchmark
 from ssd_lab.bench.result import BenchResult
-from ssd_lab.bench.trackers import LIVE_ROW_S, PROJECT, WandbTracker, live_row, repeat_row, summary
-from ssd_lab.bench.tracking import Tracking
+from ssd_lab.bench.trackers import LIVE_ROW_S, PROJECT, Tracking, WandbTracker, live_row, repeat_row, summary
 from ssd_lab.errors import ConfigError
 
 BLOCK_BYTES, HEADER_BYTES = 32768, 7
@@ -153,7 +152,7 @@ def test_runs_that_take_turns_are_open_together(tmp_path: Path, result: BenchRes
             for key in ("a", "b"):
                 tracking.repeat(key, "example", index, measured)
         for key in ("a", "b"):
-            tracking.result(key, result)
+            tracking.end(key, result)
     for run in _written(wandb, tmp_path):
         assert [row["repeat/index"] for row in run["history"]] == [0, 1]
 
@@ -170,7 +169,7 @@ def test_a_tracker_that_breaks_costs_its_run_and_nothing_else(result: BenchResul
         tracking.begin("run", result.config, None, None)
         tracking.live("run", moment())
         tracking.live("run", moment())
-        tracking.result("run", result)
+        tracking.end("run", result)
     assert [record.getMessage().endswith("its process is gone") for record in caplog.records] == [True]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from ssd_lab import demo
+from ssd_lab.bench.names import Family, require_local, resolve_model
 from ssd_lab.errors import ModelLoadError
-from ssd_lab.models.names import Family, require_local, resolve_eagle_head, resolve_model
 from ssd_lab.settings import Settings
 
 
@@ -79,20 +79,6 @@ def test_sizes_and_names_are_the_references(size: str | float, family: Family, e
     assert resolve_model(size, family=family, settings=settings) == expected
 
 
-def test_the_default_is_the_references_unless_the_settings_name_a_model(settings: Settings, cache: HubCache):
-    def pair(of: Settings, family: Family = "llama") -> tuple[str, str]:
-        return (
-            resolve_model(None, family=family, settings=of),
-            resolve_model(None, family=family, settings=of, role="draft"),
-        )
-
-    assert pair(settings) == ("meta-llama/Llama-3.1-70B-Instruct", "meta-llama/Llama-3.2-1B-Instruct")
-    assert pair(settings, "qwen") == ("Qwen/Qwen3-32B", "Qwen/Qwen3-0.6B")
-    named = Settings(hf_cache=cache.folder, target_model="my/target", draft_model="0.6")
-    assert pair(named, "qwen") == ("my/target", "Qwen/Qwen3-0.6B")
-    assert resolve_model("8", settings=named) == "meta-llama/Llama-3.1-8B-Instruct"  # an argument is stronger
-
-
 def test_the_snapshot_of_main_is_found_through_its_links(settings: Settings, cache: HubCache):
     cache.add("Qwen/Qwen3-0.6B", "c0ffee", WHOLE, main=False)
     main = cache.add("Qwen/Qwen3-0.6B", "ab12cd", SHARDED)
@@ -137,24 +123,6 @@ def test_folders_files_and_the_bundled_pair(settings: Settings, tmp_path: Path, 
     (tmp_path / "8").mkdir()
     assert resolve_model("8", settings=settings) == "meta-llama/Llama-3.1-8B-Instruct"  # a size is never a folder
     assert resolve_model("bundled", settings=settings) == str(demo.TARGET)
-    assert resolve_model("bundled", settings=settings, role="draft") == str(demo.DRAFT)
-
-
-def test_eagle_heads_go_with_their_targets(settings: Settings, cache: HubCache):
-    assert resolve_eagle_head("8", settings=settings) == "yuhuili/EAGLE3-LLaMA3.1-Instruct-8B"
-    assert resolve_eagle_head(32, family="qwen", settings=settings) == "RedHatAI/Qwen3-32B-speculator.eagle3"
-    specforge = "lmsys/SGLang-EAGLE3-Llama-3.3-70B-Instruct-SpecForge"
-    assert resolve_eagle_head("70", settings=settings) == specforge
-    assert resolve_model("70", settings=settings, eagle=True) == "meta-llama/Llama-3.3-70B-Instruct"
-    snapshot = cache.add("meta-llama/Llama-3.3-70B-Instruct", "abc", WHOLE)
-    assert resolve_eagle_head(str(snapshot), settings=settings) == specforge
-    own = Settings(hf_cache=cache.folder, eagle3_specforge="my/head")
-    assert resolve_eagle_head("70", settings=own) == "my/head"
-    assert resolve_eagle_head("8", settings=own) == "yuhuili/EAGLE3-LLaMA3.1-Instruct-8B"
-    head = cache.add("yuhuili/EAGLE3-LLaMA3.1-Instruct-8B", "def", {"config.json": "{}", "pytorch_model.bin": "w"})
-    assert resolve_eagle_head("8", settings=settings) == str(head)
-    with pytest.raises(ModelLoadError, match=r"no EAGLE3 head is known for Qwen/Qwen3-4B: there are heads for meta-"):
-        resolve_eagle_head("4", family="qwen", settings=settings)
 
 
 @pytest.mark.parametrize(
