@@ -263,7 +263,8 @@ class DraftWorker:
                 raise RuntimeError("the speculation cache has entries and no tree")
             places = sent(fresh, self._drafter.device)
             parts.insert(0, self._cache.tree.drafted.at(places[:, 0], places[:, 1]))
-        drafted = Drafted.concatenated([self._with_distribution(part, sampled) for part in parts])
+        parts = [self._with_distribution(part, sampled) for part in parts]
+        drafted = Drafted.concatenated(parts) if len(parts) > 1 else parts[0]  # the target waits for this
         stale = [path.origin == "fast" for path in paths]
         if not any(stale):
             return drafted

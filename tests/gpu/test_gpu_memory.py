@@ -33,6 +33,18 @@ def free_bytes() -> int:
     return torch.cuda.mem_get_info()[0]
 
 
+def in_hand() -> list[torch.Tensor]:
+    """Tensors that fill what torch's allocator has in hand, in pieces down to 64 KB."""
+    held: list[torch.Tensor] = []
+    size = GB
+    while size >= 1 << 16:
+        try:
+            held.append(torch.empty(size, dtype=torch.uint8, device="cuda"))
+        except torch.OutOfMemoryError:
+            size //= 2
+    return held
+
+
 def made(pair: str, **fields: Any) -> LLM:
     return LLM(strategy="async_tree", device="cuda", progress=False, **{**PAIRS[pair], **fields})
 
@@ -110,16 +122,18 @@ def test_what_does_not_fit_is_refused_before_anything_is_there(
 
 
 def test_running_out_of_memory_is_told_and_can_be_recovered_from() -> None:
-    """The process is allowed no more than it has, so that the first large step fails."""
+    """The process is allowed no more than it has, and that is taken, so that the first large step fails."""
     total = torch.cuda.get_device_properties(0).total_memory
     with made("llama-1b", eager=True) as llm:
         first = llm.generate(prompts(llm)[:1], GREEDY)[0]
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2 * MB) / total)
+        taken = in_hand()
         try:
             with pytest.raises(CacheCapacityError, match=r"out of memory while.*GB are free on cuda.*lower max_batch"):
                 llm.generate(prompts(llm), SAMPLED)
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
+            taken.clear()
         assert llm.num_free_blocks == llm.memory_plan.num_blocks - 1
         assert llm.generate(prompts(llm)[:1], GREEDY)[0].token_ids == first.token_ids
