@@ -29,6 +29,7 @@ from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.text.incremental import IncrementalDecoder
 from ssd_lab.rounds.block_manager import BlockManager
 from ssd_lab.rounds.runner import StepRunner
+from ssd_lab.rounds.stopping import StopRules
 from ssd_lab.strategies.base import StrategyConfig
 
 THREADS_AT_START = torch.get_num_threads()  # knows OMP_NUM_THREADS; later numbers are those of other engines
@@ -116,9 +117,11 @@ def build_engine(
                 strategy.reserved_positions,
                 vocab_size,
             ),
-            eos_token_ids=(target.tokenizer or target.config).eos_token_ids,
-            make_decoder=lambda behind: IncrementalDecoder(target.tokenizer, behind),
-            special_texts={} if target.tokenizer is None else target.tokenizer.special_texts,
+            stops=StopRules(
+                frozenset((target.tokenizer or target.config).eos_token_ids),
+                lambda behind: IncrementalDecoder(target.tokenizer, behind),
+                {} if target.tokenizer is None else target.tokenizer.special_texts,
+            ),
             meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},
             preparations=preparations,
             on_close=give_up_threads,

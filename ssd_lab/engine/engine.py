@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 import torch
 
 from ssd_lab.common.device_guard import door
 from ssd_lab.config import EngineConfig, SamplingParams
-from ssd_lab.drafting.proposer import NoProposer, Proposer
+from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.engine.commit import append_outcome, make_text
-from ssd_lab.engine.flight import Flight, Settled
+from ssd_lab.engine.flight import Flight, Settled, may_follow, may_run_ahead
+from ssd_lab.engine.guarded_proposer import GuardedProposer
+from ssd_lab.engine.launcher import Launcher
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.recording import Recording
 from ssd_lab.engine.round_records import RoundTimes
 from ssd_lab.engine.scheduler import Scheduler
-from ssd_lab.errors import ConfigError, DraftWorkerError, NonFiniteLogitsError, ProposerError, SsdLabError
+from ssd_lab.errors import ConfigError, NonFiniteLogitsError
 from ssd_lab.execution.host_copy import sent
 from ssd_lab.execution.preparations import Preparations
 from ssd_lab.phases.prefill import ScorePhase, prefill, wipe
-from ssd_lab.phases.verification import Verification, VerifyOptions
-from ssd_lab.phases.verify import launch_verify
-from ssd_lab.phases.verify_tree import launch_verify_tree
 from ssd_lab.rounds.block_manager import BlockManager
-from ssd_lab.rounds.placement import Placement
-from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import KnownState, RowBatch, StateOnDevice, causal_step_at
+from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
-from ssd_lab.rounds.stopping import FinishReason, StopChecker, TextDecoder
+from ssd_lab.rounds.stopping import FinishReason, StopRules
 from ssd_lab.rounds.verified import Verified
 from ssd_lab.trace.trace import Trace
 
@@ -52,40 +49,21 @@ class Engine:
         config: EngineConfig,
         limits: EngineLimits,
         *,
-        eos_token_ids: Iterable[int],
-        make_decoder: Callable[[list[int]], TextDecoder],
-        special_texts: Mapping[int, str],
+        stops: StopRules,
         meta: dict[str, Any],
         preparations: Preparations,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self._runner = runner
         self._on_close = on_close
-        self._proposer = proposer
         self._blocks = blocks
         self._config = config
         self._limits = limits
-        self._eos_token_ids = frozenset(eos_token_ids)
-        self._make_decoder = make_decoder
-        self._special_texts = special_texts
+        self._stops = stops
         self._next_id = 0
         self._closed = False
         self._sequences: dict[int, Sequence] = {}
         self._flight: Flight | None = None
-        self._placement = Placement(
-            runner.device,
-            max_rows=config.max_batch,
-            width=blocks.blocks_for(limits.max_model_len + limits.reserved),
-            block_size=blocks.block_size,
-            bucket=runner.executor.bucket,
-        )
-        runner.executor.keep_in_place(self._placement.buffers())
-        self._options = VerifyOptions(
-            record=config.record,
-            details=config.record_details if config.record else 0,
-            feature_layers=proposer.feature_layers,
-            advance=runner.executor.runs_behind and not proposer.needs_outcomes,
-        )
         self._scheduler = Scheduler(
             blocks,
             max_batch=config.max_batch,
@@ -93,6 +71,15 @@ class Engine:
             reserved=limits.reserved,
         )
         self.recorder = Recorder(meta, record=config.record, vocab_size=limits.vocab_size, preparations=preparations)
+        self._proposer = GuardedProposer(proposer, limits, runner.device, partial(self.recorder.note, "degraded"))
+        self._launcher = Launcher(
+            runner,
+            self._proposer,
+            config,
+            limits,
+            self.recorder,
+            blocks_per_row=blocks.blocks_for(limits.max_model_len + limits.reserved),
+        )
 
     def __enter__(self) -> Engine:
         return self
@@ -137,7 +124,7 @@ class Engine:
     @property
     def proposer(self) -> Proposer:
         """The proposer in use (NoProposer once a draft worker was lost)."""
-        return self._proposer
+        return self._proposer.now
 
     def check(self, prompt_ids: list[int], params: SamplingParams, *, seed: int) -> None:
         """Raise ConfigError, PromptError or CacheCapacityError for a request that could never finish."""
@@ -159,22 +146,13 @@ class Engine:
         (none: it is a text of its own). recording: where it is recorded (None: where `take_trace` finds it).
         """
         self.check(prompt_ids, params, seed=seed)
-        stops = set(params.stop_token_ids)
-        if not params.ignore_eos:
-            stops |= self._eos_token_ids
         sequence = Sequence(
             request_id=self._next_id,
             prompt=prompt,
             prompt_ids=list(prompt_ids),
             params=params,
             seed=seed,
-            stop=StopChecker(
-                self._make_decoder(list(behind)),
-                stop_token_ids=stops,
-                stop_strings=params.stop,
-                max_tokens=params.max_tokens,
-                special_texts=self._special_texts,
-            ),
+            stop=self._stops.of(params, list(behind)),
             arrival_s=self.recorder.now_s(),
         )
         self._next_id += 1
@@ -231,7 +209,7 @@ class Engine:
         try:
             advanced = flight.verification.advanced
             if advanced is not None and self._may_follow(flight) and self._scheduler.extend(self._limits.lookahead + 1):
-                self._flight = self._follow(flight, advanced)
+                self._flight = self._launcher.follow(flight, advanced)
         except BaseException:
             self._settle(flight, self._observe)
             raise
@@ -241,7 +219,7 @@ class Engine:
         """Commit a round, do what comes `then`, and make the round's text, which is not lost if that raises; returns
         the sequences that took part.
         """
-        flight, verified = self._collect(flight)
+        flight, verified = self._launcher.collect(flight, self._drop_flight)
         end_s = self.recorder.now_s()
         own = [row for row, sequence in enumerate(flight.sequences) if sequence.end_s is None]  # not ended meanwhile
         appended = [self._commit(sequence, row, verified) for row, sequence in enumerate(flight.sequences)]
@@ -260,12 +238,12 @@ class Engine:
         if features is not None and len(rows) < len(settled.flight.sequences):
             features = features[sent(rows, features.device, torch.int64)]
         sequences = [settled.flight.sequences[row] for row in rows]
-        self._guard_proposer(lambda: self._proposer.observe(sequences, features))
+        self._proposer.do(lambda proposer: proposer.observe(sequences, features))
 
     def _go_on(self, settled: Settled) -> None:
         """Tell the proposer, and launch the next round if it is certain who takes part."""
         self._observe(settled)
-        if self._flight is None and self._may_run_ahead(settled.flight, settled.verified):
+        if self._flight is None and self._runner.executor.runs_behind and may_run_ahead(settled):
             self._launch()
 
     @contextmanager
@@ -275,7 +253,7 @@ class Engine:
         """
         if self.has_work:
             raise ConfigError("requests are under way: warm up before them")
-        self._guard_proposer(self._proposer.remember)
+        self._proposer.do(methodcaller("remember"))
         try:
             with self._blocks.without_reuse():
                 try:
@@ -283,7 +261,7 @@ class Engine:
                 finally:
                     self.cancel_all()
         finally:
-            self._guard_proposer(self._proposer.restore)
+            self._proposer.do(methodcaller("restore"))
 
     @_ON_ITS_DEVICE
     def take_trace(self) -> Trace:
@@ -296,18 +274,18 @@ class Engine:
         self._closed = True
         with ExitStack() as closing:
             closing.callback(self._on_close)
-            closing.callback(self._proposer.close)
+            closing.callback(self._proposer.now.close)
             self.cancel_all()
 
     def _prefill(self, chunk: PrefillChunk) -> None:
         start_s = self.recorder.now_s()
-        sequence, layers = chunk.sequence, self._proposer.feature_layers
+        sequence, layers = chunk.sequence, self._proposer.now.feature_layers
         tokens = sequence.token_ids[chunk.start : chunk.stop]
         if layers:  # the draft feeds on what the target computes
             features = prefill(self._runner, tokens, chunk.start, sequence.blocks, feature_layers=layers)
-            self._guard_proposer(lambda: self._proposer.prefill(chunk, features))
+            self._proposer.do(lambda proposer: proposer.prefill(chunk, features))
         else:  # the draft goes first, since elsewhere it works while the target does
-            self._guard_proposer(lambda: self._proposer.prefill(chunk))
+            self._proposer.do(lambda proposer: proposer.prefill(chunk))
             prefill(self._runner, tokens, chunk.start, sequence.blocks)
         sequence.num_cached = chunk.stop
         self._scheduler.register_full_blocks(sequence, chunk.stop)
@@ -318,7 +296,7 @@ class Engine:
         start_s = self.recorder.now_s()
         chunks = self._scheduler.schedule()
         for sequence in self._scheduler.preempted:
-            self._guard_proposer(partial(self._proposer.suspend, sequence))
+            self._proposer.do(methodcaller("suspend", sequence))
         for sequence in self._scheduler.running:
             if sequence.admitted_s is None:
                 sequence.admitted_s = start_s
@@ -327,96 +305,19 @@ class Engine:
         sequences = self._scheduler.ready()
         if not sequences:
             return
-        start_s = self.recorder.now_s()
-        self._flight = self._start(sequences, _rows(sequences), start_s)
+        self._flight = self._launcher.launch(sequences, self.recorder.now_s())
 
     def _may_follow(self, flight: Flight) -> bool:
-        """May the next round be launched before this one's outcome is read? Its sequences must be those of this
-        round whatever the outcome is; one that ends all the same takes part once more, in vain.
-        """
-        most = self._limits.lookahead + 1
-        return (
-            not self._proposer.needs_outcomes
-            and not self._scheduler.may_admit
-            and not any(
-                s.end_s is not None
-                or s.stop.by_text
-                or s.params.logprobs
-                or len(s.token_ids) + most >= min(len(s.prompt_ids) + s.params.max_tokens, self._limits.max_model_len)
-                for s in flight.sequences
-            )
-            and len(flight.sequences) == len(self._scheduler.running)
-        )
-
-    def _follow(self, flight: Flight, advanced: torch.Tensor) -> Flight:
-        """Launch the round after `flight`, from its outcome on the device, `advanced`."""
-        start_s = self.recorder.now_s()
-        rows = _rows(flight.sequences)
-        longest = max(rows.lengths) + self._limits.lookahead + 1
-        rows = replace(rows, state=StateOnDevice(advanced, longest))
-        return self._start(flight.sequences, rows, start_s)
-
-    def _start(self, sequences: list[Sequence], rows: RowBatch, start_s: float) -> Flight:
-        flight = self._verify(sequences, rows, self._propose(sequences, rows), start_s)
-        if (paths := flight.verification.paths) is not None:
-            self._guard_proposer(lambda: self._proposer.keep(paths))
-        self._guard_proposer(self._proposer.work_ahead)
-        return flight
-
-    def _verify(self, sequences: list[Sequence], rows: RowBatch, proposal: Proposal, start_s: float) -> Flight:
-        verify_start_s = self.recorder.now_s()
-        placed, bounds = self._placement.place(rows, num_drafted=proposal.num_drafted)
-        verification: Verification[Any]
-        if proposal.tree is None:
-            verification = launch_verify(self._runner, placed, bounds, proposal, self._options)
-        else:
-            verification = launch_verify_tree(self._runner, placed, bounds, proposal, proposal.tree, self._options)
-        return Flight(sequences, rows, verification, start_s, verify_start_s)
-
-    def _collect(self, flight: Flight) -> tuple[Flight, Verified]:
-        """The outcome. A round whose draft was not made of numbers is done again without one."""
-        if isinstance(flight.rows.state, StateOnDevice):  # it was launched before the host knew where
-            flight = replace(flight, rows=_rows(flight.sequences))
-        verified = flight.verification.collect()
-        if all(verified.draft_finite):
-            return flight, verified
-        self._drop_flight()
-        self._go_on_without_draft(
-            DraftWorkerError("the draft's probabilities hold NaN or infinity: check its weights and dtype")
-        )
-        empty = Proposal.empty(len(flight.sequences))
-        again = self._verify(flight.sequences, flight.rows, empty, flight.start_s)
-        return again, again.verification.collect()
+        """May the next round be launched before this one's outcome is read?"""
+        if self._proposer.now.needs_outcomes or self._scheduler.may_admit:
+            return False
+        return may_follow(flight, self._limits, len(self._scheduler.running))
 
     def _drop_flight(self) -> None:
         """Forget what was launched, once the device is done with it."""
         flight, self._flight = self._flight, None
         if flight is not None:
             flight.verification.wait()
-
-    def _propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
-        proposal = self._guard_proposer(lambda: self._proposer.propose(sequences, rows))
-        if isinstance(self._proposer, NoProposer):  # perhaps only since a moment ago
-            return self._proposer.propose(sequences, rows)
-        if not isinstance(proposal, Proposal):
-            raise ProposerError(f"the strategy's proposer returned {type(proposal).__name__}; return a Proposal")
-        limits = self._limits
-        problem = proposal.problem(len(sequences), limits.lookahead, limits.vocab_size, nodes=limits.reserved)
-        if problem is not None:
-            raise ProposerError(f"the strategy's proposal is wrong: {problem}")
-        return proposal
-
-    def _guard_proposer(self, work: Callable[[], Any]) -> Any:
-        """What the proposer's work returns. If its draft is lost, the run goes on without it."""
-        try:
-            return work()
-        except DraftWorkerError as error:
-            self._go_on_without_draft(error)
-            return None
-        except (SsdLabError, KeyboardInterrupt):
-            raise
-        except Exception as error:
-            raise ProposerError(f"the strategy's proposer raised {type(error).__name__}: {error}") from error
 
     def _commit(self, sequence: Sequence, row: int, verified: Verified) -> int:
         """Append the outcome as far as it belongs to the text; returns how many tokens were appended."""
@@ -426,18 +327,8 @@ class Engine:
         if sequence.first_token_s is None:
             sequence.first_token_s = self.recorder.now_s()
         appended = append_outcome(sequence, row, verified, self._limits.max_model_len)
-        self._scheduler.register_full_blocks(sequence, self._proposer.cached_tokens(sequence))
+        self._scheduler.register_full_blocks(sequence, self._proposer.now.cached_tokens(sequence))
         return appended
-
-    def _may_run_ahead(self, flight: Flight, verified: Verified) -> bool:
-        """Is it certain already who takes part in the next round, so that it can be launched before this one's text is
-        made?
-        """
-        return (
-            self._runner.executor.runs_behind
-            and all(verified.finite)
-            and not any(s.is_complete or s.stop.by_text or s.params.logprobs for s in flight.sequences)
-        )
 
     def _publish(self, settled: Settled) -> None:
         """Make the round's text, record it, and let go of the requests that ended."""
@@ -472,26 +363,7 @@ class Engine:
         sequence.finish_reason = reason
         sequence.end_s = self.recorder.now_s()
         self._scheduler.remove(sequence)
-        self._proposer.forget(sequence)
+        self._proposer.now.forget(sequence)
         sequence.memory.clear()  # callers keep their sequences, and features of the target may lie there
         self._sequences.pop(sequence.request_id, None)
         self.recorder.request(sequence)
-
-    def _go_on_without_draft(self, error: DraftWorkerError) -> None:
-        warnings.warn(f"{error}; the run goes on without a draft, autoregressively", RuntimeWarning, stacklevel=2)
-        self.recorder.note("degraded", str(error))
-        failed, self._proposer = self._proposer, NoProposer(self._runner.device)
-        failed.close()
-
-
-def _rows(sequences: list[Sequence]) -> RowBatch:
-    """The sequences of a round as they stand."""
-    return RowBatch(
-        KnownState(
-            lengths=[len(sequence.token_ids) for sequence in sequences],
-            previous_tokens=[sequence.token_ids[-2:][0] for sequence in sequences],
-            last_tokens=[sequence.token_ids[-1] for sequence in sequences],
-        ),
-        block_tables=[sequence.blocks for sequence in sequences],
-        sampling=[sequence.sampling_row for sequence in sequences],
-    )

@@ -1,10 +1,11 @@
-"""A round on its way: launched, and later settled."""
+"""A round on its way: launched, and later settled; and when the next one may be launched before that is done."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.phases.verification import Verification
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import Sequence
@@ -38,3 +39,27 @@ class Settled:
     def decided(self) -> list[int]:
         """The rows with an outcome: a request whose logits are no numbers has none."""
         return [row for row in self.own if self.verified.finite[row]]
+
+
+def may_follow(flight: Flight, limits: EngineLimits, num_running: int) -> bool:
+    """May the next round be launched before this one's outcome is read? Its sequences must be those of this round
+    whatever the outcome is; one that ends all the same takes part once more, in vain. num_running: how many sequences
+    hold blocks.
+    """
+    most = limits.lookahead + 1
+    return len(flight.sequences) == num_running and not any(
+        s.end_s is not None
+        or s.stop.by_text
+        or s.params.logprobs
+        or len(s.token_ids) + most >= min(len(s.prompt_ids) + s.params.max_tokens, limits.max_model_len)
+        for s in flight.sequences
+    )
+
+
+def may_run_ahead(settled: Settled) -> bool:
+    """Is it certain already who takes part in the next round, so that it can be launched before this one's text is
+    made?
+    """
+    return all(settled.verified.finite) and not any(
+        s.is_complete or s.stop.by_text or s.params.logprobs for s in settled.flight.sequences
+    )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
+
+from ssd_lab.config import SamplingParams
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 
@@ -120,3 +123,27 @@ class StopChecker:
             if any(stop.startswith(self._searched[-held:]) for stop in self._stop_strings):
                 return self._shown_before(len(self._searched) - held)
         return len(self.text)
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """What a model ends its texts with, of which each request's own `StopChecker` is made.
+
+    make_decoder: makes what turns tokens into text, given the ids of the text that goes before. special_texts: see
+    `StopChecker`.
+    """
+
+    eos_token_ids: frozenset[int]
+    make_decoder: Callable[[list[int]], TextDecoder]
+    special_texts: Mapping[int, str]
+
+    def of(self, params: SamplingParams, behind: list[int]) -> StopChecker:
+        """A request's; behind: ids of the text that this one's continues."""
+        stops = set(params.stop_token_ids)
+        return StopChecker(
+            self.make_decoder(behind),
+            stop_token_ids=stops if params.ignore_eos else stops | self.eos_token_ids,
+            stop_strings=params.stop,
+            max_tokens=params.max_tokens,
+            special_texts=self.special_texts,
+        )
