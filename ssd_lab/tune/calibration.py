@@ -19,7 +19,7 @@ from ssd_lab.strategies import registry
 from ssd_lab.trace import Trace
 from ssd_lab.tune.candidates import Candidate, heads
 from ssd_lab.tune.recorded_runs import Subject
-from ssd_lab.tune.scoring import TunedMachine
+from ssd_lab.tune.scoring import TuneMachine
 
 K, F = 8, 2  # long, so that acceptance is seen at every place
 PHASES, PLAIN, CHAIN, HEAD, TREE = 0.12, 0.06, 0.08, 0.06, 0.22  # shares of the budget
@@ -36,7 +36,7 @@ class Calibration:
     part.
     """
 
-    machine: TunedMachine
+    machine: TuneMachine
     trace: Trace
     head: Trace | None
     start_s: float
@@ -121,7 +121,7 @@ def coarse_profile(target: LoadedModel, draft: LoadedModel, work: Work, *, budge
 
 def machine_of(
     base: HardwareProfile, plain: Trace, chain: Trace, tree: Trace, head: Trace | None = None
-) -> TunedMachine:
+) -> TuneMachine:
     """The phases alone, made as slow as they were in whole runs: one after the other, and both at once."""
     plain_times = RunTimes.of(plain)
     alone = RunTimes.of(chain).scaled(base, "this machine", depth=K)
@@ -138,4 +138,4 @@ def machine_of(
     if head is not None:
         own = RunTimes.of(head).scaled(base, "this machine, with a head", depth=K)
         with_head = own.model_copy(update={"autoregressive_step_s": steps, "head_step_s": own.draft_step_s})
-    return TunedMachine(alone, beside, plain_times.overhead_s, "full", with_head)
+    return TuneMachine(alone, beside, plain_times.overhead_s, "full", with_head)

@@ -27,7 +27,7 @@ _USUAL_EXPONENT = 0.6  # of the law of ranks, where too few misses were recorded
 
 
 @dataclass(frozen=True)
-class TunedMachine:
+class TuneMachine:
     """alone: where target and draft take turns; beside: where both work at once; plain: overhead of a round without a
     draft model. miss_cost: as `ssd_lab.simulate` takes it. with_head: where an EAGLE3 head drafts.
     """
@@ -48,7 +48,7 @@ class Scorer:
     """
 
     model: OutcomeModel
-    machine: TunedMachine
+    machine: TuneMachine
     requests: Sequence[RequestRecord]
     batch: int
     coefficients: Coefficients | None = None

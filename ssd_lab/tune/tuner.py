@@ -24,7 +24,7 @@ from ssd_lab.tune.candidates import BUNDLED_HEAD, LOOKAHEADS, Candidate, coarse_
 from ssd_lab.tune.corrections import Coefficients, Confidence
 from ssd_lab.tune.full_grid import measured_grid, simulated_grid
 from ssd_lab.tune.recorded_runs import Subject, run_in_turn
-from ssd_lab.tune.scoring import Scorer, TunedMachine, drafted_rounds, head_model, outcome_model
+from ssd_lab.tune.scoring import Scorer, TuneMachine, drafted_rounds, head_model, outcome_model
 from ssd_lab.tune.tuning import Scored, Tuning
 
 FINALISTS = 3
@@ -149,7 +149,7 @@ def _finalists(ranking: Sequence[Scored]) -> list[Scored]:
 
 
 def _on_hardware(profile: HardwareProfile, trace: Trace, batch: int, full_grid: bool) -> Tuning:
-    machine = TunedMachine(
+    machine = TuneMachine(
         profile, profile, profile.overhead_s, "paper" if profile.name in PUBLISHED_PROFILES else "full"
     )
     learned, tried = halves(trace) if full_grid else (trace, trace)
