@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ssd_lab.bench.figures import FIGURES
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.texts import estimate_text
-from ssd_lab.display.charts import Bar, Line, bar_chart, line_chart
+from ssd_lab.display.charts import BarValue, Line, bar_chart, line_chart
 
 Named = Sequence[tuple[str, BenchResult]]
 
@@ -35,7 +35,7 @@ def bars_svg(key: str, runs: Named) -> str | None:
 
     series = {
         name: {
-            dataset: Bar(
+            dataset: BarValue(
                 one.mean * scale, scaled(one.low), scaled(one.high), f"{name}, {dataset}: {estimate_text(key, one)}"
             )
             for dataset, found in result.datasets.items()

@@ -1,4 +1,4 @@
-"""`ssd-lab train`: a draft or an EAGLE3 head for any target, or a family like the bundled one."""
+"""`ssd-lab train`: a draft or an EAGLE3 head for any target."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, show_progress, want_json
-from ssd_lab.errors import ConfigError
 
 NAME = "train"
-HELP = "Train what drafts: an EAGLE3 head or a small draft for any target, or a whole family (a GPU is wanted)."
+HELP = "Train what drafts: an EAGLE3 head or a small draft for any target (a GPU is wanted)."
 
 app = typer.Typer(name=NAME, help=HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -76,9 +75,9 @@ def eagle3(
 ) -> None:
     """Answers, training, measures, model card."""
     _begin(json_)
-    from ssd_lab.training.jobs import Job, train_eagle3_head
+    from ssd_lab.training.jobs import TrainingJob, train_eagle3_head
 
-    job = Job(
+    job = TrainingJob(
         target, prompts, output, test_prompts, answers_s, budget_s, steps, max_tokens, max_length, passes, k, seed,
         device, show_progress(),
     )  # fmt: skip
@@ -120,51 +119,14 @@ def draft(
 ) -> None:
     """Answers, training, measures, model card."""
     _begin(json_)
-    from ssd_lab.training.jobs import DraftSize, Job, train_small_draft
+    from ssd_lab.training.jobs import DraftSize, TrainingJob, train_small_draft
 
-    job = Job(
+    job = TrainingJob(
         target, prompts, output, test_prompts, answers_s, budget_s, steps, max_tokens, max_length, passes, k, seed,
         device, show_progress(),
     )  # fmt: skip
     size = DraftSize(hidden, layers, heads, kv_heads, mlp)
     _show(output, train_small_draft(job, size, checkpoint_steps=checkpoint_steps), json_)
-
-
-@app.command(help="Train a family: a target on a teacher's answers, and a draft distilled from it (needs a GPU).")
-def family(
-    output: Annotated[Path, typer.Argument(help="Folder for target/ and draft/; a run that stopped goes on there.")],
-    teacher: Annotated[Path, typer.Option("--teacher", help="GGUF file of an instruct model that answers.")],
-    prompts: Annotated[Path, typer.Option("--prompts", help=".jsonl with the prompts it answers.")],
-    test_prompts: Annotated[
-        list[Path] | None, typer.Option("--test-prompts", help=".jsonl kept out of training, measured on; repeatable.")
-    ] = None,
-    budget_s: Annotated[float | None, typer.Option("--budget-s", min=1, help="Seconds in all.")] = None,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    json_: options.Json = False,
-) -> None:
-    """Run every stage that is not done yet."""
-    _begin(json_)
-    missing = [str(path) for path in (teacher, prompts, *(test_prompts or ())) if not path.is_file()]
-    if missing:
-        raise ConfigError(f"no such file: {', '.join(missing)}")
-
-    from ssd_lab.training.family import train_family
-
-    folder = train_family(
-        output,
-        teacher,
-        prompts,
-        seed=seed,
-        budget=budget_s,
-        device=device,
-        progress=show_progress(),
-        test_paths=test_prompts or (),
-    )
-    if json_:
-        print_json({"target": str(folder / "target"), "draft": str(folder / "draft")})
-    else:
-        console().print(f"wrote {folder / 'target'} and {folder / 'draft'}", markup=False)
 
 
 def _begin(json_: bool) -> None:

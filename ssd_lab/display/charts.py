@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from ssd_lab.display.svg import COLOURS, Axis, Entry, legend, picture, polyline, text
+from ssd_lab.display.svg import COLOURS, Axis, LegendEntry, legend, picture, polyline, text
 
 LEFT, RIGHT, TOP, HEIGHT = 62, 14, 34, 250  # around the area of the chart, and its height
 GROUP_GAP = 0.25  # of a group's width
@@ -24,7 +24,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Bar:
+class BarValue:
     """A value, its interval where it has one, and what is shown when it is pointed at."""
 
     value: float
@@ -58,7 +58,7 @@ def line_chart(
     entries = []
     for number, (line, points) in enumerate(zip(lines, kept, strict=True)):
         colour = COLOURS[(number if line.colour is None else line.colour) % len(COLOURS)]
-        entries.append(Entry(line.name, colour, line.dashed))
+        entries.append(LegendEntry(line.name, colour, line.dashed))
         parts.append(polyline([(x_axis.at(x), y_axis.at(y)) for x, y in points], colour, dashed=line.dashed))
         if line.marked:
             parts += [
@@ -74,7 +74,7 @@ def line_chart(
 
 def bar_chart(
     groups: Sequence[str],
-    series: Mapping[str, Mapping[str, Bar]],
+    series: Mapping[str, Mapping[str, BarValue]],
     *,
     title: str,
     unit: str = "",
@@ -96,17 +96,17 @@ def bar_chart(
             if group in bars:
                 parts += _bar(bars[group], start + place * bar_width, bar_width, axis, COLOURS[place % len(COLOURS)])
         parts.append(text(LEFT + group_width * (index + 0.5), bottom + 16, group, anchor="middle"))
-    entries = [Entry(name, COLOURS[place % len(COLOURS)], thick=True) for place, name in enumerate(series)]
+    entries = [LegendEntry(name, COLOURS[place % len(COLOURS)], thick=True) for place, name in enumerate(series)]
     return _framed(width, title, parts, entries, bottom + 24)
 
 
-def _framed(width: int, title: str, parts: Sequence[str], entries: Sequence[Entry], below: float) -> str:
+def _framed(width: int, title: str, parts: Sequence[str], entries: Sequence[LegendEntry], below: float) -> str:
     drawn, end = legend(entries, LEFT, width - RIGHT, below)
     heading = text(8, 18, title, more='font-weight="bold"')
     return picture(width, end + 4, title, [heading, *parts, *drawn])
 
 
-def _bar(bar: Bar, x: float, width: float, axis: Axis, colour: str) -> list[str]:
+def _bar(bar: BarValue, x: float, width: float, axis: Axis, colour: str) -> list[str]:
     """A bar, and a whisker over its interval where it has one."""
     y, bottom = axis.at(bar.value), axis.at(0.0)
     box = f'x="{x:.1f}" y="{y:.1f}" width="{width * 0.9:.1f}" height="{bottom - y:.1f}"'

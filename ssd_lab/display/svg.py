@@ -28,7 +28,7 @@ def text(x: float, y: float, words: str, *, anchor: str = "start", more: str = "
 
 
 @dataclass(frozen=True)
-class Entry:
+class LegendEntry:
     """A line of a legend. thick: a bar's sample, otherwise a line's."""
 
     name: str
@@ -37,7 +37,7 @@ class Entry:
     thick: bool = False
 
 
-def legend(entries: Sequence[Entry], left: float, right: float, top: float) -> tuple[list[str], float]:
+def legend(entries: Sequence[LegendEntry], left: float, right: float, top: float) -> tuple[list[str], float]:
     """Samples with their names, as many to a line as there is room for; and where it ends below."""
     parts, x, y = [], left, top
     for entry in entries:

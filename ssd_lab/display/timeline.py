@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from ssd_lab.display.svg import Entry, legend, picture, round_step, text
+from ssd_lab.display.svg import LegendEntry, legend, picture, round_step, text
 from ssd_lab.trace.records import Activity, RoundRecord
 from ssd_lab.trace.trace import Trace
 
@@ -58,7 +58,7 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
             parts += _round(record, start, span, scale, y, used)
         y += len(lanes) * LANE + GAP
     parts += _axis(y - GAP + 6, span, scale)
-    entries = [Entry(NAMES[kind], COLOURS[kind], thick=True) for kind in NAMES if kind in used]
+    entries = [LegendEntry(NAMES[kind], COLOURS[kind], thick=True) for kind in NAMES if kind in used]
     drawn, end = legend(entries, 8, WIDTH, y + 18)
     return picture(WIDTH, end + 4, "Rounds on a time axis", [*parts, *drawn])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ssd_lab.explain.terms import Machine
+from ssd_lab.explain.terms import RunMachine
 from ssd_lab.simulate.simulation import simulate
 from ssd_lab.simulate.workload import Rates, Workload
 from ssd_lab.trace import Metrics
@@ -15,7 +15,7 @@ _ROUNDS = 2000  # sequence-rounds drawn at each batch size
 
 
 def speedup_by_batch(
-    metrics: Metrics, workload: Workload, machine: Machine, batches: tuple[int, ...] = BATCHES
+    metrics: Metrics, workload: Workload, machine: RunMachine, batches: tuple[int, ...] = BATCHES
 ) -> dict[int, float]:
     """Speed-up over the machine's autoregressive decoding of the same tokens, by batch size."""
     rows = [row for one in workload.rounds for row in one]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from ssd_lab.errors import ConfigError
 from ssd_lab.explain.batches import speedup_by_batch
 from ssd_lab.explain.explanation import Explanation, RunExplanation
-from ssd_lab.explain.terms import Machine, terms_of, tokens_per_second
+from ssd_lab.explain.terms import RunMachine, terms_of, tokens_per_second
 from ssd_lab.simulate.clock import MissCost
 from ssd_lab.simulate.hardware import HardwareProfile, TableTime
 from ssd_lab.simulate.published import PUBLISHED_PROFILES, find_profile
@@ -75,7 +75,7 @@ def _explained(
         measured = metrics.tokens_per_second
     else:
         miss_cost: MissCost = "paper" if hardware.name in PUBLISHED_PROFILES else "full"
-        machine = Machine(hardware, miss_cost, hardware.autoregressive_s(batch) - hardware.overhead_s)
+        machine = RunMachine(hardware, miss_cost, hardware.autoregressive_s(batch) - hardware.overhead_s)
         baseline, measured = batch / hardware.autoregressive_s(batch), None
         caveats += [*hardware.caveats, f"priced on {hardware.name}, not measured"]
     predicted = tokens_per_second(workload, machine.profile, machine.miss_cost)
@@ -105,7 +105,7 @@ def _explained(
 
 def _own_machine(
     trace: Trace, workload: Workload, plain: Trace | None, traces: Mapping[str, Trace], batch: int
-) -> Machine:
+) -> RunMachine:
     """This run's own times; those of an autoregressive step, and of verification without a draft beside it, from the
     other runs.
     """
@@ -130,12 +130,12 @@ def _own_machine(
         if common:
             sharing = max(1.0, statistics.median(own.verify[rows] / alone[rows] for rows in common))
     if not step:
-        return Machine(profile, "full", None, sharing)
+        return RunMachine(profile, "full", None, sharing)
     nearest = min(step, key=lambda rows: abs(rows - batch))
-    return Machine(profile, "full", step[nearest], sharing)
+    return RunMachine(profile, "full", step[nearest], sharing)
 
 
-def _range_caveats(machine: Machine, batch: int) -> list[str]:
+def _range_caveats(machine: RunMachine, batch: int) -> list[str]:
     table = machine.profile.verify_s
     if isinstance(table, TableTime):
         return [f"verification was timed up to {table.rows[-1]} rows; larger batches go on along the last slope"]

@@ -32,7 +32,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Machine:
+class RunMachine:
     """Where the rounds ran. profile: target and draft as they were while this run went on. step_s: one autoregressive
     step of the batch (None: not known). sharing: how many times as long a verification took beside the working draft as
     alone (None: not known, or nothing overlaps).
@@ -49,10 +49,10 @@ class _Cause:
     name: str
     ideal: str
     advice: str
-    changed: Callable[[Workload, Machine], tuple[Workload, HardwareProfile] | None]
+    changed: Callable[[Workload, RunMachine], tuple[Workload, HardwareProfile] | None]
 
 
-def terms_of(workload: Workload, machine: Machine) -> list[Term]:
+def terms_of(workload: Workload, machine: RunMachine) -> list[Term]:
     """Every cause that could be told, the one with the largest gain first."""
     as_it_was = tokens_per_second(workload, machine.profile, machine.miss_cost)
     found = []
@@ -71,7 +71,7 @@ def tokens_per_second(workload: Workload, profile: HardwareProfile, miss_cost: M
     return emitted / rounds[-1].end_s if rounds and rounds[-1].end_s > 0 else 0.0
 
 
-def _verify_like_a_step(workload: Workload, machine: Machine) -> tuple[Workload, HardwareProfile] | None:
+def _verify_like_a_step(workload: Workload, machine: RunMachine) -> tuple[Workload, HardwareProfile] | None:
     if machine.step_s is None:
         return None
     step_s = machine.step_s * (machine.sharing or 1.0)  # beside the draft a step would be slower too
@@ -79,35 +79,35 @@ def _verify_like_a_step(workload: Workload, machine: Machine) -> tuple[Workload,
     return workload, machine.profile.model_copy(update={"verify_s": AffineTime(base_s=min(step_s, largest))})
 
 
-def _free_draft(workload: Workload, machine: Machine) -> tuple[Workload, HardwareProfile] | None:
+def _free_draft(workload: Workload, machine: RunMachine) -> tuple[Workload, HardwareProfile] | None:
     if workload.strategy == "free":
         return None
     nothing = {"draft_step_s": FREE, "draft_tree_step_s": FREE, "draft_extension_s": None, "fast_fallback_s": 0.0}
     return workload, machine.profile.model_copy(update=nothing)
 
 
-def _never_waits(workload: Workload, machine: Machine) -> tuple[Workload, HardwareProfile] | None:
+def _never_waits(workload: Workload, machine: RunMachine) -> tuple[Workload, HardwareProfile] | None:
     if workload.strategy != "async":
         return None
     return workload, machine.profile.model_copy(update={"draft_tree_step_s": FREE, "draft_extension_s": None})
 
 
-def _all_accepted(workload: Workload, machine: Machine) -> tuple[Workload, HardwareProfile] | None:
+def _all_accepted(workload: Workload, machine: RunMachine) -> tuple[Workload, HardwareProfile] | None:
     return _with_rows(workload, lambda row: replace(row, emitted=_longest(row, workload))), machine.profile
 
 
-def _all_hits(workload: Workload, machine: Machine) -> tuple[Workload, HardwareProfile] | None:
+def _all_hits(workload: Workload, machine: RunMachine) -> tuple[Workload, HardwareProfile] | None:
     if workload.strategy != "async":
         return None
     # a sequence's first round has nothing to look up, and stays as it was
     return _with_rows(workload, lambda row: row if row.hit is None else replace(row, hit=True)), machine.profile
 
 
-def _no_overhead(workload: Workload, machine: Machine) -> tuple[Workload, HardwareProfile] | None:
+def _no_overhead(workload: Workload, machine: RunMachine) -> tuple[Workload, HardwareProfile] | None:
     return workload, machine.profile.model_copy(update={"overhead_s": 0.0, "link_s": 0.0})
 
 
-def _alone(workload: Workload, machine: Machine) -> tuple[Workload, HardwareProfile] | None:
+def _alone(workload: Workload, machine: RunMachine) -> tuple[Workload, HardwareProfile] | None:
     if machine.sharing is None or workload.strategy != "async":
         return None
     verify_s = times(machine.profile.verify_s, min(1.0, 1 / machine.sharing))

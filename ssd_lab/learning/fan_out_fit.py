@@ -86,11 +86,9 @@ def fit_hit_law(ranks: Sequence[int], *, widest: int = 64, scaled: bool = True) 
     x = [math.log(fan_out) for fan_out, _ in points]
     y = [math.log(rate) for _, rate in points]
     weights = [total * rate / (1 - rate) for _, rate in points]
-    mean_x, mean_y = _mean(x, weights), _mean(y, weights)
+    mean_y = _mean(y, weights)
     if scaled:
-        spread = sum(w * (a - mean_x) ** 2 for w, a in zip(weights, x, strict=True))
-        slope = sum(w * (a - mean_x) * (b - mean_y) for w, a, b in zip(weights, x, y, strict=True)) / spread
-        intercept = mean_y - slope * mean_x
+        slope, intercept = weighted_line(x, y, weights)
     else:
         intercept = 0.0
         slope = sum(w * a * b for w, a, b in zip(weights, x, y, strict=True)) / sum(
@@ -193,6 +191,14 @@ def measured_curves(
     nothing = [0.0] * (widest + 1)
     rates = [measured_hit_rates(own, widest) if own else nothing for own in ranks]
     return [len(own) / total for own in ranks], rates
+
+
+def weighted_line(x: Sequence[float], y: Sequence[float], weights: Sequence[float]) -> tuple[float, float]:
+    """Slope and intercept of y over x by weighted least squares; x holds at least two values."""
+    mean_x, mean_y = _mean(x, weights), _mean(y, weights)
+    spread = sum(w * (a - mean_x) ** 2 for w, a in zip(weights, x, strict=True))
+    slope = sum(w * (a - mean_x) * (b - mean_y) for w, a, b in zip(weights, x, y, strict=True)) / spread
+    return slope, mean_y - slope * mean_x
 
 
 def _mean(values: Sequence[float], weights: Sequence[float]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -149,11 +149,11 @@ def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
     return HardwareProfile(
         name=name,
         source=f"measured by ssd-lab profile: {measurement.models['target']} and {measurement.models['draft']}",
-        verify_s=_table(verify),
-        draft_step_s=_table(chains),
-        draft_tree_step_s=_table(trees),
-        draft_extension_s=_table(_by_rows(measurement, points.EXTENSION, "draft")),
-        autoregressive_step_s=_table(_by_rows(measurement, points.AUTOREGRESSIVE, "target")),
+        verify_s=TableTime.of(verify),
+        draft_step_s=TableTime.of(chains),
+        draft_tree_step_s=TableTime.of(trees),
+        draft_extension_s=TableTime.of(_by_rows(measurement, points.EXTENSION, "draft")),
+        autoregressive_step_s=TableTime.of(_by_rows(measurement, points.AUTOREGRESSIVE, "target")),
         overhead_s=min(overheads, default=0.0),
     )
 
@@ -165,8 +165,3 @@ def _by_rows(measurement: Measurement, what: str, model: str) -> dict[int, float
         for point in measurement.points
         if point.what == what and point.model == model and point.context == context
     }
-
-
-def _table(seconds: dict[int, float]) -> TableTime:
-    ordered: Sequence[int] = sorted(seconds)
-    return TableTime(rows=tuple(ordered), seconds=tuple(seconds[rows] for rows in ordered))

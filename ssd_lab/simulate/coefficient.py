@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate.closed_form import expected_tokens, speedup_async_batch
+from ssd_lab.trace import RequestRecord
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,29 @@ class CoefficientPoint:
     hit_rate: float
     tokens: float
     speed: float
+
+
+def distributions_along(
+    requests: Sequence[RequestRecord],
+    score: Callable[[list[int]], torch.Tensor],
+    sampling: tuple[float, int, float, float],
+    places: int,
+) -> torch.Tensor:
+    """What a model would draw from along the generated texts, `[places, vocab]` on the CPU, evenly from all requests.
+
+    score: `LLM.score`, logits of token ids. sampling: temperature, top_k, top_p, min_p. places: how many at most.
+    """
+    import torch
+
+    from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
+
+    rows = SamplingBatch.from_rows([(*sampling, 0)])
+    each = max(1, places // max(1, len(requests)))
+    parts = []
+    for request in requests:
+        logits = score([*request.prompt_ids, *request.token_ids])[len(request.prompt_ids) - 1 : -1]
+        parts.append(target_distribution(logits[None, :each].float().cpu(), rows)[0])
+    return torch.cat(parts)[:places]
 
 
 def coefficient_point(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
+from itertools import accumulate
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,6 +46,12 @@ class TableTime(_Frozen):
         if any(b <= a for a, b in zip(self.rows, self.rows[1:], strict=False)):
             raise ValueError(f"rows {self.rows} must increase")
         return self
+
+    @classmethod
+    def of(cls, seconds: Mapping[int, float]) -> TableTime:
+        """Measured seconds by rows; noise must not make more rows faster."""
+        rows = tuple(sorted(seconds))
+        return cls(rows=rows, seconds=tuple(accumulate((max(0.0, seconds[count]) for count in rows), max)))
 
     def at(self, rows: int) -> float:
         """Seconds of one forward over `rows` rows."""

@@ -100,10 +100,10 @@ class RunTimes:
         return HardwareProfile(
             name=name,
             source=f"the spans of {self.rounds} recorded rounds",
-            verify_s=_table(verify),
-            draft_step_s=_table(chain),
-            draft_tree_step_s=_table(self.tree_step or chain),
-            autoregressive_step_s=_table(step) if step else None,
+            verify_s=TableTime.of(verify),
+            draft_step_s=TableTime.of(chain),
+            draft_tree_step_s=TableTime.of(self.tree_step or chain),
+            autoregressive_step_s=TableTime.of(step) if step else None,
             fast_fallback_s=self.fast_fallback_s,
             link_s=self.link_s,
             overhead_s=self.overhead_s,
@@ -188,13 +188,3 @@ def _ratio(measured: Mapping[int, float], expected: Mapping[int, float]) -> floa
     """How much longer things took than expected, 0 if nothing tells."""
     total = sum(expected[size] for size in measured)
     return sum(measured.values()) / total if total else 0.0
-
-
-def _table(seconds: Mapping[int, float]) -> TableTime:
-    """Points by size; noise must not make a larger one faster."""
-    ordered, slowest = sorted(seconds), 0.0
-    rising = []
-    for size in ordered:
-        slowest = max(slowest, seconds[size])
-        rising.append(slowest)
-    return TableTime(rows=tuple(ordered), seconds=tuple(rising))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from ssd_lab.errors import ConfigError
 from ssd_lab.learning.fan_out_fit import OutcomeSample
 from ssd_lab.learning.fan_out_learner import ScheduleLearner
 from ssd_lab.trace.records import SequenceRound
@@ -69,3 +71,18 @@ def replayed_learner(trace: Trace, learner: ScheduleLearner) -> tuple[int, int]:
 
 def _drafted(trace: Trace) -> Iterator[SequenceRound]:
     return (record for one in trace.rounds for record in one.sequences if record.draft_tokens)
+
+
+def halves(trace: Trace) -> tuple[Trace, Trace]:
+    """Every other request in each: one to learn from, one to be judged by. Raises ConfigError for a single request."""
+    ids = sorted({own.request_id for one in trace.rounds for own in one.sequences})
+    if len(ids) < 2:
+        raise ConfigError("rounds of one request: to learn from one half and judge by the other, record at least two")
+    first, second = (_of_requests(trace, set(ids[start::2])) for start in (0, 1))
+    return first, second
+
+
+def _of_requests(trace: Trace, ids: set[int]) -> Trace:
+    rounds = [replace(one, sequences=[own for own in one.sequences if own.request_id in ids]) for one in trace.rounds]
+    requests = [one for one in trace.requests if one.request_id in ids]
+    return replace(trace, requests=requests, rounds=[one for one in rounds if one.sequences], prefills=[])

@@ -1,1 +1,1 @@
-"""Making the bundled models: prompts, teacher, tokenizer, target, drafts, and how they are measured."""
+"""Training what drafts, for any target: its own answers, a small draft or an EAGLE3 head, and how well they guess."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ssd_lab.models.config import ModelConfig
 from ssd_lab.training.card import CardFacts, measured_table, run_rows, table
-from ssd_lab.training.config import ModelConfig, TrainConfig
+from ssd_lab.training.config import TrainConfig
 
 
 def write_draft_card(folder: Path, shape: ModelConfig, run: TrainConfig, facts: CardFacts, log: Path) -> None:
     """README.md: what the draft is, what it was trained on, its losses and what was measured."""
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     first, last = records[0], records[-1]
-    sizes = (shape.hidden_size, shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.intermediate_size)
+    sizes = (shape.hidden_size, shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.mlp_size)
     rows = [
         ("hidden / layers / heads / kv heads / MLP", " / ".join(map(str, sizes))),
-        ("parameters (outside the embedding)", f"{shape.num_parameters:,} ({shape.num_body_parameters:,})"),
+        ("parameters (outside the embedding)", f"{shape.num_parameters:,} ({shape.num_non_embedding_parameters:,})"),
         *run_rows(facts, last),
         ("loss", "forward KL to the target's distribution; half of it total variation from 60 % of the run on"),
         ("KL at the start, at the end", f"{first['draft_kl']:.3f}, {last['draft_kl']:.3f}"),

@@ -5,28 +5,26 @@ EAGLE-3 (Li et al., arXiv 2503.01840); the decay of the later steps' losses is t
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.training.checkpoint import Checkpoint, fingerprint
-from ssd_lab.training.config import ModelConfig, TrainConfig
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.corpus import Corpus
 from ssd_lab.training.eagle3_model import HeadConfig, TrainableHead
-from ssd_lab.training.model import Llama
+from ssd_lab.training.loop import run_steps
+from ssd_lab.training.model import TrainableLlama
 from ssd_lab.training.optimiser import Optimiser, Schedule
 from ssd_lab.training.padded import PaddedBatch, batch_plan, padded_batch
-from ssd_lab.training.pretrain import prefetched, write_log
-
-logger = logging.getLogger(__name__)
+from ssd_lab.training.run_checkpoint import RunCheckpoint, fingerprint
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def frequent_tokens(corpus: Corpus, size: int, vocab_size: int) -> Tensor:
 
 
 @torch.no_grad()
-def target_reading(target: Llama, batch: PaddedBatch, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def target_reading(target: TrainableLlama, batch: PaddedBatch, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """The target's features side by side `[batch, length, layers * hidden]`, and logits `[batch, length, vocab]`."""
     rows, length = batch.tokens.shape
     device = batch.tokens.device
@@ -100,7 +98,7 @@ def target_reading(target: Llama, batch: PaddedBatch, layers: tuple[int, ...]) -
 
 def unrolled_loss(
     head: TrainableHead,
-    target: Llama,
+    target: TrainableLlama,
     batch: PaddedBatch,
     draft_ids: Tensor | None,
     config: Eagle3Training,
@@ -140,7 +138,7 @@ def unrolled_loss(
 
 
 def train_eagle3(
-    target: Llama,
+    target: TrainableLlama,
     corpus: Corpus,
     config: HeadConfig,
     training: Eagle3Training,
@@ -171,80 +169,44 @@ def train_eagle3(
     head = head.to(device)
     if str(device).startswith("cuda"):
         head.compute_dtype = torch.bfloat16
-    optimiser, schedule = Optimiser(head, head.matrices(), run), Schedule(run, corpus_tokens=corpus.num_tokens)
-    records: list[dict[str, float]] = []
     checkpoint = None
     if checkpoint_path is not None:
-        checkpoint = Checkpoint(
-            checkpoint_path,
-            key=fingerprint(
-                head=asdict(config), training=asdict(training), target=_shape(target.config), tokens=corpus.tokens
-            ),
-            every_steps=training.checkpoint_steps,
+        key = fingerprint(
+            head=asdict(config), training=asdict(training), target=_shape(target.config), tokens=corpus.tokens
         )
-        saved = checkpoint.load(device)
-        if saved is not None:
-            head.load_state_dict(saved["head"])
-            optimiser.load_state_dict(saved["optimiser"])
-            schedule.resume(saved["step"], saved["elapsed_s"])
-            records = saved["records"]
-            logger.info("going on at step %d", schedule.step_number)
-    batches = prefetched(_batches(corpus, run, schedule.step_number * run.microbatches_per_step, device))
-    with tqdm(total=1000, desc="eagle3", disable=not progress, mininterval=5) as bar:
-        while schedule.progress < 1:
-            late = schedule.progress >= training.acceptance_from
-            weight = training.acceptance_weight if late else 0.0
-            for _ in range(run.microbatches_per_step):
-                loss, entropies, agreements = unrolled_loss(head, target, next(batches), draft_ids, training, weight)
-                (loss / run.microbatches_per_step).backward()
-            optimiser.step(schedule.advance())
-            if schedule.step_number % 50 == 1 or schedule.progress >= 1:
-                records.append(_record(schedule, entropies, agreements))
-                bar.update(int(1000 * schedule.progress) - bar.n)
-                bar.set_postfix(loss=f"{records[-1]['loss_0']:.3f}", right=f"{records[-1]['right_0']:.3f}")
-                logger.info("step %d: %s", schedule.step_number, _in_words(records[-1]))
-                write_log(log_path, records)
-            if checkpoint is not None and checkpoint.due(schedule.step_number):
-                checkpoint.save(_state(head, optimiser, schedule, records))
-            on_step(schedule.step_number)
-    if checkpoint is not None:
-        checkpoint.save(_state(head, optimiser, schedule, records))
+        checkpoint = RunCheckpoint(checkpoint_path, key=key, every_steps=training.checkpoint_steps)
+
+    def loss_of(batch: PaddedBatch, begun: float) -> tuple[Tensor, Mapping[str, Tensor]]:
+        weight = training.acceptance_weight if begun >= training.acceptance_from else 0.0
+        loss, entropies, right = unrolled_loss(head, target, batch, draft_ids, training, weight)
+        of_steps = {"loss": entropies, "right": right}
+        return loss, {f"{name}_{i}": value for name, values in of_steps.items() for i, value in enumerate(values)}
+
+    records = run_steps(
+        "eagle3",
+        Optimiser(head, head.matrices(), run),
+        Schedule(run, corpus_tokens=corpus.num_tokens),
+        lambda skip: _batches(corpus, run, skip, device),
+        loss_of,
+        checkpoint=checkpoint,
+        log_path=log_path,
+        progress=progress,
+        on_step=on_step,
+    )
     return head, draft_ids, records
 
 
-def _batches(corpus: Corpus, run: TrainConfig, skip: int, device: torch.device | str) -> Any:
+def _batches(corpus: Corpus, run: TrainConfig, skip: int, device: torch.device | str) -> Iterator[PaddedBatch]:
     plan = batch_plan(corpus, size_tokens=run.tokens_per_microbatch, max_length=run.max_length_tokens, seed=run.seed)
-    for number, documents in enumerate(plan):
-        if number >= skip:
-            yield padded_batch(
-                corpus,
-                documents,
-                max_length=run.max_length_tokens,
-                prompt_weight=run.prompt_loss_weight,
-                device=device,
-            )
-
-
-def _state(head: TrainableHead, optimiser: Optimiser, schedule: Schedule, records: list) -> dict[str, Any]:
-    return {
-        "head": head.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "step": schedule.step_number,
-        "elapsed_s": schedule.elapsed_s,
-        "records": records,
-    }
+    for documents in islice(plan, skip, None):
+        yield padded_batch(
+            corpus,
+            documents,
+            max_length=run.max_length_tokens,
+            prompt_weight=run.prompt_loss_weight,
+            device=device,
+        )
 
 
 def _shape(config: ModelConfig) -> dict[str, Any]:
     return {**asdict(config), "rope_scaling": dict(config.rope_scaling or {})}
-
-
-def _record(schedule: Schedule, entropies: Tensor, agreements: Tensor) -> dict[str, float]:
-    record = schedule.record()
-    for step, (entropy, agreement) in enumerate(zip(entropies.tolist(), agreements.tolist(), strict=True)):
-        record[f"loss_{step}"], record[f"right_{step}"] = entropy, agreement
-    return record
-
-
-def _in_words(record: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in record.items() if name.startswith(("loss", "right")))

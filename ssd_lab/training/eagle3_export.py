@@ -7,33 +7,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
+from ssd_lab.models.config import ModelConfig
 from ssd_lab.training.card import CardFacts, measured_table, run_rows, table
-from ssd_lab.training.config import ModelConfig
 from ssd_lab.training.eagle3 import Eagle3Training
 from ssd_lab.training.eagle3_model import TrainableHead
 
 WEIGHTS = "model.safetensors"
 
 
-def save_head(
-    head: TrainableHead,
-    target: ModelConfig,
-    draft_ids: Tensor | None,
-    folder: Path,
-    *,
-    bos_id: int | None,
-    eos_id: int | list[int],
-) -> None:
+def save_head(head: TrainableHead, target: ModelConfig, draft_ids: Tensor | None, folder: Path) -> None:
     """Write config.json and model.safetensors (bfloat16).
 
     The embedding is the target's and is left out, and so is the output head of a head with the whole vocabulary.
     """
-    from safetensors.torch import save_file
-
     folder.mkdir(parents=True, exist_ok=True)
-    values = head.config.to_hf(target, bos_id=bos_id, eos_id=eos_id)
+    values = head.config.to_hf(target)
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     tensors = {n: value.detach().to("cpu", torch.bfloat16).contiguous() for n, value in head.state_dict().items()}
     if draft_ids is not None:

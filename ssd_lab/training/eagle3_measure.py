@@ -11,7 +11,7 @@ from torch import Tensor
 from ssd_lab.training.corpus import Corpus
 from ssd_lab.training.eagle3 import target_reading
 from ssd_lab.training.eagle3_model import TrainableHead
-from ssd_lab.training.model import Llama
+from ssd_lab.training.model import TrainableLlama
 from ssd_lab.training.padded import padded_batch
 
 _ROWS = 16
@@ -20,7 +20,7 @@ _ROWS = 16
 @torch.no_grad()
 def head_ranks(
     head: TrainableHead,
-    target: Llama,
+    target: TrainableLlama,
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
     *,

@@ -6,16 +6,17 @@ EAGLE-3 (Li et al., arXiv 2503.01840): its training-time test. The head that dra
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.eagle3.config import AUX_LAYERS
-from ssd_lab.training.config import ModelConfig
-from ssd_lab.training.model import Linear, Llama, Mlp, RmsNorm, rope_tables
+from ssd_lab.models.hf_config import hf_config
+from ssd_lab.training.model import TrainableLinear, TrainableLlama, TrainableMlp, TrainableRmsNorm, rope_tables
 
 
 @dataclass(frozen=True)
@@ -35,28 +36,25 @@ class HeadConfig:
 
     def layer(self, target: ModelConfig) -> ModelConfig:
         """The head's layer: as wide as the target, with its rotation and positions."""
-        return ModelConfig(
-            hidden_size=target.hidden_size,
+        return replace(
+            target,
+            model_type="llama",
             num_layers=1,
             num_heads=self.num_heads,
             num_kv_heads=self.num_kv_heads,
-            intermediate_size=self.intermediate_size,
-            vocab_size=target.vocab_size,
             head_dim=self.head_dim,
-            rope_theta=target.rope_theta,
-            rope_scaling=target.rope_scaling,
-            norm_epsilon=target.norm_epsilon,
-            max_positions=target.max_positions,
+            mlp_size=self.intermediate_size,
+            tie_embeddings=False,
+            qk_norm=False,
+            attention_bias=False,
         )
 
-    def to_hf(self, target: ModelConfig, *, bos_id: int | None, eos_id: int | list[int]) -> dict[str, Any]:
+    def to_hf(self, target: ModelConfig) -> dict[str, Any]:
         """config.json in the layout of SafeAILab and SpecForge, with the feature layers as layer inputs."""
-        values = self.layer(target).to_hf(bos_id=bos_id, eos_id=eos_id)
-        return values | {
+        return hf_config(self.layer(target), dtype="bfloat16") | {
             "architectures": ["LlamaForCausalLMEagle3"],
             "draft_vocab_size": self.draft_vocab_size or target.vocab_size,
             "target_hidden_size": target.hidden_size,
-            "tie_word_embeddings": False,
             AUX_LAYERS: list(self.feature_layers),
         }
 
@@ -71,10 +69,10 @@ class HeadAttention(nn.Module):
             config.num_heads * config.head_dim,
             config.num_kv_heads * config.head_dim,
         )
-        self.q_proj = Linear(inputs, width)
-        self.k_proj = Linear(inputs, kv_width)
-        self.v_proj = Linear(inputs, kv_width)
-        self.o_proj = Linear(width, config.hidden_size)
+        self.q_proj = TrainableLinear(inputs, width)
+        self.k_proj = TrainableLinear(inputs, kv_width)
+        self.v_proj = TrainableLinear(inputs, kv_width)
+        self.o_proj = TrainableLinear(width, config.hidden_size)
 
 
 class HeadLayer(nn.Module):
@@ -82,11 +80,11 @@ class HeadLayer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.input_layernorm = RmsNorm(config.hidden_size, config.norm_epsilon)
-        self.hidden_norm = RmsNorm(config.hidden_size, config.norm_epsilon)
+        self.input_layernorm = TrainableRmsNorm(config.hidden_size, config.rms_eps)
+        self.hidden_norm = TrainableRmsNorm(config.hidden_size, config.rms_eps)
         self.self_attn = HeadAttention(config)
-        self.post_attention_layernorm = RmsNorm(config.hidden_size, config.norm_epsilon)
-        self.mlp = Mlp(config)
+        self.post_attention_layernorm = TrainableRmsNorm(config.hidden_size, config.rms_eps)
+        self.mlp = TrainableMlp(config)
 
 
 class TrainableHead(nn.Module):
@@ -98,18 +96,18 @@ class TrainableHead(nn.Module):
     def __init__(self, config: HeadConfig, target: ModelConfig) -> None:
         super().__init__()
         self.config, self.layer_config = config, config.layer(target)
-        self.fc = Linear(len(config.feature_layers) * target.hidden_size, target.hidden_size)
+        self.fc = TrainableLinear(len(config.feature_layers) * target.hidden_size, target.hidden_size)
         self.midlayer = HeadLayer(self.layer_config)
-        self.norm = RmsNorm(target.hidden_size, target.norm_epsilon)
-        self.lm_head: Linear | None = None
+        self.norm = TrainableRmsNorm(target.hidden_size, target.rms_eps)
+        self.lm_head: TrainableLinear | None = None
         if config.draft_vocab_size is not None:
-            self.lm_head = Linear(target.hidden_size, config.draft_vocab_size)
+            self.lm_head = TrainableLinear(target.hidden_size, config.draft_vocab_size)
         self.compute_dtype: torch.dtype | None = None  # None: the dtype of the features
         cos, sin = rope_tables(self.layer_config, "cpu")
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def initialise(self, target: Llama, draft_ids: Tensor | None, generator: torch.Generator) -> None:
+    def initialise(self, target: TrainableLlama, draft_ids: Tensor | None, generator: torch.Generator) -> None:
         """Small random matrices; final norm and output head as the target's.
 
         The features are not passed through at first: the highest one says the token that comes next, and a head has to

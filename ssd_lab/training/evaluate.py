@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssd_lab.training.model import Llama
+from ssd_lab.training.model import TrainableLlama
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,9 @@ class GuessQuality:
 
 
 @torch.no_grad()
-def draft_ranks(draft: Llama, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]) -> list[Tensor]:
+def draft_ranks(
+    draft: TrainableLlama, prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]]
+) -> list[Tensor]:
     """For each answer, the rank (0 is the likeliest) that the draft gives to each of its tokens, [answer length]."""
     device = draft.cos.device
     ranks: list[Tensor] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from dataclasses import dataclass, replace
@@ -11,57 +10,25 @@ from pathlib import Path
 import torch
 
 from ssd_lab.errors import ConfigError
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.files.checkpoint import locate
 from ssd_lab.models.names import BUNDLED
-from ssd_lab.training.any_target import Target, answers_of, held_out, load_target, read_prompt_texts
 from ssd_lab.training.card import CardFacts, Measured
-from ssd_lab.training.config import GenerationConfig, ModelConfig, TrainConfig
-from ssd_lab.training.corpus import Corpus
+from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.distill import train_draft
 from ssd_lab.training.draft_card import write_draft_card
 from ssd_lab.training.eagle3 import Eagle3Training, train_eagle3, usable_feature_layers
 from ssd_lab.training.eagle3_export import save_head, write_card
 from ssd_lab.training.eagle3_measure import head_ranks
 from ssd_lab.training.eagle3_model import HeadConfig
-from ssd_lab.training.evaluate import draft_ranks, guess_quality
-from ssd_lab.training.family import resolve_device
-from ssd_lab.training.model import save_hf
-from ssd_lab.training.own_answers import greedy_answers
-
-logger = logging.getLogger(__name__)
+from ssd_lab.training.evaluate import GuessQuality, draft_ranks, guess_quality
+from ssd_lab.training.hf_files import save_hf
+from ssd_lab.training.preparing import Prepared, TrainingJob, prepare
 
 _LOGITS_IN_A_BATCH = 2**27  # tokens times vocabulary: bounds the memory of a step
 _CPU_TOKENS = 1024
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 _OWN_LICENCE = "that of the target, whose answers it was trained on, and of the prompts: check both"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What both kinds of training need.
-
-    answers_s: seconds for the target's answers (None: until all prompts are answered). budget_s: seconds of training;
-    steps replaces it, for a run that repeats exactly. Everything is made in `output`, an interrupted run goes on there.
-    """
-
-    target: str
-    prompts: Path
-    output: Path
-    test_prompts: Path | None = None
-    answers_s: float | None = None
-    budget_s: float = 600.0
-    steps: int | None = None
-    max_new_tokens: int = 224
-    max_length_tokens: int = 384
-    passes: int = 4
-    k: int = 5
-    seed: int = 0
-    device: str = "auto"
-    progress: bool = True
-
-    @property
-    def work(self) -> Path:
-        """Where answers, checkpoints and logs are."""
-        return self.output / "work"
 
 
 @dataclass(frozen=True)
@@ -82,30 +49,23 @@ class DraftSize:
         if heads % kv_heads:
             raise ConfigError(f"{heads} heads cannot share {kv_heads} kv heads: the one must divide the other")
         return ModelConfig(
+            model_type="llama",
             hidden_size=hidden,
             num_layers=self.num_layers or max(1, target.num_layers // 2),
             num_heads=heads,
             num_kv_heads=kv_heads,
-            intermediate_size=self.intermediate_size or max(16, round(hidden * 2.1875 / 16) * 16),
-            vocab_size=target.vocab_size,
             head_dim=target.head_dim,
+            mlp_size=self.intermediate_size or max(16, round(hidden * 2.1875 / 16) * 16),
+            vocab_size=target.vocab_size,
             max_positions=target.max_positions,
+            tie_embeddings=True,
+            eos_token_ids=target.eos_token_ids,
+            bos_token_id=target.bos_token_id,
         )
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """A job with its target, its training text and the answers that it is measured on."""
-
-    target: Target
-    device: str
-    corpus: Corpus
-    prompts: list[list[int]]
-    answers: list[list[int]]
-
-
 def train_eagle3_head(
-    job: Job,
+    job: TrainingJob,
     *,
     draft_vocab_size: int | None = None,
     feature_layers: tuple[int, ...] | None = None,
@@ -114,12 +74,12 @@ def train_eagle3_head(
     checkpoint_steps: int = 200,
 ) -> dict[str, float]:
     """An EAGLE3 head for any target, in `job.output`; returns what was measured."""
-    ready = _prepare(job)
-    shape = ready.target.model.config
+    ready = prepare(job)
+    shape = ready.target.config
     config = HeadConfig(
         num_heads=shape.num_heads,
         num_kv_heads=shape.num_kv_heads,
-        intermediate_size=mlp_size or shape.intermediate_size,
+        intermediate_size=mlp_size or shape.mlp_size,
         feature_layers=feature_layers or usable_feature_layers(shape.num_layers),
         head_dim=shape.head_dim,
         draft_vocab_size=draft_vocab_size,
@@ -128,7 +88,7 @@ def train_eagle3_head(
     training = replace(training, run=_run(job, training.run, ready))
     began = time.monotonic()
     head, draft_ids, records = train_eagle3(
-        ready.target.model,
+        ready.target,
         ready.corpus,
         config,
         training,
@@ -138,22 +98,22 @@ def train_eagle3_head(
         progress=job.progress,
     )
     seconds = time.monotonic() - began
-    save_head(head, shape, draft_ids, job.output, bos_id=ready.target.bos_id, eos_id=list(ready.target.eos_ids))
-    ranks = head_ranks(head, ready.target.model, ready.prompts, ready.answers, k=job.k, draft_ids=draft_ids)
+    save_head(head, shape, draft_ids, job.output)
+    ranks = head_ranks(head, ready.target, ready.prompts, ready.answers, k=job.k, draft_ids=draft_ids)
     quality = guess_quality(ranks, k=job.k, fan_out=3)
-    name = job.test_prompts.name if job.test_prompts else "held out of the prompts"
-    measured = {name: Measured(len(ready.prompts), quality.rounds, quality.tokens_per_round, quality.agreement)}
-    facts = _facts(job, ready, measured, seconds)
-    write_card(job.output, head, training, facts, records)
-    return {"tokens_per_round": quality.tokens_per_round, "agreement": quality.agreement, "k": job.k}
+    write_card(job.output, head, training, _facts(job, ready, quality, seconds), records)
+    return _measured(job, quality)
 
 
-def train_small_draft(job: Job, size: DraftSize | None = None, *, checkpoint_steps: int = 200) -> dict[str, float]:
+def train_small_draft(
+    job: TrainingJob, size: DraftSize | None = None, *, checkpoint_steps: int = 200
+) -> dict[str, float]:
     """A small draft distilled from any target, in `job.output`; returns what was measured."""
-    ready = _prepare(job)
-    if ready.target.folder is None:
+    folder = locate(job.source)
+    if folder.is_file():
         raise ConfigError(f"{job.target}: a draft needs the target's tokenizer files, so give a folder or a hub id")
-    shape = (size or DraftSize()).geometry(ready.target.model.config)
+    ready = prepare(job)
+    shape = (size or DraftSize()).geometry(ready.target.config)
     run = TrainConfig(
         embedding_lr=4e-3, weight_decay=0.01, prompt_loss_weight=0.05, microbatches_per_step=1, max_epochs=8.0,
         tokens_per_microbatch=65_536,
@@ -161,7 +121,7 @@ def train_small_draft(job: Job, size: DraftSize | None = None, *, checkpoint_ste
     run = _run(job, run, ready)
     began = time.monotonic()
     draft = train_draft(
-        ready.target.model,
+        ready.target,
         ready.corpus,
         shape,
         run,
@@ -172,80 +132,45 @@ def train_small_draft(job: Job, size: DraftSize | None = None, *, checkpoint_ste
         progress=job.progress,
     )
     seconds = time.monotonic() - began
-    save_hf(draft, job.output, bos_id=ready.target.bos_id, eos_id=list(ready.target.eos_ids))
+    save_hf(draft, job.output)
     for file in _TOKENIZER_FILES:
-        if (ready.target.folder / file).exists():
-            shutil.copy(ready.target.folder / file, job.output / file)
+        if (folder / file).exists():
+            shutil.copy(folder / file, job.output / file)
     quality = guess_quality(draft_ranks(draft, ready.prompts, ready.answers), k=job.k, fan_out=3)
-    name = job.test_prompts.name if job.test_prompts else "held out of the prompts"
-    measured = {name: Measured(len(ready.prompts), quality.rounds, quality.tokens_per_round, quality.agreement)}
-    write_draft_card(job.output, shape, run, _facts(job, ready, measured, seconds), job.work / "log.jsonl")
-    return {"tokens_per_round": quality.tokens_per_round, "agreement": quality.agreement, "k": job.k}
+    write_draft_card(job.output, shape, run, _facts(job, ready, quality, seconds), job.work / "log.jsonl")
+    return _measured(job, quality)
 
 
-def _prepare(job: Job) -> _Ready:
-    device = resolve_device(job.device)
-    on_gpu = device.startswith("cuda")
-    target = load_target(job.target, device=device, dtype=torch.bfloat16 if on_gpu else torch.float32)
-    texts = list(dict.fromkeys(read_prompt_texts(job.prompts)))
-    if job.test_prompts is None:
-        texts, tests = held_out(texts)
-    else:
-        tests = list(dict.fromkeys(read_prompt_texts(job.test_prompts)))
-        unseen = set(tests)
-        texts = [text for text in texts if text not in unseen]
-    length = min(job.max_length_tokens, target.model.config.max_positions)
-    generation = GenerationConfig(
-        rows=6144,
-        max_length_tokens=length,
-        max_prompt_tokens=length * 2 // 3,
-        max_new_tokens=min(job.max_new_tokens, length // 2),
-        min_p=0.0,
-        seed=job.seed,
-    )
-    corpus = answers_of(
-        target,
-        texts,
-        generation,
-        passes=job.passes,
-        budget_s=job.answers_s,
-        folder=job.work,
-        device=device,
-        progress=job.progress,
-    )
-    encoded = [tokens for tokens in map(target.encode, tests) if 2 <= len(tokens) <= generation.max_prompt_tokens]
-    if not encoded:
-        raise ConfigError(
-            f"no test prompt has 2 to {generation.max_prompt_tokens} tokens: there is nothing to measure on"
-        )
-    greedy = replace(generation, rows=min(len(encoded), 256), max_new_tokens=min(128, generation.max_new_tokens))
-    prompts, answers = greedy_answers(target.model, encoded, greedy, eos_ids=target.eos_ids)
-    return _Ready(target, device, corpus, prompts, answers)
-
-
-def _run(job: Job, run: TrainConfig, ready: _Ready) -> TrainConfig:
-    vocab_size = ready.target.model.config.vocab_size
+def _run(job: TrainingJob, run: TrainConfig, ready: Prepared) -> TrainConfig:
+    """The settings of a run, its batches as large as the device and the vocabulary allow."""
+    vocab_size = ready.target.config.vocab_size
     size = min(run.tokens_per_microbatch, max(512, _LOGITS_IN_A_BATCH // vocab_size))
     size = size if ready.device.startswith("cuda") else min(size, _CPU_TOKENS)
     return replace(
         run,
         tokens_per_microbatch=max(size, job.max_length_tokens),
-        max_length_tokens=min(job.max_length_tokens, ready.target.model.config.max_positions),
+        max_length_tokens=min(job.max_length_tokens, ready.target.config.max_positions),
         budget_s=job.budget_s,
         max_steps=job.steps,
         seed=job.seed,
     )
 
 
-def _facts(job: Job, ready: _Ready, measured: dict[str, Measured], seconds: float) -> CardFacts:
+def _facts(job: TrainingJob, ready: Prepared, quality: GuessQuality, seconds: float) -> CardFacts:
+    name = job.test_prompts.name if job.test_prompts else "held out of the prompts"
+    measured = Measured(len(ready.prompts), quality.rounds, quality.tokens_per_round, quality.agreement)
     return CardFacts(
         target="the bundled target of ssd_lab" if job.target == BUNDLED else Path(job.target).name,
         data=f"`{job.prompts.name}`",
         documents=ready.corpus.num_documents,
         tokens=ready.corpus.num_tokens,
         k=job.k,
-        measured=measured,
+        measured={name: measured},
         hardware=torch.cuda.get_device_name() if ready.device.startswith("cuda") else "a CPU",
         licence=_OWN_LICENCE,
         seconds=seconds,
     )
+
+
+def _measured(job: TrainingJob, quality: GuessQuality) -> dict[str, float]:
+    return {"tokens_per_round": quality.tokens_per_round, "agreement": quality.agreement, "k": job.k}

@@ -1,17 +1,15 @@
-"""A small Llama for training and bulk generation: packed sequences, no padding, transformers' parameter names."""
+"""A Llama to train, or to read as a target: packed sequences, no padding, transformers' parameter names."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssd_lab.kernels.rope import attention_factor, inverse_frequencies
-from ssd_lab.training.config import ModelConfig
+from ssd_lab.models.config import ModelConfig
 
 
 def rope_tables(config: ModelConfig, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -54,7 +52,7 @@ def packed_attention(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, 
     return out[0].transpose(0, 1)
 
 
-class Linear(nn.Linear):
+class TrainableLinear(nn.Linear):
     """A linear map whose weight follows the dtype of its input: float32 masters, bfloat16 products."""
 
     def __init__(self, num_inputs: int, num_outputs: int, *, bias: bool = False) -> None:
@@ -65,7 +63,7 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
 
 
-class Attention(nn.Module):
+class TrainableAttention(nn.Module):
     """Grouped-query attention with rotary positions."""
 
     def __init__(self, config: ModelConfig) -> None:
@@ -73,13 +71,13 @@ class Attention(nn.Module):
         self.config = config
         width = config.num_heads * config.head_dim
         kv_width = config.num_kv_heads * config.head_dim
-        self.q_proj = Linear(config.hidden_size, width, bias=config.attention_bias)
-        self.k_proj = Linear(config.hidden_size, kv_width, bias=config.attention_bias)
-        self.v_proj = Linear(config.hidden_size, kv_width, bias=config.attention_bias)
-        self.o_proj = Linear(width, config.hidden_size, bias=config.attention_bias)
+        self.q_proj = TrainableLinear(config.hidden_size, width, bias=config.attention_bias)
+        self.k_proj = TrainableLinear(config.hidden_size, kv_width, bias=config.attention_bias)
+        self.v_proj = TrainableLinear(config.hidden_size, kv_width, bias=config.attention_bias)
+        self.o_proj = TrainableLinear(width, config.hidden_size, bias=config.attention_bias)
         if config.qk_norm:
-            self.q_norm = RmsNorm(config.head_dim, config.norm_epsilon)
-            self.k_norm = RmsNorm(config.head_dim, config.norm_epsilon)
+            self.q_norm = TrainableRmsNorm(config.head_dim, config.rms_eps)
+            self.k_norm = TrainableRmsNorm(config.head_dim, config.rms_eps)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Rotated query [tokens, heads, head_dim] and key, and value, of x [tokens, hidden]."""
@@ -91,21 +89,21 @@ class Attention(nn.Module):
         return rotate(query, cos, sin), rotate(key, cos, sin), value
 
 
-class Mlp(nn.Module):
+class TrainableMlp(nn.Module):
     """SwiGLU."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = Linear(config.hidden_size, config.intermediate_size)
-        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
+        self.gate_proj = TrainableLinear(config.hidden_size, config.mlp_size)
+        self.up_proj = TrainableLinear(config.hidden_size, config.mlp_size)
+        self.down_proj = TrainableLinear(config.mlp_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x [tokens, hidden] to [tokens, hidden]."""
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-class RmsNorm(nn.Module):
+class TrainableRmsNorm(nn.Module):
     """Root-mean-square norm, computed in float32."""
 
     def __init__(self, size: int, epsilon: float) -> None:
@@ -118,30 +116,30 @@ class RmsNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
 
 
-class Layer(nn.Module):
+class TrainableLayer(nn.Module):
     """One decoder layer."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.input_layernorm = RmsNorm(config.hidden_size, config.norm_epsilon)
-        self.self_attn = Attention(config)
-        self.post_attention_layernorm = RmsNorm(config.hidden_size, config.norm_epsilon)
-        self.mlp = Mlp(config)
+        self.input_layernorm = TrainableRmsNorm(config.hidden_size, config.rms_eps)
+        self.self_attn = TrainableAttention(config)
+        self.post_attention_layernorm = TrainableRmsNorm(config.hidden_size, config.rms_eps)
+        self.mlp = TrainableMlp(config)
 
 
 class Body(nn.Module):
     """Embedding, layers and final norm, named as in transformers."""
 
-    layers: Sequence[Layer]
+    layers: Sequence[TrainableLayer]
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))  # type: ignore[assignment]
-        self.norm = RmsNorm(config.hidden_size, config.norm_epsilon)
+        self.layers = nn.ModuleList(TrainableLayer(config) for _ in range(config.num_layers))  # type: ignore[assignment]
+        self.norm = TrainableRmsNorm(config.hidden_size, config.rms_eps)
 
 
-class Llama(nn.Module):
+class TrainableLlama(nn.Module):
     """A Llama (or Qwen3) whose state dict is that of transformers' `...ForCausalLM`."""
 
     cos: Tensor
@@ -152,10 +150,9 @@ class Llama(nn.Module):
         self.config = config
         self.model = Body(config)
         if not config.tie_embeddings:
-            self.lm_head = Linear(config.hidden_size, config.vocab_size)
+            self.lm_head = TrainableLinear(config.hidden_size, config.vocab_size)
         self.register_buffer("cos", torch.empty(0), persistent=False)
         self.register_buffer("sin", torch.empty(0), persistent=False)
-        self.reset_rope("cpu")
         self.compute_dtype: torch.dtype | None = None  # None: the dtype of the weights
 
     def reset_rope(self, device: torch.device | str) -> None:
@@ -163,7 +160,8 @@ class Llama(nn.Module):
         self.cos, self.sin = rope_tables(self.config, device)
 
     def initialise(self, generator: torch.Generator) -> None:
-        """Normal weights of 0.02; what writes to the residual stream is scaled down by depth."""
+        """Normal weights of 0.02, what writes to the residual stream scaled down by depth; and the rotary tables."""
+        self.reset_rope("cpu")
         residual_scale = (2 * self.config.num_layers) ** -0.5
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
@@ -176,13 +174,12 @@ class Llama(nn.Module):
         positions: Tensor,
         starts: Tensor,
         max_length: int,
-        keep_kv: list | None = None,
         features: dict[int, Tensor] | None = None,
     ) -> Tensor:
         """Final hidden states [tokens, hidden] of packed tokens [tokens] at positions [tokens].
 
-        Each layer's (key, value), [tokens, kv_heads, head_dim], is appended to `keep_kv` where one is given. `features`
-        is filled as by `models.decoder.Decoder`: key i, the residual stream at the input of layer i [tokens, hidden].
+        `features` is filled as by `models.decoder.Decoder`: key i, the residual stream at the input of layer i
+        [tokens, hidden].
         """
         x = self.model.embed_tokens(tokens)
         x = x if self.compute_dtype is None else x.to(self.compute_dtype)
@@ -191,8 +188,6 @@ class Llama(nn.Module):
             if features is not None and index in features:
                 features[index] = x
             query, key, value = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
-            if keep_kv is not None:
-                keep_kv.append((key, value))
             attended = packed_attention(query, key, value, starts, max_length)
             x = x + layer.self_attn.o_proj(attended.flatten(1))
             x = x + layer.mlp(layer.post_attention_layernorm(x))
@@ -210,27 +205,11 @@ class Llama(nn.Module):
         return self.model.embed_tokens.weight if self.config.tie_embeddings else self.lm_head.weight
 
 
-def save_hf(model: Llama, folder: Path, *, bos_id: int | None, eos_id: int | list[int]) -> None:
-    """Write config.json, generation_config.json and model.safetensors (bfloat16)."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    values = model.config.to_hf(bos_id=bos_id, eos_id=eos_id)
-    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
-    generation = {"bos_token_id": bos_id, "eos_token_id": eos_id, "pad_token_id": bos_id}
-    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
-    weights = {
-        name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in model.state_dict().items()
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def load_hf(folder: Path, *, device: torch.device | str, dtype: torch.dtype) -> Llama:
-    """Read what `save_hf` wrote."""
-    from safetensors.torch import load_file
-
-    model = Llama(ModelConfig.from_hf(json.loads((folder / "config.json").read_text())))
-    model.load_state_dict(load_file(folder / "model.safetensors"))
-    model = model.to(device, dtype)
-    model.reset_rope(device)
+def new_model(config: ModelConfig, *, seed: int, device: torch.device | str) -> TrainableLlama:
+    """A freshly initialised model with float32 weights, computing in bfloat16 on a GPU."""
+    model = TrainableLlama(config)
+    model.initialise(torch.Generator().manual_seed(seed))
+    model = model.to(device)
+    if str(device).startswith("cuda"):
+        model.compute_dtype = torch.bfloat16
     return model

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssd_lab.training.config import TrainConfig
-from ssd_lab.training.model import Llama
+from ssd_lab.training.model import TrainableLlama
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
@@ -56,7 +56,7 @@ class Optimiser:
     """Both update rules and the schedule of one model. matrices: those parameters that Muon updates."""
 
     def __init__(self, model: nn.Module, matrices: Sequence[Tensor], config: TrainConfig) -> None:
-        self.config = config
+        self.model, self.config = model, config
         others = [p for p in model.parameters() if p.requires_grad and not any(p is m for m in matrices)]
         self.muon = Muon(matrices, weight_decay=config.weight_decay)
         fused = others[0].is_cuda
@@ -64,7 +64,7 @@ class Optimiser:
         self.parameters = [*matrices, *others]
 
     @classmethod
-    def of_llama(cls, model: Llama, config: TrainConfig) -> Optimiser:
+    def of_llama(cls, model: TrainableLlama, config: TrainConfig) -> Optimiser:
         """Muon for the layers' matrices, AdamW for the embedding and the norms."""
         body = [p for layer in model.model.layers for p in layer.parameters()]
         return cls(model, [p for p in body if p.ndim == 2], config)

@@ -1,83 +1,143 @@
-"""The target's own answers to prompts: what its drafts are trained on."""
+"""The target's own answers to prompts, made by the engine: drafts are trained on them and measured by them."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from time import monotonic
 
-import torch
-from tqdm import tqdm
-
+from ssd_lab.common.progress import progress_bar
+from ssd_lab.config import SamplingParams
 from ssd_lab.errors import PromptError
-from ssd_lab.training.config import GenerationConfig
+from ssd_lab.llm import LLM
+from ssd_lab.models.files.checkpoint import read_shape
+from ssd_lab.results import Output
+from ssd_lab.training.config import AnswerSettings
 from ssd_lab.training.corpus import Corpus
-from ssd_lab.training.generate import Answer, BulkGenerator, Request
-from ssd_lab.training.model import Llama
 
 logger = logging.getLogger(__name__)
 
 TEMPERATURES = (0.0, 0.7, 0.0, 1.0)
-_CPU_ROWS = 32
+CPU_BATCH = 32
+LOGITS = 2**25  # of a batch: bounds the memory of a step with a large vocabulary
+BATCHES_AT_ONCE = 16  # so many batches of questions are given to the engine together
 
 
-def fitting_generation(config: GenerationConfig, target: Llama, device: torch.device | str) -> GenerationConfig:
-    """The same with as many rows as half of the free memory of a GPU can hold, or a few on a CPU."""
-    if not str(device).startswith("cuda"):
-        return replace(config, rows=min(config.rows, _CPU_ROWS))
-    shape = target.config
-    cached = 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * config.max_length_tokens * 2
-    free, _ = torch.cuda.mem_get_info()
-    return replace(config, rows=max(1, min(config.rows, int(0.5 * free) // cached)))
+@dataclass(frozen=True)
+class Question:
+    """A prompt to be answered once. index: the caller's number for it."""
+
+    index: int
+    token_ids: Sequence[int]
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back for a question. token_ids: with the end token, unless the token limit cut it (not finished)."""
+
+    index: int
+    temperature: float
+    token_ids: list[int]
+    finished: bool
+
+
+def answering(target: str, settings: AnswerSettings, *, device: str) -> LLM:
+    """The target in an engine for many short answers; to be closed by whoever asks for it."""
+    on_gpu = device.startswith("cuda")
+    most = LOGITS // read_shape(target).vocab_size if on_gpu else CPU_BATCH
+    max_batch = max(1, min(settings.max_batch, most))
+    return LLM(
+        target,
+        strategy="autoregressive",
+        progress=False,
+        device=device,
+        dtype="bfloat16" if on_gpu else "float32",
+        max_batch=max_batch,
+        max_model_len=settings.max_length_tokens,
+        max_prefill_tokens=max(512, 16 * max_batch),  # short answers let many new prompts in at once
+        record=False,
+    )
+
+
+def answers(
+    llm: LLM, questions: Iterable[Question], settings: AnswerSettings, *, budget_s: float | None = None
+) -> Iterator[list[Answer]]:
+    """Answers in the order of the questions, a batch at a time, until the questions or the time run out.
+
+    What is under way when the time is over is dropped. The same questions, settings and target give the same answers.
+    """
+    end_s = None if budget_s is None else monotonic() + budget_s
+    waiting, seeds = iter(questions), random.Random(settings.seed)
+    while some := list(islice(waiting, BATCHES_AT_ONCE * llm.config.max_batch)):
+        params = [_params(question, settings, seeds.getrandbits(63)) for question in some]
+        on_step = None if end_s is None else lambda number, totals: monotonic() < end_s
+        outputs = llm.run([question.token_ids for question in some], params, on_step=on_step).outputs
+        is_over = end_s is not None and monotonic() >= end_s
+        if not is_over and any(output.finish_reason == "cancelled" for output in outputs):
+            raise KeyboardInterrupt  # the engine gives back what there is
+        yield [_answer(question, output) for question, output in zip(some, outputs, strict=True) if _is_whole(output)]
+        if is_over:
+            return
 
 
 def own_answers(
-    target: Llama,
+    llm: LLM,
     prompts: Sequence[Sequence[int]],
-    config: GenerationConfig,
+    settings: AnswerSettings,
     *,
-    eos_ids: Sequence[int],
-    temperatures: Sequence[float] = TEMPERATURES,
     passes: int = 2,
     budget_s: float | None = None,
     progress: bool = True,
 ) -> Corpus:
     """Answers to as many prompts (token ids) as the time allows, each `passes` times with different temperatures.
 
-    Prompts longer than `config.max_prompt_tokens` are left out; PromptError if none is short enough.
+    Prompts longer than `settings.max_prompt_tokens` are left out; PromptError if none is short enough.
     """
-    kept = [list(prompt) for prompt in prompts if 2 <= len(prompt) <= config.max_prompt_tokens]
+    kept = [list(prompt) for prompt in prompts if 2 <= len(prompt) <= settings.max_prompt_tokens]
     if not kept:
-        raise PromptError(f"none of {len(prompts)} prompts has 2 to {config.max_prompt_tokens} tokens")
-    generator = BulkGenerator(target, config, eos_id=eos_ids)
-    answers: list[Answer] = []
-    with tqdm(total=len(kept) * passes, desc="answers", unit="answer", disable=not progress, mininterval=5) as bar:
-        for batch in generator.run(_requests(kept, temperatures, passes), budget_s=budget_s):
-            answers += batch
+        raise PromptError(f"none of {len(prompts)} prompts has 2 to {settings.max_prompt_tokens} tokens")
+    found: list[Answer] = []
+    with progress_bar(len(kept) * passes, "answers", "answer", enabled=progress) as bar:
+        for batch in answers(llm, every_pass(kept, TEMPERATURES, passes), settings, budget_s=budget_s):
+            found += batch
             bar.update(len(batch))
-    if not answers:
+    if not found:
         raise PromptError(f"no answer was finished in {budget_s} s: allow more time or shorter answers")
-    corpus = Corpus.build(
-        [kept[answer.index] for answer in answers],
-        [[*answer.tokens.tolist(), *([] if answer.end_id is None else [answer.end_id])] for answer in answers],
-    )
-    logger.info("%d answers to %d prompts, %.2f M tokens", len(answers), len(kept), corpus.num_tokens / 1e6)
+    corpus = Corpus.build([kept[answer.index] for answer in found], [answer.token_ids for answer in found])
+    logger.info("%d answers to %d prompts, %.2f M tokens", len(found), len(kept), corpus.num_tokens / 1e6)
     return corpus
 
 
-def greedy_answers(
-    target: Llama, prompts: Sequence[Sequence[int]], config: GenerationConfig, *, eos_ids: Sequence[int]
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompts and their greedy answers (with the end token where it came), in the prompts' order."""
-    config = replace(config, rows=max(1, min(len(prompts), config.rows)))
-    generator = BulkGenerator(target, config, eos_id=eos_ids)
-    stream = (Request(i, list(prompt), 0.0) for i, prompt in enumerate(prompts))
-    answers = sorted((a for batch in generator.run(stream) for a in batch), key=lambda answer: answer.index)
-    lines = [[*a.tokens.tolist(), *([] if a.end_id is None else [a.end_id])] for a in answers]
-    return [list(prompts[a.index]) for a in answers], lines
+def greedy_answers(llm: LLM, prompts: Sequence[Sequence[int]], settings: AnswerSettings) -> list[list[int]]:
+    """The greedy answer to each prompt, with the end token where it came."""
+    questions = (Question(index, prompt, 0.0) for index, prompt in enumerate(prompts))
+    return [answer.token_ids for batch in answers(llm, questions, settings) for answer in batch]
 
 
-def _requests(prompts: Sequence[list[int]], temperatures: Sequence[float], passes: int) -> Iterator[Request]:
+def every_pass(prompts: Sequence[Sequence[int]], temperatures: Sequence[float], passes: int) -> Iterator[Question]:
+    """Every prompt once per pass, with the next temperature each time."""
     for number in range(passes):
         for index, prompt in enumerate(prompts):
-            yield Request(index, prompt, temperatures[(index + number) % len(temperatures)])
+            yield Question(index, prompt, temperatures[(index + number) % len(temperatures)])
+
+
+def _params(question: Question, settings: AnswerSettings, seed: int) -> SamplingParams:
+    room = settings.max_length_tokens - len(question.token_ids)
+    return SamplingParams(
+        temperature=question.temperature,
+        min_p=settings.min_p,
+        max_tokens=max(1, min(settings.max_new_tokens, room)),
+        seed=seed,
+    )
+
+
+def _answer(question: Question, output: Output) -> Answer:
+    return Answer(question.index, question.temperature, output.token_ids, output.finish_reason == "stop")
+
+
+def _is_whole(output: Output) -> bool:
+    return output.finish_reason != "cancelled"

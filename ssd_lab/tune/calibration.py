@@ -11,18 +11,22 @@ import torch
 
 from ssd_lab.assembly.build import share_threads
 from ssd_lab.config import EngineConfig
-from ssd_lab.profile.phase_times import Work
+from ssd_lab.models.loader import LoadedModel
+from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.simulate import HardwareProfile, TableTime
 from ssd_lab.simulate.run_times import RunTimes, times
 from ssd_lab.strategies import registry
 from ssd_lab.trace import Trace
 from ssd_lab.tune.candidates import Candidate, heads
-from ssd_lab.tune.phases import coarse_profile
 from ssd_lab.tune.recorded_runs import Subject
-from ssd_lab.tune.scoring import Machine
+from ssd_lab.tune.scoring import TuneMachine
 
 K, F = 8, 2  # long, so that acceptance is seen at every place
 PHASES, PLAIN, CHAIN, HEAD, TREE = 0.12, 0.06, 0.08, 0.06, 0.22  # shares of the budget
+VERIFIED = (0, 1, 3, 6, 8)  # draft tokens of a timed verification
+TREE_DEPTH, TREE_FAN_OUTS = 4, (1, 3)
+_WARM_CALLS = 3  # that timing spends before it counts
+_MOST_REPEATS = 7
 
 
 @dataclass
@@ -32,7 +36,7 @@ class Calibration:
     part.
     """
 
-    machine: Machine
+    machine: TuneMachine
     trace: Trace
     head: Trace | None
     start_s: float
@@ -83,7 +87,41 @@ def calibrate(
     return Calibration(machine, tree_trace, head_trace, started_s[tree.strategy], seconds)
 
 
-def machine_of(base: HardwareProfile, plain: Trace, chain: Trace, tree: Trace, head: Trace | None = None) -> Machine:
+def coarse_profile(target: LoadedModel, draft: LoadedModel, work: Work, *, budget_s: float) -> HardwareProfile:
+    """Times by rows for `work.batch` sequences of `work.context` tokens, as an engine that records would take them."""
+    sizes = len(VERIFIED) + 2 * len(TREE_FAN_OUTS) + 2
+    verify, extension, tree = {}, {}, {}
+    with PhaseTimer(target, work) as timer:
+        start_s = time.perf_counter()
+        timer.verify_s(work, VERIFIED[-1], record=True, repeats=1)
+        call_s = (time.perf_counter() - start_s) / (_WARM_CALLS + 1)
+        repeats = max(1, min(_MOST_REPEATS, int(budget_s / sizes / call_s) - _WARM_CALLS))
+        for k in VERIFIED:
+            verify[work.batch * (k + 1)] = timer.verify_s(work, k, record=True, repeats=repeats)
+    widest = max(TREE_FAN_OUTS) * (TREE_DEPTH + 1)
+    with PhaseTimer(draft, work, scratch_positions=widest * TREE_DEPTH) as timer:
+        chain_s = timer.chain_s(work, TREE_DEPTH, record=True, repeats=repeats) / TREE_DEPTH
+        for k in (VERIFIED[1], VERIFIED[-1]):
+            extension[work.batch * (k + 1)] = timer.verify_s(work, k, record=True, repeats=repeats)
+        extended = TableTime.of(extension)
+        for f in TREE_FAN_OUTS:
+            fan_out = (f,) * (TREE_DEPTH + 1)
+            tree_s = timer.tree_s(work, TREE_DEPTH, fan_out, record=True, repeats=repeats)
+            grown_s = tree_s - extended.at(work.batch * (TREE_DEPTH + 1))
+            tree[work.batch * sum(fan_out)] = grown_s / TREE_DEPTH
+    return HardwareProfile(
+        name="this machine",
+        source=f"measured: {target.source} and {draft.source}, batch {work.batch}, context {work.context}",
+        verify_s=TableTime.of(verify),
+        draft_step_s=TableTime.of({work.batch: chain_s}),
+        draft_tree_step_s=TableTime.of(tree),
+        draft_extension_s=extended,
+    )
+
+
+def machine_of(
+    base: HardwareProfile, plain: Trace, chain: Trace, tree: Trace, head: Trace | None = None
+) -> TuneMachine:
     """The phases alone, made as slow as they were in whole runs: one after the other, and both at once."""
     plain_times = RunTimes.of(plain)
     alone = RunTimes.of(chain).scaled(base, "this machine", depth=K)
@@ -100,4 +138,4 @@ def machine_of(base: HardwareProfile, plain: Trace, chain: Trace, tree: Trace, h
     if head is not None:
         own = RunTimes.of(head).scaled(base, "this machine, with a head", depth=K)
         with_head = own.model_copy(update={"autoregressive_step_s": steps, "head_step_s": own.draft_step_s})
-    return Machine(alone, beside, plain_times.overhead_s, "full", with_head)
+    return TuneMachine(alone, beside, plain_times.overhead_s, "full", with_head)

@@ -15,8 +15,7 @@ from ssd_lab.strategies import SequenceStrategy, registry
 from ssd_lab.trace import RequestRecord, SequenceRound, Trace, compute_metrics
 from ssd_lab.trace.outcomes import outcome_samples
 from ssd_lab.tune.candidates import LOOKAHEADS, Candidate, variants, with_coefficients
-from ssd_lab.tune.coefficients import Coefficients
-from ssd_lab.tune.confidence import Confidence
+from ssd_lab.tune.corrections import Coefficients, Confidence
 from ssd_lab.tune.lookahead_replay import replay_lookahead
 from ssd_lab.tune.lookup_replay import Otherwise, replay_lookup
 from ssd_lab.tune.tuning import Scored
@@ -28,7 +27,7 @@ _USUAL_EXPONENT = 0.6  # of the law of ranks, where too few misses were recorded
 
 
 @dataclass(frozen=True)
-class Machine:
+class TuneMachine:
     """alone: where target and draft take turns; beside: where both work at once; plain: overhead of a round without a
     draft model. miss_cost: as `ssd_lab.simulate` takes it. with_head: where an EAGLE3 head drafts.
     """
@@ -49,7 +48,7 @@ class Scorer:
     """
 
     model: OutcomeModel
-    machine: Machine
+    machine: TuneMachine
     requests: Sequence[RequestRecord]
     batch: int
     coefficients: Coefficients | None = None

@@ -18,13 +18,13 @@ from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.simulate import HardwareProfile, find_profile
 from ssd_lab.simulate.published import PUBLISHED_PROFILES
 from ssd_lab.trace import Trace
+from ssd_lab.trace.outcomes import halves
 from ssd_lab.tune.calibration import K, calibrate
 from ssd_lab.tune.candidates import BUNDLED_HEAD, LOOKAHEADS, Candidate, coarse_grid, grid, variants
-from ssd_lab.tune.coefficients import Coefficients
-from ssd_lab.tune.confidence import Confidence
+from ssd_lab.tune.corrections import Coefficients, Confidence
 from ssd_lab.tune.full_grid import measured_grid, simulated_grid
 from ssd_lab.tune.recorded_runs import Subject, run_in_turn
-from ssd_lab.tune.scoring import Machine, Scorer, drafted_rounds, head_model, outcome_model
+from ssd_lab.tune.scoring import Scorer, TuneMachine, drafted_rounds, head_model, outcome_model
 from ssd_lab.tune.tuning import Scored, Tuning
 
 FINALISTS = 3
@@ -149,7 +149,9 @@ def _finalists(ranking: Sequence[Scored]) -> list[Scored]:
 
 
 def _on_hardware(profile: HardwareProfile, trace: Trace, batch: int, full_grid: bool) -> Tuning:
-    machine = Machine(profile, profile, profile.overhead_s, "paper" if profile.name in PUBLISHED_PROFILES else "full")
+    machine = TuneMachine(
+        profile, profile, profile.overhead_s, "paper" if profile.name in PUBLISHED_PROFILES else "full"
+    )
     learned, tried = halves(trace) if full_grid else (trace, trace)
     model = outcome_model(learned)
     candidates: list[Candidate] = grid(learned)
@@ -163,19 +165,6 @@ def _on_hardware(profile: HardwareProfile, trace: Trace, batch: int, full_grid: 
     judge = Scorer(outcome_model(tried), machine, tried.requests, batch, drafted=drafted)
     everything = [*candidates, *(other for one in candidates for other in variants(one))]
     return replace(tuning, grid=simulated_grid(judge, tuning.winner.candidate, everything))
-
-
-def halves(trace: Trace) -> tuple[Trace, Trace]:
-    """Every other request in each: one to learn from, one to be judged by. Raises ConfigError for a single request."""
-    ids = sorted({s.request_id for one in trace.rounds for s in one.sequences})
-    if len(ids) < 2:
-        raise ConfigError("a full grid is judged on other requests than were learned from: record at least two")
-    parts = []
-    for chosen in (set(ids[::2]), set(ids[1::2])):
-        rounds = [replace(one, sequences=[s for s in one.sequences if s.request_id in chosen]) for one in trace.rounds]
-        requests = [one for one in trace.requests if one.request_id in chosen]
-        parts.append(replace(trace, requests=requests, rounds=[one for one in rounds if one.sequences], prefills=[]))
-    return parts[0], parts[1]
 
 
 def _prompts(prompts: Prompt | Sequence[Prompt] | None) -> list[Prompt]:

@@ -75,9 +75,9 @@ def test_a_damaged_model_is_named(tiny_pair: Any, tmp_path: Path):
 
 
 def test_train_names_a_missing_file(tmp_path: Path):
-    shown = invoke("train", "family", str(tmp_path), "--teacher", "none.gguf", "--prompts", "none.jsonl")
+    shown = invoke("train", "draft", "--prompts", "none.jsonl", "--output", str(tmp_path))
     assert shown.exit_code == 2
-    assert "none.gguf" in shown.stderr
+    assert "none.jsonl" in shown.stderr
 
 
 def test_assignments_are_json_or_words_and_nest():

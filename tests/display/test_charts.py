@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ssd_lab.display.charts import Bar, Line, bar_chart, line_chart
+from ssd_lab.display.charts import BarValue, Line, bar_chart, line_chart
 from ssd_lab.display.svg import Axis, round_step
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -42,8 +42,8 @@ def test_charts_of_little_are_charts_too(lines: list[Line]):
 
 def test_bars_are_as_high_as_their_values_and_whiskers_reach_their_intervals():
     series = {
-        "a": {"x": Bar(2.0, 1.0, 3.0, "two"), "y": Bar(4.0, None, None, "four")},
-        "b": {"y": Bar(1.0, None, None, "one")},
+        "a": {"x": BarValue(2.0, 1.0, 3.0, "two"), "y": BarValue(4.0, None, None, "four")},
+        "b": {"y": BarValue(1.0, None, None, "one")},
     }
     root = ElementTree.fromstring(bar_chart(["x", "y"], series, title="t"))
     heights = {box[0].text: float(box.attrib["height"]) for box in root.iter(f"{SVG}rect") if len(box)}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from eagle3_checkpoints import VOCAB
-from eagle3_counting import END, HEAD, RUN, SHAPE, TRAINING, documents
+from eagle3_counting import HEAD, RUN, SHAPE, TRAINING, documents
 from eagle3_twin import Twin
 from testing_models import random_tensors, tiny_config
 
@@ -15,8 +15,8 @@ from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.loader import LoadedModel, from_tensors, load_model
 from ssd_lab.training.eagle3 import train_eagle3
 from ssd_lab.training.eagle3_export import save_head
-from ssd_lab.training.model import save_hf
-from ssd_lab.training.pretrain import train_target
+from ssd_lab.training.hf_files import save_hf
+from studies.bundled_models.train_target import train_target
 
 
 @pytest.fixture(scope="session")
@@ -55,11 +55,11 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Counting:
     model = train_target(
         corpus, SHAPE, replace(RUN, max_steps=140, embedding_lr=1e-2), device="cpu", progress=False
     ).requires_grad_(False)
-    save_hf(model, folder / "target", bos_id=0, eos_id=END)
+    save_hf(model, folder / "target")
     for name, size in (("whole", None), ("part", 50)):
         head, ids, _ = train_eagle3(
             model, corpus, replace(HEAD, draft_vocab_size=size), TRAINING, device="cpu", progress=False
         )
-        save_head(head, model.config, ids, folder / name, bos_id=0, eos_id=END)
+        save_head(head, model.config, ids, folder / name)
     target = load_model(folder / "target", dtype="float32")
     return Counting(target, str(folder / "whole"), str(folder / "part"))

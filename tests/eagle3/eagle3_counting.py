@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from ssd_lab.training.config import ModelConfig, TrainConfig
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.corpus import Corpus
 from ssd_lab.training.eagle3 import Eagle3Training
 from ssd_lab.training.eagle3_model import HeadConfig
 
 VOCAB, END = 64, 2
 SHAPE = ModelConfig(
-    hidden_size=32, num_layers=3, num_heads=2, num_kv_heads=1, intermediate_size=48, vocab_size=VOCAB, head_dim=16,
-    max_positions=64,
+    model_type="llama", hidden_size=32, num_layers=3, num_heads=2, num_kv_heads=1, head_dim=16, mlp_size=48,
+    vocab_size=VOCAB, max_positions=64, tie_embeddings=True, eos_token_ids=(END,), bos_token_id=0,
 )  # fmt: skip
 HEAD = HeadConfig(num_heads=2, num_kv_heads=1, intermediate_size=48, feature_layers=(1, 2, 3), head_dim=16)
 RUN = TrainConfig(

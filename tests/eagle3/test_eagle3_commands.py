@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from ssd_lab.cli.main import app
 from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.loader import load_model
-from ssd_lab.training.any_target import held_out, load_target
+from ssd_lab.training.hf_files import load_hf
+from ssd_lab.training.prompt_files import held_out
 
 
 @pytest.fixture(scope="module")
@@ -87,16 +88,16 @@ def test_targets_of_every_kind_are_read_as_transformers_reads_them(tiny_pair, ki
         ).save_pretrained(tmp_path)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(Path(tiny_pair.target) / file, tmp_path / file)
-    target = load_target(str(tmp_path), device="cpu", dtype=torch.float32)
+    target = load_hf(tmp_path, device="cpu", dtype=torch.float32)
     reference = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
     tokens = torch.randint(0, 250, (40,))
     features = {0: torch.empty(0), 1: torch.empty(0)}
     with torch.no_grad():
-        hidden = target.model.hidden(
+        hidden = target.hidden(
             tokens, torch.arange(40), torch.tensor([0, 40], dtype=torch.int32), 40, features=features
         )
         expected = reference(tokens[None], output_hidden_states=True)
-    torch.testing.assert_close(target.model.logits(hidden), expected.logits[0], atol=2e-4, rtol=0)
+    torch.testing.assert_close(target.logits(hidden), expected.logits[0], atol=2e-4, rtol=0)
     for layer in (0, 1):
         torch.testing.assert_close(features[layer], expected.hidden_states[layer][0], atol=2e-4, rtol=0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from eagle3_counting import END, HEAD, RUN, SHAPE, TRAINING, VOCAB, documents
+from eagle3_counting import HEAD, RUN, SHAPE, TRAINING, VOCAB, documents
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.training.corpus import Corpus
@@ -19,31 +19,32 @@ from ssd_lab.training.eagle3 import (
     unrolled_loss,
     usable_feature_layers,
 )
-from ssd_lab.training.eagle3_check import largest_difference
 from ssd_lab.training.eagle3_export import save_head
 from ssd_lab.training.eagle3_measure import head_ranks
 from ssd_lab.training.eagle3_model import HeadConfig, TrainableHead
-from ssd_lab.training.model import Llama, save_hf
+from ssd_lab.training.hf_files import save_hf
+from ssd_lab.training.model import TrainableLlama
 from ssd_lab.training.padded import batch_plan, padded_batch
-from ssd_lab.training.pretrain import train_target
+from studies.bundled_models.head_check import largest_difference
+from studies.bundled_models.train_target import train_target
 
 
 @pytest.fixture(scope="module")
-def target() -> Llama:
+def target() -> TrainableLlama:
     model = train_target(
         documents(120), SHAPE, replace(RUN, max_steps=140, embedding_lr=1e-2), device="cpu", progress=False
     )
     return model.requires_grad_(False)
 
 
-def new_head(target: Llama, config: HeadConfig = HEAD) -> TrainableHead:
+def new_head(target: TrainableLlama, config: HeadConfig = HEAD) -> TrainableHead:
     head = TrainableHead(config, target.config)
     head.initialise(target, None, torch.Generator().manual_seed(3))
     return head
 
 
 @torch.no_grad()
-def test_a_row_of_a_later_step_sees_features_up_to_where_its_draft_began(target: Llama) -> None:
+def test_a_row_of_a_later_step_sees_features_up_to_where_its_draft_began(target: TrainableLlama) -> None:
     """Step j of row i must not change with features after i or tokens after i + 1 + j, and must with those before."""
     tokens = torch.randint(8, 60, (1, 16), generator=torch.Generator().manual_seed(0))
     features = torch.randn(1, 16, 96, generator=torch.Generator().manual_seed(1))
@@ -68,9 +69,9 @@ def test_a_row_of_a_later_step_sees_features_up_to_where_its_draft_began(target:
 
 
 @torch.no_grad()
-def test_unrolled_rows_are_what_drafting_one_by_one_gives(target: Llama, tmp_path: Path) -> None:
+def test_unrolled_rows_are_what_drafting_one_by_one_gives(target: TrainableLlama, tmp_path: Path) -> None:
     """The paged head, loaded from the saved folder, against the unrolled one: also with a reduced vocabulary."""
-    save_hf(target, tmp_path / "target", bos_id=0, eos_id=END)
+    save_hf(target, tmp_path / "target")
     corpus = documents(20, seed=5)
     text = corpus.tokens[: corpus.starts[1]].tolist()
     for size in (None, 30):
@@ -81,13 +82,13 @@ def test_unrolled_rows_are_what_drafting_one_by_one_gives(target: Llama, tmp_pat
         for matrix in head.matrices():
             matrix.mul_(4)  # a fresh head attends to everything alike: a wrong mask would hardly show
         folder = tmp_path / f"head_{size}"
-        save_head(head, target.config, ids, folder, bos_id=0, eos_id=END)
+        save_head(head, target.config, ids, folder)
         assert largest_difference(head, folder, tmp_path / "target", text, num_steps=4) < 1e-3
         head.midlayer.self_attn.v_proj.weight.mul_(1.1)  # the check notices another head
         assert largest_difference(head, folder, tmp_path / "target", text, num_steps=4) > 1e-2
 
 
-def held_out_right(target: Llama, head: TrainableHead) -> torch.Tensor:
+def held_out_right(target: TrainableLlama, head: TrainableHead) -> torch.Tensor:
     """How often each step is right on texts that were not trained on."""
     corpus = documents(40, seed=9)
     batch = padded_batch(corpus, np.arange(40), max_length=48, prompt_weight=0.0, device="cpu")
@@ -95,7 +96,7 @@ def held_out_right(target: Llama, head: TrainableHead) -> torch.Tensor:
         return unrolled_loss(head, target, batch, None, TRAINING, 0.0)[2]
 
 
-def test_a_head_learns_to_draft_and_a_feature_one_layer_off_shows(target: Llama) -> None:
+def test_a_head_learns_to_draft_and_a_feature_one_layer_off_shows(target: TrainableLlama) -> None:
     head, _, records = train_eagle3(target, documents(120), HEAD, TRAINING, device="cpu", progress=False)
     assert records[-1]["loss_0"] < 0.5 * records[0]["loss_0"]
     right, untrained = held_out_right(target, head), held_out_right(target, new_head(target))
@@ -104,7 +105,7 @@ def test_a_head_learns_to_draft_and_a_feature_one_layer_off_shows(target: Llama)
     assert (held_out_right(target, head) < right - 0.08).all()
 
 
-def test_later_steps_learn_only_when_they_are_unrolled(target: Llama) -> None:
+def test_later_steps_learn_only_when_they_are_unrolled(target: TrainableLlama) -> None:
     once = replace(TRAINING, unroll_steps=1)
     short, _, _ = train_eagle3(target, documents(120), HEAD, once, device="cpu", progress=False)
     long, _, _ = train_eagle3(target, documents(120), HEAD, TRAINING, device="cpu", progress=False)
@@ -115,7 +116,7 @@ class Stopped(Exception):
     """Stands for a kill."""
 
 
-def test_an_interrupted_run_ends_as_if_it_had_not_been(target: Llama, tmp_path: Path) -> None:
+def test_an_interrupted_run_ends_as_if_it_had_not_been(target: TrainableLlama, tmp_path: Path) -> None:
     short = replace(TRAINING, run=replace(RUN, max_steps=11), acceptance_from=0.5)
     corpus = documents()
 
@@ -139,7 +140,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(target: Llama, tmp_path: 
 
 
 @torch.no_grad()
-def test_ranks_are_those_of_drafting_from_each_place(target: Llama) -> None:
+def test_ranks_are_those_of_drafting_from_each_place(target: TrainableLlama) -> None:
     """Replayed naively: for every place and number of drafted tokens, an unrolled forward over the text so far."""
     head, k = new_head(target), 2
     corpus = documents(2, seed=3)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ssd_lab.training.pretrain import prefetched
+from ssd_lab.training.prefetching import prefetched
 
 
 def test_all_items_come_in_order_and_then_it_ends() -> None:

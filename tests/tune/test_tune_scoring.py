@@ -20,17 +20,17 @@ from ssd_lab.simulate.confidence_replay import Opinions
 from ssd_lab.simulate.workload import workload_of_rounds
 from ssd_lab.strategies import registry
 from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace
+from ssd_lab.trace.outcomes import halves
 from ssd_lab.tune.candidates import BUNDLED_HEAD, Candidate, coarse_grid, grid, variants
-from ssd_lab.tune.confidence import Confidence
+from ssd_lab.tune.corrections import Confidence
 from ssd_lab.tune.full_grid import simulated_grid
 from ssd_lab.tune.lookup_replay import Otherwise, replay_lookup
-from ssd_lab.tune.scoring import Machine, Scorer, head_model, outcome_model
-from ssd_lab.tune.tuner import halves
+from ssd_lab.tune.scoring import Scorer, TuneMachine, head_model, outcome_model
 
 
-def machine(verify: Any = 1.0, draft: float = 0.1, tree: float = 0.1, **beside: Any) -> Machine:
+def machine(verify: Any = 1.0, draft: float = 0.1, tree: float = 0.1, **beside: Any) -> TuneMachine:
     alone = HardwareProfile(name="test", source="hand", verify_s=verify, draft_step_s=draft, draft_tree_step_s=tree)
-    return Machine(alone, alone.model_copy(update=beside), 0.0, "full")
+    return TuneMachine(alone, alone.model_copy(update=beside), 0.0, "full")
 
 
 def recorded(ranks: list[int], *, k: int = 3, requests: int = 2) -> Trace:
@@ -46,11 +46,11 @@ GOOD_DRAFT = OutcomeModel.of(0.9, HitLaw(1.0, 0.2))
 RANKS = [0, 0, 0, 1, 0, 2, 0, 5, 0, 11] * 8
 
 
-def scorer(own: Machine, model: OutcomeModel = GOOD_DRAFT, batch: int = 1) -> Scorer:
+def scorer(own: TuneMachine, model: OutcomeModel = GOOD_DRAFT, batch: int = 1) -> Scorer:
     return Scorer(model, own, [], batch)
 
 
-def best(own: Machine, model: OutcomeModel = GOOD_DRAFT, batch: int = 1) -> Candidate:
+def best(own: TuneMachine, model: OutcomeModel = GOOD_DRAFT, batch: int = 1) -> Candidate:
     return scorer(own, model, batch).best_first(grid(recorded(RANKS)))[0].candidate
 
 

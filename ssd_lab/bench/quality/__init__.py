@@ -1,7 +1,7 @@
 """Are the answers right? GSM8K's numbers and HumanEval's programs, scored beside the speed."""
 
 from ssd_lab.bench.quality.results import PromptScore, QualityResult
-from ssd_lab.bench.quality.sandbox import Job, Limits, SandboxResult, run_job
+from ssd_lab.bench.quality.sandbox import Limits, Program, SandboxResult, run_program
 from ssd_lab.bench.quality.scoring import SCORED, score
 
-__all__ = ["SCORED", "Job", "Limits", "PromptScore", "QualityResult", "SandboxResult", "run_job", "score"]
+__all__ = ["SCORED", "Limits", "Program", "PromptScore", "QualityResult", "SandboxResult", "run_program", "score"]

@@ -118,7 +118,7 @@ def become(user: int) -> None:
 
 
 def main() -> None:
-    """Job in, verdict out."""
+    """Program in, verdict out."""
     job = json.load(sys.stdin)
     answer = os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from ssd_lab.bench.quality.sandbox import Job
+from ssd_lab.bench.quality.sandbox import Program
 
 Method = Literal["tests", "examples"]
 
@@ -18,7 +18,7 @@ _FENCE = re.compile(r"```[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _ARROW = re.compile(r"\s*(?:==|=>|->|=|➞|→|returns|should return|#\s*returns|#\s*=>)\s*")
 
 
-def build_job(prompt: str, text: str, extra: Mapping[str, Any]) -> tuple[Job, Method] | None:
+def build_program(prompt: str, text: str, extra: Mapping[str, Any]) -> tuple[Program, Method] | None:
     """The candidate with the problem's `test` where `extra` has it, else with the examples of the docstring; None if
     there are neither. extra: the problem's `test` and `entry_point` (else: the last function of the prompt)."""
     entry_point = str(extra.get("entry_point") or last_function(prompt) or "")
@@ -26,9 +26,9 @@ def build_job(prompt: str, text: str, extra: Mapping[str, Any]) -> tuple[Job, Me
         return None
     program = candidate(prompt, text, entry_point)
     if extra.get("test"):
-        return Job(program, f"{extra['test']}\n\ncheck({entry_point})\n"), "tests"
+        return Program(program, f"{extra['test']}\n\ncheck({entry_point})\n"), "tests"
     examples = docstring_examples(prompt, entry_point)
-    return (Job(program, examples=examples), "examples") if examples else None
+    return (Program(program, examples=examples), "examples") if examples else None
 
 
 def candidate(prompt: str, text: str, entry_point: str) -> str:

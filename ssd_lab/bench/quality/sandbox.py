@@ -42,10 +42,10 @@ class Limits(BaseModel):
 
 
 @dataclass(frozen=True)
-class Job:
-    """A program, and what it is judged by: `examples` (source, wanted output) if there are any, else `tests`."""
+class Program:
+    """Source, and what it is judged by: `examples` (source, wanted output) if there are any, else `tests`."""
 
-    program: str
+    source: str
     tests: str = ""
     examples: list[tuple[str, str]] = field(default_factory=list)
 
@@ -64,8 +64,8 @@ class SandboxResult:
     guard: str = ""
 
 
-def run_job(job: Job, limits: Limits | None = None) -> SandboxResult:
-    """Run one job to its verdict; everything that it started is dead and its folder gone when this returns."""
+def run_program(program: Program, limits: Limits | None = None) -> SandboxResult:
+    """Run one to its verdict; everything that it started is dead and its folder gone when this returns."""
     limits = limits or Limits()
     token = secrets.token_hex(16)
     with tempfile.TemporaryDirectory(prefix="ssd_lab_candidate_", ignore_cleanup_errors=True) as name:
@@ -79,9 +79,9 @@ def run_job(job: Job, limits: Limits | None = None) -> SandboxResult:
             os.chown(folder, isolation.user, isolation.user)
         message = {
             "token": token,
-            "program": job.program,
-            "tests": job.tests,
-            "examples": job.examples,
+            "program": program.source,
+            "tests": program.tests,
+            "examples": program.examples,
             "limits": limits.model_dump(include={"cpu_s", "memory_bytes", "file_bytes"}),
             "user": isolation.user,
         }

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from ssd_lab.bench.quality import gsm8k, humaneval
 from ssd_lab.bench.quality.results import PromptScore, QualityResult
-from ssd_lab.bench.quality.sandbox import Limits, SandboxResult, run_job
+from ssd_lab.bench.quality.sandbox import Limits, SandboxResult, run_program
 from ssd_lab.errors import ConfigError
 
 SCORED = ("gsm8k", "humaneval")
@@ -48,7 +48,7 @@ class Text(Protocol):
         """The same as token ids."""
 
 
-class Decoder(Protocol):
+class TokenDecoder(Protocol):
     """What turns ids into text, as `ssd_lab.models.text.tokenizer.Tokenizer` does."""
 
     @property
@@ -64,7 +64,7 @@ def score(
     prompts: Sequence[Problem],
     outputs: Sequence[Text],
     *,
-    tokenizer: Decoder | None = None,
+    tokenizer: TokenDecoder | None = None,
     was_cut: Sequence[bool] | None = None,
     limits: Limits | None = None,
 ) -> QualityResult:
@@ -88,7 +88,7 @@ def score(
     return _score_programs(dataset, prompts, texts, cut, limits)
 
 
-def _until_end(output: Text, tokenizer: Decoder | None) -> str:
+def _until_end(output: Text, tokenizer: TokenDecoder | None) -> str:
     ends = () if tokenizer is None else tokenizer.eos_token_ids
     first = next((place for place, token in enumerate(output.token_ids) if token in ends), None) if ends else None
     return output.text if tokenizer is None or first is None else tokenizer.decode(output.token_ids[:first])
@@ -130,11 +130,11 @@ def _shown(number: Decimal | None) -> str:
 
 
 def _program_score(prompt: Problem, text: str, limits: Limits | None) -> tuple[PromptScore, SandboxResult | None]:
-    built = humaneval.build_job(prompt.text, text, prompt.extra)
+    built = humaneval.build_program(prompt.text, text, prompt.extra)
     if built is None:
         return PromptScore(id=prompt.id, passed=None, detail="it has neither tests nor examples at hand"), None
-    job, method = built
-    result = run_job(job, limits)
+    program, method = built
+    result = run_program(program, limits)
     if result.status == "refused":
         return PromptScore(id=prompt.id, passed=None, method=method, detail=result.detail), result
     passed = result.status == "passed"
@@ -149,5 +149,5 @@ def _reference_passes(prompt: Problem, limits: Limits | None) -> bool:
     """A few docstrings show wrong outputs; where there is no solution to tell, the examples are believed."""
     if not prompt.reference:
         return True
-    built = humaneval.build_job(prompt.text, prompt.reference, prompt.extra)
-    return built is None or run_job(built[0], limits).status == "passed"
+    built = humaneval.build_program(prompt.text, prompt.reference, prompt.extra)
+    return built is None or run_program(built[0], limits).status == "passed"

@@ -21,11 +21,11 @@ import torch
 from ssd_lab import __version__, demo
 from ssd_lab.bench.data import load_prompts
 from ssd_lab.config import SamplingParams
-from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
+from ssd_lab.simulate.coefficient import distributions_along
 from ssd_lab.simulate.confidence_replay import Opinions, opinions_along
-from ssd_lab.trace import RequestRecord, SequenceRound, Trace, load_trace
+from ssd_lab.trace import SequenceRound, Trace, load_trace
 
 DATASETS = ("gsm8k", "humaneval", "ultrafeedback")
 TEMPERATURES = (0.0, 0.7, 1.0)
@@ -34,7 +34,6 @@ CHAIN_K = 5  # draft tokens of the rounds that compare the EAGLE3 head with the 
 LONGEST_PROMPT = 1200  # characters; the bundled models were trained on short texts
 PLACES = 500  # of the text for which both distributions are kept
 
-Score = Callable[[list[int]], torch.Tensor]
 _T = TypeVar("_T")
 NOTE = "settings.json"
 
@@ -106,10 +105,10 @@ class Recordings:
         trace = self.trace(temperature)
 
         def make() -> list[np.ndarray]:
-            found = []
+            found, sampling = [], (temperature, 0, 1.0, 0.0)
             for model in self._models:
                 with LLM(model, None, "autoregressive", progress=False, **self._fields) as llm:
-                    found.append(_along(trace, llm.score, temperature).numpy())
+                    found.append(distributions_along(trace.requests, llm.score, sampling, PLACES).numpy())
             return found
 
         def save(arrays: list[np.ndarray], path: Path) -> None:
@@ -191,44 +190,8 @@ def with_hits(trace: Trace, fan_out: Sequence[int]) -> Trace:
         before[own.request_id] = own.recovery_rank < fan_out[own.num_accepted] if known else None  # type: ignore[operator]
         return replace(own, cache_hit=hit, origin="hit" if hit else "jit")
 
-    return _mapped(trace, noted)
-
-
-def _mapped(trace: Trace, change: Callable[[SequenceRound], SequenceRound]) -> Trace:
-    rounds = [replace(one, sequences=[change(own) for own in one.sequences]) for one in trace.rounds]
+    rounds = [replace(one, sequences=[noted(own) for own in one.sequences]) for one in trace.rounds]
     return replace(trace, rounds=rounds)
-
-
-def split(trace: Trace) -> tuple[Trace, Trace]:
-    """Every other request in each part: one to fit, one to try."""
-    return _of_requests(trace, 0), _of_requests(trace, 1)
-
-
-def _of_requests(trace: Trace, parity: int) -> Trace:
-    chosen = {r.request_id for i, r in enumerate(trace.requests) if i % 2 == parity}
-    rounds = [
-        replace(one, sequences=kept)
-        for one in trace.rounds
-        if (kept := [own for own in one.sequences if own.request_id in chosen])
-    ]
-    requests = [r for r in trace.requests if r.request_id in chosen]
-    return replace(trace, requests=requests, rounds=rounds, prefills=[])
-
-
-def _along(trace: Trace, score: Score, temperature: float) -> torch.Tensor:
-    """What a model would draw from at each place of the generated texts, `[places, vocab]`, at most PLACES of them."""
-    sampling = SamplingBatch.from_rows([(temperature, 0, 1.0, 0.0, 0)])
-    per_request = max(1, PLACES // max(1, len(trace.requests)))
-    parts = [
-        target_distribution(_output_logits(request, score)[None, :per_request], sampling)[0]
-        for request in trace.requests
-    ]
-    return torch.cat(parts)[:PLACES].cpu()
-
-
-def _output_logits(request: RequestRecord, score: Score) -> torch.Tensor:
-    logits = score([*request.prompt_ids, *request.token_ids])
-    return logits[len(request.prompt_ids) - 1 : -1].float()
 
 
 def _texts(prompts: int, seed: int) -> list[tuple[str, str]]:

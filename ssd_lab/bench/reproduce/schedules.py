@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssd_lab.bench.reproduce.recording import Recordings, split
+from ssd_lab.bench.reproduce.recording import Recordings
 from ssd_lab.bench.reproduce.section import Claim, PaperSection, percent
 from ssd_lab.bench.statistics import Estimate, bootstrap_ratio
 from ssd_lab.display.charts import Line, line_chart
@@ -19,7 +19,7 @@ from ssd_lab.learning.fan_out_fit import acceptance_rate, fit_hit_law
 from ssd_lab.simulate.confidence_replay import replayed_confidence
 from ssd_lab.strategies.fanout import Adaptive, Explicit, Geometric, Schedule, Uniform
 from ssd_lab.trace import Trace
-from ssd_lab.trace.outcomes import outcome_samples, replayed_hits
+from ssd_lab.trace.outcomes import halves, outcome_samples, replayed_hits
 
 KEY = "schedules"
 FAN_OUTS = range(1, 9)  # of the uniform schedule
@@ -81,7 +81,7 @@ def section(recordings: Recordings) -> PaperSection:
 def contenders(trace: Trace, budget: int, k: int) -> dict[str, Hits]:
     """Hits of the schedules over accepted lengths. Budget: a multiple of k + 1."""
     hits: dict[str, dict[int, list[bool]]] = {}
-    for fitted, tried in (halves := split(trace)), halves[::-1]:
+    for fitted, tried in (parts := halves(trace)), parts[::-1]:
         for name, schedule in schedules(fitted, budget, k).items():
             hits.setdefault(name, {}).update(replayed_hits(tried, schedule.learner(k)))
     whole = {"by lengths": Adaptive(budget=budget, by_confidence=False), "hindsight": _hindsight(trace, budget, k)}

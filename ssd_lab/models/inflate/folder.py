@@ -16,6 +16,7 @@ from ssd_lab.common.progress import progress_bar
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.files.checkpoint import Checkpoint, open_checkpoint
 from ssd_lab.models.files.weights import INDEX
+from ssd_lab.models.hf_config import hf_config
 from ssd_lab.models.inflate.geometry import Geometry, find_geometry
 from ssd_lab.models.inflate.plan import InflationPlan, plan_inflation
 from ssd_lab.models.inflate.safetensors_writer import file_bytes, write_safetensors
@@ -80,7 +81,8 @@ def write_inflated(
         raise ConfigError(
             f"{place} could not be written ({error.strerror}): what is there stays, and the same call goes on from it"
         ) from error
-    _write_json(place / "config.json", _hf_config(plan, shape.name, str(source), dtype))
+    inflated = {"geometry": shape.name, "source": str(source), "layers": list(plan.layers), "notes": list(plan.notes)}
+    _write_json(place / "config.json", {**hf_config(plan.config, dtype=dtype), "inflated": inflated})
     if small.tokenizer is not None:
         small.tokenizer.save(place)
     weight_map = {name: file for file, shapes in shards.items() for name in shapes}
@@ -164,37 +166,6 @@ def _check_disk(folder: Path, needed: int) -> None:
 
 def _bytes(weights: InflatedWeights, dtype: str) -> int:
     return sum(math.prod(shape) for shape in weights.shapes.values()) * DTYPES[dtype].itemsize
-
-
-def _hf_config(plan: InflationPlan, geometry: str, source: str, dtype: str) -> dict[str, Any]:
-    """config.json as transformers writes it for a Llama; what is special is in the weights."""
-    config = plan.config
-    rope = {"rope_type": "default"} if config.rope_scaling is None else dict(config.rope_scaling)
-    ends = config.eos_token_ids
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": config.model_type,
-        "hidden_act": "silu",
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.mlp_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "vocab_size": config.vocab_size,
-        "max_position_embeddings": config.max_positions,
-        "rms_norm_eps": config.rms_eps,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None if config.rope_scaling is None else rope,
-        "rope_parameters": {**rope, "rope_theta": config.rope_theta},
-        "tie_word_embeddings": config.tie_embeddings,
-        "attention_bias": False,
-        "mlp_bias": False,
-        "bos_token_id": config.bos_token_id,
-        "eos_token_id": ends[0] if len(ends) == 1 else list(ends) or None,
-        "torch_dtype": dtype,
-        "inflated": {"geometry": geometry, "source": source, "layers": list(plan.layers), "notes": list(plan.notes)},
-    }
 
 
 def _write_json(file: Path, document: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ssd_lab.learning.fan_out_fit import weighted_line
 from ssd_lab.widgets.view_model.steps import Step
 
 
@@ -96,12 +97,9 @@ def power_law(curve: Sequence[float]) -> tuple[float, float] | None:
     the law with c = 1, which would make every lookup at F = 1 a miss. None with fewer than three different rates that
     miss: through fewer any line goes.
     """
-    points = [(math.log(width), math.log(1 - rate), 1 - rate) for width, rate in enumerate(curve, 1) if rate < 1]
-    if len({rate for _, _, rate in points}) < 3:
+    points = [(width, 1 - rate) for width, rate in enumerate(curve, 1) if rate < 1]
+    if len({missed for _, missed in points}) < 3:
         return None
-    total = sum(weight for _, _, weight in points)
-    mean_x = sum(x * weight for x, _, weight in points) / total
-    mean_y = sum(y * weight for _, y, weight in points) / total
-    covariance = sum((x - mean_x) * (y - mean_y) * weight for x, y, weight in points)
-    slope = covariance / sum((x - mean_x) ** 2 * weight for x, _, weight in points)
-    return math.exp(mean_y - slope * mean_x), -slope
+    x, y = ([math.log(value) for value in values] for values in zip(*points, strict=True))
+    slope, intercept = weighted_line(x, y, [missed for _, missed in points])
+    return math.exp(intercept), -slope

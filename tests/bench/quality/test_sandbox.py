@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd_lab.bench.quality import Job, Limits, SandboxResult, run_job
+from ssd_lab.bench.quality import Limits, Program, SandboxResult, run_program
 
 HARM = {
     "connecting": "import socket\nsocket.create_connection(('127.0.0.1', 9))",
@@ -39,13 +39,13 @@ LIMITS = Limits(cpu_s=1, wall_s=4, memory_bytes=1 << 28)
 
 def run(program: str, tests: str = "", **limits: object) -> SandboxResult:
     """As it is run where it can be kept in, and by its limits alone elsewhere: for candidates that do no harm."""
-    return run_job(Job(program, tests), LIMITS.model_copy(update={"unguarded": "run", **limits}))
+    return run_program(Program(program, tests), LIMITS.model_copy(update={"unguarded": "run", **limits}))
 
 
 @pytest.fixture(scope="module")
 def guard() -> str:
     """What keeps candidates in on this machine."""
-    result = run_job(Job("pass"), LIMITS.model_copy(update={"wall_s": 20.0}))
+    result = run_program(Program("pass"), LIMITS.model_copy(update={"wall_s": 20.0}))
     if result.status == "refused":
         pytest.skip(f"this machine keeps no candidate in: {result.detail}")
     return result.guard
@@ -121,7 +121,7 @@ def test_it_reaches_nothing_outside(what: str, tmp_path: Path):
     kept = tmp_path / "kept.txt"
     kept.write_text("mine")
     mode = kept.stat().st_mode
-    result = run_job(Job(HARM[what].format(kept=str(kept), folder=str(tmp_path))), LIMITS)
+    result = run_program(Program(HARM[what].format(kept=str(kept), folder=str(tmp_path))), LIMITS)
     assert result.status == "error"
     assert kept.read_text() == "mine"
     assert kept.stat().st_mode == mode
@@ -130,12 +130,14 @@ def test_it_reaches_nothing_outside(what: str, tmp_path: Path):
 
 @pytest.mark.usefixtures("guard")
 def test_becoming_another_program_is_not_passing():
-    assert run_job(Job("import os\nos.execv('/bin/true', ['true'])"), LIMITS).status == "ended"
+    assert run_program(Program("import os\nos.execv('/bin/true', ['true'])"), LIMITS).status == "ended"
 
 
 @pytest.mark.usefixtures("guard")
 def test_the_parent_cannot_be_ended():
-    assert run_job(Job("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "assert False"), LIMITS).status in (
+    assert run_program(
+        Program("import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", "assert False"), LIMITS
+    ).status in (
         "failed",
         "error",
     )
@@ -180,7 +182,7 @@ def noted(notes: Path) -> list[list[str]]:
 
 def test_where_nothing_keeps_it_in_it_is_not_run_and_the_words_say_what_to_do(only: Callable[..., Path]):
     only()
-    result = run_job(Job("raise SystemExit"), LIMITS)
+    result = run_program(Program("raise SystemExit"), LIMITS)
     assert result.status == "refused" and result.guard == ""
     for name in ("bwrap", "docker", "podman"):
         assert f"{name} is not installed" in result.detail
@@ -192,7 +194,7 @@ def test_where_nothing_keeps_it_in_it_is_not_run_and_the_words_say_what_to_do(on
 def test_a_bwrap_that_may_make_no_namespaces_is_refused_with_its_own_words_and_tried_once(only: Callable[..., Path]):
     notes = only(bwrap=FAILS)
     for _ in range(2):
-        result = run_job(Job("pass"), LIMITS)
+        result = run_program(Program("pass"), LIMITS)
         assert result.status == "refused"
         assert "bwrap does not work here: No permissions to create new namespace" in result.detail
     assert len(noted(notes)) == 1
@@ -200,7 +202,7 @@ def test_a_bwrap_that_may_make_no_namespaces_is_refused_with_its_own_words_and_t
 
 def test_bwrap_is_told_to_leave_out_network_and_files(only: Callable[..., Path]):
     notes = only(bwrap=AS_BWRAP)
-    assert run_job(Job("x = 1", "assert x == 1"), LIMITS) == SandboxResult("passed", guard="bwrap")
+    assert run_program(Program("x = 1", "assert x == 1"), LIMITS) == SandboxResult("passed", guard="bwrap")
     probe, words = noted(notes)
     assert len(probe) == len(words)
     bound = {words[i + 2] for i, word in enumerate(words) if word.startswith(("--ro-bind", "--bind"))}
@@ -213,9 +215,9 @@ def test_bwrap_is_told_to_leave_out_network_and_files(only: Callable[..., Path])
 
 def test_a_container_is_taken_where_bwrap_does_not_work_and_is_removed(only: Callable[..., Path]):
     notes = only(bwrap=FAILS, docker=AS_CONTAINER)
-    assert run_job(Job("import time\ntime.sleep(60)"), LIMITS.model_copy(update={"wall_s": 0.5})) == SandboxResult(
-        "wall", "over 0.5 s on the clock", "docker"
-    )
+    assert run_program(
+        Program("import time\ntime.sleep(60)"), LIMITS.model_copy(update={"wall_s": 0.5})
+    ) == SandboxResult("wall", "over 0.5 s on the clock", "docker")
     started, removed = noted(notes)[-2:]
     assert removed == ["rm", "--force", started[started.index("--name") + 1]]
     for option, value in (("--network", "none"), ("--cap-drop", "ALL"), ("--security-opt", "no-new-privileges"),

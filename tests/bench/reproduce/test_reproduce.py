@@ -13,7 +13,7 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.bench.reproduce import eagle3, headline, miss_rate, report, schedules
-from ssd_lab.bench.reproduce.recording import Recordings, split
+from ssd_lab.bench.reproduce.recording import Recordings
 from ssd_lab.bench.reproduce.report import SECTIONS, reproduce
 from ssd_lab.bench.reproduce.section import PaperSection
 from ssd_lab.config import SamplingParams
@@ -21,7 +21,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
 from ssd_lab.simulate.confidence_replay import replayed_confidence
 from ssd_lab.strategies.fanout import Adaptive
-from ssd_lab.trace.outcomes import looked_up
+from ssd_lab.trace.outcomes import halves, looked_up
 
 SMALL: dict[str, Any] = {"prompts": 2, "max_tokens": 48, "k": 4, "threads": 1, "dtype": "float32"}
 
@@ -60,9 +60,9 @@ def test_rounds_know_their_hits_and_halves_are_disjoint(recordings: Recordings):
     first = {s.request_id: s for s in reversed(rounds)}
     assert all(s.cache_hit is None for s in first.values())
     assert any(s.cache_hit for s in rounds)
-    halves = [{s.request_id for one in half.rounds for s in one.sequences} for half in split(trace)]
-    assert not halves[0] & halves[1]
-    assert halves[0] | halves[1] == {s.request_id for s in rounds}
+    first_ids, second_ids = ({s.request_id for one in half.rounds for s in one.sequences} for half in halves(trace))
+    assert not first_ids & second_ids
+    assert first_ids | second_ids == {s.request_id for s in rounds}
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,24 +13,27 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from ssd_lab.training import teacher as teaching
-from ssd_lab.training.answers import Answers, filter_answers
-from ssd_lab.training.config import FamilyConfig
+from ssd_lab.models.files.checkpoint import open_checkpoint
 from ssd_lab.training.corpus import Corpus
-from ssd_lab.training.distill import train_drafts
+from ssd_lab.training.distill import train_draft
 from ssd_lab.training.evaluate import draft_ranks, guess_quality
-from ssd_lab.training.generate import BulkGenerator, Request
-from ssd_lab.training.model import load_hf, save_hf
-from ssd_lab.training.pretrain import train_target
-from ssd_lab.training.prompts import Prompt, file_prompts, own_prompts, without_overlap
-from ssd_lab.training.tokenizer import END_ID, END_OF_TEXT_ID, prompt_text, save_tokenizer, train_tokenizer
+from ssd_lab.training.hf_files import load_hf, save_hf
+from ssd_lab.training.own_answers import answering, answers, every_pass, greedy_answers
+from studies.bundled_models import teacher as teaching
+from studies.bundled_models.answers import Answers, filter_answers
+from studies.bundled_models.config import FamilyConfig
+from studies.bundled_models.prompts import Prompt, file_prompts, own_prompts, without_overlap
+from studies.bundled_models.tokenizer import END_ID, prompt_text, save_tokenizer, train_tokenizer
+from studies.bundled_models.train_target import train_target
 
 logger = logging.getLogger(__name__)
 _ENCODE_CHUNK = 40_000
+PASSES = 2  # of the target over its prompts, if the time allows
+SAMPLES = 24  # of each test set
 
 
 @dataclass(frozen=True)
-class Context:
+class FamilyRun:
     """Where a run reads and writes."""
 
     config: FamilyConfig
@@ -60,7 +63,7 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[np.ndarray]:
     return encoded
 
 
-def make_prompts(ctx: Context) -> None:
+def make_prompts(ctx: FamilyRun) -> None:
     """Prompts for the teacher, and further ones for the target's own answers."""
     texts = [row["prompt"] for rows in ctx.tests().values() for row in rows]
     from_file = file_prompts(ctx.prompts_path)
@@ -84,46 +87,35 @@ def read_prompts(path: Path) -> list[Prompt]:
     return [Prompt(**json.loads(line)) for line in path.read_text().splitlines()]
 
 
-def teacher_tokenizer(path: Path) -> Tokenizer:
-    """tokenizer.json beside the GGUF file, or else converted from it."""
-    beside = path.parent / "tokenizer.json"
-    if beside.exists():
-        return Tokenizer.from_file(str(beside))
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).backend_tokenizer
-
-
-def teach(ctx: Context) -> None:
+def teach(ctx: FamilyRun) -> None:
     """The teacher answers the prompts until its budget is spent."""
-    config = ctx.config.teacher_generation
-    tokenizer = teacher_tokenizer(ctx.teacher_path)
+    settings = ctx.config.teacher_answers
     prompts = read_prompts(ctx.work / "prompts.jsonl")
-    tokens = encode(tokenizer, [teaching.chat_text(p.asked) for p in prompts])
-    fitting = [i for i, t in enumerate(tokens) if len(t) <= config.max_prompt_tokens]
-    index_of = np.array(fitting, dtype=np.int32)
-    stream = teaching.requests(
-        [prompts[i] for i in fitting],
-        [tokens[i].tolist() for i in fitting],
-        samples=ctx.config.samples_per_prompt,
-        file_samples=ctx.config.samples_per_file_prompt,
-        temperatures=ctx.config.teacher_temperatures,
-        seed=ctx.config.seed,
-    )
-    end_id = tokenizer.token_to_id("<|im_end|>")
-    if end_id is None:
-        raise ValueError(f"{ctx.teacher_path}: the teacher's tokenizer has no <|im_end|>; use a ChatML instruct model")
-    model = teaching.load_teacher(ctx.teacher_path, device=ctx.device, dtype=ctx.dtype)
-    generator = BulkGenerator(model, config, eos_id=end_id)
-    answers = Answers.collect(generator.run(stream, budget_s=ctx.config.teacher_budget_s))
-    replace(answers, prompt_index=index_of[answers.prompt_index]).save(ctx.work / "answers.npz")
-    logger.info("%d answers, %.1f M tokens", len(answers), len(answers.tokens) / 1e6)
+    with answering(str(ctx.teacher_path), settings, device=ctx.device) as llm:
+        tokenizer = llm.target.tokenizer
+        if tokenizer is None or "<|im_end|>" not in {tokenizer.token_text(end) for end in tokenizer.eos_token_ids}:
+            raise ValueError(f"{ctx.teacher_path}: its answers do not end with <|im_end|>; use a ChatML instruct model")
+        tokens = {index: tokenizer.encode(teaching.chat_text(prompt.asked)) for index, prompt in enumerate(prompts)}
+        stream = teaching.questions(
+            prompts,
+            {index: line for index, line in tokens.items() if len(line) <= settings.max_prompt_tokens},
+            samples=ctx.config.samples_per_prompt,
+            file_samples=ctx.config.samples_per_file_prompt,
+            temperatures=ctx.config.teacher_temperatures,
+            seed=ctx.config.seed,
+        )
+        found = Answers.collect(answers(llm, stream, settings, budget_s=ctx.config.teacher_budget_s))
+    found.save(ctx.work / "answers.npz")
+    logger.info("%d answers, %.1f M tokens", len(found), len(found.tokens) / 1e6)
 
 
-def build_corpus(ctx: Context) -> None:
+def build_corpus(ctx: FamilyRun) -> None:
     """Filter the answers, train the tokenizer, write the training and the held-out corpus."""
-    prompts, answers = read_prompts(ctx.work / "prompts.jsonl"), Answers.load(ctx.work / "answers.npz")
-    kept, counts = filter_answers(answers, prompts, teacher_tokenizer(ctx.teacher_path))
+    prompts, given = read_prompts(ctx.work / "prompts.jsonl"), Answers.load(ctx.work / "answers.npz")
+    teachers = open_checkpoint(ctx.teacher_path).tokenizer
+    if teachers is None:
+        raise ValueError(f"{ctx.teacher_path} has no tokenizer: its answers cannot be read")
+    kept, counts = filter_answers(given, prompts, teachers)
     logger.info("filters: %s", dict(counts))
     rng = np.random.default_rng(ctx.config.seed)
     order = rng.permutation(len(kept))
@@ -146,7 +138,7 @@ def build_corpus(ctx: Context) -> None:
             counts["too long"] += 1
             continue
         parts["held_out" if item.prompt_index % 100 == 0 else "train"].append(i)
-    report: dict[str, object] = {"answers": len(answers), "teacher_tokens": len(answers.tokens), **counts}
+    report: dict[str, object] = {"answers": len(given), "teacher_tokens": len(given.tokens), **counts}
     report["kept_beginnings"] = sum(not k.finished for k in kept)
     for name, indices in parts.items():
         corpus = Corpus.build(
@@ -158,7 +150,7 @@ def build_corpus(ctx: Context) -> None:
     logger.info("corpus: %s", report)
 
 
-def train_the_target(ctx: Context) -> None:
+def train_the_target(ctx: FamilyRun) -> None:
     """Train the target on the corpus."""
     model = train_target(
         Corpus.load(ctx.work / "train.npz"),
@@ -169,96 +161,81 @@ def train_the_target(ctx: Context) -> None:
         held_out=Corpus.load(ctx.work / "held_out.npz"),
         progress=ctx.progress,
     )
-    save_hf(model, ctx.work / "target", bos_id=END_OF_TEXT_ID, eos_id=END_ID)
+    save_hf(model, ctx.work / "target")
 
 
-def self_requests(tokens: Sequence[list[int]], temperatures: Sequence[float], *, passes: int) -> Iterator[Request]:
-    """Every prompt once per pass, with the next temperature each time."""
-    for number in range(passes):
-        for index, prompt in enumerate(tokens):
-            yield Request(index, prompt, temperatures[(index + number) % len(temperatures)])
-
-
-def answer_as_target(ctx: Context) -> None:
+def answer_as_target(ctx: FamilyRun) -> None:
     """The target answers many prompts itself: the text that drafts are trained on."""
     tokenizer = Tokenizer.from_file(str(ctx.work / "tokenizer.json"))
-    target = load_hf(ctx.work / "target", device=ctx.device, dtype=ctx.dtype)
-    config = ctx.config.self_generation
+    settings = ctx.config.self_answers
     prompts = read_prompts(ctx.work / "self_prompts.jsonl")
     order = np.random.default_rng(ctx.config.seed + 1).permutation(len(prompts))
-    tokens = encode(tokenizer, [prompt_text(prompts[i].text) for i in order])
-    tokens = [t for t in tokens if len(t) <= config.max_prompt_tokens]
-    stream = self_requests([t.tolist() for t in tokens], ctx.config.self_temperatures, passes=2)
-    generator = BulkGenerator(target, config, eos_id=END_ID)
-    answers = Answers.collect(generator.run(stream, budget_s=ctx.config.self_budget_s))
-    end = np.array([END_ID], dtype=np.uint16)
-    texts = [
-        np.concatenate([answers.of(i), end]) if answers.finished[i] else answers.of(i) for i in range(len(answers))
-    ]
-    corpus = Corpus.build([tokens[i] for i in answers.prompt_index], texts)
+    encoded = encode(tokenizer, [prompt_text(prompts[i].text) for i in order])
+    tokens = [line.tolist() for line in encoded if len(line) <= settings.max_prompt_tokens]
+    with answering(str(ctx.work / "target"), settings, device=ctx.device) as llm:
+        stream = every_pass(tokens, ctx.config.self_temperatures, PASSES)
+        batches = answers(llm, stream, settings, budget_s=ctx.config.self_budget_s)
+        found = [answer for batch in batches for answer in batch]
+    corpus = Corpus.build([tokens[answer.index] for answer in found], [answer.token_ids for answer in found])
     corpus.save(ctx.work / "self.npz")
-    logger.info("own answers: %d, %.1f M tokens with prompts", len(answers), corpus.num_tokens / 1e6)
+    logger.info("own answers: %d, %.1f M tokens with prompts", len(found), corpus.num_tokens / 1e6)
 
 
-def train_the_drafts(ctx: Context) -> None:
+def train_the_drafts(ctx: FamilyRun) -> None:
     """Distil the candidate drafts."""
-    drafts = train_drafts(
-        load_hf(ctx.work / "target", device=ctx.device, dtype=ctx.dtype),
-        Corpus.load(ctx.work / "self.npz"),
-        ctx.config.drafts,
-        ctx.config.draft_training,
-        device=ctx.device,
-        acceptance_weight=ctx.config.acceptance_loss_weight,
-        acceptance_from=ctx.config.acceptance_loss_from,
-        log_path=ctx.work / "draft_log.jsonl",
-        progress=ctx.progress,
-    )
-    for name, draft in drafts.items():
-        save_hf(draft, ctx.work / f"draft_{name}", bos_id=END_OF_TEXT_ID, eos_id=END_ID)
+    target = load_hf(ctx.work / "target", device=ctx.device, dtype=ctx.dtype)
+    corpus = Corpus.load(ctx.work / "self.npz")
+    for name, geometry in ctx.config.drafts.items():
+        draft = train_draft(
+            target,
+            corpus,
+            geometry,
+            ctx.config.draft_training,
+            device=ctx.device,
+            acceptance_weight=ctx.config.acceptance_loss_weight,
+            acceptance_from=ctx.config.acceptance_loss_from,
+            log_path=ctx.work / f"draft_{name}_log.jsonl",
+            progress=ctx.progress,
+        )
+        save_hf(draft, ctx.work / f"draft_{name}")
     (ctx.work / "drafts.done").touch()
 
 
-def evaluate(ctx: Context, *, k: int = 6, fan_out: int = 3) -> None:
+def evaluate(ctx: FamilyRun, *, k: int = 6, fan_out: int = 3) -> None:
     """Tokens per round and hit rate of each draft on each test set, and the target's answers as samples."""
     tokenizer = Tokenizer.from_file(str(ctx.work / "tokenizer.json"))
-    target = load_hf(ctx.work / "target", device=ctx.device, dtype=ctx.dtype)
     drafts = {
         name: load_hf(ctx.work / f"draft_{name}", device=ctx.device, dtype=ctx.dtype) for name in ctx.config.drafts
     }
-    limit = ctx.config.evaluation_prompts
-    config = replace(
-        ctx.config.self_generation,
-        rows=min(limit, ctx.config.self_generation.rows),
-        max_new_tokens=ctx.config.evaluation_new_tokens,
-    )
+    settings = replace(ctx.config.self_answers, max_new_tokens=ctx.config.evaluation_new_tokens)
     report: dict[str, dict] = {}
     samples: list[dict] = []
-    for name, rows in ctx.tests().items():
-        picked = np.random.default_rng(ctx.config.seed).permutation(len(rows))
-        tokens = encode(tokenizer, [prompt_text(rows[i]["prompt"]) for i in picked])
-        fitting = [i for i, t in enumerate(tokens) if len(t) <= config.max_prompt_tokens][:limit]
-        prompts = [tokens[i].tolist() for i in fitting]
-        if not prompts:
-            continue
-        stream = (Request(i, p, 0.0) for i, p in enumerate(prompts))
-        answers = Answers.collect(BulkGenerator(target, config, eos_id=END_ID).run(stream))
-        asked = [prompts[i] for i in answers.prompt_index]
-        lines = [[*answers.of(i).tolist(), *([END_ID] if answers.finished[i] else [])] for i in range(len(answers))]
-        report[name] = {"prompts": len(prompts), "finished": float(answers.finished.mean())}
-        for draft_name, draft in drafts.items():
-            quality = guess_quality(draft_ranks(draft, asked, lines), k=k, fan_out=fan_out)
-            report[name][draft_name] = {
-                "tokens_per_round": quality.tokens_per_round,
-                "hit_rate": quality.hit_rate,
-                "agreement": quality.agreement,
-                "rounds": quality.rounds,
-                "accepted_by_length": quality.accepted_by_length,
-            }
-        for i in np.argsort(answers.prompt_index)[:24]:  # not the order of finishing: that would favour short answers
-            row = rows[picked[fitting[answers.prompt_index[i]]]]
-            samples.append(
-                {"dataset": name, "id": row["id"], "prompt": row["prompt"], "answer": tokenizer.decode(lines[i])}
-            )
+    with answering(str(ctx.work / "target"), settings, device=ctx.device) as llm:
+        for name, rows in ctx.tests().items():
+            picked = np.random.default_rng(ctx.config.seed).permutation(len(rows))
+            tokens = encode(tokenizer, [prompt_text(rows[i]["prompt"]) for i in picked])
+            fitting = [i for i, line in enumerate(tokens) if len(line) <= settings.max_prompt_tokens]
+            fitting = fitting[: ctx.config.evaluation_prompts]
+            prompts = [tokens[i].tolist() for i in fitting]
+            if not prompts:
+                continue
+            lines = greedy_answers(llm, prompts, settings)
+            finished = sum(line[-1] == END_ID for line in lines)
+            report[name] = {"prompts": len(prompts), "finished": finished / len(lines)}
+            for draft_name, draft in drafts.items():
+                quality = guess_quality(draft_ranks(draft, prompts, lines), k=k, fan_out=fan_out)
+                report[name][draft_name] = {
+                    "tokens_per_round": quality.tokens_per_round,
+                    "hit_rate": quality.hit_rate,
+                    "agreement": quality.agreement,
+                    "rounds": quality.rounds,
+                    "accepted_by_length": quality.accepted_by_length,
+                }
+            for i, line in list(zip(fitting, lines, strict=True))[:SAMPLES]:
+                row = rows[picked[i]]
+                samples.append(
+                    {"dataset": name, "id": row["id"], "prompt": row["prompt"], "answer": tokenizer.decode(line)}
+                )
     (ctx.work / "evaluation.json").write_text(json.dumps(report, indent=1))
     (ctx.work / "samples.jsonl").write_text("".join(json.dumps(s) + "\n" for s in samples))
     logger.info("evaluation: %s", json.dumps(report))
@@ -275,7 +252,7 @@ def best_draft(report: dict[str, dict], names: Sequence[str]) -> str:
     return names[0] if scores[best] < 1.02 * scores[names[0]] else best
 
 
-def bundle(ctx: Context) -> None:
+def bundle(ctx: FamilyRun) -> None:
     """Put the target, the chosen draft and the tokenizer together."""
     names = list(ctx.config.drafts)
     path = ctx.work / "evaluation.json"
@@ -289,7 +266,7 @@ def bundle(ctx: Context) -> None:
     logger.info("draft: %s", name)
 
 
-STAGES: dict[str, tuple[Callable[[Context], None], str]] = {
+STAGES: dict[str, tuple[Callable[[FamilyRun], None], str]] = {
     "prompts": (make_prompts, "self_prompts.jsonl"),
     "teach": (teach, "answers.npz"),
     "corpus": (build_corpus, "corpus_report.json"),
@@ -301,6 +278,6 @@ STAGES: dict[str, tuple[Callable[[Context], None], str]] = {
 }
 
 
-def completed(ctx: Context) -> list[str]:
+def completed(ctx: FamilyRun) -> list[str]:
     """Stages whose last output exists."""
     return [name for name, (_, output) in STAGES.items() if (ctx.work / output).exists()]

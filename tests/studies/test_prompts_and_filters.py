@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from ssd_lab.training import prompt_math
-from ssd_lab.training.filters import contains_result, reject_reason, repeats
-from ssd_lab.training.prompts import Prompt, own_prompts, without_overlap
+from studies.bundled_models import prompt_math
+from studies.bundled_models.filters import contains_result, reject_reason, repeats
+from studies.bundled_models.prompts import Prompt, own_prompts, without_overlap
 
 
 def test_same_seed_same_prompts() -> None:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from ssd_lab.training import topics
+from studies.bundled_models import topics
 
 Task = tuple[str, str, str, Callable[[random.Random], tuple[Any, ...]], Callable[..., Any]]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssd_lab.training import prompt_code, prompt_math, prompt_text
+from studies.bundled_models import prompt_code, prompt_math, prompt_text
 
 NON_COMMERCIAL_PARTS = frozenset({"alpaca_long", "code_alpaca_2k"})
 _RUN_WORDS = 13  # a shared run of this many words counts as the same text

@@ -1,7 +1,4 @@
-"""Train the bundled target's EAGLE3 head: `python -m ssd_lab.training.eagle3_bundled --prompts FILE --out DIR`.
-
-Needs torch, tokenizers, safetensors, numpy and tqdm only.
-"""
+"""Train the bundled target's EAGLE3 head: `python -m studies.bundled_models.head --prompts FILE --out DIR`."""
 
 from __future__ import annotations
 
@@ -16,34 +13,37 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 
 from ssd_lab import demo
+from ssd_lab.assembly.build import resolve_device
+from ssd_lab.llm import LLM
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.files.checkpoint import read_shape
 from ssd_lab.training.card import CardFacts, Measured
-from ssd_lab.training.config import GenerationConfig, ModelConfig
+from ssd_lab.training.config import AnswerSettings
 from ssd_lab.training.corpus import Corpus
 from ssd_lab.training.eagle3 import Eagle3Training, train_eagle3, usable_feature_layers
-from ssd_lab.training.eagle3_check import largest_difference
 from ssd_lab.training.eagle3_export import WEIGHTS, save_head, write_card
 from ssd_lab.training.eagle3_measure import head_ranks
 from ssd_lab.training.eagle3_model import HeadConfig, TrainableHead
 from ssd_lab.training.evaluate import GuessQuality, draft_ranks, guess_quality
-from ssd_lab.training.family import resolve_device
-from ssd_lab.training.model import Llama, load_hf
-from ssd_lab.training.own_answers import fitting_generation, greedy_answers, own_answers
-from ssd_lab.training.prompts import file_prompts, own_prompts, without_overlap
-from ssd_lab.training.tokenizer import END_ID, END_OF_TEXT_ID, prompt_text
+from ssd_lab.training.hf_files import load_hf
+from ssd_lab.training.model import TrainableLlama
+from ssd_lab.training.own_answers import answering, greedy_answers, own_answers
+from studies.bundled_models.head_check import largest_difference
+from studies.bundled_models.prompts import file_prompts, own_prompts, without_overlap
 
 logger = logging.getLogger(__name__)
 
 LARGEST_BYTES = 7_950_000  # of the weights; the file has a short header besides
 LARGEST_DIFFERENCE = 0.01  # between the two forwards, in log-probability
 NO_TESTS = {"train_prompts", "c4"}  # the one is trained on, the other has texts and no prompts
+DATA = "the generator of `studies/bundled_models/` and the commercially usable parts of a file of real ones"
 LICENCE = "Apache-2.0, as the bundled models; prompts: see docs/models.md (none of the non-commercial parts)"
 
 
 @dataclass(frozen=True)
-class Plan:
+class HeadRun:
     """One run. budget_s: seconds for everything; answers_s: of these, for the target's answers."""
 
     prompts: Path
@@ -86,9 +86,7 @@ def read_tests(folder: Path | None) -> dict[str, list[str]]:
     }
 
 
-def training_corpus(
-    plan: Plan, target: Llama, tokenizer: Tokenizer, tests: dict[str, list[str]], budget_s: float
-) -> Corpus:
+def training_corpus(plan: HeadRun, llm: LLM, settings: AnswerSettings, tests: dict[str, list[str]]) -> Corpus:
     """The target's answers, kept in the work folder, so that a second run need not make them again."""
     path = plan.work / "answers.npz"
     if path.exists():
@@ -97,21 +95,15 @@ def training_corpus(
     test_texts = [text for texts in tests.values() for text in texts]
     own = without_overlap(own_prompts(plan.num_own_prompts, seed=plan.training.run.seed + 31), test_texts)
     real = without_overlap(file_prompts(plan.prompts), test_texts)
-    texts = [prompt_text(prompt.text) for prompt in [*own, *real * 3]]  # real prompts are few: they come more often
-    order = np.random.default_rng(plan.training.run.seed).permutation(len(texts))
-    encoded = [e.ids for e in tokenizer.encode_batch([texts[i] for i in order], add_special_tokens=False)]
+    prompts = [*own, *real * 3]  # real prompts are few: they come more often
+    order = np.random.default_rng(plan.training.run.seed).permutation(len(prompts))
     logger.info("prompts: %d of our own, %d real ones", len(own), len(real))
-    length = plan.training.run.max_length_tokens
-    generation = GenerationConfig(
-        rows=12_288, max_length_tokens=length, max_prompt_tokens=length * 2 // 3, max_new_tokens=224, min_p=0.0
-    )
     corpus = own_answers(
-        target,
-        encoded,
-        fitting_generation(generation, target, plan.device),
-        eos_ids=[END_ID],
+        llm,
+        [llm.encode(prompts[i].text) for i in order],
+        settings,
         passes=plan.passes,
-        budget_s=budget_s,
+        budget_s=min(plan.answers_s, 0.4 * plan.budget_s),
         progress=plan.progress,
     )
     plan.work.mkdir(parents=True, exist_ok=True)
@@ -119,42 +111,59 @@ def training_corpus(
     return corpus
 
 
+@dataclass(frozen=True)
+class AnsweredPrompts:
+    """Prompts of a file, and the target's greedy answers to them."""
+
+    name: str
+    prompts: list[list[int]]
+    answers: list[list[int]]
+
+
+def answered_tests(
+    plan: HeadRun, llm: LLM, settings: AnswerSettings, tests: dict[str, list[str]]
+) -> list[AnsweredPrompts]:
+    """Of each test file at most so many prompts, drawn at random, that are short enough."""
+    sets = []
+    for name, texts in tests.items():
+        picked = np.random.default_rng(0).permutation(len(texts))
+        tokens = [llm.encode(texts[i]) for i in picked]
+        prompts = [line for line in tokens if len(line) <= settings.max_prompt_tokens][: plan.test_prompts]
+        if prompts:
+            answers = greedy_answers(llm, prompts, replace(settings, max_new_tokens=128))
+            sets.append(AnsweredPrompts(name, prompts, answers))
+    return sets
+
+
 def measure(
-    plan: Plan,
-    target: Llama,
+    plan: HeadRun,
+    target: TrainableLlama,
     head: TrainableHead,
     draft_ids: torch.Tensor | None,
-    tokenizer: Tokenizer,
-    tests: dict[str, list[str]],
+    tests: Sequence[AnsweredPrompts],
 ) -> dict[str, Measured]:
     """Tokens per round of the head and of the bundled draft on each test set, and on all together."""
     draft = load_hf(demo.DRAFT, device=plan.device, dtype=target.model.embed_tokens.weight.dtype)
-    generation = GenerationConfig(rows=plan.test_prompts, max_new_tokens=128, min_p=0.0)
     measured: dict[str, Measured] = {}
     qualities: list[tuple[GuessQuality, GuessQuality]] = []
-    number = 0
-    for name, texts in tests.items():
-        picked = np.random.default_rng(0).permutation(len(texts))
-        tokens = [tokenizer.encode(prompt_text(texts[i]), add_special_tokens=False).ids for i in picked]
-        prompts = [line for line in tokens if len(line) <= generation.max_prompt_tokens][: plan.test_prompts]
-        if not prompts:
-            continue
-        prompts, answers = greedy_answers(target, prompts, generation, eos_ids=[END_ID])
-        ranks = head_ranks(head, target, prompts, answers, k=plan.k, draft_ids=draft_ids)
+    for test in tests:
+        ranks = head_ranks(head, target, test.prompts, test.answers, k=plan.k, draft_ids=draft_ids)
         ours = guess_quality(ranks, k=plan.k, fan_out=3)
-        others = guess_quality(draft_ranks(draft, prompts, answers), k=plan.k, fan_out=3)
+        others = guess_quality(draft_ranks(draft, test.prompts, test.answers), k=plan.k, fan_out=3)
         qualities.append((ours, others))
-        number += len(prompts)
-        measured[name] = Measured(
-            len(prompts), ours.rounds, ours.tokens_per_round, ours.agreement, others.tokens_per_round
+        measured[test.name] = _compared(len(test.prompts), ours, others)
+        logger.info(
+            "%s: head %.2f, draft %.2f tokens per round", test.name, ours.tokens_per_round, others.tokens_per_round
         )
-        logger.info("%s: head %.2f, draft %.2f tokens per round", name, ours.tokens_per_round, others.tokens_per_round)
     if qualities:
         ours, others = (_together([pair[side] for pair in qualities]) for side in (0, 1))
-        measured["all, weighted by rounds"] = Measured(
-            number, ours.rounds, ours.tokens_per_round, ours.agreement, others.tokens_per_round
-        )
+        number = sum(len(test.prompts) for test in tests)
+        measured["all, weighted by rounds"] = _compared(number, ours, others)
     return measured
+
+
+def _compared(prompts: int, ours: GuessQuality, others: GuessQuality) -> Measured:
+    return Measured(prompts, ours.rounds, ours.tokens_per_round, ours.agreement, others.tokens_per_round)
 
 
 def _together(parts: Sequence[GuessQuality]) -> GuessQuality:
@@ -171,20 +180,23 @@ def _together(parts: Sequence[GuessQuality]) -> GuessQuality:
     )
 
 
-def run(plan: Plan) -> float:
+def run(plan: HeadRun) -> float:
     """Do it all; returns the largest difference that the self-check found."""
     started = time.monotonic()
 
     def left_s() -> float:
         return plan.budget_s - (time.monotonic() - started)
 
-    dtype = torch.bfloat16 if plan.device.startswith("cuda") else torch.float32
-    target = load_hf(demo.TARGET, device=plan.device, dtype=dtype)
-    tokenizer = Tokenizer.from_file(str(demo.TARGET / "tokenizer.json"))
     tests = read_tests(plan.tests)
-    corpus = training_corpus(plan, target, tokenizer, tests, min(plan.answers_s, 0.4 * plan.budget_s))
-    if plan.device.startswith("cuda"):
+    length = plan.training.run.max_length_tokens
+    settings = AnswerSettings(max_length_tokens=length, max_prompt_tokens=length * 2 // 3)
+    with answering(str(demo.TARGET), settings, device=plan.device) as llm:
+        corpus = training_corpus(plan, llm, settings, tests)
+        test_sets = answered_tests(plan, llm, settings, tests)
+    on_gpu = plan.device.startswith("cuda")
+    if on_gpu:
         torch.cuda.empty_cache()
+    target = load_hf(demo.TARGET, device=plan.device, dtype=torch.bfloat16 if on_gpu else torch.float32)
     reserve_s = max(3.0, 0.1 * plan.budget_s)
     training = replace(plan.training, run=replace(plan.training.run, budget_s=max(1.0, left_s() - reserve_s)))
     logger.info("training for %.0f s on %.2f M tokens", training.run.budget_s, corpus.num_tokens / 1e6)
@@ -199,18 +211,18 @@ def run(plan: Plan) -> float:
         progress=plan.progress,
     )
     seconds = time.monotonic() - began
-    save_head(head, target.config, draft_ids, plan.out, bos_id=END_OF_TEXT_ID, eos_id=END_ID)
+    save_head(head, target.config, draft_ids, plan.out)
     (plan.out / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
     logger.info("wrote %s (%.2f MB)", plan.out, (plan.out / WEIGHTS).stat().st_size / 1e6)
-    measured = measure(plan, target, head, draft_ids, tokenizer, tests)
+    measured = measure(plan, target, head, draft_ids, test_sets)
     facts = CardFacts(
         target="the bundled target of ssd_lab",
-        data="the generator of `ssd_lab.training.prompts` and the commercially usable parts of a file of real ones",
+        data=DATA,
         documents=corpus.num_documents,
         tokens=corpus.num_tokens,
         k=plan.k,
         measured=measured,
-        hardware=torch.cuda.get_device_name() if plan.device.startswith("cuda") else "a CPU",
+        hardware=torch.cuda.get_device_name() if on_gpu else "a CPU",
         licence=LICENCE,
         seconds=seconds,
     )
@@ -221,10 +233,10 @@ def run(plan: Plan) -> float:
     return difference
 
 
-def plan_from(arguments: argparse.Namespace, target: ModelConfig) -> Plan:
+def plan_from(arguments: argparse.Namespace, target: ModelConfig) -> HeadRun:
     """The plan that the command line asks for."""
     layers = tuple(arguments.feature_layers or usable_feature_layers(target.num_layers))
-    device = resolve_device(arguments.device)
+    device = str(resolve_device(arguments.device))
     on_gpu = device.startswith("cuda")
     training = Eagle3Training(unroll_steps=arguments.unroll)
     size = arguments.batch_tokens or (training.run.tokens_per_microbatch if on_gpu else 512)
@@ -238,7 +250,7 @@ def plan_from(arguments: argparse.Namespace, target: ModelConfig) -> Plan:
             seed=arguments.seed,
         ),
     )
-    return Plan(
+    return HeadRun(
         prompts=arguments.prompts,
         tests=arguments.tests,
         out=arguments.out,
@@ -293,8 +305,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns 1 if the saved head does not draft as the trained one does."""
     chosen = parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", force=True)
-    target = ModelConfig.from_hf(json.loads((demo.TARGET / "config.json").read_text(encoding="utf-8")))
-    difference = run(plan_from(chosen, target))
+    difference = run(plan_from(chosen, read_shape(demo.TARGET)))
     if difference > LARGEST_DIFFERENCE:
         logger.error("self-check FAILED: the saved head differs by %.4f from the trained one", difference)
         return 1

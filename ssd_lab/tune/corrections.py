@@ -1,19 +1,57 @@
-"""What spending a budget by confidence does to misses, replayed on the calibration's rounds."""
+"""What Saguaro sampling and spending branches by confidence change in the outcomes that were recorded without them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
+
+from ssd_lab.decoding.saguaro import expected_hit_and_acceptance
 from ssd_lab.llm import LLM
 from ssd_lab.simulate import OutcomeModel
+from ssd_lab.simulate.coefficient import distributions_along
 from ssd_lab.simulate.confidence_replay import Opinions, opinions_along, replayed_confidence
 from ssd_lab.strategies.fanout import Adaptive
-from ssd_lab.trace import Trace
+from ssd_lab.trace import RequestRecord, Trace
 from ssd_lab.trace.outcomes import replayed_hits
 from ssd_lab.tune.candidates import Candidate
 from ssd_lab.tune.recorded_runs import Subject
 
+PLACES = 200  # of the texts
 LEAST_LOOKUPS = 40  # fewer tell nothing
+_LEAST_MISSES = 1e-6
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """target_probs, draft_probs `[places, vocab]`: what either model would draw from, after temperature and filters."""
+
+    target_probs: torch.Tensor = field(repr=False)
+    draft_probs: torch.Tensor = field(repr=False)
+
+    @classmethod
+    def along(cls, subject: Subject, requests: Sequence[RequestRecord]) -> Coefficients:
+        """From one forward of each model over the texts of these requests."""
+        params = subject.params
+        sampling = (params.temperature, params.top_k, params.top_p, params.min_p)
+        found = []
+        for model in (subject.target, subject.draft):
+            with LLM(model, None, "autoregressive", progress=False, **subject.engine) as llm:
+                found.append(distributions_along(requests, llm.score, sampling, PLACES))
+        return cls(*found)
+
+    def applied(self, model: OutcomeModel, candidate: Candidate) -> OutcomeModel:
+        """The outcomes under the candidate's C, its branches spread evenly."""
+        coefficient = candidate.fields["saguaro_c"]
+        fan_out = candidate.mean_fan_out
+        plain = expected_hit_and_acceptance(self.target_probs, self.draft_probs, fan_out, 1.0)
+        scaled = expected_hit_and_acceptance(self.target_probs, self.draft_probs, fan_out, coefficient)
+        missed = max(1 - plain.hit_after_rejection, _LEAST_MISSES)
+        return model.with_factors(
+            scaled.acceptance / plain.acceptance if plain.acceptance else 1.0,
+            (1 - scaled.hit_after_rejection) / missed,
+        )
 
 
 @dataclass(frozen=True)

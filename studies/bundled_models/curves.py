@@ -1,4 +1,4 @@
-"""Loss curves as a small SVG: `python -m ssd_lab.training.curves LOG.jsonl KEY [KEY ...] --out FILE.svg`."""
+"""Loss curves as a small SVG: `python -m studies.bundled_models.curves LOG.jsonl KEY [KEY ...] --out FILE.svg`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def fingerprint(**parts: Any) -> str:
     return digest.hexdigest()
 
 
-class Checkpoint:
+class RunCheckpoint:
     """One file with a run's state, replaced as a whole. every_steps: optimiser steps from one to the next."""
 
     def __init__(self, path: Path, *, key: str, every_steps: int) -> None:
@@ -55,7 +55,3 @@ class Checkpoint:
         unfinished = self.path.with_suffix(".part")
         torch.save({**state, "key": self._key}, unfinished)
         os.replace(unfinished, self.path)
-
-    def remove(self) -> None:
-        """The run is done."""
-        self.path.unlink(missing_ok=True)

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from ssd_lab.training.filters import reject_reason
-from ssd_lab.training.generate import Answer
-from ssd_lab.training.prompts import Prompt
+from ssd_lab.models.text.tokenizer import Tokenizer
+from ssd_lab.training.own_answers import Answer
+from studies.bundled_models.filters import reject_reason
+from studies.bundled_models.prompts import Prompt
 
 _BEGINNING_TOKENS = 128  # what is kept of an answer that the token limit cut
 
@@ -33,11 +33,12 @@ class Answers:
 
     @classmethod
     def collect(cls, batches: Iterable[Sequence[Answer]]) -> Answers:
-        """Gather what a generator yields."""
+        """Gather what the engine yields."""
         answers = [answer for batch in batches for answer in batch]
-        lengths = np.array([len(a.tokens) for a in answers], dtype=np.int64)
+        texts = [answer.token_ids[:-1] if answer.finished else answer.token_ids for answer in answers]
+        lengths = np.array([len(text) for text in texts], dtype=np.int64)
         return cls(
-            np.concatenate([np.zeros(0, np.uint16), *(a.tokens.astype(np.uint16) for a in answers)]),
+            np.concatenate([np.zeros(0, np.uint16), *(np.array(text, dtype=np.uint16) for text in texts)]),
             np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
             np.array([a.index for a in answers], dtype=np.int32),
             np.array([a.temperature for a in answers], dtype=np.float32),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from ssd_lab.training import topics as t
+from studies.bundled_models import topics as t
 
 _SUBJECTS = (*t.SCIENCE, *t.TECHNOLOGY, *t.SOCIETY)
 _SENTENCES = (

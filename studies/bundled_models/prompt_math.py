@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from ssd_lab.training import topics
+from studies.bundled_models import topics
 
 Problem = tuple[str, str]  # question, result
 
