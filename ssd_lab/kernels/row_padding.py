@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 LARGEST = 128  # rows up to which equality is probed; longer prompts are computed in pieces of this size
@@ -18,8 +18,8 @@ class RowPadding:
 
     minimum: int = 1
     multiple: int = 1
-    invariant: bool = False
     largest: int | None = None
+    invariant: bool = field(default=False, kw_only=True)
 
     @cached_property
     def is_none(self) -> bool:

@@ -13,10 +13,8 @@ from ssd_lab.kernels.row_padding import LARGEST, RowPadding
 ROW_COUNTS = (1, 2, 3, 4, 5, 7, 8, 16, 21, 32, 64, 112, LARGEST)
 FEW = 64  # rows compared where groups are small, to keep the probe short
 
-CANDIDATES = (
-    *(RowPadding(1, 1, True), RowPadding(2, 1, True), RowPadding(4, 4, True), RowPadding(8, 8, True)),
-    *(RowPadding(24, 1, True), RowPadding(32, 1, True)),  # where few rows go another way than many: let all be many
-)
+# minimum and multiple; the last two for libraries that compute few rows in another way than many: let all be many
+CANDIDATES = ((1, 1), (2, 1), (4, 4), (8, 8), (24, 1), (32, 1))
 PIECES = (96, 64, 48, 32, 16, 8)
 
 
@@ -41,10 +39,10 @@ def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
         linear.padding = probed[linear.out_features, linear.in_features]
     pieces = [padding.largest for padding in probed.values() if padding.largest is not None]
     return RowPadding(
-        max(padding.minimum for padding in probed.values()),
-        max(padding.multiple for padding in probed.values()),
-        True,
-        min(pieces, default=None),
+        minimum=max(padding.minimum for padding in probed.values()),
+        multiple=max(padding.multiple for padding in probed.values()),
+        largest=min(pieces, default=None),
+        invariant=True,
     )
 
 
@@ -56,10 +54,11 @@ def probe_row_padding(linear: Linear) -> RowPadding:
     for largest in (None, *PIECES):
         count = largest or LARGEST
         expected = torch.cat([linear.product(inputs[start : start + count]) for start in range(0, LARGEST, count)])
-        for candidate in CANDIDATES:
+        for minimum, multiple in CANDIDATES:
+            candidate = RowPadding(minimum, multiple, largest, invariant=True)
             tried = [rows for rows in ROW_COUNTS if candidate.padded(rows) <= count]
             if tried and all(_agrees(linear, inputs, expected, rows, candidate) for rows in tried):
-                return RowPadding(candidate.minimum, candidate.multiple, True, largest)
+                return candidate
     return RowPadding()
 
 

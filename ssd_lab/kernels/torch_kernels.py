@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from ssd_lab.decoding.acceptance import Outcome, accept_greedy, accept_sampled
 from ssd_lab.decoding.sampling import likeliest, sample
-from ssd_lab.kernels.activation import gated_silu
 from ssd_lab.kernels.attention import AttentionPlan, paged_attention, plan_attention, write_kv
 from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.norm import RmsNorm
@@ -76,7 +76,8 @@ class TorchKernels(Kernels[TorchPlan]):
 
     def gated_silu(self, gate_up: Product) -> torch.Tensor:
         """See `Kernels`."""
-        return gated_silu(whole(gate_up))
+        gate, up = whole(gate_up).chunk(2, -1)
+        return F.silu(gate) * up
 
     def greedy_pick(self, logits: torch.Tensor, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See `Kernels`."""

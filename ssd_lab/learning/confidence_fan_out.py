@@ -91,11 +91,13 @@ class _CandidateCalibration:
             self._found[bins[rank]] += 1
 
     def chances(self) -> list[float]:
-        return falling(self._found / self._tested, self._tested)
+        return isotonic_falling(self._found / self._tested, self._tested)
 
 
-def falling(values: np.ndarray, weights: np.ndarray) -> list[float]:
-    """The sequence without a rise nearest to `values` by weighted least squares (pool adjacent violators)."""
+def isotonic_falling(values: np.ndarray, weights: np.ndarray) -> list[float]:
+    """Isotonic regression: the sequence without a rise nearest to `values` by weighted least squares (pool adjacent
+    violators).
+    """
     pools: list[list[float]] = []  # value, weight, length
     for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
         pools.append([value, weight, 1])

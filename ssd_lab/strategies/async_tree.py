@@ -12,10 +12,8 @@ from typing import ClassVar
 
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.drafting.resources import Resources
-from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.strategies.components.async_drafting import AsyncDrafting
 from ssd_lab.strategies.registry import registry
-from ssd_lab.strategies.step_sizes import StepSizes
 
 
 @registry.register
@@ -25,16 +23,6 @@ class AsyncTree(AsyncDrafting):
     strategy_name: ClassVar[str] = "async_tree"
     needs_draft: ClassVar[bool] = True
     overlaps: ClassVar[bool] = True
-
-    @property
-    def step_sizes(self) -> StepSizes:
-        """The chain of a fallback, and the branches of the wider of the two schedules."""
-        return self.async_sizes
-
-    @property
-    def scenario(self) -> Scenario:
-        """As asynchronous drafting is drawn."""
-        return self.async_scenario
 
     def build(self, resources: Resources) -> Proposer:
         """A draft worker of its own, on the link that the engine's config names."""

@@ -112,14 +112,14 @@ class Eagle3(AsyncDrafting):
         """As those of the strategies that draft likewise with a model."""
         if self.tree is not None:
             return StepSizes(self.tree.num_nodes, chain=self.tree.num_nodes)
-        return self.async_sizes if self.mode == "async" else StepSizes(self.k, chain=self.k)
+        return super().step_sizes if self.mode == "async" else StepSizes(self.k, chain=self.k)
 
     @property
     def scenario(self) -> Scenario:
         """As those of the strategies that draft likewise with a model, at a head's times."""
         if self.tree is not None:
             return tree_scenario(self.strategy_name, self.tree)
-        return self.async_scenario if self.mode == "async" else Scenario("eagle3", self.k, mode="sync")
+        return super().scenario if self.mode == "async" else Scenario("eagle3", self.k, mode="sync")
 
     def head_config(self, target: str, shape: ModelConfig) -> Eagle3Config:
         """Read from the head's folder."""

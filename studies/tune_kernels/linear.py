@@ -12,7 +12,7 @@ import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -126,23 +126,11 @@ def look_closely(
                 entry["library_agrees"] = [rows for rows in MANY_ROWS if library_agrees(case, weights[0], tuning, rows)]
                 entry["error"], entry["invariant"] = worst_error(case, weights[0], tuning, CHECKED_ROWS)
             if place == 0:
-                pdl = {}
-                for variant in pdl_variants(tuning):
-                    if search.ready(ProductBuild(case, variant, 1, pdl=True)):
-                        name = f"prefetch {variant.prefetch_bytes} {'early' if variant.launch_early else 'late'}"
-                        pdl[name] = product_us(case, weights, variant, 1, behind_norm=True, pdl=True)
-                entry["behind_norm_us"] = {"no pdl": product_us(case, weights, tuning, 1, behind_norm=True), **pdl}
+                entry["behind_norm_us"] = {"no pdl": product_us(case, weights, tuning, 1, behind_norm=True)}
+                if search.ready(ProductBuild(case, tuning, 1, pdl=True)):
+                    entry["behind_norm_us"]["pdl"] = product_us(case, weights, tuning, 1, behind_norm=True, pdl=True)
             found.append(entry)
     return found
-
-
-def pdl_variants(tuning: LinearTuning) -> list[LinearTuning]:
-    """What dependent launch can vary."""
-    return [
-        replace(tuning, prefetch_bytes=size, launch_early=early)
-        for size in (1024, 0, 2048, 4096, 512)
-        for early in (True, False)
-    ]
 
 
 def report(case: ProductCase, library: dict[str, Any], found: list[dict[str, Any]]) -> str:
@@ -182,9 +170,7 @@ def main() -> None:
         for case in cases:
             best = ranked[case.name][:KEPT]
             search.ahead([ProductBuild(case, tuning, rows) for _, tuning in best for rows in (24, 64, 112)])
-            search.ahead(
-                [ProductBuild(case, variant, 1, True) for _, tuning in best[:1] for variant in pdl_variants(tuning)]
-            )
+            search.ahead([ProductBuild(case, tuning, 1, pdl=True) for _, tuning in best[:1]])
         for case in cases:
             with case.weights() as weights:
                 library: dict[str, Any] = {

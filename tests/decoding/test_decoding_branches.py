@@ -19,7 +19,7 @@ from ssd_lab.decoding.branches import (
 )
 from ssd_lab.decoding.n_gram import continuation
 from ssd_lab.decoding.tree import branch_prefixes
-from ssd_lab.learning.confidence_fan_out import ConfidenceFanOut, falling
+from ssd_lab.learning.confidence_fan_out import ConfidenceFanOut, isotonic_falling
 
 
 @pytest.mark.parametrize("counts", [[2, 0, 1], [0, 0, 3], [3, 0, 0], [1, 1, 1]])
@@ -96,9 +96,9 @@ def test_usual_counts_follow_what_was_built():
 
 
 def test_falling_is_the_nearest_sequence_without_a_rise():
-    assert falling(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 3.0])) == pytest.approx([3.0, 1.75, 1.75])
-    assert falling(np.array([1.0, 2.0, 3.0]), np.ones(3)) == pytest.approx([2.0, 2.0, 2.0])
-    assert falling(np.array([3.0, 2.0, 1.0]), np.ones(3)) == [3.0, 2.0, 1.0]
+    assert isotonic_falling(np.array([3.0, 1.0, 2.0]), np.array([1.0, 1.0, 3.0])) == pytest.approx([3.0, 1.75, 1.75])
+    assert isotonic_falling(np.array([1.0, 2.0, 3.0]), np.ones(3)) == pytest.approx([2.0, 2.0, 2.0])
+    assert isotonic_falling(np.array([3.0, 2.0, 1.0]), np.ones(3)) == [3.0, 2.0, 1.0]
 
 
 def slow_continuation(tokens: list[int], longest: int, count: int) -> list[int]:

@@ -33,8 +33,9 @@ def test_a_library_without_packed_products_is_done_without(monkeypatch: pytest.M
     assert torch.equal(Linear(weight)(inputs), torch.nn.functional.linear(inputs, weight))
 
 
-@pytest.mark.parametrize("padding", CANDIDATES)
-def test_padding_is_the_least_that_fits(padding: RowPadding) -> None:
+@pytest.mark.parametrize(("minimum", "multiple"), CANDIDATES)
+def test_padding_is_the_least_that_fits(minimum: int, multiple: int) -> None:
+    padding = RowPadding(minimum, multiple)
     for rows in range(1, 40):
         padded = padding.padded(rows)
         assert padded >= max(rows, padding.minimum) and padded % padding.multiple == 0

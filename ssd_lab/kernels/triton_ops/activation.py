@@ -1,4 +1,4 @@
-"""The gated activation of the MLP; reference: `kernels.activation`."""
+"""The gated activation of the MLP; reference: `TorchKernels.gated_silu`."""
 
 from __future__ import annotations
 

@@ -18,28 +18,6 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, launch_next, pdl_options, wait_for_previous
 from ssd_lab.kernels.triton_ops.linear_tuning import ROW_BUCKETS, LinearTuning
 
-PREFETCH_PIECE = 512  # bytes asked for at once
-
-
-@triton.jit
-def _prefetch_lines(
-    weight_ptr, first, first_in, OUT: tl.constexpr, IN: tl.constexpr, BLOCK_OUT: tl.constexpr, BYTES: tl.constexpr,
-    PIECE: tl.constexpr,
-):  # fmt: skip
-    """Ask for BYTES of each of BLOCK_OUT lines, from input `first_in` on, in the second cache."""
-    WIDTH: tl.constexpr = weight_ptr.dtype.element_ty.primitive_bitwidth // 8
-    lines = tl.minimum(first + tl.arange(0, BLOCK_OUT), OUT - 1).to(tl.int64)
-    pieces = tl.arange(0, BYTES // PIECE) * (PIECE // WIDTH)
-    columns = tl.minimum(first_in + pieces, IN - PIECE // WIDTH)
-    tl.inline_asm_elementwise(
-        "cp.async.bulk.prefetch.L2.global [$1], $2; mov.b32 $0, 0;",
-        "=r,l,r",
-        [(weight_ptr + lines[:, None] * IN + columns[None, :]).to(tl.int64), PIECE],
-        dtype=tl.int32,
-        is_pure=False,
-        pack=1,
-    )
-
 
 @triton.jit
 def _tile(
@@ -89,9 +67,6 @@ def few_rows_product(
     GATED: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     TMA: tl.constexpr,
-    PREFETCH: tl.constexpr,
-    PREFETCH_PIECE: tl.constexpr,
-    LAUNCH_EARLY: tl.constexpr,
     INTERPRETED: tl.constexpr,
     PDL: tl.constexpr,
 ):
@@ -107,15 +82,8 @@ def few_rows_product(
     first = tl.program_id(1) * BLOCK_OUT
     split = tl.program_id(2)
     first_in = split * (STEPS * BLOCK_K)
-    if LAUNCH_EARLY:
-        launch_next(PDL)
-    if PREFETCH > 0:
-        _prefetch_lines(weight_ptr, first, first_in, OUT, IN, BLOCK_OUT, PREFETCH, PREFETCH_PIECE)
-        if GATED:
-            _prefetch_lines(weight_ptr, COLUMNS + first, first_in, OUT, IN, BLOCK_OUT, PREFETCH, PREFETCH_PIECE)
+    launch_next(PDL)
     wait_for_previous(PDL)
-    if not LAUNCH_EARLY:
-        launch_next(PDL)
 
     total = tl.zeros([BLOCK_OUT, ROWS], tl.float32)
     total_up = tl.zeros([BLOCK_OUT, ROWS], tl.float32)
@@ -200,9 +168,6 @@ def run_product(
         "GATED": gated,
         "HAS_BIAS": bias is not None,
         "TMA": tma,
-        "PREFETCH": _prefetched(weight, tuning) if pdl and not is_interpreted() else 0,
-        "PREFETCH_PIECE": PREFETCH_PIECE,
-        "LAUNCH_EARLY": tuning.launch_early,
         "INTERPRETED": is_interpreted(),
         "num_warps": tuning.num_warps,
         **pdl_options(pdl),
@@ -211,12 +176,3 @@ def run_product(
         few_rows_product.warmup(*arguments, grid=grid, **options)
     else:
         few_rows_product[grid](*arguments, **options)
-
-
-def _prefetched(weight: torch.Tensor, tuning: LinearTuning) -> int:
-    """Bytes of a line to ask for: a power of two of pieces, no more than the program reads; 0 if lines are odd."""
-    line_bytes = weight.shape[1] * weight.element_size()
-    read = min(tuning.prefetch_bytes, tuning.split_inputs(weight.shape[1]) * weight.element_size(), line_bytes)
-    if line_bytes % 16 or weight.data_ptr() % 16 or read < PREFETCH_PIECE:
-        return 0
-    return PREFETCH_PIECE * (1 << ((read // PREFETCH_PIECE).bit_length() - 1))

@@ -7,9 +7,8 @@ out of order. Hence three rules:
 * Programs keep `shared_kib` of weights under way. About 100 leaves room for two programs on a processor, 200 for one.
 * All programs are resident at once wherever the shape allows it (at most 264 of two a processor, 132 of one), each with
   the same work. They then share the memory evenly and end together, also if some processors hold two and some one.
-* Weights do not depend on the kernel before. With programmatic dependent launch a program may ask for its first weights
-  (`prefetch_bytes` of each of its lines) into the second cache before it waits. Measured behind a norm this lost more
-  than it gained at every shape (8B down: 43.5 us without, 45.5 with 1,024 bytes), so it is off.
+* Weights do not depend on the kernel before. Yet asking for the first of them before waiting for it (with programmatic
+  dependent launch) lost more than it gained at every shape: 8B down behind a norm took 43.5 us without, 45.5 with.
 
 Predicted on an H100 at one row, from bytes over 95 % of 3.11 TB/s plus 1.5 us of start and end, in us: Llama 8B qkv
 18.5, output 12.9, gate_up 81, down 41.2, head 357; 1B qkv 5.8, output 4.3, gate_up 24.2, down 12.9, head 179. Measured:
@@ -28,8 +27,6 @@ ROW_BUCKETS = (16, 32, 64, 128)  # rows are padded to one of these: they are the
 ELEMENT_BYTES = 2
 FEWEST_STAGES, MOST_STAGES = 3, 12
 SHORTEST_STEP = 64  # inputs: 128 bytes of a line
-FEWEST_STEPS = 4  # of a split: fewer and programs are all beginning and end
-RESIDENT = 256  # programs that a device holds at once, two a processor
 
 
 @dataclass(frozen=True)
@@ -39,10 +36,9 @@ class LinearTuning:
 
     split_k: programs that share a sum; more than 1 leaves `Partials`. shared_kib: what the tiles under way of one
     program may take. tma: tiles are fetched by the copy engine of compute capability 9.0, if the weight's lines are
-    multiples of 16 bytes. With programmatic dependent launch: prefetch_bytes: asked for of each line before waiting for
-    the kernel before; launch_early: let the next kernel start as soon as all programs run, not when they have waited.
-    library_rows: more than `row_padding.LARGEST` rows go to the library, so many at a time with padding; 0: none do.
-    Where bits matter, only if the library then has the kernel's bits, which the row probe tests.
+    multiples of 16 bytes. library_rows: more than `row_padding.LARGEST` rows go to the library, so many at a time
+    with padding; 0: none do. Where bits matter, only if the library then has the kernel's bits, which the row probe
+    tests.
     """
 
     block_out: int = 64
@@ -51,8 +47,6 @@ class LinearTuning:
     shared_kib: int = 100
     num_warps: int = 4
     tma: bool = True
-    prefetch_bytes: int = 0
-    launch_early: bool = True
     library_rows: int = 0
 
     def __post_init__(self) -> None:
@@ -82,15 +76,6 @@ class LinearTuning:
 
     def _fitting(self, block_k: int, padded_rows: int, tiles: int) -> int:
         return self.shared_kib * 1024 // ((tiles * self.block_out + padded_rows) * block_k * ELEMENT_BYTES)
-
-
-def tuning_for(out_features: int, in_features: int) -> LinearTuning:
-    """What should do well for a weight `[out, in]`, by the rules above."""
-    tiles = -(-out_features // 64)
-    split = 1
-    while tiles * split * 2 <= RESIDENT and in_features // (split * 2) >= FEWEST_STEPS * 128:
-        split *= 2
-    return LinearTuning(split_k=split)
 
 
 # `[out, in]` whose kernel was measured to be faster than the library's on an H100, from `studies.tune_kernels.linear`.

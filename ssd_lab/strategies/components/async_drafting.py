@@ -70,12 +70,12 @@ class AsyncDrafting(StrategyConfig):
         return self.k
 
     @property
-    def async_sizes(self) -> StepSizes:
+    def step_sizes(self) -> StepSizes:
         """The chain of a fallback, and the branches of the wider of the two schedules."""
         return StepSizes(self.k, chain=self.k, branches=self.schedule.num_branches(self.k), depth=self.k)
 
     @property
-    def async_scenario(self) -> Scenario:
+    def scenario(self) -> Scenario:
         """Rounds of the draft's trees, beside the target's verifications."""
         return Scenario(self.strategy_name, self.k, self.schedule, self.fallback.kind, drafting="async")
 

@@ -17,7 +17,7 @@ from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.row_probe import make_row_invariant
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
-from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, tuning_for
+from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
 SHAPES = [(72, 100), (66, 520)]  # 100: lines that the copy engine cannot fetch
@@ -91,7 +91,7 @@ def test_the_probe_finds_the_kernel_invariant(device: torch.device, tuning: Line
     if INTERPRETED:  # the probe's own numbers are not exact: only that it runs through the kernel
         linear.product(torch.zeros(2, 128, dtype=torch.float16))
     else:
-        assert make_row_invariant([linear]) == RowPadding(1, 1, True, None)
+        assert make_row_invariant([linear]) == RowPadding(invariant=True)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_many_gated_rows_have_the_bits_of_few(device: torch.device, triton_kerne
     assert same_bits(by_library.gated(rows, triton_kernels.gated_silu), together)
 
 
-@pytest.mark.parametrize("padding", [RowPadding(24, 1, True), RowPadding(1, 1, True, 8)])
+@pytest.mark.parametrize("padding", [RowPadding(24, 1, invariant=True), RowPadding(1, 1, 8, invariant=True)])
 def test_padding_comes_before_the_kernel(device: torch.device, padding: RowPadding) -> None:
     weight, rows = exact_numbers((96, 64), 0).to(device), exact_numbers((17, 64), 1).to(device)
     linear = Linear(weight, few_rows=TritonFewRows(weight, None, LinearTuning(split_k=2)))
@@ -203,6 +203,14 @@ def test_the_library_does_what_has_no_tuning_or_no_tensor_cores(device: torch.de
     assert TritonKernels(linear_tuning=lambda out_features, in_features: None).few_rows(weight.half(), None) is None
     assert tuned.few_rows(weight, None) is None
     assert tuned.few_rows(weight.half(), None) is not None
+
+
+def tuning_for(out_features: int, in_features: int) -> LinearTuning:
+    """As many splits as keep 256 programs at once, each with at least four steps of 128 inputs."""
+    tiles, split = -(-out_features // 64), 1
+    while tiles * split * 2 <= 256 and in_features // (split * 2) >= 4 * 128:
+        split *= 2
+    return LinearTuning(split_k=split)
 
 
 LLAMA_SHAPES = [(6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (128256, 4096)]
