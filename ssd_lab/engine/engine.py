@@ -14,17 +14,14 @@ import torch
 from ssd_lab.common.device_guard import door
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.drafting.proposer import Proposer
-from ssd_lab.engine.commit import append_outcome, make_text
 from ssd_lab.engine.flight import Flight, Settled, may_follow, may_run_ahead
 from ssd_lab.engine.guarded_proposer import GuardedProposer
-from ssd_lab.engine.launcher import Launcher
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.recording import Recording
-from ssd_lab.engine.round_records import RoundTimes
+from ssd_lab.engine.rounds import Rounds
 from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.errors import ConfigError, NonFiniteLogitsError
-from ssd_lab.execution.host_copy import sent
 from ssd_lab.execution.preparations import Preparations
 from ssd_lab.phases.prefill import ScorePhase, prefill, wipe
 from ssd_lab.rounds.block_manager import BlockManager
@@ -32,7 +29,6 @@ from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 from ssd_lab.rounds.stopping import FinishReason, StopRules
-from ssd_lab.rounds.verified import Verified
 from ssd_lab.trace.trace import Trace
 
 _ON_ITS_DEVICE = door(lambda engine: engine._runner.device)
@@ -72,11 +68,12 @@ class Engine:
         )
         self.recorder = Recorder(meta, record=config.record, vocab_size=limits.vocab_size, preparations=preparations)
         self._proposer = GuardedProposer(proposer, limits, runner.device, partial(self.recorder.note, "degraded"))
-        self._launcher = Launcher(
+        self._rounds = Rounds(
             runner,
             self._proposer,
             config,
             limits,
+            self._scheduler,
             self.recorder,
             blocks_per_row=blocks.blocks_for(limits.max_model_len + limits.reserved),
         )
@@ -209,9 +206,9 @@ class Engine:
         try:
             advanced = flight.verification.advanced
             if advanced is not None and self._may_follow(flight) and self._scheduler.extend(self._limits.lookahead + 1):
-                self._flight = self._launcher.follow(flight, advanced)
+                self._flight = self._rounds.follow(flight, advanced)
         except BaseException:
-            self._settle(flight, self._observe)
+            self._settle(flight, self._rounds.observe)
             raise
         return self._settle(flight, self._go_on)
 
@@ -219,30 +216,18 @@ class Engine:
         """Commit a round, do what comes `then`, and make the round's text, which is not lost if that raises; returns
         the sequences that took part.
         """
-        flight, verified = self._launcher.collect(flight, self._drop_flight)
-        end_s = self.recorder.now_s()
-        own = [row for row, sequence in enumerate(flight.sequences) if sequence.end_s is None]  # not ended meanwhile
-        appended = [self._commit(sequence, row, verified) for row, sequence in enumerate(flight.sequences)]
+        settled = self._rounds.commit(flight, self._drop_flight)
         if self._flight is not None:  # on the run's clock it begins now
-            self._flight = replace(self._flight, start_s=end_s, verify_start_s=end_s)
-        settled = Settled(flight, verified, own, appended, end_s)
+            self._flight = replace(self._flight, start_s=settled.end_s, verify_start_s=settled.end_s)
         try:
             then(settled)
         finally:
             self._publish(settled)
-        return [flight.sequences[row] for row in own]
-
-    def _observe(self, settled: Settled) -> None:
-        """Tell the proposer of the requests that go on; of one that has ended it hears no more."""
-        rows, features = settled.decided, settled.flight.verification.features
-        if features is not None and len(rows) < len(settled.flight.sequences):
-            features = features[sent(rows, features.device, torch.int64)]
-        sequences = [settled.flight.sequences[row] for row in rows]
-        self._proposer.do(lambda proposer: proposer.observe(sequences, features))
+        return [settled.flight.sequences[row] for row in settled.own]
 
     def _go_on(self, settled: Settled) -> None:
         """Tell the proposer, and launch the next round if it is certain who takes part."""
-        self._observe(settled)
+        self._rounds.observe(settled)
         if self._flight is None and self._runner.executor.runs_behind and may_run_ahead(settled):
             self._launch()
 
@@ -305,7 +290,7 @@ class Engine:
         sequences = self._scheduler.ready()
         if not sequences:
             return
-        self._flight = self._launcher.launch(sequences, self.recorder.now_s())
+        self._flight = self._rounds.launch(sequences, self.recorder.now_s())
 
     def _may_follow(self, flight: Flight) -> bool:
         """May the next round be launched before this one's outcome is read?"""
@@ -319,33 +304,14 @@ class Engine:
         if flight is not None:
             flight.verification.wait()
 
-    def _commit(self, sequence: Sequence, row: int, verified: Verified) -> int:
-        """Append the outcome as far as it belongs to the text; returns how many tokens were appended."""
-        if not verified.finite[row] or sequence.end_s is not None:
-            sequence.last_path = []
-            return 0
-        if sequence.first_token_s is None:
-            sequence.first_token_s = self.recorder.now_s()
-        appended = append_outcome(sequence, row, verified, self._limits.max_model_len)
-        self._scheduler.register_full_blocks(sequence, self._proposer.now.cached_tokens(sequence))
-        return appended
-
     def _publish(self, settled: Settled) -> None:
         """Make the round's text, record it, and let go of the requests that ended."""
-        flight, verified, own = settled.flight, settled.verified, settled.own
-        logits, longest = flight.verification.logits, self._limits.max_model_len
-        emitted = [
-            make_text(sequence, count, longest, logits[row])
-            for row, (sequence, count) in enumerate(zip(flight.sequences, settled.appended, strict=True))
-        ]
+        flight = settled.flight
         # a round that runs already began where this one ended
-        end_s = self.recorder.now_s() if self._flight is None else self._flight.start_s
-        times = RoundTimes(flight.start_s, flight.verify_start_s, settled.end_s, end_s)
-        proposal = flight.verification.proposal
-        self.recorder.round(flight.sequences, flight.rows.lengths, proposal, verified, own, emitted, times)
-        for row in own:
+        self._rounds.publish(settled, None if self._flight is None else self._flight.start_s)
+        for row in settled.own:
             sequence = flight.sequences[row]
-            if not verified.finite[row]:
+            if not settled.verified.finite[row]:
                 wipe(self._runner, self._scheduler.discard(sequence))
                 self._finish(sequence, "error")
                 sequence.error = NonFiniteLogitsError(

@@ -93,9 +93,9 @@ def test_a_proposer_that_tells_the_truth_is_not_rejected(tiny_pair: Any):
 
 def greedy_on_misses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows that missed take the target's likeliest tokens, which is convenient and wrong."""
-    from ssd_lab.engine import launcher
+    from ssd_lab.engine import rounds
 
-    right, launch, origins = TorchKernels.accept_sampled, launcher.launch_verify, []
+    right, launch, origins = TorchKernels.accept_sampled, rounds.launch_verify, []
 
     def remembering(runner: Any, rows: Any, bounds: Any, proposal: Any, options: Any) -> Any:
         origins[:] = proposal.origins
@@ -110,7 +110,7 @@ def greedy_on_misses(monkeypatch: pytest.MonkeyPatch) -> None:
             torch.where(missed, greedy.recovery_token, sampled.recovery_token),
         )
 
-    monkeypatch.setattr(launcher, "launch_verify", remembering)
+    monkeypatch.setattr(rounds, "launch_verify", remembering)
     monkeypatch.setattr(TorchKernels, "accept_sampled", accept)
 
 

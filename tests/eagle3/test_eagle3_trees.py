@@ -163,7 +163,7 @@ def of_the_first_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         verification.features = taken[0][:, : tree.depth + 1]
         return verification
 
-    monkeypatch.setattr("ssd_lab.engine.launcher.launch_verify_tree", launch)
+    monkeypatch.setattr("ssd_lab.engine.rounds.launch_verify_tree", launch)
 
 
 def of_another_sequence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from replay_graphs import Backends
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.drafting.drafter import ModelDrafter
 from ssd_lab.engine.flight import Flight
-from ssd_lab.engine.launcher import Launcher
+from ssd_lab.engine.rounds import Rounds
 from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.errors import ProposerError
 from ssd_lab.execution.structure import flatten
@@ -39,13 +39,13 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.followed = 0
-        plain = Launcher.follow
+        plain = Rounds.follow
 
-        def counting(launcher: Launcher, *told: Any) -> Flight:
+        def counting(rounds: Rounds, *told: Any) -> Flight:
             self.followed += 1
-            return plain(launcher, *told)
+            return plain(rounds, *told)
 
-        monkeypatch.setattr(Launcher, "follow", counting)
+        monkeypatch.setattr(Rounds, "follow", counting)
 
 
 @pytest.fixture
@@ -201,14 +201,14 @@ def test_the_previous_token_is_the_last_accepted_nodes_or_the_last_committed(
     """What the device tells of the next rows is what the host finds out, for paths of no node and of some."""
     Backends.installed(monkeypatch)
     told: list[tuple[Any, list[Any], torch.Tensor]] = []
-    plain = Launcher.follow
+    plain = Rounds.follow
 
-    def noting(launcher: Launcher, flight: Flight, advanced: torch.Tensor) -> Flight:
+    def noting(rounds: Rounds, flight: Flight, advanced: torch.Tensor) -> Flight:
         own = advanced[:, : len(flight.sequences)].clone()
         told.append((flight, [len(s.token_ids) for s in flight.sequences], own))
-        return plain(launcher, flight, advanced)
+        return plain(rounds, flight, advanced)
 
-    monkeypatch.setattr(Launcher, "follow", noting)
+    monkeypatch.setattr(Rounds, "follow", noting)
     params = SamplingParams(max_tokens=30, ignore_eos=True)
     generated(tiny_pair, shape, params, max_batch=3)
     grown = set()

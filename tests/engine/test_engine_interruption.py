@@ -18,7 +18,7 @@ from end_to_end_cases import PROMPTS
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.drafting.draft_worker import DraftWorker
 from ssd_lab.drafting.link_proposer import LinkProposer
-from ssd_lab.engine.launcher import Launcher
+from ssd_lab.engine.rounds import Rounds
 from ssd_lab.links import channel
 from ssd_lab.links.channel import Channel
 from ssd_lab.links.link import ThreadLink
@@ -93,8 +93,8 @@ MOMENTS = {
     "inline: while the draft drafts": ("inline", DraftWorker, "handle", 7, False),
     "inline: while the draft builds a tree": ("inline", DraftWorker, "background", 3, False),
     "inline: before the proposer is asked": ("inline", LinkProposer, "propose", 3, False),
-    "inline: before the first outcome is read": ("inline", Launcher, "collect", 1, False),  # its tree is grown already
-    "inline: before a later outcome is read": ("inline", Launcher, "collect", 4, False),
+    "inline: before the first outcome is read": ("inline", Rounds, "collect", 1, False),  # its tree is grown already
+    "inline: before a later outcome is read": ("inline", Rounds, "collect", 4, False),
 }
 
 

@@ -16,7 +16,7 @@ from end_to_end_cases import PROMPTS
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.drafting.link_proposer import LinkProposer
-from ssd_lab.engine.launcher import Launcher
+from ssd_lab.engine.rounds import Rounds
 from ssd_lab.links.channel import Channel
 from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.models.loader import LoadedModel, load_model
@@ -30,8 +30,8 @@ MOMENTS: dict[str, tuple[type, str]] = {  # what the parent is about to do, or h
     "sending": (ProcessLink, "_send"),
     "waiting for the reply": (ProcessLink, "_receive"),
     "reading a part of the reply": (Channel, "_read"),
-    "verifying": (Launcher, "verify"),
-    "reading the outcome": (Launcher, "collect"),
+    "verifying": (Rounds, "verify"),
+    "reading the outcome": (Rounds, "collect"),
     "telling the outcome": (LinkProposer, "observe"),
 }
 

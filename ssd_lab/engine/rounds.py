@@ -1,4 +1,4 @@
-"""A round launched: the draft is asked, the rows are placed, verification is started; and its outcome read."""
+"""The round: the draft is asked, verification started, its outcome read, committed, and made into text and records."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from typing import Any
 import torch
 
 from ssd_lab.config import EngineConfig
-from ssd_lab.engine.flight import Flight
+from ssd_lab.engine.commit import append_outcome, make_text
+from ssd_lab.engine.flight import Flight, Settled
 from ssd_lab.engine.guarded_proposer import GuardedProposer
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.recorder import Recorder
+from ssd_lab.engine.round_records import RoundTimes
+from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.errors import DraftWorkerError
+from ssd_lab.execution.host_copy import sent
 from ssd_lab.phases.verification import Verification, VerifyOptions
 from ssd_lab.phases.verify import launch_verify
 from ssd_lab.phases.verify_tree import launch_verify_tree
@@ -26,8 +30,10 @@ from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.rounds.verified import Verified
 
 
-class Launcher:
-    """blocks_per_row: the most blocks that a row's table holds."""
+class Rounds:
+    """Launches rounds and settles them; who takes part is the engine's matter. blocks_per_row: the most blocks that a
+    row's table holds.
+    """
 
     def __init__(
         self,
@@ -35,11 +41,13 @@ class Launcher:
         proposer: GuardedProposer,
         config: EngineConfig,
         limits: EngineLimits,
+        scheduler: Scheduler,
         recorder: Recorder,
         *,
         blocks_per_row: int,
     ) -> None:
-        self._runner, self._proposer, self._limits, self._recorder = runner, proposer, limits, recorder
+        self._runner, self._proposer, self._limits = runner, proposer, limits
+        self._scheduler, self._recorder = scheduler, recorder
         self._placement = Placement(
             runner.device,
             max_rows=config.max_batch,
@@ -83,6 +91,14 @@ class Launcher:
             verification = launch_verify_tree(self._runner, placed, bounds, proposal, proposal.tree, self._options)
         return Flight(sequences, rows, verification, start_s, verify_start_s)
 
+    def commit(self, flight: Flight, drop_next: Callable[[], None]) -> Settled:
+        """Read the outcome and append to each text what belongs to it. drop_next: as in `collect`."""
+        flight, verified = self.collect(flight, drop_next)
+        end_s = self._recorder.now_s()
+        own = [row for row, sequence in enumerate(flight.sequences) if sequence.end_s is None]  # not ended meanwhile
+        appended = [self._append(sequence, row, verified) for row, sequence in enumerate(flight.sequences)]
+        return Settled(flight, verified, own, appended, end_s)
+
     def collect(self, flight: Flight, drop_next: Callable[[], None]) -> tuple[Flight, Verified]:
         """The outcome. A round whose draft was not made of numbers is done again without one, after `drop_next`: what
         was launched behind it.
@@ -99,6 +115,38 @@ class Launcher:
         empty = Proposal.empty(len(flight.sequences))
         again = self.verify(flight.sequences, flight.rows, empty, flight.start_s)
         return again, again.verification.collect()
+
+    def observe(self, settled: Settled) -> None:
+        """Tell the proposer of the requests that go on; of one that has ended it hears no more."""
+        rows, features = settled.decided, settled.flight.verification.features
+        if features is not None and len(rows) < len(settled.flight.sequences):
+            features = features[sent(rows, features.device, torch.int64)]
+        sequences = [settled.flight.sequences[row] for row in rows]
+        self._proposer.do(lambda proposer: proposer.observe(sequences, features))
+
+    def publish(self, settled: Settled, next_start_s: float | None) -> None:
+        """Make the round's text and record it. next_start_s: when the next round began, if one runs already."""
+        flight, verified = settled.flight, settled.verified
+        logits, longest = flight.verification.logits, self._limits.max_model_len
+        emitted = [
+            make_text(sequence, count, longest, logits[row])
+            for row, (sequence, count) in enumerate(zip(flight.sequences, settled.appended, strict=True))
+        ]
+        end_s = self._recorder.now_s() if next_start_s is None else next_start_s
+        times = RoundTimes(flight.start_s, flight.verify_start_s, settled.end_s, end_s)
+        proposal = flight.verification.proposal
+        self._recorder.round(flight.sequences, flight.rows.lengths, proposal, verified, settled.own, emitted, times)
+
+    def _append(self, sequence: Sequence, row: int, verified: Verified) -> int:
+        """Append the outcome as far as it belongs to the text; returns how many tokens were appended."""
+        if not verified.finite[row] or sequence.end_s is not None:
+            sequence.last_path = []
+            return 0
+        if sequence.first_token_s is None:
+            sequence.first_token_s = self._recorder.now_s()
+        appended = append_outcome(sequence, row, verified, self._limits.max_model_len)
+        self._scheduler.register_full_blocks(sequence, self._proposer.now.cached_tokens(sequence))
+        return appended
 
 
 def rows_of(sequences: list[Sequence]) -> RowBatch:
