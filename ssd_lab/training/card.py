@@ -1,9 +1,15 @@
-"""What the model cards of trained drafts have in common."""
+"""The model card of a distilled draft, and what it has in common with an EAGLE3 head's."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from ssd_lab.display.tables import Table
+from ssd_lab.models.config import ModelConfig
+from ssd_lab.training.config import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,9 @@ class CardFacts:
     seconds: float
 
 
-def table(rows: Sequence[tuple[str, str]]) -> list[str]:
+def table(rows: Sequence[tuple[str, str]]) -> str:
     """A table of two columns without a head."""
-    return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
+    return Table(["", ""], rows, sides=("left", "left")).to_markdown()
 
 
 def run_rows(facts: CardFacts, last: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -60,12 +66,37 @@ def measured_table(facts: CardFacts, what: str) -> list[str]:
         "tokens plus one, over rounds that the end of an answer did not cut. Agreement: positions where the likeliest "
         "first draft token is the target's."
     )
-    lines = ["", "## Tokens per round", "", explained, "", _row(heads), _row(["---"] * len(heads))]
+    rows = []
     for name, one in facts.measured.items():
         other = ["-" if one.other_draft is None else f"{one.other_draft:.2f}"] if compared else []
-        lines.append(_row([name, str(one.prompts), str(one.rounds), f"{one.ours:.2f}", *other, f"{one.agreement:.1%}"]))
-    return lines
+        rows.append([name, str(one.prompts), str(one.rounds), f"{one.ours:.2f}", *other, f"{one.agreement:.1%}"])
+    return ["", "## Tokens per round", "", explained, "", Table(heads, rows).to_markdown()]
 
 
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def write_draft_card(folder: Path, shape: ModelConfig, run: TrainConfig, facts: CardFacts, log: Path) -> None:
+    """README.md: what the draft is, what it was trained on, its losses and what was measured."""
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    first, last = records[0], records[-1]
+    sizes = (shape.hidden_size, shape.num_layers, shape.num_heads, shape.num_kv_heads, shape.mlp_size)
+    rows = [
+        ("hidden / layers / heads / kv heads / MLP", " / ".join(map(str, sizes))),
+        ("parameters (outside the embedding)", f"{shape.num_parameters:,} ({shape.num_non_embedding_parameters:,})"),
+        *run_rows(facts, last),
+        ("loss", "forward KL to the target's distribution; half of it total variation from 60 % of the run on"),
+        ("KL at the start, at the end", f"{first['draft_kl']:.3f}, {last['draft_kl']:.3f}"),
+        (
+            "right in training at the start, at the end",
+            f"{first['draft_agreement']:.1%}, {last['draft_agreement']:.1%}",
+        ),
+        ("optimiser", f"Muon {run.matrix_lr:g}, AdamW {run.embedding_lr:g}, cosine to 0, seed {run.seed}"),
+    ]
+    lines = [
+        f"# A small draft for {facts.target}",
+        "",
+        f"Llama architecture with the vocabulary and tokenizer of {facts.target}, from which it was distilled by",
+        "`ssd_lab.training.distill`.",
+        "",
+        table(rows),
+        *measured_table(facts, "this draft"),
+    ]
+    (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.corpus import Corpus, Microbatch, microbatches
 from ssd_lab.training.loop import maybe_compiled, run_steps
 from ssd_lab.training.model import TrainableLlama, new_model
-from ssd_lab.training.optimiser import Optimiser, Schedule
+from ssd_lab.training.optimiser import Optimiser, TrainingSchedule
 from ssd_lab.training.run_checkpoint import RunCheckpoint, fingerprint
 
 
@@ -86,7 +86,7 @@ def train_draft(
     run_steps(
         "draft",
         Optimiser.of_llama(draft, config),
-        Schedule(config, corpus_tokens=corpus.num_tokens),
+        TrainingSchedule(config, corpus_tokens=corpus.num_tokens),
         lambda skip: microbatches(
             corpus,
             size_tokens=config.tokens_per_microbatch,

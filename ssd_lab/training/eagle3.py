@@ -22,7 +22,7 @@ from ssd_lab.training.corpus import Corpus
 from ssd_lab.training.eagle3_model import HeadConfig, TrainableHead
 from ssd_lab.training.loop import run_steps
 from ssd_lab.training.model import TrainableLlama
-from ssd_lab.training.optimiser import Optimiser, Schedule
+from ssd_lab.training.optimiser import Optimiser, TrainingSchedule
 from ssd_lab.training.padded import PaddedBatch, batch_plan, padded_batch
 from ssd_lab.training.run_checkpoint import RunCheckpoint, fingerprint
 
@@ -185,7 +185,7 @@ def train_eagle3(
     records = run_steps(
         "eagle3",
         Optimiser(head, head.matrices(), run),
-        Schedule(run, corpus_tokens=corpus.num_tokens),
+        TrainingSchedule(run, corpus_tokens=corpus.num_tokens),
         lambda skip: _batches(corpus, run, skip, device),
         loss_of,
         checkpoint=checkpoint,

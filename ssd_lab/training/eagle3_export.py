@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ssd_lab.display.tables import Table
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.training.card import CardFacts, measured_table, run_rows, table
 from ssd_lab.training.eagle3 import Eagle3Training
@@ -43,7 +44,6 @@ def write_card(
 ) -> None:
     """README.md: what the head is, what it was trained on, its losses and what was measured."""
     config, run = head.config, training.run
-    first, last = records[0], records[-1]
     size = (folder / WEIGHTS).stat().st_size / 1e6
     vocabulary = "the target's whole one, with the target's own output head (`lm_head` is not stored)"
     if config.draft_vocab_size is not None:
@@ -59,7 +59,7 @@ def write_card(
         ("features", f"residual stream at the input of layers {', '.join(map(str, config.feature_layers))}"),
         ("layer", f"{heads}, MLP {config.intermediate_size}"),
         ("draft vocabulary", vocabulary),
-        *run_rows(facts, last),
+        *run_rows(facts, records[-1]),
         ("loss", loss),
         ("optimiser", f"Muon {run.matrix_lr:g}, AdamW {run.embedding_lr:g}, cosine to 0, seed {run.seed}"),
     ]
@@ -69,23 +69,29 @@ def write_card(
         f"Drafts for {facts.target} from its features (EAGLE-3, Li et al., arXiv 2503.01840). Made by",
         "`ssd_lab.training.eagle3`; layout of SafeAILab and SpecForge. Of no use without that target.",
         "",
-        *table(rows),
+        table(rows),
         "",
         "## Losses",
         "",
         "In each step of the unrolled draft: cross-entropy with the target's distribution, and how often the likeliest",
         "token is the target's, in the first and the last batch.",
         "",
-        "| step | loss at the start | at the end | right at the start | at the end |",
-        "| --- | --- | --- | --- | --- |",
+        _losses(records[0], records[-1], training.unroll_steps),
     ]
-    for step in range(training.unroll_steps):
-        loss_key, right_key = f"loss_{step}", f"right_{step}"
-        if loss_key in last and loss_key in first:
-            losses, right = (
-                f"{first[loss_key]:.3f} | {last[loss_key]:.3f}",
-                f"{first[right_key]:.1%} | {last[right_key]:.1%}",
-            )
-            lines.append(f"| {step + 1} | {losses} | {right} |")
     lines += measured_table(facts, "this head")
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _losses(first: Mapping[str, float], last: Mapping[str, float], unroll_steps: int) -> str:
+    """A row for each step that was recorded."""
+    steps = [step for step in range(unroll_steps) if f"loss_{step}" in first and f"loss_{step}" in last]
+    rows = [
+        [
+            str(step + 1),
+            *(f"{record[f'loss_{step}']:.3f}" for record in (first, last)),
+            *(f"{record[f'right_{step}']:.1%}" for record in (first, last)),
+        ]
+        for step in steps
+    ]
+    heads = ["step", "loss at the start", "at the end", "right at the start", "at the end"]
+    return Table(heads, rows).to_markdown()

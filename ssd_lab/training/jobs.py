@@ -13,17 +13,16 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.files.checkpoint import locate
 from ssd_lab.models.names import BUNDLED
-from ssd_lab.training.card import CardFacts, Measured
+from ssd_lab.training.card import CardFacts, Measured, write_draft_card
 from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.distill import train_draft
-from ssd_lab.training.draft_card import write_draft_card
 from ssd_lab.training.eagle3 import Eagle3Training, train_eagle3, usable_feature_layers
 from ssd_lab.training.eagle3_export import save_head, write_card
 from ssd_lab.training.eagle3_measure import head_ranks
 from ssd_lab.training.eagle3_model import HeadConfig
 from ssd_lab.training.evaluate import GuessQuality, draft_ranks, guess_quality
 from ssd_lab.training.hf_files import save_hf
-from ssd_lab.training.preparing import Prepared, TrainingJob, prepare
+from ssd_lab.training.preparing import TrainingJob, TrainingMaterial, prepare
 
 _LOGITS_IN_A_BATCH = 2**27  # tokens times vocabulary: bounds the memory of a step
 _CPU_TOKENS = 1024
@@ -141,7 +140,7 @@ def train_small_draft(
     return _measured(job, quality)
 
 
-def _run(job: TrainingJob, run: TrainConfig, ready: Prepared) -> TrainConfig:
+def _run(job: TrainingJob, run: TrainConfig, ready: TrainingMaterial) -> TrainConfig:
     """The settings of a run, its batches as large as the device and the vocabulary allow."""
     vocab_size = ready.target.config.vocab_size
     size = min(run.tokens_per_microbatch, max(512, _LOGITS_IN_A_BATCH // vocab_size))
@@ -156,7 +155,7 @@ def _run(job: TrainingJob, run: TrainConfig, ready: Prepared) -> TrainConfig:
     )
 
 
-def _facts(job: TrainingJob, ready: Prepared, quality: GuessQuality, seconds: float) -> CardFacts:
+def _facts(job: TrainingJob, ready: TrainingMaterial, quality: GuessQuality, seconds: float) -> CardFacts:
     name = job.test_prompts.name if job.test_prompts else "held out of the prompts"
     measured = Measured(len(ready.prompts), quality.rounds, quality.tokens_per_round, quality.agreement)
     return CardFacts(

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ssd_lab.training.config import TrainConfig
-from ssd_lab.training.optimiser import Optimiser, Schedule
+from ssd_lab.training.optimiser import Optimiser, TrainingSchedule
 from ssd_lab.training.prefetching import prefetched
 from ssd_lab.training.run_checkpoint import RunCheckpoint
 
@@ -25,7 +25,7 @@ RECORD_STEPS = 50  # optimiser steps from one record to the next
 def run_steps(
     name: str,
     optimiser: Optimiser,
-    schedule: Schedule,
+    schedule: TrainingSchedule,
     batches_from: Callable[[int], Iterator[Batch]],
     loss_of: Callable[[Batch, float], tuple[Tensor, Mapping[str, Tensor]]],
     *,
@@ -81,7 +81,7 @@ def write_log(path: Path | None, records: list[dict[str, float]]) -> None:
         path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 
-def _state(optimiser: Optimiser, schedule: Schedule, records: list[dict[str, float]]) -> dict[str, Any]:
+def _state(optimiser: Optimiser, schedule: TrainingSchedule, records: list[dict[str, float]]) -> dict[str, Any]:
     return {
         "model": optimiser.model.state_dict(),
         "optimiser": optimiser.state_dict(),
@@ -91,7 +91,9 @@ def _state(optimiser: Optimiser, schedule: Schedule, records: list[dict[str, flo
     }
 
 
-def _resume(optimiser: Optimiser, schedule: Schedule, checkpoint: RunCheckpoint | None) -> list[dict[str, float]]:
+def _resume(
+    optimiser: Optimiser, schedule: TrainingSchedule, checkpoint: RunCheckpoint | None
+) -> list[dict[str, float]]:
     """Take up what an earlier run left, if it did; returns its records."""
     saved = None if checkpoint is None else checkpoint.load(optimiser.parameters[0].device)
     if saved is None:

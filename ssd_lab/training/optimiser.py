@@ -88,7 +88,7 @@ class Optimiser:
             parameter.grad = None
 
 
-class Schedule:
+class TrainingSchedule:
     """Progress from 0 to 1 by steps, epochs or the clock, and the learning-rate factor at that progress."""
 
     def __init__(self, config: TrainConfig, *, corpus_tokens: int) -> None:

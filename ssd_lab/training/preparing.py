@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.assembly.build import resolve_device
-from ssd_lab.errors import ConfigError, ModelLoadError
+from ssd_lab.common.prompt_file import read_prompt_file
+from ssd_lab.errors import ConfigError, ModelLoadError, PromptError
 from ssd_lab.llm import LLM
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.files.checkpoint import read_shape
@@ -21,11 +23,11 @@ from ssd_lab.training.corpus import Corpus
 from ssd_lab.training.hf_files import load_hf
 from ssd_lab.training.model import TrainableLlama
 from ssd_lab.training.own_answers import answering, greedy_answers, own_answers
-from ssd_lab.training.prompt_files import held_out, read_prompt_texts
 from ssd_lab.training.run_checkpoint import fingerprint
 
 logger = logging.getLogger(__name__)
 
+_HELD_OUT_SHARE, _HELD_OUT_MOST = 20, 100  # every twentieth prompt, at most so many, is kept to measure on
 _MEASURED_TOKENS = 128  # of each answer that is measured on
 
 
@@ -64,7 +66,7 @@ class TrainingJob:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TrainingMaterial:
     """A job with its target, its training text, and the prompts and greedy answers that it is measured on."""
 
     target: TrainableLlama
@@ -74,14 +76,14 @@ class Prepared:
     answers: list[list[int]]
 
 
-def prepare(job: TrainingJob) -> Prepared:
+def prepare(job: TrainingJob) -> TrainingMaterial:
     """Everything that is made before training; the engine is gone again when this returns."""
     device, source = str(resolve_device(job.device)), job.source
-    texts = list(dict.fromkeys(read_prompt_texts(job.prompts)))
+    texts = _texts_of(job.prompts)
     if job.test_prompts is None:
         texts, tests = held_out(texts)
     else:
-        tests = list(dict.fromkeys(read_prompt_texts(job.test_prompts)))
+        tests = _texts_of(job.test_prompts)
         unseen = set(tests)
         texts = [text for text in texts if text not in unseen]
     settings = _settings(job, read_shape(source))
@@ -104,7 +106,7 @@ def prepare(job: TrainingJob) -> Prepared:
         torch.cuda.empty_cache()
     target = load_hf(source, device=device, dtype=torch.bfloat16 if device.startswith("cuda") else torch.float32)
     target.config = replace(target.config, eos_token_ids=tuple(eos_ids))
-    return Prepared(target, device, corpus, prompts, answers)
+    return TrainingMaterial(target, device, corpus, prompts, answers)
 
 
 def _settings(job: TrainingJob, target: ModelConfig) -> AnswerSettings:
@@ -142,3 +144,21 @@ def _corpus(job: TrainingJob, llm: LLM, texts: list[str], settings: AnswerSettin
     corpus.save(path)
     note.write_text(json.dumps({"key": key, "target": job.target}) + "\n", encoding="utf-8")
     return corpus
+
+
+def _texts_of(path: Path) -> list[str]:
+    """The different texts of a file of prompts. Raises PromptError."""
+    prompts = read_prompt_file(path)
+    if not all(isinstance(prompt, str) for prompt in prompts):
+        raise PromptError(f"{path} holds token ids or chats: training takes prompts as texts")
+    return list(dict.fromkeys(prompts))
+
+
+def held_out(prompts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Prompts to train on and others to measure on, always the same split of the same prompts."""
+    if len(prompts) < 2:
+        raise PromptError("one prompt is not enough: some are trained on, others measured on")
+    every = max(_HELD_OUT_SHARE, -(-len(prompts) // _HELD_OUT_MOST)) if len(prompts) >= _HELD_OUT_SHARE else 2
+    tests = list(prompts[::every])
+    known = set(tests)
+    return [prompt for prompt in prompts if prompt not in known], tests

@@ -14,7 +14,7 @@ from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.corpus import Corpus, Microbatch, microbatches
 from ssd_lab.training.loop import maybe_compiled, run_steps, write_log
 from ssd_lab.training.model import TrainableLlama, new_model
-from ssd_lab.training.optimiser import Optimiser, Schedule
+from ssd_lab.training.optimiser import Optimiser, TrainingSchedule
 
 
 def next_token_loss(model: TrainableLlama, batch: Microbatch, max_length: int) -> Tensor:
@@ -45,7 +45,7 @@ def train_target(
     records = run_steps(
         "target",
         Optimiser.of_llama(model, config),
-        Schedule(config, corpus_tokens=corpus.num_tokens),
+        TrainingSchedule(config, corpus_tokens=corpus.num_tokens),
         lambda skip: microbatches(
             corpus,
             size_tokens=config.tokens_per_microbatch,

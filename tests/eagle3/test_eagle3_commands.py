@@ -15,7 +15,7 @@ from ssd_lab.cli.main import app
 from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.loader import load_model
 from ssd_lab.training.hf_files import load_hf
-from ssd_lab.training.prompt_files import held_out
+from ssd_lab.training.preparing import held_out
 
 
 @pytest.fixture(scope="module")
