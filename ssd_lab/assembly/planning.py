@@ -17,8 +17,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.execution.graphs import batch_bucket
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
-from ssd_lab.models.opened import OpenedModel
-from ssd_lab.models.shape import ModelShape, shape_of
+from ssd_lab.models.opened import ModelShape, OpenedModel, shape_of
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.step_sizes import StepSizes
 

@@ -15,7 +15,7 @@ from ssd_lab.errors import CacheCapacityError, ConfigError
 from ssd_lab.models.files.checkpoint import open_checkpoint
 from ssd_lab.models.inflate.geometry import find_geometry
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.models.shape import ModelShape
+from ssd_lab.models.opened import ModelShape
 
 GB = 10**9
 

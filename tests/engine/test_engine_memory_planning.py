@@ -27,7 +27,7 @@ from ssd_lab.execution.graphs import batch_bucket
 from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.models.shape import shape_of
+from ssd_lab.models.opened import shape_of
 from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.strategies.step_sizes import StepSizes
 

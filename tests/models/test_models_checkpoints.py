@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.files import weights
 from ssd_lab.models.loader import load_model
-from ssd_lab.models.shape import shape_of
+from ssd_lab.models.opened import shape_of
 
 Tensors = dict[str, torch.Tensor]
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.files.config_json import config_from_json
 from ssd_lab.models.files.hub import from_hub
-from ssd_lab.models.files.weight_files import is_lfs_pointer
+from ssd_lab.models.files.json_file import read_json
 from ssd_lab.models.files.weights import SafetensorsWeights, Weights
 from ssd_lab.models.gguf.file import GgufFile
 from ssd_lab.models.text.tokenizer import Tokenizer
@@ -66,25 +65,11 @@ def locate(source: str | Path) -> Path:
 
 def read_config(folder: Path) -> ModelConfig:
     """The config.json of a checkpoint folder, with the end tokens of generation_config.json."""
-    config = ModelConfig.from_hf(read_json(folder))
+    if not (folder / "config.json").exists():
+        raise ModelLoadError(f"{folder} has no config.json: {_without_config(folder)}")
+    config = config_from_json(read_json(folder / "config.json"))
     ends = set(config.eos_token_ids) | set(generation_end_ids(folder))
     return dataclasses.replace(config, eos_token_ids=tuple(sorted(ends)))
-
-
-def read_json(folder: Path) -> dict[str, Any]:
-    """config.json as it is. Raises ModelLoadError if it is missing or damaged."""
-    file = folder / "config.json"
-    if not file.exists():
-        raise ModelLoadError(f"{folder} has no config.json: {_without_config(folder)}")
-    if is_lfs_pointer(file):
-        raise ModelLoadError(f"{file} is a pointer that Git LFS left: run `git lfs pull` in {folder}")
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
-    if not isinstance(data, dict):
-        raise ModelLoadError(f"{file} holds no object: download it again")
-    return data
 
 
 def _without_config(folder: Path) -> str:
