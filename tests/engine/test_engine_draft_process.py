@@ -184,7 +184,7 @@ def test_a_draft_that_works_here_is_read_here(tiny_pair: Any, options: dict[str,
 
 
 def test_the_memory_plan_counts_what_the_drafts_process_will_take(tiny_pair: Any) -> None:
-    from ssd_lab.assembly.planning import memory_of, plan_loaded
+    from ssd_lab.assembly.planning import MemoryPlanner
     from ssd_lab.config import EngineConfig
     from ssd_lab.strategies import registry
 
@@ -197,14 +197,12 @@ def test_the_memory_plan_counts_what_the_drafts_process_will_take(tiny_pair: Any
     target = load_model(tiny_pair.target, dtype="float32")
     strategy, config = registry.config("async_tree", {"k": 2, "f": 1}), EngineConfig(dtype="float32", device="cpu")
 
-    def planned() -> Any:
-        return plan_loaded(target, opened, strategy, config, torch.device("cpu"), Reader())
-
-    before = planned()
-    memory = memory_of(target, opened, strategy, config, torch.device("cpu"))
-    assert before.free_bytes == 10_000_000 - memory.models["draft"].loaded_bytes
+    planner = MemoryPlanner(target, opened, strategy, config, torch.device("cpu"), Reader())
+    before = planner.once_loaded()
+    tables = opened.config.max_positions * opened.config.head_dim * 2 * 4
+    assert before.free_bytes == 10_000_000 - planner.lasting["draft weights"] - tables
     assert opened.decoder is opened.decoder
-    after = planned()  # now the reader sees them itself
+    after = planner.once_loaded()  # now the reader sees them itself
     assert after.free_bytes == 10_000_000 and before.num_blocks < after.num_blocks
 
 
