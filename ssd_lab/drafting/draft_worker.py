@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.common.device_guard import door
+from ssd_lab.drafting.batch_control import ControlReader, DraftRound
 from ssd_lab.drafting.draft_settings import DraftSettings
 from ssd_lab.drafting.drafter import Drafter, Wish
 from ssd_lab.drafting.fan_out_control import FanOutControl
@@ -21,12 +22,12 @@ from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
 from ssd_lab.learning.fallback_choice import FallbackKind, FallbackRule, FixedChoice
 from ssd_lab.links.messages import (
+    ControlMessage,
     KeptMessage,
     Message,
     PrefillMessage,
     RememberMessage,
     RestoreMessage,
-    RoundMessage,
 )
 from ssd_lab.rounds.drafted import Drafted
 from ssd_lab.rounds.drawing import Drawing
@@ -66,7 +67,8 @@ class DraftWorker:
         self._lookahead = LookaheadControl(plan.lookahead, plan.k, overlapped=plan.fan_out is not None)
         self._keeps_probs = plan.record or self._lookahead.learns
         self._k = self._lookahead.choose()  # draft tokens of the next round; a tree's branches have as many
-        self._pending: tuple[RoundMessage, Proposal] | None = None
+        self._batch = ControlReader()
+        self._pending: tuple[DraftRound, Proposal] | None = None
         self._log: RoundLog | None = None
         self._tree: RecordedTree | None = None
         self._activities: list[Span] = []
@@ -82,6 +84,9 @@ class DraftWorker:
             self._drafter.prefill(message)
             self._note("prefill", start)
             return None
+        if isinstance(message, ControlMessage):
+            self._batch.read(message)
+            return None
         if isinstance(message, KeptMessage):
             return None  # a chain's K/V stands where it belongs
         if isinstance(message, RememberMessage):
@@ -92,12 +97,13 @@ class DraftWorker:
             self._pending = self._log = self._tree = None
             self._activities.clear()
             return None
-        self._keep_for_later(message)
-        predicted = self._learn(message)
-        reply = self._answer(message, predicted)
-        self._cache.keep_only(message.away.keys() - set(message.request_ids))
+        asked = self._batch.round(message)
+        self._keep_for_later(asked)
+        predicted = self._learn(asked)
+        reply = self._answer(asked, predicted)
+        self._cache.keep_only(message.away.keys() - set(asked.request_ids))
         if self._fan_out is not None:
-            self._pending = (message, reply)
+            self._pending = (asked, reply)
         return reply
 
     @_ON_ITS_DEVICE
@@ -107,21 +113,21 @@ class DraftWorker:
         if self._pending is None or self._fan_out is None:
             return
         start = self._watch.start()
-        message, reply = self._pending
+        asked, reply = self._pending
         self._pending = None
         k = reply.tokens.shape[1]
         self._k = depth = self._lookahead.choose()
-        sampled = [setting[0] != 0 for setting in message.rows.sampling]
+        sampled = [setting[0] != 0 for setting in asked.rows.sampling]
         hits = [bool(hit) for hit in reply.cache_hits]
-        fan_out = self._fan_out.place(message.request_ids, hits, sampled, k)
+        fan_out = self._fan_out.place(asked.request_ids, hits, sampled, k)
         shape = self._fan_out.shape(k, depth)
-        tree = self._drafter.tree(message, reply.tokens, fan_out, shape, self._wish(True, depth))
-        self._cache.store(message.request_ids, tree)
+        tree = self._drafter.tree(asked, reply.tokens, fan_out, shape, self._wish(True, depth))
+        self._cache.store(asked.request_ids, tree)
         span = self._note("tree", start)
         if self._log is not None:
             self._log.ahead = span
         if self._plan.record and reply.token_probs is not None:
-            self._tree = RecordedTree.of(message.request_ids, reply.tokens, reply.token_probs, tree)
+            self._tree = RecordedTree.of(asked.request_ids, reply.tokens, reply.token_probs, tree)
 
     @property
     def _learned(self) -> tuple[FanOutControl | None, FallbackRule, LookaheadControl, int]:
@@ -132,27 +138,27 @@ class DraftWorker:
     def _learned(self, state: tuple[FanOutControl | None, FallbackRule, LookaheadControl, int]) -> None:
         self._fan_out, self._rule, self._lookahead, self._k = state
 
-    def _keep_for_later(self, message: RoundMessage) -> None:
+    def _keep_for_later(self, asked: DraftRound) -> None:
         """What was prepared for sequences that are away now."""
-        for request_id, (accepted, token) in message.away.items():
+        for request_id, (accepted, token) in asked.message.away.items():
             prepared = self._cache.prepared(request_id)
             if self._fan_out is None or prepared is None or self._cache.kept(request_id) is not None:
                 continue
             predicted = self._fan_out.observe(request_id, prepared, accepted, token)
             self._cache.keep(request_id, accepted, token, predicted)
 
-    def _learn(self, message: RoundMessage) -> list[float | None]:
+    def _learn(self, asked: DraftRound) -> list[float | None]:
         """From the previous round's outcome; returns how likely each row's hit was thought to be."""
         log, self._log = self._log, None
         if log is not None and self._plan.fallback is not None and self._plan.fallback.learns:
-            measured = log.measured(message)
+            measured = log.measured(asked)
             if measured is not None:
                 self._rule.observe(measured)
         if log is not None and self._lookahead.learns:
-            self._learn_lookahead(log, message)
+            self._learn_lookahead(log, asked)
         if self._fan_out is None:
-            return [None] * len(message.rows)
-        outcomes = zip(message.request_ids, message.num_accepted, message.rows.last_tokens, strict=True)
+            return [None] * len(asked.rows)
+        outcomes = zip(asked.request_ids, asked.num_accepted, asked.rows.last_tokens, strict=True)
         return [None if a is None else self._observe(self._fan_out, own, a, token) for own, a, token in outcomes]
 
     def _observe(self, fan_out: FanOutControl, request_id: int, num_accepted: int, token: int) -> float | None:
@@ -164,26 +170,27 @@ class DraftWorker:
         prepared = self._cache.prepared(request_id)
         return None if prepared is None else fan_out.observe(request_id, prepared, num_accepted, token)
 
-    def _learn_lookahead(self, log: RoundLog, message: RoundMessage) -> None:
-        known = [row for row, own in enumerate(log.request_ids) if own in message.accepted]
-        if message.round_s is None or log.confidences is None or not known:
+    def _learn_lookahead(self, log: RoundLog, asked: DraftRound) -> None:
+        accepted = asked.accepted
+        known = [row for row, own in enumerate(log.request_ids) if own in accepted]
+        if asked.message.round_s is None or log.confidences is None or not known:
             return
         confidences = log.confidences.arrays()[0]
         waited_s = seconds(log.fallback)  # the target waits for a fallback, and for a synchronous draft
         self._lookahead.observe(
             log.shape,
             [confidences[row].tolist() for row in known],
-            [message.accepted[log.request_ids[row]] for row in known],
-            verify_s=max(message.round_s - waited_s, 1e-6),
+            [accepted[log.request_ids[row]] for row in known],
+            verify_s=max(asked.message.round_s - waited_s, 1e-6),
             draft_s=waited_s if self._fan_out is None else seconds(log.ahead),
         )
 
-    def _answer(self, message: RoundMessage, predicted: list[float | None]) -> Proposal:
+    def _answer(self, asked: DraftRound, predicted: list[float | None]) -> Proposal:
         """Prepared tokens for the hits, the fallback for the missed rows only."""
         if self._fan_out is None:
             self._k = self._lookahead.choose()
-        paths, missed, kind = self._paths(message)
-        sampled = not message.rows.all_greedy
+        paths, missed, kind = self._paths(asked)
+        sampled = not asked.rows.all_greedy
         taken = [row for row, path in enumerate(paths) if path.entry is not None and path.entry.kept is None]
         taken += [row for row, path in enumerate(paths) if path.entry is not None and path.entry.kept is not None]
         quick = [row for row, path in enumerate(paths) if path.entry is None and path.origin == "fast"]
@@ -195,9 +202,9 @@ class DraftWorker:
         if quick or drafted:
             start = self._watch.start()
             if quick:
-                parts.append(self._guessed(message, quick, sampled))
+                parts.append(self._guessed(asked, quick, sampled))
             if drafted:
-                chains = self._drafter.chain(message, drafted, self._k, self._wish(False, self._k))
+                chains = self._drafter.chain(asked, drafted, self._k, self._wish(False, self._k))
                 parts.append(self._with_distribution(chains, sampled))
             fallback = self._note(paths[(drafted or quick)[0]].origin, start)
         done = parts[0]
@@ -207,9 +214,9 @@ class DraftWorker:
         self._check_numbers(done)
         cache_hits: list[bool | None] = [
             None if self._fan_out is None or accepted is None else path.origin == "hit"
-            for accepted, path in zip(message.num_accepted, paths, strict=True)
+            for accepted, path in zip(asked.num_accepted, paths, strict=True)
         ]
-        self._log = self._logged(message, [message.request_ids[row] for row in missed], kind, fallback, done)
+        self._log = self._logged(asked, [asked.request_ids[row] for row in missed], kind, fallback, done)
         tree, activities, self._tree, self._activities = self._tree, self._activities, None, []
         return Proposal(
             tokens=done.tokens,
@@ -224,11 +231,11 @@ class DraftWorker:
             raw_probs=done.raw_probs,
         )
 
-    def _paths(self, message: RoundMessage) -> tuple[list[_Path], list[int], FallbackKind | None]:
+    def _paths(self, asked: DraftRound) -> tuple[list[_Path], list[int], FallbackKind | None]:
         """Each row's path; which rows missed; the fallback that answers all of them (None: not the same)."""
         if self._fan_out is None:
-            return [_Path("draft")] * len(message.request_ids), [], None
-        outcomes = list(zip(message.request_ids, message.num_accepted, message.rows.last_tokens, strict=True))
+            return [_Path("draft")] * len(asked.request_ids), [], None
+        outcomes = list(zip(asked.request_ids, asked.num_accepted, asked.rows.last_tokens, strict=True))
         found = [None if a is None else self._fitting(self._cache.find(own, a, token)) for own, a, token in outcomes]
         missed = [row for row, (_, a, _) in enumerate(outcomes) if a is not None and found[row] is None]
         kind = self._rule.choose(len(outcomes), len(missed)) if missed else None
@@ -280,14 +287,14 @@ class DraftWorker:
             token_probs = torch.where(certain[:, None], 1.0, token_probs)
         return Drafted(drafted.tokens, probs, token_probs, raw_probs)
 
-    def _guessed(self, message: RoundMessage, rows: list[int], sampled: bool) -> Drafted:
+    def _guessed(self, asked: DraftRound, rows: list[int], sampled: bool) -> Drafted:
         """Guessed without the draft model, for these rows."""
         device = self._drafter.device
-        if message.texts is not None:
-            guessed = n_gram_guesses([message.texts[row] for row in rows], self._k, device=device)
+        if asked.texts is not None:
+            guessed = n_gram_guesses([asked.texts[row] for row in rows], self._k, device=device)
         else:
-            seeds = [message.rows.sampling[row][-1] for row in rows]
-            lengths = [message.rows.lengths[row] for row in rows]
+            seeds = [asked.rows.sampling[row][-1] for row in rows]
+            lengths = [asked.rows.lengths[row] for row in rows]
             guessed = random_guesses(
                 seeds,
                 lengths,
@@ -323,22 +330,22 @@ class DraftWorker:
 
     def _logged(
         self,
-        message: RoundMessage,
+        asked: DraftRound,
         missed: list[int],
         kind: FallbackKind | None,
         fallback: Span | None,
         done: Drafted,
     ) -> RoundLog:
-        sampled = not message.rows.all_greedy
+        sampled = not asked.rows.all_greedy
         shape = (
             self._k,
-            len(message.rows),
-            message.rows.state.longest.bit_length(),
+            len(asked.rows),
+            asked.rows.state.longest.bit_length(),
             sampled,
         )
         wanted = self._lookahead.learns and done.token_probs is not None
         confidences = HostCopy(done.token_probs) if wanted and done.token_probs is not None else None
-        return RoundLog(message.request_ids, shape, missed, kind, fallback, confidences)
+        return RoundLog(asked.request_ids, shape, missed, kind, fallback, confidences)
 
     @property
     def _vocab_size(self) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
+from ssd_lab.drafting.batch_control import DraftRound
 from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.execution.stopwatch import DeviceSpan, Span
 from ssd_lab.learning.fallback_choice import FallbackKind, MeasuredRound
-from ssd_lab.links.messages import RoundMessage
 
 
 @dataclass
@@ -27,17 +27,18 @@ class RoundLog:
     confidences: HostCopy | None
     ahead: Span | None = None
 
-    def measured(self, message: RoundMessage) -> MeasuredRound | None:
-        """With what the next message tells of it; None if that is not all."""
-        if message.round_s is None or any(own not in message.accepted for own in self.request_ids):
+    def measured(self, asked: DraftRound) -> MeasuredRound | None:
+        """With what the next round tells of it; None if that is not all."""
+        accepted = asked.accepted
+        if asked.message.round_s is None or any(own not in accepted for own in self.request_ids):
             return None
         return MeasuredRound(
             batch=len(self.request_ids),
             missed=len(self.missed),
             kind=self.kind,
-            tokens=sum(message.accepted[own] + 1 for own in self.request_ids),
-            missed_tokens=sum(message.accepted[own] + 1 for own in self.missed),
-            round_s=message.round_s,
+            tokens=sum(accepted[own] + 1 for own in self.request_ids),
+            missed_tokens=sum(accepted[own] + 1 for own in self.missed),
+            round_s=asked.message.round_s,
             fallback_s=seconds(self.fallback),
         )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from worker_rounds import round_of
+from worker_rounds import asked, round_of
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.drafting.draft_worker import DraftPlan
@@ -55,7 +55,7 @@ def test_a_child_that_failed_in_a_message_without_a_reply_is_quoted_by_the_next_
     link.post(PrefillMessage([OUTSIDE], 0, [1]))
     link._child._process.wait(timeout=30)  # it has said why, and is gone
     with pytest.raises(DraftWorkerError, match=r"failed: IndexError: .+") as failure:
-        link.ask(ROUND).answer(30)
+        asked(link, ROUND).answer(30)
     assert "exit code" not in str(failure.value)
     assert "draft_worker.py" in failure.value.__cause__.__notes__[0]  # where in the child
 
@@ -84,7 +84,7 @@ def test_a_run_whose_draft_fails_in_the_prompt_says_why_and_goes_on(tiny_pair: A
 def test_a_child_that_was_killed_says_by_which_signal(link: ProcessLink, name: str) -> None:
     os.kill(link.process_id, getattr(signal, name))
     with pytest.raises(DraftWorkerError, match=rf"gone \(killed by {name}"):
-        link.ask(ROUND).answer(30)
+        asked(link, ROUND).answer(30)
 
 
 class BreaksAtStart:
@@ -300,11 +300,11 @@ def test_a_forked_child_gets_an_error_and_its_parent_keeps_its_draft(tiny_pair: 
     else:
         link = InlineLink(setup.make_worker())
     try:
-        expected = link.ask(ROUND).answer(30).tokens.tolist()
-        said = in_a_fork(lambda: link.ask(ROUND).answer(30))
+        expected = asked(link, ROUND).answer(30).tokens.tolist()
+        said = in_a_fork(lambda: asked(link, ROUND).answer(30))
         assert said.startswith(ForkedProcessError.__name__) and "spawn" in said and str(os.getpid()) in said
         assert in_a_fork(link.close) == "nothing"
-        assert link.ask(ROUND).answer(30).tokens.tolist() == expected
+        assert asked(link, ROUND).answer(30).tokens.tolist() == expected
     finally:
         link.close()
 

@@ -1,0 +1,138 @@
+"""What a draft worker knows of the batch: told when it changes, and put together with each round's message there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from ssd_lab.errors import DraftWorkerError
+from ssd_lab.links.messages import NO_OUTCOME, ControlMessage, RequestControl, RoundMessage
+from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.sequence import Sequence
+
+
+class ControlSender:
+    """The engine's side: remembers what the worker was told, and finds what is new. sends_texts: the worker looks at
+    the texts themselves.
+
+    What was being sent when Ctrl-C came may have arrived or not: the next message then tells everything anew.
+    """
+
+    def __init__(self, *, sends_texts: bool) -> None:
+        self._sends_texts = sends_texts
+        self._number = 0
+        self._arrived = False
+        self._request_ids: list[int] = []
+        self._told: dict[int, RequestControl] = {}
+        self._text_lengths: dict[int, int] = {}
+
+    @property
+    def number(self) -> int:
+        """Of the latest message."""
+        return self._number
+
+    def change(self, sequences: list[Sequence], rows: RowBatch) -> ControlMessage | None:
+        """What is new since the last round of this worker, None if nothing is. `arrived` must be called once this and
+        the round's message are sent.
+        """
+        whole, self._arrived = not self._arrived, False
+        told = {} if whole else self._told
+        request_ids = [sequence.request_id for sequence in sequences]
+        own = {
+            request_id: RequestControl(list(table), sampling)  # tables grow while the worker may be at work
+            for request_id, table, sampling in zip(request_ids, rows.block_tables, rows.sampling, strict=True)
+        }
+        changed = {request_id: now for request_id, now in own.items() if told.get(request_id) != now}
+        if not changed and request_ids == self._request_ids:
+            return None
+        if self._sends_texts:
+            new = [sequence for sequence in sequences if sequence.request_id not in told]
+            lengths = {request_id: self._text_lengths.get(request_id, 0) for request_id in request_ids}
+            self._text_lengths = lengths | {sequence.request_id: len(sequence.token_ids) for sequence in new}
+            texts = {sequence.request_id: list(sequence.token_ids) for sequence in new}
+            changed = {own: replace(now, text=texts.get(own)) for own, now in changed.items()}
+        self._request_ids, self._told = request_ids, own
+        self._number += 1
+        return ControlMessage(self._number, request_ids, changed, whole)
+
+    def new_tokens(self, sequences: list[Sequence]) -> torch.Tensor | None:
+        """What was added to each text since the worker was told of it, `[batch, n]`, then zeros; None if it does not
+        look at texts.
+        """
+        if not self._sends_texts:
+            return None
+        new = [sequence.token_ids[self._text_lengths[sequence.request_id] :] for sequence in sequences]
+        self._text_lengths |= {sequence.request_id: len(sequence.token_ids) for sequence in sequences}
+        longest = max(map(len, new))
+        return torch.tensor([[*tokens, *[0] * (longest - len(tokens))] for tokens in new], dtype=torch.int64)
+
+    def arrived(self) -> None:
+        """What was told last is sent."""
+        self._arrived = True
+
+
+@dataclass(frozen=True)
+class DraftRound:
+    """A round as a worker sees it: the message, and the rows that it is about. texts: all tokens of each, where the
+    plan asks for them.
+    """
+
+    message: RoundMessage
+    request_ids: list[int]
+    rows: RowBatch
+    texts: list[list[int]] | None
+
+    @property
+    def num_accepted(self) -> list[int | None]:
+        """Accepted length of each row, None where there is no outcome to look up."""
+        return [None if accepted == NO_OUTCOME else accepted for accepted in self.message.num_accepted.tolist()]
+
+    @property
+    def accepted(self) -> dict[int, int]:
+        """The same by request id, with requests of the round before that are in this one no more."""
+        own = zip(self.request_ids, self.num_accepted, strict=True)
+        return {request_id: accepted for request_id, accepted in own if accepted is not None} | self.message.elsewhere
+
+
+class ControlReader:
+    """The worker's side."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._request_ids: list[int] = []
+        self._requests: dict[int, RequestControl] = {}
+        self._texts: dict[int, list[int]] = {}
+
+    def read(self, message: ControlMessage) -> None:
+        """Take in a change. Raises DraftWorkerError if the one before is missing."""
+        if not message.whole and message.number != self._number + 1:
+            raise DraftWorkerError(
+                f"control message {message.number} came after number {self._number}: one that says who is in the batch "
+                "was lost"
+            )
+        requests = message.changed if message.whole else self._requests | message.changed
+        texts = self._texts | {own: list(now.text) for own, now in message.changed.items() if now.text is not None}
+        self._number, self._request_ids = message.number, message.request_ids
+        self._requests = {own: requests[own] for own in message.request_ids}
+        self._texts = {own: texts[own] for own in message.request_ids if own in texts}
+
+    def round(self, message: RoundMessage) -> DraftRound:
+        """The round of this message. Raises DraftWorkerError if it goes by a control message that did not come."""
+        if message.control != self._number:
+            raise DraftWorkerError(
+                f"a round goes by control message {message.control}, and number {self._number} was the latest to come: "
+                "one that says who is in the batch was lost"
+            )
+        own = [self._requests[request_id] for request_id in self._request_ids]
+        rows = RowBatch(message.state, [now.block_table for now in own], [now.sampling for now in own])
+        return DraftRound(message, self._request_ids, rows, self._grown(rows, message.new_tokens))
+
+    def _grown(self, rows: RowBatch, new_tokens: torch.Tensor | None) -> list[list[int]] | None:
+        """The texts, each longer by the round's new tokens."""
+        if new_tokens is None:
+            return None
+        for own, length, tokens in zip(self._request_ids, rows.lengths, new_tokens.tolist(), strict=True):
+            text = self._texts[own]
+            text += tokens[: length - len(text)]
+        return [self._texts[own] for own in self._request_ids]
