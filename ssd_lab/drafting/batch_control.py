@@ -43,18 +43,28 @@ class ControlSender:
             request_id: RequestControl(list(table), sampling)  # tables grow while the worker may be at work
             for request_id, table, sampling in zip(request_ids, rows.block_tables, rows.sampling, strict=True)
         }
-        changed = {request_id: now for request_id, now in own.items() if told.get(request_id) != now}
-        if not changed and request_ids == self._request_ids:
+        new: dict[int, RequestControl] = {}
+        grown: dict[int, list[int]] = {}
+        for request_id, now in own.items():
+            before = told.get(request_id)
+            if (added := _added_blocks(now, before)) is None:
+                new[request_id] = now
+            elif added:
+                grown[request_id] = added
+        if not new and not grown and request_ids == self._request_ids:
             return None
         if self._sends_texts:
-            new = [sequence for sequence in sequences if sequence.request_id not in told]
-            lengths = {request_id: self._text_lengths.get(request_id, 0) for request_id in request_ids}
-            self._text_lengths = lengths | {sequence.request_id: len(sequence.token_ids) for sequence in new}
-            texts = {sequence.request_id: list(sequence.token_ids) for sequence in new}
-            changed = {own: replace(now, text=texts.get(own)) for own, now in changed.items()}
+            new = self._with_texts(new, sequences)
         self._request_ids, self._told = request_ids, own
         self._number += 1
-        return ControlMessage(self._number, request_ids, changed, whole)
+        return ControlMessage(self._number, request_ids, new, grown, whole)
+
+    def _with_texts(self, new: dict[int, RequestControl], sequences: list[Sequence]) -> dict[int, RequestControl]:
+        """Texts of those that are new."""
+        texts = {s.request_id: list(s.token_ids) for s in sequences if s.request_id in new}
+        lengths = {s.request_id: self._text_lengths.get(s.request_id, 0) for s in sequences}
+        self._text_lengths = lengths | {request_id: len(text) for request_id, text in texts.items()}
+        return {request_id: replace(now, text=texts[request_id]) for request_id, now in new.items()}
 
     def new_tokens(self, sequences: list[Sequence]) -> torch.Tensor | None:
         """What was added to each text since the worker was told of it, `[batch, n]`, then zeros; None if it does not
@@ -111,8 +121,11 @@ class ControlReader:
                 f"control message {message.number} came after number {self._number}: one that says who is in the batch "
                 "was lost"
             )
-        requests = message.changed if message.whole else self._requests | message.changed
-        texts = self._texts | {own: list(now.text) for own, now in message.changed.items() if now.text is not None}
+        requests = dict(message.new) if message.whole else self._requests | message.new
+        for request_id, blocks in message.grown.items():
+            before = requests[request_id]
+            requests[request_id] = replace(before, block_table=[*before.block_table, *blocks])
+        texts = self._texts | {own: list(now.text) for own, now in message.new.items() if now.text is not None}
         self._number, self._request_ids = message.number, message.request_ids
         self._requests = {own: requests[own] for own in message.request_ids}
         self._texts = {own: texts[own] for own in message.request_ids if own in texts}
@@ -136,3 +149,11 @@ class ControlReader:
             text = self._texts[own]
             text += tokens[: length - len(text)]
         return [self._texts[own] for own in self._request_ids]
+
+
+def _added_blocks(now: RequestControl, before: RequestControl | None) -> list[int] | None:
+    """The blocks behind those that the request had; None if it was not there or has changed otherwise."""
+    if before is None or now.sampling != before.sampling:
+        return None
+    count = len(before.block_table)
+    return now.block_table[count:] if now.block_table[:count] == before.block_table else None

@@ -38,13 +38,14 @@ class ControlMessage:
     """Who takes part from now on, sent only when that changes. No reply.
 
     number: one more each time, so that none can be missed. request_ids: the rows of the rounds that follow, in order.
-    changed: those that are new or not as they were; the others are as they were, unless `whole`, where nothing that was
-    told before counts.
+    new: those that are new or have others than before. grown: blocks behind those that a request had. The others are as
+    they were, unless `whole`, where nothing that was told before counts.
     """
 
     number: int
     request_ids: list[int]
-    changed: dict[int, RequestControl]
+    new: dict[int, RequestControl] = field(default_factory=dict)
+    grown: dict[int, list[int]] = field(default_factory=dict)
     whole: bool = False
 
 
