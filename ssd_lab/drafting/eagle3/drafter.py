@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 
 from ssd_lab.drafting.batch_control import DraftRound
@@ -42,10 +41,8 @@ class EagleDrafter(Drafter[HeadRunner]):
         if not isinstance(message, EagleRound):
             raise TypeError(f"an EAGLE3 head reads features, and a {type(message).__name__} has none")
         rows, bounds = self._placement.place(asked.rows.select(chosen))
-        missing = len(rows) - len(chosen)
+        missing, own = len(rows) - len(chosen), list(chosen)
         features = F.pad(message.features_of(chosen), (0, 0, 0, 0, 0, missing))
-        token_ids = [message.token_ids[row] for row in chosen]
-        token_ids += [[0] * features.shape[1]] * missing
-        counts = [*(message.counts[row] for row in chosen), *[0] * missing]
-        following, known = (sent(values, self.device, torch.int64) for values in (token_ids, counts))
-        return HeadReading(rows, NewFeatures(features, following, known)), bounds
+        token_ids = sent(F.pad(message.token_ids[own], (0, 0, 0, missing)), self.device)
+        counts = sent(F.pad(message.counts[own], (0, missing)), self.device)
+        return HeadReading(rows, NewFeatures(features, token_ids, counts)), bounds

@@ -127,8 +127,8 @@ class EagleProposer(WorkerProposer):
         return EagleRound(
             **vars(self._message(sequences, rows)),
             features=DeviceTensor.of(self._joined(known)),
-            token_ids=[[*tokens, *[0] * (self._k + 1 - len(tokens))] for tokens in following],
-            counts=counts,
+            token_ids=torch.tensor([[*tokens, *[0] * (self._k + 1 - len(tokens))] for tokens in following]),
+            counts=torch.tensor(counts),
         )
 
     def _joined(self, known: list[PendingFeatures]) -> torch.Tensor:
