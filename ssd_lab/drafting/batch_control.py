@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -39,18 +40,19 @@ class ControlSender:
         whole, self._arrived = not self._arrived, False
         told = {} if whole else self._told
         request_ids = [sequence.request_id for sequence in sequences]
-        own = {
-            request_id: RequestControl(list(table), sampling)  # tables grow while the worker may be at work
-            for request_id, table, sampling in zip(request_ids, rows.block_tables, rows.sampling, strict=True)
-        }
+        own: dict[int, RequestControl] = {}
         new: dict[int, RequestControl] = {}
         grown: dict[int, list[int]] = {}
-        for request_id, now in own.items():
+        for request_id, table, sampling in zip(request_ids, rows.block_tables, rows.sampling, strict=True):
             before = told.get(request_id)
-            if (added := _added_blocks(now, before)) is None:
+            if before is not None and before.block_table == table and before.sampling == sampling:
+                own[request_id] = before
+                continue
+            own[request_id] = now = RequestControl(list(table), sampling)  # a table grows while the worker is at work
+            if before is not None and _is_grown(now, before):
+                grown[request_id] = table[len(before.block_table) :]
+            else:
                 new[request_id] = now
-            elif added:
-                grown[request_id] = added
         if not new and not grown and request_ids == self._request_ids:
             return None
         if self._sends_texts:
@@ -93,12 +95,12 @@ class DraftRound:
     rows: RowBatch
     texts: list[list[int]] | None
 
-    @property
+    @cached_property
     def num_accepted(self) -> list[int | None]:
         """Accepted length of each row, None where there is no outcome to look up."""
         return [None if accepted == NO_OUTCOME else accepted for accepted in self.message.num_accepted.tolist()]
 
-    @property
+    @cached_property
     def accepted(self) -> dict[int, int]:
         """The same by request id, with requests of the round before that are in this one no more."""
         own = zip(self.request_ids, self.num_accepted, strict=True)
@@ -151,9 +153,6 @@ class ControlReader:
         return [self._texts[own] for own in self._request_ids]
 
 
-def _added_blocks(now: RequestControl, before: RequestControl | None) -> list[int] | None:
-    """The blocks behind those that the request had; None if it was not there or has changed otherwise."""
-    if before is None or now.sampling != before.sampling:
-        return None
-    count = len(before.block_table)
-    return now.block_table[count:] if now.block_table[:count] == before.block_table else None
+def _is_grown(now: RequestControl, before: RequestControl) -> bool:
+    """Is all that changed that blocks were added?"""
+    return now.sampling == before.sampling and now.block_table[: len(before.block_table)] == before.block_table

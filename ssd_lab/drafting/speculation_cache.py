@@ -10,8 +10,10 @@ import torch
 
 from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.execution.structure import flatten
-from ssd_lab.phases.lookup import LookupInputs, LookupPhase
+from ssd_lab.phases.lookup import LookupInputs, LookupPhase, branch_keys, outcome_keys
 from ssd_lab.rounds.drafted import Drafted, DraftTree
+
+_COUNTS, _PREPARED = 0, 1  # places in the copy
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class SpeculationCache:
         self.tree = tree
         self._rows = {request_id: row for row, request_id in enumerate(request_ids)}
         confidence, _ = flatten(tree.confidence)
-        self._copy = HostCopy(tree.counts, tree.recovery_tokens, tree.candidates, *confidence)
+        prepared = branch_keys(tree.counts, tree.recovery_tokens)
+        self._copy = HostCopy(tree.counts, prepared, tree.candidates, *confidence)
 
     def prepared(self, request_id: int) -> PreparedRow | None:
         """What there is to learn from, if the latest tree has this sequence."""
@@ -96,24 +99,35 @@ class SpeculationCache:
     ) -> list[Prepared]:
         """What there is for the outcome of each sequence; nothing where no accepted length is known."""
         answers = [Prepared()] * len(request_ids)
-        fresh: list[tuple[int, int, int, int]] = []  # place in the answers, row of the tree, outcome
-        for index, (own, accepted, token) in enumerate(zip(request_ids, num_accepted, recovery_tokens, strict=True)):
-            if accepted is None:
-                continue
-            if (kept := self._kept.get(own)) is not None:
+        fresh: list[int] = []
+        for index, (own, accepted) in enumerate(zip(request_ids, num_accepted, strict=True)):
+            if accepted is not None and (kept := self._kept.get(own)) is not None:
                 answers[index] = kept.answer
-            elif (row := self._rows.get(own)) is not None:
-                fresh.append((index, row, accepted, token))
+            elif accepted is not None and own in self._rows:
+                fresh.append(index)
         if fresh:
-            places, rows, accepted_lengths, tokens = torch.tensor(fresh).unbind(1)
-            counts, recovery, *_ = (torch.from_numpy(array) for array in self._copy.arrays()[:2])
-            found = LookupPhase().run(None, LookupInputs(counts[rows], recovery[rows], accepted_lengths, tokens))
-            each = zip(places.tolist(), rows.tolist(), found.branch.tolist(), found.nearest.tolist(), strict=True)
-            for index, row, branch, nearest in each:
-                answers[index] = Prepared(
-                    None if branch < 0 else Entry(row, branch), None if nearest < 0 else Entry(row, nearest)
-                )
+            rows = [self._rows[request_ids[index]] for index in fresh]
+            outcomes = torch.tensor([[num_accepted[i] for i in fresh], [recovery_tokens[i] for i in fresh]])
+            for index, row, branch in zip(fresh, rows, self._branches(rows, outcome_keys(*outcomes)), strict=True):
+                exact = None if branch is None else Entry(row, branch)
+                answers[index] = Prepared(exact, self._likeliest(row, num_accepted[index]))
         return answers
+
+    def _branches(self, rows: list[int], outcomes: torch.Tensor) -> list[int | None]:
+        """The branch of each row of the tree for its outcome, None for a miss."""
+        prepared = torch.from_numpy(self._copy.arrays()[_PREPARED])
+        if rows != list(range(len(prepared))):  # mostly the sequences are those of the round before
+            prepared = prepared[rows]
+        found = LookupPhase().run(None, LookupInputs(prepared, outcomes))
+        each = zip(found.hit.tolist(), found.branch.tolist(), strict=True)
+        return [branch if hit else None for hit, branch in each]
+
+    def _likeliest(self, row: int, num_accepted: int | None) -> Entry | None:
+        """The first branch at this accepted length."""
+        counts = self._copy.arrays()[_COUNTS][row]
+        if num_accepted is None or not counts[num_accepted]:
+            return None
+        return Entry(row, int(counts[:num_accepted].sum()))
 
     def keep(self, request_id: int, num_accepted: int, recovery_token: int, predicted: float | None) -> None:
         """Keep what the latest tree holds for this sequence, whose outcome is known and whose next round is not the

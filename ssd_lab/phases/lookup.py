@@ -8,28 +8,37 @@ import torch
 
 from ssd_lab.execution.phase import Phase
 
+_LENGTH = 2**32  # an outcome as one number: accepted length times this, plus the recovery token
+
+
+def outcome_keys(num_accepted: torch.Tensor, recovery_tokens: torch.Tensor) -> torch.Tensor:
+    """Outcomes as single numbers."""
+    return num_accepted * _LENGTH + recovery_tokens
+
+
+def branch_keys(counts: torch.Tensor, recovery_tokens: torch.Tensor) -> torch.Tensor:
+    """The outcome that each branch assumes, `[batch, branches]`, from these fields of a `DraftTree`. It is made while
+    the target verifies, so that the lookup itself is short.
+    """
+    branches = torch.arange(recovery_tokens.shape[1], device=counts.device)
+    accepted = (counts.cumsum(1)[:, None] <= branches[:, None]).sum(-1)  # branches are ordered by accepted length
+    return outcome_keys(accepted, recovery_tokens)
+
 
 @dataclass(frozen=True)
 class LookupInputs:
-    """counts `[batch, k + 1]`, recovery_tokens `[batch, branches]`: of a `DraftTree`, each row's own. num_accepted,
-    recovery `[batch]`: the outcome of the round that it was grown beside.
-    """
+    """prepared `[batch, branches]`: each row's `branch_keys`. outcomes `[batch]`: the keys of what came."""
 
-    counts: torch.Tensor
-    recovery_tokens: torch.Tensor
-    num_accepted: torch.Tensor
-    recovery: torch.Tensor
+    prepared: torch.Tensor
+    outcomes: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Found:
-    """hit `[batch]`: was the outcome prepared? branch `[batch]`: the branch that assumes it. nearest `[batch]`: the
-    likeliest branch at the same accepted length. Both are -1 where there is none.
-    """
+    """hit `[batch]`: was the outcome prepared? branch `[batch]`: the branch that assumes it, if so."""
 
     hit: torch.Tensor
     branch: torch.Tensor
-    nearest: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -42,14 +51,5 @@ class LookupPhase(Phase[object, LookupInputs, Found]):
 
     def run(self, runner: object, inputs: LookupInputs) -> Found:
         """The branches for these outcomes."""
-        counts, places = inputs.counts, inputs.counts.shape[1]
-        inside = (inputs.num_accepted >= 0) & (inputs.num_accepted < places)
-        place = torch.where(inside, inputs.num_accepted, 0)[:, None]
-        end = counts.cumsum(1).gather(1, place)
-        start = end - counts.gather(1, place)
-        branches = torch.arange(inputs.recovery_tokens.shape[1], device=counts.device)
-        prepared = inside[:, None] & (branches >= start) & (branches < end)
-        same = prepared & (inputs.recovery_tokens == inputs.recovery[:, None])
-        hit = same.any(1)
-        branch = torch.where(hit, same.int().argmax(1), -1)
-        return Found(hit, branch, torch.where(prepared.any(1), start.squeeze(1), -1))
+        hit, branch = (inputs.prepared == inputs.outcomes[:, None]).max(1)
+        return Found(hit, branch)

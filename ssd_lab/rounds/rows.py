@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -68,17 +69,17 @@ class RowBatch:
             )
         return self.state
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """Committed tokens of each; see `known`."""
         return self.known.tensor[0].tolist()
 
-    @property
+    @cached_property
     def previous_tokens(self) -> list[int]:
         """The last token but one of each; see `known`."""
         return self.known.tensor[1].tolist()
 
-    @property
+    @cached_property
     def last_tokens(self) -> list[int]:
         """The last token of each; see `known`."""
         return self.known.tensor[2].tolist()

@@ -6,24 +6,23 @@ import random
 
 import pytest
 import torch
+from replay_graphs import ReplayBackend
 
 from ssd_lab.drafting.speculation_cache import SpeculationCache
-from ssd_lab.phases.lookup import Found, LookupInputs, LookupPhase
+from ssd_lab.execution.graphs import GraphExecutor
+from ssd_lab.phases.lookup import LookupInputs, LookupPhase, branch_keys, outcome_keys
 from ssd_lab.rounds.drafted import Drafted, DraftTree
 
 
-def walked(counts: list[int], recovery_tokens: list[int], accepted: int, token: int) -> tuple[int, int]:
-    """The branch that assumes this outcome and the likeliest at the same accepted length, -1 for none: one by one."""
-    exact = nearest = -1
+def walked(counts: list[int], recovery_tokens: list[int], accepted: int, token: int) -> int | None:
+    """The branch that assumes this outcome: one by one."""
     branch = 0
     for length, count in enumerate(counts):
-        for rank in range(count):
-            if length == accepted and rank == 0:
-                nearest = branch
-            if length == accepted and recovery_tokens[branch] == token:
-                exact = branch
+        for _ in range(count):
+            if (length, recovery_tokens[branch]) == (accepted, token):
+                return branch
             branch += 1
-    return exact, nearest
+    return None
 
 
 def random_tree(draw: random.Random, k: int, budget: int) -> tuple[list[int], list[int]]:
@@ -37,24 +36,32 @@ def random_tree(draw: random.Random, k: int, budget: int) -> tuple[list[int], li
 @pytest.mark.parametrize(("k", "budget"), [(1, 1), (1, 5), (3, 7), (6, 10)])
 def test_the_lookup_finds_what_a_walk_finds(k: int, budget: int) -> None:
     draw = random.Random(k)
-    found_any, missed_any = False, False
-    for batch in (1, 2, 5):
-        for _ in range(20):
-            trees = [random_tree(draw, k, budget) for _ in range(batch)]
-            outcomes = [(draw.randrange(-1, k + 2), draw.randrange(12)) for _ in range(batch)]
-            found = looked_up(trees, outcomes)
-            expected = [walked(*tree, *outcome) for tree, outcome in zip(trees, outcomes, strict=True)]
-            assert list(zip(found.branch.tolist(), found.nearest.tolist(), strict=True)) == expected
-            assert found.hit.tolist() == [branch >= 0 for branch, _ in expected]
-            found_any |= bool(found.hit.any())
-            missed_any |= any(branch < 0 <= nearest for branch, nearest in expected)
-    assert found_any and missed_any
+    seen = set()
+    for batch in (1, 2, 5) * 20:
+        trees = [random_tree(draw, k, budget) for _ in range(batch)]
+        outcomes = [(draw.randrange(k + 1), draw.randrange(12)) for _ in range(batch)]
+        found = LookupPhase().run(None, inputs_of(trees, outcomes))
+        expected = [walked(*tree, *outcome) for tree, outcome in zip(trees, outcomes, strict=True)]
+        got = zip(found.hit.tolist(), found.branch.tolist(), strict=True)
+        assert [branch if hit else None for hit, branch in got] == expected
+        seen |= {branch is None for branch in expected}
+    assert seen == {True, False}
 
 
-def looked_up(trees: list[tuple[list[int], list[int]]], outcomes: list[tuple[int, int]]) -> Found:
+def inputs_of(trees: list[tuple[list[int], list[int]]], outcomes: list[tuple[int, int]]) -> LookupInputs:
     counts, recovery = (torch.tensor([tree[part] for tree in trees]) for part in (0, 1))
     accepted, tokens = (torch.tensor([outcome[part] for outcome in outcomes]) for part in (0, 1))
-    return LookupPhase().run(None, LookupInputs(counts, recovery, accepted, tokens))
+    return LookupInputs(branch_keys(counts, recovery), outcome_keys(accepted, tokens))
+
+
+def test_a_graph_of_it_finds_the_same() -> None:
+    """Where the outcome lies on a device: one graph, replayed for other trees and outcomes."""
+    draw, executor = random.Random(0), GraphExecutor(ReplayBackend())
+    for _ in range(5):
+        trees, outcomes = [random_tree(draw, 3, 6) for _ in range(4)], [(draw.randrange(4), draw.randrange(12))] * 4
+        inputs = inputs_of(trees, outcomes)
+        found, expected = executor.call(LookupPhase(), None, inputs), LookupPhase().run(None, inputs)
+        assert torch.equal(found.hit, expected.hit) and torch.equal(found.branch, expected.branch)
 
 
 def tree_of(counts: list[list[int]], recovery: list[list[int]]) -> DraftTree:
