@@ -193,13 +193,17 @@ def open_head(
     link over which features would have to travel.
     """
     opened = open_link(
-        *(link, HeadSetup(head, plan, resources), resources.device),
+        link,
+        HeadSetup(head, plan, resources),
+        resources.device,
         allowed=("stream", "inline") if resources.device.type == "cuda" else ("inline", "thread"),
         draft="an EAGLE3 head, which reads the target's features where the target leaves them",
         start_timeout_s=resources.config.timeout_s,
     )
     return EagleProposer(
-        *(opened, head.config.feature_layers, plan.k),
+        opened,
+        head.config.feature_layers,
+        plan.k,
         timeout_s=resources.config.timeout_s,
         sends_texts=sends_texts,
         preparations=resources.preparations,
