@@ -145,7 +145,7 @@ def test_links_without_their_files_are_told(folder: Path) -> None:
     file.unlink()
     (folder / "config.json").unlink()
     (folder / "config.json").symlink_to(folder / "gone")
-    with pytest.raises(ModelLoadError, match=r"no config\.json: it is a link to a file that is gone"):
+    with pytest.raises(ModelLoadError, match=r"no config\.json: config\.json is a link to a file that is gone"):
         load_model(folder)
 
 

@@ -28,6 +28,8 @@ from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.families import FAMILIES, Families, Family
 from ssd_lab.models.families.llama import LLAMA
 from ssd_lab.models.files.config_json import config_from_json
+from ssd_lab.models.inflate.geometry import find_geometry
+from ssd_lab.models.inflate.plan import plan_inflation
 from ssd_lab.models.loader import load_model
 
 EXPERTS = 3
@@ -145,6 +147,12 @@ def test_without_it_the_checkpoint_is_refused_with_the_families_there_are(tmp_pa
 def test_what_a_family_reads_is_refused_for_the_others(mixture: Family, change: dict[str, Any], says: str) -> None:
     with pytest.raises(ModelLoadError, match=says):
         config_from_json(entries(tiny_config(64)) | change)
+
+
+def test_one_of_another_family_cannot_be_inflated() -> None:
+    small = tiny_config(64, model_type="mixture")
+    with pytest.raises(ModelLoadError, match="'mixture' cannot be inflated"):
+        plan_inflation(small, find_geometry("llama-1b").config, "llama-1b")
 
 
 def test_a_type_belongs_to_one_family() -> None:
