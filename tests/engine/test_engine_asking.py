@@ -17,9 +17,10 @@ from worker_rounds import asked, round_of
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError
-from ssd_lab.links.link import InlineLink, Link, Pending, ThreadLink
+from ssd_lab.links.link import InlineLink, Link, Pending
 from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.rounds.proposal import Proposal
 
 ROUND = round_of(5, 50, None)

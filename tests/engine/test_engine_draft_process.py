@@ -22,9 +22,10 @@ from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError, ForkedProcessError, ModelLoadError
 from ssd_lab.links import draft_process
 from ssd_lab.links.child_process import ChildProcess
-from ssd_lab.links.link import InlineLink, ThreadLink
+from ssd_lab.links.link import InlineLink
 from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.models.loader import load_model
 from ssd_lab.models.opened import OpenedModel
 

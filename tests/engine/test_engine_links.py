@@ -13,9 +13,10 @@ from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError
 from ssd_lab.learning.lookahead import LookaheadChooser
-from ssd_lab.links.link import InlineLink, ThreadLink
+from ssd_lab.links.link import InlineLink
 from ssd_lab.links.messages import PrefillMessage, RoundMessage
 from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.strategies.components.fallback import Auto, Fast
 from ssd_lab.strategies.fanout import Adaptive, Explicit
 
