@@ -67,13 +67,7 @@ def check(plan: Plan) -> None:
 
 
 def _planned(flags: Flags, settings: Settings) -> PlannedRun:
-    config = to_config(
-        flags,
-        target_model=settings.target_model,
-        draft_model=settings.draft_model,
-        eagle_head=settings.eagle3_specforge,
-    )
-    return PlannedRun(config, flags.name, flags.group)
+    return PlannedRun(to_config(flags, settings), flags.name, flags.group)
 
 
 def _cells(base: PlannedRun, text: str) -> list[PlannedRun]:

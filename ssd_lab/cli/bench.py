@@ -13,8 +13,6 @@ from ssd_lab.cli.output import console, print_json, want_json
 from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
 
-NAME = "bench"
-HELP = "Measure a strategy on real prompts (flags as the reference's bench.py); list, compare, report."
 MEASURE = "run"
 MEASURED_MEMORY = ("autoregressive", "sync_chain", "async_tree")
 
@@ -29,7 +27,7 @@ class MeasureByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(name=NAME, help=HELP, cls=MeasureByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(cls=MeasureByDefault)
 
 Table = Annotated[
     Path | None, typer.Option("--table", help="The run table. None: results/bench.sqlite.", show_default=False)
@@ -64,7 +62,6 @@ def list_(
     json_: options.Json = False,
 ) -> None:
     """One row a run, oldest first."""
-    want_json(json_)
     rows = _open(table).list(group)
     if json_:
         print_json(
@@ -98,7 +95,6 @@ def compare(
     json_: options.Json = False,
 ) -> None:
     """Print one table for each data set that both have."""
-    want_json(json_)
     from ssd_lab.bench.comparison import compare_runs
     from ssd_lab.cli.bench_tables import comparison_tables
 
@@ -153,14 +149,11 @@ def memory(
     json_: options.Json = False,
 ) -> None:
     """Each strategy runs the canned prompts in a process of its own."""
-    want_json(json_)
     from ssd_lab.bench.memory import measure_memory
 
     used = []
     for text in strategies or MEASURED_MEMORY:
-        entry = parse_strategy(text)
-        fields = {"strategy": entry} if isinstance(entry, str) else entry
-        used.append(measure_memory(max_tokens=max_tokens, **fields))
+        used.append(measure_memory(max_tokens=max_tokens, **parse_strategy(text)))
     if json_:
         print_json([each.as_dict() for each in used])
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import FOUND_DIFFERENCE, INTERRUPTED, console, print_json, show_progress, want_json
+from ssd_lab.cli.output import FOUND_DIFFERENCE, INTERRUPTED, console, print_json, show_progress
 from ssd_lab.cli.prompts import read_prompts
 from ssd_lab.common.parsing import given, import_modules, merged, parse_strategy
 from ssd_lab.errors import ConfigError
@@ -20,9 +20,6 @@ from ssd_lab.errors import ConfigError
 if TYPE_CHECKING:
     from ssd_lab.check import CheckReport
     from ssd_lab.check.grid import GridReport
-
-NAME = "check"
-HELP = "Compare strategies with autoregressive decoding: token for token, and path by path in distribution."
 
 
 def command(
@@ -60,7 +57,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Run the check; the exit code is 1 if something was found."""
-    want_json(json_)
     if not greedy and not sampled:
         raise ConfigError("--no-greedy and --no-sampled together leave nothing to check: drop one of them")
     import_modules(import_ or ())

@@ -8,13 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, show_progress, want_json
+from ssd_lab.cli.output import console, print_json, show_progress
 from ssd_lab.errors import ConfigError, DatasetError
 
-NAME = "data"
-HELP = "The prompts of benchmarks: list, prepare and sample them."
-
-app = typer.Typer(name=NAME, help=HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(no_args_is_help=True)
 
 Folder = Annotated[
     Path | None, typer.Option("--folder", help="Folder of prepared sets. None: SSD_DATASET_DIR.", show_default=False)
@@ -24,7 +21,6 @@ Folder = Annotated[
 @app.command("list", help="Show each set's rows, bundled and prepared, its source and its licence.")
 def list_(folder: Folder = None, json_: options.Json = False) -> None:
     """One row a set."""
-    want_json(json_)
     from ssd_lab.bench.data.listing import list_datasets
 
     rows = list_datasets(folder)
@@ -62,7 +58,6 @@ def prepare(
     json_: options.Json = False,
 ) -> None:
     """Write them; a set that fails does not keep the others from being written."""
-    want_json(json_)
     from ssd_lab.bench.data.prepare import prepare_many
     from ssd_lab.settings import settings
 
@@ -88,7 +83,6 @@ def sample(
     json_: options.Json = False,
 ) -> None:
     """The same sets give the same bytes."""
-    want_json(json_)
     from ssd_lab.bench.data.sample import write_samples
 
     _show(write_samples(source, out), json_)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, show_progress, want_json
+from ssd_lab.cli.output import console, print_json, show_progress
 from ssd_lab.errors import ConfigError
 
 NAME = "inflate"
@@ -31,7 +31,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Write the checkpoint; called again after an interruption, go on where it stopped."""
-    want_json(json_)
     if list_:
         _list(json_)
         return

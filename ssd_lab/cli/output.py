@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ssd_lab.errors import SsdLabError
@@ -19,18 +20,18 @@ FOUND_DIFFERENCE = 1  # exit code of `check` if the text is not the same
 FAILED = 2
 INTERRUPTED = 130
 
-_json_wanted = False
+_json_wanted: ContextVar[bool] = ContextVar("json_wanted", default=False)
 
 
-def want_json(wanted: bool) -> None:
-    """Remember for this command whether results and errors are JSON."""
-    global _json_wanted
-    _json_wanted = wanted
+def want_json(wanted: bool) -> bool:
+    """Remember for this command whether results and errors are JSON; returns it."""
+    _json_wanted.set(wanted)
+    return wanted
 
 
 def show_progress() -> bool:
     """Progress bars are for people at a terminal: none beside JSON, none in a log file."""
-    return not _json_wanted and sys.stderr.isatty()
+    return not _json_wanted.get() and sys.stderr.isatty()
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -70,7 +71,7 @@ def report_error(error: SsdLabError) -> int:
 
     finished = [output for output in error.outputs if output.finish_reason in ("stop", "length")]
     line = " ".join(str(error).split())
-    if _json_wanted:
+    if _json_wanted.get():
         document = {
             "error": {"type": type(error).__name__, "message": line},
             "outputs": [output.as_dict() for output in finished],

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
-
-NAME = "settings"
-HELP = "Show each setting of this machine, and where its value came from."
+from ssd_lab.cli.output import console, print_json
 
 
 def command(json_: options.Json = False) -> None:
     """Read the settings anew and show them."""
-    want_json(json_)
-
     from ssd_lab.settings import Settings
 
     settings = Settings()

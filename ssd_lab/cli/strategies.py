@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.cli.output import console, print_json
 from ssd_lab.common.parsing import import_modules
 
 if TYPE_CHECKING:
     from ssd_lab.strategies import StrategyConfig
-
-NAME = "strategies"
-HELP = "List the strategies, or show one with its fields."
 
 
 def command(
@@ -23,7 +20,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Print a table, or JSON schemas."""
-    want_json(json_)
     import_modules(import_ or ())
 
     from ssd_lab.strategies import registry

@@ -11,10 +11,7 @@ import typer
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, show_progress, want_json
 
-NAME = "train"
-HELP = "Train what drafts: an EAGLE3 head or a small draft for any target (a GPU is wanted)."
-
-app = typer.Typer(name=NAME, help=HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(no_args_is_help=True)
 
 _TEXT = "Training text"
 Target = Annotated[str, typer.Option("--target", help="bundled, a hub id, a folder or a .gguf file.")]

@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
-
-NAME = "view"
-HELP = "Make one HTML file of recorded rounds: step through trees, text, cache, acceptance and timeline."
+from ssd_lab.cli.output import console, print_json
 
 
 def command(
@@ -23,7 +20,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Write the page and say where."""
-    want_json(json_)
     from ssd_lab.errors import ConfigError
     from ssd_lab.trace import load_trace
     from ssd_lab.trace.named import strategy_name

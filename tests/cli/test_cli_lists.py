@@ -85,7 +85,7 @@ def test_assignments_are_json_or_words_and_nest():
         "k": 6, "fallback": "fast", "fan_out": {"kind": "explicit", "hit": [1, 2]},
     }  # fmt: skip
     assert parse_strategy("async_tree f=1 fallback=fast") == {"strategy": "async_tree", "f": 1, "fallback": "fast"}
-    assert parse_strategy("async_tree") == "async_tree"
+    assert parse_strategy("async_tree") == {"strategy": "async_tree"}
     for wrong in ("", "k", "=3", "a..b=1"):
         with pytest.raises(ConfigError, match="is no assignment"):
             parse_assignments([wrong])
