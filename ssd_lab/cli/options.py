@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
@@ -17,6 +18,7 @@ from ssd_lab.config import EngineConfig, SamplingParams
 
 Command = Callable[..., None]
 Group = dict[str, tuple[Any, Any]]  # an option's type, as typer reads it, and its default, by parameter
+REQUIRED = inspect.Parameter.empty  # in place of a default
 _MODELS, _SAMPLING, _STRATEGY, _ENGINE = "Models", "Sampling", "Strategy", "Engine"
 
 
@@ -25,7 +27,7 @@ def of_field(model: type[BaseModel], name: str, *names: str, panel: str) -> Any:
 
     names: of the option, where they are not the field's.
     """
-    field, schema = model.model_fields[name], model.model_json_schema()["properties"][name]
+    field, schema = model.model_fields[name], _schema(model)["properties"][name]
     plain = name.replace("_", "-")
     switch = f"--{plain}/--no-{plain}" if field.default is True else f"--{plain}"
     limits = bounds(schema)
@@ -35,6 +37,11 @@ def of_field(model: type[BaseModel], name: str, *names: str, panel: str) -> Any:
         metavar="|".join(schema["enum"]) if "enum" in schema else None,
         rich_help_panel=panel,
     )
+
+
+@lru_cache(maxsize=8)
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 def bounds(schema: dict[str, Any]) -> str:
@@ -162,7 +169,7 @@ def takes(*groups: Group, without: Sequence[str] = (), **defaults: Any) -> Calla
         parameters = [context, *added, *(each.replace(kind=keyword) for each in own)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
-        run.__doc__ = command.__doc__
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
         return run
 
     return decorate
@@ -172,7 +179,7 @@ def _given(context: typer.Context, values: dict[str, Any], defaults: dict[str, A
     import_modules(values.pop("import_", None) or ())
     assignments = values.pop("set_", None) or ()
     fields: dict[str, Any] = {}
-    if "prompts" in values:
+    if "prompt_file" in values:
         places = (values.pop(name, None) for name in ("prompts", "prompt_file", "limit"))
         fields["prompts"] = read_prompts(*places)
     typed = {name for name in values if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}

@@ -92,6 +92,4 @@ def _allowed(schema: dict[str, Any]) -> str:
         return " or ".join(f"{option['$ref'].rsplit('/', 1)[-1].lower()} {{...}}" for option in options_)
     if "enum" in schema:
         return " or ".join(map(str, schema["enum"]))
-    low, high = schema.get("minimum"), schema.get("maximum")
-    bounds = "" if low is None and high is None else f" {'' if low is None else low}..{'' if high is None else high}"
-    return f"{schema.get('type', 'any')}{bounds}"
+    return f"{schema.get('type', 'any')} {options.bounds(schema)}".rstrip()
