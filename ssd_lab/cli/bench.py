@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.cli.output import console, folded, print_json, want_json
 from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
 
@@ -29,7 +29,7 @@ class MeasureByDefault(TyperGroup):
 
 app = typer.Typer(cls=MeasureByDefault)
 
-Table = Annotated[
+RunTableFile = Annotated[
     Path | None, typer.Option("--table", help="The run table. None: results/bench.sqlite.", show_default=False)
 ]
 
@@ -57,7 +57,7 @@ def run(arguments: Annotated[list[str] | None, typer.Argument(metavar="FLAGS")] 
 
 @app.command("list", help="Show the runs of a table.")
 def list_(
-    table: Table = None,
+    table: RunTableFile = None,
     group: Annotated[str | None, typer.Option("--group", help="Only the runs of this group.")] = None,
     json_: options.Json = False,
 ) -> None:
@@ -72,26 +72,23 @@ def list_(
             ]
         )
         return
-    from rich.table import Table as RichTable
-
-    shown = RichTable()
-    for title in ("id", "time", "name", "group", "run", "target", "data sets"):
-        shown.add_column(title, overflow="fold")
-    for row in rows:
-        config = row.config
-        shown.add_row(
+    shown = [
+        (
             str(row.run_id), row.time[:16].replace("T", " "), row.name or "", row.group or "",
-            ", ".join(part for part in (config.label, config.others) if part), config.target,
-            ", ".join(config.dataset_names),
-        )  # fmt: skip
-    console().print(shown)
+            ", ".join(part for part in (row.config.label, row.config.others) if part), row.config.target,
+            ", ".join(row.config.dataset_names),
+        )
+        for row in rows
+    ]  # fmt: skip
+    columns = ("id", "time", "name", "group", "run", "target", "data sets")
+    console().print(folded(columns, shown, left=len(columns)))
 
 
 @app.command(help="Compare two runs of a table, by id or name: ratios (second over first) with 95 % intervals.")
 def compare(
     first: Annotated[str, typer.Argument(help="Id or name of a run.")],
     second: Annotated[str, typer.Argument(help="Id or name of another.")],
-    table: Table = None,
+    table: RunTableFile = None,
     json_: options.Json = False,
 ) -> None:
     """Print one table for each data set that both have."""
@@ -112,7 +109,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The folder to write to.")],
     title: Annotated[str, typer.Option("--title", help="The report's heading.")] = "Benchmark",
     html: Annotated[bool, typer.Option("--html/--no-html", help="Write the HTML page too.")] = True,
-    table: Table = None,
+    table: RunTableFile = None,
 ) -> None:
     """Write the files and say where they are."""
     from ssd_lab.bench.report import write_report
@@ -157,21 +154,20 @@ def memory(
     if json_:
         print_json([each.as_dict() for each in used])
         return
-    from rich.table import Table
-
-    table = Table(title="Peak memory, MB; beside: over Python, torch, the weights and KV blocks")
-    for column in ("strategy", "Python and torch", "target's process", "draft's process", "beside"):
-        table.add_column(column, justify="left" if column == "strategy" else "right")
-    for each in used:
-        draft = "-" if each.draft_peak_bytes is None else f"{each.draft_peak_bytes / 1e6:.0f}"
-        table.add_row(
+    title = "Peak memory, MB; beside: over Python, torch, the weights and KV blocks"
+    columns = ("strategy", "Python and torch", "target's process", "draft's process", "beside")
+    rows = [
+        (
             each.strategy,
-            f"{each.base_bytes / 1e6:.0f}",
-            f"{each.target_peak_bytes / 1e6:.0f}",
-            draft,
-            f"{each.beside_bytes / 1e6:.0f}",
+            *map(_megabytes, (each.base_bytes, each.target_peak_bytes, each.draft_peak_bytes, each.beside_bytes)),
         )
-    console().print(table)
+        for each in used
+    ]
+    console().print(folded(columns, rows, title=title))
+
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.0f}"
 
 
 def _open(table: Path | None) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, show_progress
+from ssd_lab.cli.output import console, folded, print_json, show_progress
 from ssd_lab.errors import ConfigError, DatasetError
 
 app = typer.Typer(no_args_is_help=True)
@@ -27,17 +27,17 @@ def list_(folder: Folder = None, json_: options.Json = False) -> None:
     if json_:
         print_json(rows)
         return
-    table = _table("name", "bundled", "prepared", "licence", "source")
-    notes = []
+    shown, notes = [], []
     for row in rows:
         counts = (str(row["bundled_rows"] or "-"), str(row["prepared_rows"] or "-"))
-        table.add_row(row["name"], *counts, row["licence"], f"{row['source']} ({row['split']})")
+        shown.append((row["name"], *counts, row["licence"], f"{row['source']} ({row['split']})"))
         if row["not_bundled"]:
             notes.append(f"{row['name']} is not bundled: {row['not_bundled']}")
         if row["prepared_file"]:
             notes.append(f"{row['name']} is read from {row['prepared_file']}")
+    columns = ("name", "bundled", "prepared", "licence", "source")
     out = console()
-    out.print(table)
+    out.print(folded(columns, shown, left=len(columns)))
     for note in notes:
         out.print(note, markup=False, soft_wrap=True)
 
@@ -97,17 +97,5 @@ def _show(done: list[Any], as_json: bool) -> None:
             ]
         )
         return
-    table = _table("name", "rows", "file", "from")
-    for each in done:
-        table.add_row(each.dataset, str(each.rows), str(each.file), each.source)
-    console().print(table)
-
-
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold cyan")
-    for column in columns:
-        right = column in ("rows", "bundled", "prepared")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    return table
+    rows = [(each.dataset, str(each.rows), str(each.file), each.source) for each in done]
+    console().print(folded(("name", "rows", "file", "from"), rows, left=4))

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab.cli import models_inflate, options
-from ssd_lab.cli.output import console, print_json, show_progress
+from ssd_lab.cli.output import console, folded, print_json, show_progress
 from ssd_lab.errors import ModelLoadError
 
 if TYPE_CHECKING:
@@ -96,15 +96,10 @@ def _bytes_on_disk(place: str) -> int | None:
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold cyan")
-    for name in ("", *rows):
-        table.add_column(Text(name), overflow="fold")
-    for key in next(iter(rows.values())):
-        table.add_row(Text(key.replace("_", " ")), *(Text(_shown(key, row[key])) for row in rows.values()))
-    return table
+    shown = [
+        (key.replace("_", " "), *(_shown(key, row[key]) for row in rows.values())) for key in next(iter(rows.values()))
+    ]
+    return folded(("", *rows), shown, left=len(rows) + 1)
 
 
 def _shown(key: str, value: Any) -> str:

@@ -46,6 +46,19 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2) + "\n")
 
 
+def folded(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str | None = None) -> Any:
+    """A table whose cells are folded where the terminal is narrow; so many columns from the left hold words."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold cyan", title=title)
+    for number, column in enumerate(columns):
+        table.add_column(Text(column), justify="left" if number < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
+
+
 def print_outputs(outputs: Sequence[Output]) -> None:
     """Every prompt with its text."""
     from rich.text import Text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json
+from ssd_lab.cli.output import console, folded, print_json
 from ssd_lab.common.parsing import import_modules
 
 if TYPE_CHECKING:
@@ -52,35 +52,32 @@ def _summary(strategy: type[StrategyConfig]) -> str:
 
 
 def _overview(known: dict[str, type[StrategyConfig]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("strategy", "what it does", "draft model", "exact", "fields", box=None, header_style="bold")
-    for name, strategy in known.items():
-        table.add_row(
-            Text(name, style="cyan"),
-            Text(_summary(strategy)),
+    columns = ("strategy", "what it does", "draft model", "exact", "fields")
+    rows = [
+        (
+            name,
+            _summary(strategy),
             "yes" if strategy.needs_draft else "no",
             "yes" if strategy.exact else "NO",
-            Text(", ".join(strategy.model_fields) or "-"),
+            ", ".join(strategy.model_fields) or "-",
         )
-    return table
+        for name, strategy in known.items()
+    ]
+    return folded(columns, rows, left=len(columns))
 
 
 def _one(strategy: type[StrategyConfig]) -> Any:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("field", "default", "allowed", "meaning", box=None, header_style="bold")
+    rows = []
     for name, schema in strategy.model_json_schema().get("properties", {}).items():
         default = strategy.model_fields[name]
         shown = "required" if default.is_required() else repr(default.get_default(call_default_factory=True))
-        table.add_row(
-            Text(name, style="cyan"), Text(shown), Text(_allowed(schema)), Text(schema.get("description", ""))
-        )
+        rows.append((name, shown, _allowed(schema), schema.get("description", "")))
     lead = Text.assemble((strategy.strategy_name, "bold"), f": {_summary(strategy)}")
-    return Group(lead, table) if table.row_count else Group(lead, Text("It has no fields."))
+    fields = folded(("field", "default", "allowed", "meaning"), rows, left=4) if rows else Text("It has no fields.")
+    return Group(lead, fields)
 
 
 def _allowed(schema: dict[str, Any]) -> str:
