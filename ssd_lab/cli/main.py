@@ -36,7 +36,7 @@ GROUPS = {
 }
 
 
-class Program(TyperGroup):
+class LazyCommands(TyperGroup):
     """Lists every command and imports the file of the one that is asked for.
 
     Turns our errors into one line and exit code 2, and Ctrl-C into exit code 130.
@@ -72,7 +72,7 @@ def _load(name: Any) -> Any:
 
 app = typer.Typer(
     name="ssd-lab",
-    cls=Program,
+    cls=LazyCommands,
     help="Understand, change and measure speculative decoding of language models.",
     no_args_is_help=True,
     add_completion=False,
