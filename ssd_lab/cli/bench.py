@@ -34,18 +34,18 @@ RunTableFile = Annotated[
 ]
 
 
-@app.command(
-    MEASURE,
-    help="Measure (the verb may be left out); `ssd-lab bench --help` lists the flags.",
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-)
-def run(arguments: Annotated[list[str] | None, typer.Argument(metavar="FLAGS")] = None) -> None:
-    """Measure what the flags say, print the figures and keep them in the run table."""
-    from ssd_lab.bench.flags import help_text
+Flags = Annotated[list[str] | None, typer.Argument(metavar="FLAGS")]
+FLAGS: Any = {"add_help_option": False, "context_settings": {"ignore_unknown_options": True, "help_option_names": []}}
+ASKS_FOR_HELP = {"--help", "-h"}
 
-    given = arguments or []
-    if "--help" in given or "-h" in given:
+
+@app.command(MEASURE, help="Measure (the verb may be left out); `ssd-lab bench --help` lists the flags.", **FLAGS)
+def run(flags: Flags = None) -> None:
+    """Measure what the flags say, print the figures and keep them in the run table."""
+    given = flags or []
+    if ASKS_FOR_HELP & {*given}:
+        from ssd_lab.bench.flags import help_text
+
         typer.echo(help_text())
         typer.echo("Beside it: ssd-lab bench list | compare A B | report RUN... --out DIR | cost, each with --help.")
         return
@@ -53,6 +53,20 @@ def run(arguments: Annotated[list[str] | None, typer.Argument(metavar="FLAGS")] 
     from ssd_lab.cli.bench_run import measure
 
     measure(given)
+
+
+@app.command("cost", help="Measure what tracing and the progress bar cost: the same run with and without.", **FLAGS)
+def cost(flags: Flags = None) -> None:
+    """Flags as those of a run; --repeats says how many pairs are measured."""
+    given = flags or []
+    if ASKS_FOR_HELP & {*given}:
+        typer.echo("ssd-lab bench cost FLAGS: what tracing and the progress bar cost in a run with these flags.")
+        typer.echo("--repeats N pairs are measured (default 10), each with and without; --json prints one document.")
+        return
+    want_json("--json" in given)
+    from ssd_lab.cli.bench_run import measure_cost
+
+    measure_cost(given)
 
 
 @app.command("list", help="Show the runs of a table.")
@@ -118,25 +132,6 @@ def report(
     written = write_report([(name, source.get(name)) for name in runs], out, title=title, html=html)
     for file in written:
         console().print(str(file), soft_wrap=True)
-
-
-@app.command(
-    "cost",
-    help="Measure what tracing and the progress bar cost: the same run with and without them, in turns.",
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-)
-def cost(arguments: Annotated[list[str] | None, typer.Argument(metavar="FLAGS")] = None) -> None:
-    """Flags as those of a run; --repeats says how many pairs are measured."""
-    given = arguments or []
-    if "--help" in given or "-h" in given:
-        typer.echo("ssd-lab bench cost FLAGS: what tracing and the progress bar cost in a run with these flags.")
-        typer.echo("--repeats N pairs are measured (default 10), each with and without; --json prints one document.")
-        return
-    want_json("--json" in given)
-    from ssd_lab.cli.bench_run import measure_cost
-
-    measure_cost(given)
 
 
 @app.command("memory", help="Peak memory of strategies, beside Python, torch, weights and KV blocks.")

@@ -47,13 +47,17 @@ def print_json(document: Any) -> None:
 
 
 def folded(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str | None = None) -> Any:
-    """A table whose cells are folded where the terminal is narrow; so many columns from the left hold words."""
+    """A table whose cells are folded where the terminal is narrow, but for names beside numbers.
+
+    left: so many columns, from the left, hold words.
+    """
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, header_style="bold cyan", title=title)
     for number, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if number < left else "right", overflow="fold")
+        side, whole = ("left", left < len(columns)) if number < left else ("right", False)
+        table.add_column(Text(column), justify=side, no_wrap=whole, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table
