@@ -55,67 +55,43 @@ def bounds(schema: dict[str, Any]) -> str:
     return "" if low is None and high is None else f"{'' if low is None else low}..{'' if high is None else high}"
 
 
+def _option(names: str, meaning: str, panel: str | None = None, **how: Any) -> Any:
+    return typer.Option(*names.split(), help=meaning, rich_help_panel=panel, **how)
+
+
 Prompts = Annotated[
     list[str] | None, typer.Argument(help="Prompts; - reads stdin, one a line. None: canned ones.", show_default=False)
 ]
 PromptFile = Annotated[
-    str | None, typer.Option("--prompt-file", help=".txt (one a line) or .jsonl (prompt or text); - is stdin.")
+    str | None, _option("--prompt-file", ".txt (one a line) or .jsonl (prompt or text); - is stdin.")
 ]
-Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Take the first so many prompts.")]
-Target = Annotated[
-    str | None,
-    typer.Option("--target", help="Hub id, folder or .gguf file. None: bundled.", rich_help_panel=_MODELS),
-]
-Draft = Annotated[
-    str | None, typer.Option("--draft", help="Hub id, folder or .gguf file. None: bundled.", rich_help_panel=_MODELS)
-]
+Limit = Annotated[int | None, _option("--limit", "Take the first so many prompts.", min=1)]
+Target = Annotated[str | None, _option("--target", "Hub id, folder or .gguf file. None: bundled.", _MODELS)]
+Draft = Annotated[str | None, _option("--draft", "Hub id, folder or .gguf file. None: bundled.", _MODELS)]
 Chat = Annotated[
-    bool | None,
-    typer.Option(
-        "--chat/--no-chat", help="Wrap prompts in the chat template if there is one.", rich_help_panel=_MODELS
-    ),
+    bool | None, _option("--chat/--no-chat", "Wrap prompts in the chat template if there is one.", _MODELS)
 ]
 Device = Annotated[str, of_field(EngineConfig, "device", panel=_ENGINE)]
 Dtype = Annotated[str, of_field(EngineConfig, "dtype", panel=_ENGINE)]
 MaxTokens = Annotated[int, of_field(SamplingParams, "max_tokens", "--max-tokens", "-n", panel=_SAMPLING)]
-Seed = Annotated[int, typer.Option("--seed", help="Same seed, same text.", rich_help_panel=_SAMPLING)]
-Strategy = Annotated[
-    str, typer.Option("--strategy", "-s", help='A name, or "name field=value ...".', rich_help_panel=_STRATEGY)
-]
+Seed = Annotated[int, _option("--seed", "Same seed, same text.", _SAMPLING)]
+Strategy = Annotated[str, _option("--strategy -s", 'A name, or "name field=value ...".', _STRATEGY)]
 Strategies = Annotated[
-    list[str] | None,
-    typer.Option("--strategy", "-s", help='Repeatable; "async_tree f=1" sets fields.', rich_help_panel=_STRATEGY),
+    list[str] | None, _option("--strategy -s", 'Repeatable; "async_tree f=1" sets fields.', _STRATEGY)
 ]
-Lookahead = Annotated[
-    int | None, typer.Option("--k", help="Draft tokens verified in one round.", rich_help_panel=_STRATEGY)
-]
-FanOut = Annotated[
-    int | None, typer.Option("--f", help="Outcomes prepared at each accepted length.", rich_help_panel=_STRATEGY)
-]
-Fallback = Annotated[
-    str | None, typer.Option("--fallback", help="What answers a miss: jit or fast.", rich_help_panel=_STRATEGY)
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="NAME=VALUE",
-        help="Any field of the strategy or the engine, JSON value; dots nest. Repeatable.",
-        rich_help_panel=_STRATEGY,
-    ),
-]
+Lookahead = Annotated[int | None, _option("--k", "Draft tokens verified in one round.", _STRATEGY)]
+FanOut = Annotated[int | None, _option("--f", "Outcomes prepared at each accepted length.", _STRATEGY)]
+Fallback = Annotated[str | None, _option("--fallback", "What answers a miss: jit or fast.", _STRATEGY)]
+_ANY_FIELD = "Any field of the strategy or the engine, JSON value; dots nest. Repeatable."
+Set = Annotated[list[str] | None, _option("--set", _ANY_FIELD, _STRATEGY, metavar="NAME=VALUE")]
 Import = Annotated[
-    list[str] | None,
-    typer.Option("--import", help="A module to import first: it registers your strategies.", rich_help_panel=_STRATEGY),
+    list[str] | None, _option("--import", "A module to import first: it registers your strategies.", _STRATEGY)
 ]
 WarmUp = Annotated[
-    bool,
-    typer.Option(
-        "--warm-up/--no-warm-up", help="On a GPU: capture graphs and compile kernels before.", rich_help_panel=_ENGINE
-    ),
+    bool, _option("--warm-up/--no-warm-up", "On a GPU: capture graphs and compile kernels before.", _ENGINE)
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.", callback=want_json)]
-TraceFile = Annotated[Path | None, typer.Option("--trace", help="Save every round here (JSON lines; .gz compresses).")]
+Json = Annotated[bool, _option("--json", "One JSON document on stdout and nothing else.", callback=want_json)]
+TraceFile = Annotated[Path | None, _option("--trace", "Save every round here (JSON lines; .gz compresses).")]
 
 
 def _of_config(model: type[BaseModel], panel: str, names: dict[str, tuple[str, ...]], *without: str) -> Group:

@@ -56,8 +56,9 @@ def folded(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int =
 
     table = Table(box=None, header_style="bold cyan", title=title)
     for number, column in enumerate(columns):
-        side, whole = ("left", left < len(columns)) if number < left else ("right", False)
-        table.add_column(Text(column), justify=side, no_wrap=whole, overflow="fold")
+        words = number < left
+        whole = words and left < len(columns)
+        table.add_column(Text(column), justify="left" if words else "right", no_wrap=whole, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     return table
