@@ -127,9 +127,9 @@ class TransformersPair:
             "do_sample": samples, "temperature": temperature if samples else 1.0, "top_k": 0 if samples else 50,
             "top_p": 1.0, "pad_token_id": 0, "eos_token_id": list(eos_token_ids) or None,
         }  # fmt: skip
-        for model in (self._model, self._assistant):
-            for name, value in settings.items() if model is not None else ():
-                setattr(model.generation_config, name, value)
+        for generation in (self._model.generation_config, drafting):
+            for name, value in settings.items() if generation is not None else ():
+                setattr(generation, name, value)
 
     def generate(self, name: str, batch: int = 1) -> Contender:
         """Autoregressive, `batch` sequences at a time, padded on the left."""
