@@ -19,16 +19,16 @@ class SamplingParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    temperature: float = Field(0.0, ge=0.0, le=10.0)
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
-    top_k: int = Field(0, ge=0)
-    min_p: float = Field(0.0, ge=0.0, le=1.0)
-    max_tokens: int = Field(128, ge=1)
-    stop: list[str] = Field(default_factory=list)
-    stop_token_ids: list[int] = Field(default_factory=list)
-    seed: int | None = None
-    logprobs: int = Field(0, ge=0, le=50)
-    ignore_eos: bool = False
+    temperature: float = Field(0.0, ge=0.0, le=10.0, description="0 is greedy")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="share of probability to sample from; 1 switches it off")
+    top_k: int = Field(0, ge=0, description="likeliest tokens to sample from; 0 switches it off")
+    min_p: float = Field(0.0, ge=0.0, le=1.0, description="least share of the likeliest token's; 0 switches it off")
+    max_tokens: int = Field(128, ge=1, description="longest output in tokens")
+    stop: list[str] = Field(default_factory=list, description="text that ends an output")
+    stop_token_ids: list[int] = Field(default_factory=list, description="token that ends an output")
+    seed: int | None = Field(None, description="None takes the run's seed and the request's place in it")
+    logprobs: int = Field(0, ge=0, le=50, description="log-probabilities of so many tokens at every place; 0: none")
+    ignore_eos: bool = Field(False, description="go on where the model would stop")
 
     @field_validator("stop", mode="before")
     @classmethod

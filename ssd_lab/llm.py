@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from ssd_lab.assembly.build import build_engine
-from ssd_lab.assembly.capture_progress import CaptureProgress
 from ssd_lab.assembly.loading import load_pair
+from ssd_lab.assembly.waiting import CaptureProgress, OnStep, Waiting
 from ssd_lab.common.cpu_threads import CLAIMS
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.common.validation import validated
@@ -29,11 +29,9 @@ from ssd_lab.models.loader import LoadedModel
 from ssd_lab.results import Output, RunResult
 from ssd_lab.rounds.sequence import Sequence as EngineSequence
 from ssd_lab.strategies import StrategyConfig, registry
-from ssd_lab.trace import Totals, Trace, compute_metrics
+from ssd_lab.trace import Trace, compute_metrics
 from ssd_lab.trace.token_texts import with_token_texts
 
-OnStep = Callable[[int, Totals], bool | None]
-TICK_S = 0.1  # between two looks at a bar
 SHAPE_LIMIT_S = 1800.0  # for the first rounds of a shape: kernels that a machine never saw take minutes
 STEP_LIMIT_S = 120.0  # longest that a step may take besides waiting for its draft: kernels may be compiled in it
 
@@ -88,6 +86,13 @@ class LLM:
             pair.device,
             threads=self.threads if pair.device.type == "cpu" else None,
             answer_limit_s=self.config.timeout_s + STEP_LIMIT_S,
+        )
+        self._waiting = Waiting(
+            self._service,
+            self._captures,
+            name=self.strategy.strategy_name,
+            longest=self.memory_plan.max_model_len,
+            shown=progress,
         )
         self._streamed = StreamTrace(self._service)
         self._requests = RequestMaker(self._engine, self.target.tokenizer, chat=chat, seed=seed)
@@ -144,7 +149,7 @@ class LLM:
         error: BaseException | None = None
         try:
             self._service.begin(call)
-            error = self._wait(call, on_step)
+            error = self._waiting.until_ended(call, on_step)
         except BaseException as raised:  # Ctrl-C while waiting, or what the caller's `on_step` raised
             self._service.cancel(call)
             error = raised
@@ -242,33 +247,6 @@ class LLM:
         if tokenizer is not None and trace.rounds:
             return with_token_texts(trace, lambda ids: "".join(map(tokenizer.token_text, ids)))
         return trace
-
-    def _wait(self, call: Call, on_step: OnStep | None) -> BaseException | None:
-        """Until the call has ended; why, if the engine failed."""
-        longest = self.memory_plan.max_model_len
-        total = sum(min(request.params.max_tokens, longest) for request in call.requests)
-        shown = progress_bar(total, self.strategy.strategy_name, "tok", enabled=self._progress)
-        with shown as bar, self._captures.beside(bar):
-            done = 0
-            while not isinstance(event := self._service.next_event(call, TICK_S if self._progress else None), Ended):
-                if self._progress:
-                    now = _progress(call, longest)
-                    bar.update(now - done)
-                    done = now
-                if isinstance(event, Step) and on_step is not None:
-                    if on_step(event.number, event.totals) is False:
-                        self._service.cancel(call)
-                        return None
-                    self._service.step_done(call)
-        return event.error
-
-
-def _progress(call: Call, longest: int) -> int:
-    """Tokens done of the most that were asked for; a request that ends early has no more to wait for."""
-    return sum(
-        min(s.params.max_tokens, longest) if s.end_s is not None else len(s.token_ids) - len(s.prompt_ids)
-        for s in call.sequences
-    )
 
 
 def _output(sequence: EngineSequence) -> Output:

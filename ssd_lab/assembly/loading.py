@@ -6,7 +6,7 @@ built by.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from ssd_lab.assembly.build import resolve_device
 from ssd_lab.assembly.cuda_check import check_cuda
 from ssd_lab.assembly.memory_plan import MemoryPlan
 from ssd_lab.assembly.memory_reader import reader_of
-from ssd_lab.assembly.planning import plan_before_loading, plan_loaded
+from ssd_lab.assembly.planning import MemoryPlanner
 from ssd_lab.common.progress import notice
 from ssd_lab.config import EngineConfig
 from ssd_lab.drafting.resources import takes_a_process
@@ -52,9 +52,9 @@ def load_pair(
     device = resolve_device(config.device)
     check_cuda(device, config.kernels)
     target, draft = _chosen(target, draft, strategy)
-    reader = reader_of(device)
+    planner = MemoryPlanner(target, draft, strategy, config, device, reader_of(device))
     if device.type == "cuda":  # before anything is put there
-        plan_before_loading(target, draft, strategy, config, device, reader)
+        planner.before_loading()
     options: dict[str, Any] = {
         "dtype": config.dtype,
         "device": str(device),
@@ -68,7 +68,7 @@ def load_pair(
         draft = OpenedModel(draft, **options) if elsewhere else load_model(draft, **options)
     if draft is not None:
         check_draft(loaded, draft)
-    plan = plan_loaded(loaded, draft, strategy, config, device, reader)
+    plan = replace(planner, target=loaded, draft=draft).once_loaded()
     if device.type == "cuda":
         notice(f"memory of {device}\n{plan}", enabled=progress)
     elif plan.notes:

@@ -15,8 +15,6 @@ USABLE_SHARE = 0.95  # of the free memory; allocators round up and libraries kee
 HOST_CACHE_SHARE = 0.25  # of a machine's free memory, for KV blocks on a CPU, where num_blocks is not given
 SHORT_TOKENS = 1024  # what every sequence of a batch but one is promised where the full length was nobody's wish
 
-LARGER_OR_SMALLER = "take smaller models, dtype bfloat16 in place of float32, or a larger device"
-
 
 @dataclass(frozen=True)
 class CacheRequest:
@@ -114,13 +112,11 @@ def plan_memory(parts: dict[str, int], cache: CacheRequest, free_bytes: int) -> 
     them.
     """
     left = int(free_bytes * USABLE_SHARE) - sum(parts.values())
-    if left < 0:
-        raise ConfigError(_too_large(parts, free_bytes, -left))
-    fitting = left // cache.block_bytes
+    fitting = max(0, left) // cache.block_bytes
     settled = _cut(cache, fitting) if cache.may_cut else cache
     needed = cache.num_blocks or settled.blocks_per_sequence + 1
-    if needed > fitting:
-        raise CacheCapacityError(_no_room_for_blocks(settled, needed, fitting, left))
+    if left < 0 or needed > fitting:
+        raise _refusal(parts, settled, needed, fitting, free_bytes)
     plan = _plan(parts, settled, min(settled.wanted_blocks, fitting), free_bytes)
     if settled == cache:
         return plan
@@ -149,28 +145,27 @@ def _cut(cache: CacheRequest, fitting: int) -> CacheRequest:
     return replace(cache, max_model_len=min(cache.max_model_len, max(SHORT_TOKENS, longest)))
 
 
-def _too_large(parts: dict[str, int], free_bytes: int, missing: int) -> str:
-    listed = ", ".join(f"{name} {_gb(size)}" for name, size in parts.items() if size)
-    knobs = "lower max_batch, or the strategy's k or fan-out; or " if "workspace" in parts else ""
-    return (
-        f"{listed} do not fit into {_gb(free_bytes)} of free memory, of which {_gb(int(free_bytes * USABLE_SHARE))} "
-        f"may be used: {_gb(missing)} are missing; {knobs}{LARGER_OR_SMALLER}"
-    )
-
-
-def _no_room_for_blocks(cache: CacheRequest, needed: int, fitting: int, left: int) -> str:
-    missing = _gb(needed * cache.block_bytes - left)
-    if cache.num_blocks is not None:
-        return (
-            f"{needed:,} KV blocks (num_blocks) take {_gb(needed * cache.block_bytes)}, and {_gb(left)} are free "
-            f"beside everything else: {missing} are missing; lower num_blocks (at most {fitting:,} blocks fit), or "
-            f"{LARGER_OR_SMALLER}"
-        )
+def _refusal(
+    parts: dict[str, int], cache: CacheRequest, needed: int, fitting: int, free_bytes: int
+) -> ConfigError | CacheCapacityError:
+    """What does not fit, by how much, and what would help."""
+    usable, wanted = int(free_bytes * USABLE_SHARE), dict(parts)
+    kind: type[ConfigError | CacheCapacityError] = CacheCapacityError
     longest = cache.longest_in(fitting)
-    shorter = f"lower max_model_len (at most {longest:,} fit), or " if longest > 1 else ""
-    return (
-        f"one sequence of {cache.max_model_len:,} tokens needs {needed:,} KV blocks, and {fitting:,} fit beside "
-        f"everything else: {missing} are missing; {shorter}{LARGER_OR_SMALLER}"
+    if sum(parts.values()) > usable:
+        kind = ConfigError
+        helps = "lower max_batch, or the strategy's k or fan-out; or " if "workspace" in parts else ""
+    elif cache.num_blocks is not None:
+        wanted[f"{needed:,} KV blocks (num_blocks)"] = needed * cache.block_bytes
+        helps = f"lower num_blocks (at most {fitting:,} blocks fit), or "
+    else:
+        wanted[f"one sequence of {cache.max_model_len:,} tokens"] = needed * cache.block_bytes
+        helps = f"lower max_model_len (at most {longest:,} fit), or " if longest > 1 else ""
+    listed = ", ".join(f"{name} {_gb(size)}" for name, size in wanted.items() if size)
+    return kind(
+        f"{listed} do not fit into {_gb(free_bytes)} of free memory, of which {_gb(usable)} may be used: "
+        f"{_gb(sum(wanted.values()) - usable)} are missing; {helps}take smaller models, dtype bfloat16 in place of "
+        "float32, or a larger device"
     )
 
 

@@ -13,6 +13,10 @@ from ssd_lab.config import DtypeName
 BUNDLED = "bundled"  # as `target` or `draft`: the models that come with the package
 EXAMPLE = "example"  # as a data set: the canned prompts
 RANDOM = "random"  # the name under which a run of random tokens is shown
+REFERENCE_NAMES = {  # the reference's flags where they have other names than the fields below
+    "temp": "temperature", "dtemp": "draft_temperature", "b": "batch", "numseqs": "num_sequences",
+    "block_sz": "block_size", "chat_template": "chat", "gpus": "num_gpus",
+}  # fmt: skip
 CELL_VERSION = 1  # raise when a default below changes its meaning: older rows of a table are then measured anew
 
 
@@ -62,11 +66,13 @@ class BenchConfig(BaseModel):
     eager: bool = Field(False, description="without CUDA graphs")
     num_gpus: int = Field(1, ge=1, description="GPUs in all; an asynchronous draft takes the last one")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    dtype: DtypeName = "auto"
+    dtype: DtypeName = Field("auto", description="auto: bfloat16 where the device computes in it, else float32")
     threads: int | None = Field(None, ge=1, description="CPU threads of the target; None: strategy and machine decide")
-    draft_link: Literal["auto", "inline", "thread", "process"] = "auto"
+    draft_link: Literal["auto", "inline", "thread", "process"] = Field(
+        "auto", description="where an asynchronous draft runs"
+    )
     prefix_reuse: bool = Field(False, description="off, because a repeat would find its prompts computed already")
-    bitwise: bool = True
+    bitwise: bool = Field(True, description="greedy text that does not depend on batch or strategy, bit for bit")
     record: bool = Field(True, description="keep a trace of every round")
 
     peers: tuple[str, ...] = Field((), description="other programs to run on the same weights, prompts and lengths")

@@ -14,8 +14,13 @@ import torch
 
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import SamplingParams
+from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
 
+PLAIN, ASSISTED, ASSISTED_DYNAMIC, LOOKUP = (
+    "transformers", "transformers_assisted", "transformers_assisted_dynamic", "transformers_prompt_lookup",
+)  # fmt: skip
+PEERS = (PLAIN, ASSISTED, ASSISTED_DYNAMIC, LOOKUP)
 _SCHEDULE = ("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold")
 
 Ids = list[int]
@@ -45,6 +50,20 @@ class Contender:
     def tokens_per_second(self) -> float:
         """Median over the turns; prefill included."""
         return self.num_tokens / statistics.median(self.seconds)
+
+
+def peer_names(wanted: Sequence[str], *, has_draft: bool) -> list[str]:
+    """What `transformers` alone stands for: all its ways that these models allow. Raises ConfigError for other names,
+    and for assisted generation without a draft model."""
+    names: list[str] = []
+    for name in wanted:
+        if name not in PEERS:
+            raise ConfigError(f"peer {name!r} is not known: {', '.join(PEERS)} are; {PLAIN} stands for all of them")
+        if name in (ASSISTED, ASSISTED_DYNAMIC) and not has_draft:
+            raise ConfigError(f"peer {name} needs a draft model: give one, or take {PLAIN} or {LOOKUP}")
+        every = [each for each in PEERS if has_draft or each not in (ASSISTED, ASSISTED_DYNAMIC)]
+        names += every if name == PLAIN else [name]
+    return list(dict.fromkeys(names))
 
 
 def speedup(fast: Contender, slow: Contender) -> float:
@@ -101,16 +120,16 @@ class TransformersPair:
         self._device, self._threads = device, threads
         self._model = _load(target, dtype, device)
         self._assistant: Any = None if draft is None else _load(draft, dtype, device)
-        sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature > 0 else {}
         drafting = getattr(self._assistant, "generation_config", None)
         self._own_schedule = [getattr(drafting, name, None) for name in _SCHEDULE]
-        for each in (self._model, self._assistant):
-            if each is not None:
-                settings = each.generation_config
-                settings.do_sample, settings.pad_token_id = temperature > 0, 0
-                settings.eos_token_id = list(eos_token_ids) or None
-                for name, neutral in (("temperature", 1.0), ("top_k", 0 if temperature > 0 else 50), ("top_p", 1.0)):
-                    setattr(settings, name, sampling.get(name, neutral))
+        samples = temperature > 0
+        settings = {
+            "do_sample": samples, "temperature": temperature if samples else 1.0, "top_k": 0 if samples else 50,
+            "top_p": 1.0, "pad_token_id": 0, "eos_token_id": list(eos_token_ids) or None,
+        }  # fmt: skip
+        for generation in (self._model.generation_config, drafting):
+            for name, value in settings.items() if generation is not None else ():
+                setattr(generation, name, value)
 
     def generate(self, name: str, batch: int = 1) -> Contender:
         """Autoregressive, `batch` sequences at a time, padded on the left."""
@@ -162,13 +181,10 @@ def _until(token_ids: Ids, ends: set[int]) -> Ids:
 def _load(model: str, dtype: torch.dtype, device: str) -> Any:
     from transformers import AutoModelForCausalLM
 
-    loaded: Any
     path = Path(model)
+    place = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
     with _quiet_transformers():
-        if path.suffix == ".gguf":
-            loaded = AutoModelForCausalLM.from_pretrained(str(path.parent), gguf_file=path.name, dtype=dtype)
-        else:
-            loaded = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(str(path.parent) if place else model, dtype=dtype, **place)
     return loaded.to(torch.device(device)).eval()
 
 

@@ -10,17 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ssd_lab.bench.config import BenchConfig, cell_key
+from ssd_lab.bench.config import REFERENCE_NAMES, BenchConfig, cell_key
 from ssd_lab.errors import ConfigError
 
 Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
 
-# The reference's names where they differ from the config's.
-REFERENCE_NAMES = {
-    "temp": "temperature", "dtemp": "draft_temperature", "b": "batch", "numseqs": "num_sequences",
-    "block_sz": "block_size", "chat_template": "chat", "gpus": "num_gpus", "k": "strategy_fields.k",
-    "f": "strategy_fields.f",
-}  # fmt: skip
+_NAMES = REFERENCE_NAMES | {"k": "strategy_fields.k", "f": "strategy_fields.f"}
 _KNOBS = "strategy_fields"
 
 
@@ -69,7 +64,7 @@ def _combinations(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def _path(name: str) -> list[str]:
-    return REFERENCE_NAMES.get(name, name).split(".")
+    return _NAMES.get(name, name).split(".")
 
 
 def _changed(base: BenchConfig, change: Mapping[str, Any], knobs: set[str]) -> BenchConfig:

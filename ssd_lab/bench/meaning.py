@@ -4,60 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
-
-from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig, is_prompt_file
-from ssd_lab.bench.data import find_dataset
+from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig
 from ssd_lab.bench.flags import Flags
 from ssd_lab.bench.inflated import inflated_draft, inflated_target
 from ssd_lab.bench.names import DEFAULT_SIZE, SIZES, Family
 from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.names import EAGLE_HEADS, LLAMA_33
+from ssd_lab.settings import Settings
 from ssd_lab.strategies import registry
 
-ALL_DATASETS = ("humaneval", "alpaca", "gsm8k", "ultrafeedback")  # the reference's --all, in its order
+SETS = {  # flags that choose the prompts; --all in the reference's order
+    "humaneval": ("humaneval",), "alpaca": ("alpaca",), "c4": ("c4",), "ultrafeedback": ("ultrafeedback",),
+    "all": ("humaneval", "alpaca", "gsm8k", "ultrafeedback"), "example": (EXAMPLE,),
+}  # fmt: skip
 NUM_EXAMPLES = 8
-_SAME_NAME = (
-    "prompt_offset", "random", "input_len", "output_len", "max_model_len", "seed", "repeats", "precision",
-    "max_repeats", "warmup", "max_steps", "eager", "dtype", "threads", "draft_link", "quality", "unguarded",
-)  # fmt: skip
+_ASYNC_FLAGS = ("f", "fl", "flh", "flm", "backup", "x")
 
 
-def to_config(
-    flags: Flags, *, target_model: str | None = None, draft_model: str | None = None, eagle_head: str | None = None
-) -> BenchConfig:
+def to_config(flags: Flags, settings: Settings | None = None) -> BenchConfig:
     """The run that these flags ask for; the same for the same arguments, whatever the machine.
 
-    target_model, draft_model: what SSD_TARGET_MODEL and SSD_DRAFT_MODEL say, taken where no flag names a model;
-    eagle_head: SSD_EAGLE3_SPECFORGE, for Llama 70B. Raises ConfigError that says what would be right for combinations
-    that mean nothing.
+    settings: name the models where no flag does, and the head of Llama 70B. Raises ConfigError that says what would be
+    right for combinations that mean nothing.
     """
-    strategy, fields = _strategy(flags)
-    target = _target(flags, target_model)
-    try:
-        return BenchConfig(
-            strategy=strategy,
-            strategy_fields=fields,
-            target=target,
-            draft=_draft(flags, strategy, target, draft_model, eagle_head),
-            datasets=_datasets(flags),
-            num_sequences=_num_sequences(flags),
-            chat=flags.chat_template,
-            batch=flags.b,
-            block_size=flags.block_sz,
-            temperature=flags.temp,
-            draft_temperature=flags.dtemp,
-            num_gpus=flags.gpus,
-            warm_up=not flags.no_warm_up,
-            device=flags.device or _device(flags, target == target_model),
-            peers=tuple(flags.peer or ()),
-            **{name: getattr(flags, name) for name in _SAME_NAME},
-        )
-    except ValidationError as error:
-        raise ConfigError(
-            "; ".join(detail["msg"].removeprefix("Value error, ") for detail in error.errors())
-        ) from error
+    own_target, own_draft, own_head = (
+        (None, None, None)
+        if settings is None
+        else (settings.target_model, settings.draft_model, settings.eagle3_specforge)
+    )
+    strategy, knobs = _strategy(flags)
+    target = _target(flags, own_target)
+    given = {name: getattr(flags, name) for name in flags.model_fields_set if name in BenchConfig.model_fields}
+    meant = {
+        "strategy": strategy,
+        "strategy_fields": knobs,
+        "target": target,
+        "draft": _draft(flags, strategy, target, own_draft, own_head),
+        "datasets": _datasets(flags),
+        "num_sequences": NUM_EXAMPLES if flags.example and not flags.given("num_sequences") else flags.num_sequences,
+        "device": flags.device or _device(flags, target == own_target),
+    }
+    return BenchConfig(**{**given, **meant})
 
 
 def _device(flags: Flags, from_settings: bool) -> str:
@@ -66,8 +54,9 @@ def _device(flags: Flags, from_settings: bool) -> str:
 
 
 def _strategy(flags: Flags) -> tuple[str, dict[str, Any]]:
-    if flags.strategy is not None:
-        return _named_strategy(flags, flags.strategy)
+    """Its name and its fields."""
+    if flags.strategy:
+        return _named_strategy(flags)
     if flags.async_ and not (flags.spec or flags.eagle):
         raise ConfigError("--async says how to speculate and --spec is missing: give --spec --async")
     if not (flags.spec or flags.eagle):
@@ -75,17 +64,9 @@ def _strategy(flags: Flags) -> tuple[str, dict[str, Any]]:
         return "autoregressive", {}
     if not flags.async_:
         _refuse(flags.given(*_ASYNC_FLAGS), "asynchronous speculation", "add --async")
-    fields: dict[str, Any] = {"k": flags.k}
-    if flags.async_:
-        fields |= {**_fan_out(flags), "fallback": flags.backup}
-        if flags.x is not None:
-            fields["saguaro_c"] = flags.x
-    if flags.eagle:
-        return "eagle3", {"mode": "async" if flags.async_ else "sync", **fields}
-    return "async_tree" if flags.async_ else "sync_chain", fields
-
-
-_ASYNC_FLAGS = ("f", "fl", "flh", "flm", "backup", "x")
+        return ("eagle3", {"mode": "sync", "k": flags.k}) if flags.eagle else ("sync_chain", {"k": flags.k})
+    knobs = _knobs(flags, {"k", "f", "backup"})
+    return ("eagle3", {"mode": "async", **knobs}) if flags.eagle else ("async_tree", knobs)
 
 
 def _refuse(given: list[str], what: str, advice: str) -> None:
@@ -93,27 +74,34 @@ def _refuse(given: list[str], what: str, advice: str) -> None:
         raise ConfigError(f"{', '.join(given)} belong{'s' * (len(given) == 1)} to {what}, which is off: {advice}")
 
 
-def _named_strategy(flags: Flags, text: str) -> tuple[str, dict[str, Any]]:
+def _named_strategy(flags: Flags) -> tuple[str, dict[str, Any]]:
     """--strategy with its own fields and those that flags give it; the strategy itself says which it has."""
     others = flags.given("spec", "async_", "eagle")
     if others:
-        raise ConfigError(f"--strategy {text!r} and {', '.join(others)} both choose a strategy: give one of them")
-    parsed = parse_strategy(text)
-    own = {"strategy": parsed} if isinstance(parsed, str) else dict(parsed)
+        raise ConfigError(
+            f"--strategy {flags.strategy!r} and {', '.join(others)} both choose a strategy: give one of them"
+        )
+    own = parse_strategy(flags.strategy)
     name = str(own.pop("strategy"))
-    fields: dict[str, Any] = {}
-    if flags.given("k"):
-        fields["k"] = flags.k
-    if flags.given("f", "fl", "flh", "flm"):
-        fields |= _fan_out(flags)
-    if flags.given("backup"):
-        fields["fallback"] = flags.backup
-    if flags.x is not None:
-        fields["saguaro_c"] = flags.x
-    twice = sorted(fields.keys() & own.keys())
+    knobs = _knobs(flags, set())
+    twice = sorted(knobs.keys() & own.keys())
     if twice:
         raise ConfigError(f"{', '.join(twice)} was given twice, in --strategy and as a flag")
-    return name, {**fields, **own}
+    return name, {**knobs, **own}
+
+
+def _knobs(flags: Flags, always: set[str]) -> dict[str, Any]:
+    """Fields of a strategy for the flags that were given. always: flags that count with their defaults too."""
+    knobs: dict[str, Any] = {}
+    if "k" in always or flags.given("k"):
+        knobs["k"] = flags.k
+    if "f" in always or flags.given("f", "fl", "flh", "flm"):
+        knobs |= _fan_out(flags)
+    if "backup" in always or flags.given("backup"):
+        knobs["fallback"] = flags.backup
+    if flags.x is not None:
+        knobs["saguaro_c"] = flags.x
+    return knobs
 
 
 def _fan_out(flags: Flags) -> dict[str, Any]:
@@ -157,7 +145,7 @@ def _target(flags: Flags, from_settings: str | None) -> str:
     if flags.models is not None:
         _one_target([f"--models {flags.models}", *flags.given("target", "draft_model")])
         return BUNDLED
-    if flags.target is not None:
+    if flags.target:
         _one_target(["--target", *flags.given("size", "llama", "qwen")])
         return flags.target
     if from_settings is not None and not flags.given("size", "llama", "qwen", "eagle"):
@@ -201,7 +189,7 @@ def _draft(flags: Flags, strategy: str, target: str, from_settings: str | None, 
 def _drafts(flags: Flags, strategy: str) -> bool:
     """Is there anything that a draft model does? An unknown strategy is refused later, in words of its own."""
     known = registry.all().get(strategy)
-    return bool(flags.peer) or known is None or known.needs_draft
+    return bool(flags.peers) or known is None or known.needs_draft
 
 
 def _draft_of_size(text: str, family: Family) -> str:
@@ -226,19 +214,9 @@ def _eagle_head(target: str, from_settings: str | None) -> str:
 
 
 def _datasets(flags: Flags) -> tuple[str, ...]:
-    chosen = flags.given("dataset", "humaneval", "alpaca", "c4", "ultrafeedback", "all", "random", "example")
+    chosen = flags.given("datasets", *SETS, "random")
     if len(chosen) > 1:
         raise ConfigError(
             f"{', '.join(chosen)} each choose the prompts: give one, or several sets as --dataset gsm8k humaneval"
         )
-    if flags.example:
-        return (EXAMPLE,)
-    if flags.all:
-        return ALL_DATASETS
-    if flags.dataset is not None:
-        return tuple(name if is_prompt_file(name) else find_dataset(name).name for name in flags.dataset)
-    return (next((name for name in ("humaneval", "alpaca", "c4", "ultrafeedback") if getattr(flags, name)), "gsm8k"),)
-
-
-def _num_sequences(flags: Flags) -> int:
-    return NUM_EXAMPLES if flags.example and not flags.given("numseqs") else flags.numseqs
+    return next((names for field, names in SETS.items() if getattr(flags, field)), flags.datasets)

@@ -34,11 +34,11 @@ DEFAULT_SIZE: dict[str, dict[Family, str]] = {
 }
 
 
-def resolve_model(name_or_size: str | float, *, family: Family = "llama", settings: Settings) -> str:
+def resolve_model(name_or_size: str, *, settings: Settings) -> str:
     """Where a model is: a folder or .gguf file, a snapshot in the hub's cache, else its hub id, to be downloaded.
 
-    name_or_size: a size in billions of parameters, `bundled` (the target), a folder, a .gguf file, a hub id, or
-    `inflated:GEOMETRY:SOURCE`, which stays as it is. Raises ModelLoadError for what is none of these.
+    name_or_size: a size of Llama in billions of parameters, `bundled` (the target), a folder, a .gguf file, a hub id,
+    or `inflated:GEOMETRY:SOURCE`, which stays as it is. Raises ModelLoadError for what is none of these.
     """
     name = _plain(name_or_size)
     if name == BUNDLED:
@@ -48,7 +48,7 @@ def resolve_model(name_or_size: str | float, *, family: Family = "llama", settin
     local = None if _is_size(name) else _local(name)  # a folder called `8` does not hide the size
     if local is not None:
         return local
-    repository = _hub_id(name, family)
+    repository = _hub_id(name)
     snapshot = find_snapshot(repository, cache_folder(settings))
     return repository if snapshot is None else str(snapshot)
 
@@ -75,9 +75,9 @@ def require_local(resolved: str, *, settings: Settings) -> str:
     )
 
 
-def _plain(name_or_size: str | float) -> str:
+def _plain(name_or_size: str) -> str:
     """A size as it stands in the tables: 8, 8.0, `8b` and `8B` are `8`."""
-    text = str(name_or_size).strip()
+    text = name_or_size.strip()
     size = re.fullmatch(r"(\d+(?:\.\d+)?)[bB]?", text)
     return f"{float(size[1]):g}" if size else text
 
@@ -105,19 +105,19 @@ def _local(name: str) -> str | None:
     return None
 
 
-def _hub_id(name: str, family: Family) -> str:
-    if name in SIZES[family]:
-        return SIZES[family][name]
+def _hub_id(name: str) -> str:
+    sizes = SIZES["llama"]
+    if name in sizes:
+        return sizes[name]
     if _is_size(name):
-        others = [other for other in SIZES if other != family and name in SIZES[other]]
-        hint = f" (the {others[0]} family has one)" if others else ""
-        raise ModelLoadError(f"size {name} is none of the {family} family{hint}: there are {', '.join(SIZES[family])}")
+        hint = " (the qwen family has one)" if name in SIZES["qwen"] else ""
+        raise ModelLoadError(f"size {name} is none of the llama family{hint}: there are {', '.join(sizes)}")
     for known in _known():
         if name.lower() == known.rpartition("/")[2].lower():
             return known
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ModelLoadError(
-            f"{name!r} is neither a size ({', '.join(SIZES[family])}), nor a folder, nor a .gguf file, "
+            f"{name!r} is neither a size ({', '.join(sizes)}), nor a folder, nor a .gguf file, "
             "nor a hub id (owner/name)"
         )
     return name

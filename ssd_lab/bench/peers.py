@@ -11,7 +11,18 @@ import torch
 
 from ssd_lab.assembly.build import resolve_device, share_threads
 from ssd_lab.bench.config import BUNDLED, BenchConfig
-from ssd_lab.bench.contenders import Contender, Ids, TransformersPair, ours, speedup, take_turns
+from ssd_lab.bench.contenders import (
+    ASSISTED,
+    LOOKUP,
+    PLAIN,
+    Contender,
+    Ids,
+    TransformersPair,
+    ours,
+    peer_names,
+    speedup,
+    take_turns,
+)
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.support import find_checkpoint
 from ssd_lab.config import SamplingParams
@@ -20,10 +31,6 @@ from ssd_lab.llm import LLM
 from ssd_lab.models.loader import load_model
 from ssd_lab.results import Output
 
-PLAIN, ASSISTED, ASSISTED_DYNAMIC, LOOKUP = (
-    "transformers", "transformers_assisted", "transformers_assisted_dynamic", "transformers_prompt_lookup",
-)  # fmt: skip
-PEERS = (PLAIN, ASSISTED, ASSISTED_DYNAMIC, LOOKUP)
 DEFAULT_K = 6  # draft tokens a round of a peer, where our strategy has none
 
 
@@ -70,20 +77,6 @@ class PeerResult:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON; num_same for readers."""
         return {**dataclasses.asdict(self), "num_same": self.num_same}
-
-
-def peer_names(wanted: Sequence[str], *, has_draft: bool) -> list[str]:
-    """What `transformers` alone stands for: all its ways that these models allow. Raises ConfigError for other names,
-    and for assisted generation without a draft model."""
-    names: list[str] = []
-    for name in wanted:
-        if name not in PEERS:
-            raise ConfigError(f"peer {name!r} is not known: {', '.join(PEERS)} are; {PLAIN} stands for all of them")
-        if name in (ASSISTED, ASSISTED_DYNAMIC) and not has_draft:
-            raise ConfigError(f"peer {name} needs a draft model: give one, or take {PLAIN} or {LOOKUP}")
-        every = [each for each in PEERS if has_draft or each not in (ASSISTED, ASSISTED_DYNAMIC)]
-        names += every if name == PLAIN else [name]
-    return list(dict.fromkeys(names))
 
 
 def run_peers(

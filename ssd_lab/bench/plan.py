@@ -9,12 +9,11 @@ from typing import Any
 
 import yaml
 
-from ssd_lab.bench.config import BUNDLED, BenchConfig, cell_key
+from ssd_lab.bench.config import BenchConfig, cell_key
 from ssd_lab.bench.flags import Flags, first_name, make_flags, parse_flags
 from ssd_lab.bench.grid import expand, read_grid
 from ssd_lab.bench.meaning import to_config
-from ssd_lab.bench.peers import peer_names
-from ssd_lab.bench.support import check_device, check_supported, model_sources, with_local_draft
+from ssd_lab.bench.support import find_parts
 from ssd_lab.common.parsing import import_modules
 from ssd_lab.errors import ConfigError
 from ssd_lab.settings import Settings
@@ -60,20 +59,11 @@ def make_plan(arguments: Sequence[str], settings: Settings) -> Plan:
 def check(plan: Plan) -> None:
     """Raise what the first impossible run would raise, before any run starts."""
     for run in plan.runs:
-        strategy = with_local_draft(check_supported(run.config))
-        peer_names(run.config.peers, has_draft=run.config.draft is not None or run.config.target == BUNDLED)
-        model_sources(run.config, strategy)
-        check_device(run.config, strategy)
+        find_parts(run.config)
 
 
 def _planned(flags: Flags, settings: Settings) -> PlannedRun:
-    config = to_config(
-        flags,
-        target_model=settings.target_model,
-        draft_model=settings.draft_model,
-        eagle_head=settings.eagle3_specforge,
-    )
-    return PlannedRun(config, flags.name, flags.group)
+    return PlannedRun(to_config(flags, settings), flags.name, flags.group)
 
 
 def _cells(base: PlannedRun, text: str) -> list[PlannedRun]:

@@ -10,10 +10,9 @@ from typing import Any
 
 from ssd_lab.bench.comparison import compare_runs
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.figures import FIGURES
 from ssd_lab.bench.report_figures import Named, figures_svg
 from ssd_lab.bench.result import BenchResult
-from ssd_lab.bench.texts import estimate_text, ratio_text, value_text
+from ssd_lab.bench.texts import PEER_COLUMNS, estimate_text, figures_table, peer_rows, ratio_text, value_text
 from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
 
@@ -139,32 +138,13 @@ def _speed(runs: Named) -> ReportSection:
 
 
 def _figures(runs: Named, dataset: str) -> ReportSection:
-    having = [(name, result.datasets[dataset].estimates) for name, result in runs if dataset in result.datasets]
-    rows = [
-        (figure.title, *(estimate_text(key, estimates.get(key)) for _, estimates in having))
-        for key, figure in FIGURES.items()
-        if any(key in estimates for _, estimates in having)
-    ]
-    return ReportSection(f"Data set {dataset}", table=Table(["", *(name for name, _ in having)], rows))
+    having = {name: result.datasets[dataset].estimates for name, result in runs if dataset in result.datasets}
+    return ReportSection(f"Data set {dataset}", table=figures_table(having))
 
 
 def _peers(runs: Named) -> list[ReportSection]:
-    rows = [
-        (
-            name,
-            dataset,
-            peer,
-            f"{found['tokens_per_second']:.0f}",
-            f"{found['own_tokens_per_second']:.0f}",
-            f"{found['own_speedup']:.2f}x",
-            "-" if found["num_same"] is None else f"{found['num_same']} of {found['num_prompts']}",
-        )
-        for name, result in runs
-        for dataset, peers in result.peers.items()
-        for peer, found in peers.items()
-    ]
-    columns = ("run", "data set", "program", "its tokens/s", "ours", "ours over it", "same text")
-    return [ReportSection("Beside other programs", table=Table(columns, rows))] if rows else []
+    rows = [(name, *row) for name, result in runs for row in peer_rows(result)]
+    return [ReportSection("Beside other programs", table=Table(("run", *PEER_COLUMNS), rows))] if rows else []
 
 
 def _quality(runs: Named) -> list[ReportSection]:

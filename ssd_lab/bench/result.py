@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -32,16 +31,6 @@ class DatasetResult:
         """Every figure that the repeats tell, by name (`figures.FIGURES` explains them)."""
         return estimates(self.repeats, self.num_gpus)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data; the estimates are for readers, and derived again when read back."""
-        return {
-            "name": self.name,
-            "num_cut": self.num_cut,
-            "num_gpus": self.num_gpus,
-            "estimates": {name: estimate.as_dict() for name, estimate in self.estimates.items()},
-            "repeats": [dataclasses.asdict(repeat) for repeat in self.repeats],
-        }
-
 
 @dataclass(frozen=True)
 class BenchResult:
@@ -69,17 +58,11 @@ class BenchResult:
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        return {
-            "version": RESULT_VERSION,
-            "config": self.config.model_dump(mode="json"),
-            "environment": self.environment,
-            "exact": self.exact,
-            "datasets": {name: dataset.as_dict() for name, dataset in self.datasets.items()},
-            "peers": self.peers,
-            "quality": self.quality,
-            "notes": list(self.notes),
-        }
+        """Plain data, ready for JSON; the estimates are for readers, and derived again when read back."""
+        data: dict[str, Any] = _stored().dump_python(self, mode="json")
+        for name, dataset in self.datasets.items():
+            data["datasets"][name]["estimates"] = {key: each.as_dict() for key, each in dataset.estimates.items()}
+        return {"version": RESULT_VERSION, **data}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> BenchResult:
@@ -93,5 +76,5 @@ class BenchResult:
 
 @lru_cache(maxsize=1)
 def _stored() -> TypeAdapter[BenchResult]:
-    """Reads the plain data of a result; what is derived from the rest (the estimates) is passed over."""
+    """Reads and writes the plain data of a result; what is derived from the rest (the estimates) is passed over."""
     return TypeAdapter(BenchResult)

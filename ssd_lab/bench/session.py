@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -13,7 +13,7 @@ from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.inputs import Input, load_inputs
 from ssd_lab.bench.repeat import RepeatResult, RequestResult
-from ssd_lab.bench.support import check_device, check_supported, model_sources, with_local_draft
+from ssd_lab.bench.support import find_parts
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM, OnStep
 from ssd_lab.models.loader import LoadedModel
@@ -42,20 +42,15 @@ class Session:
 
     def __init__(self, config: BenchConfig, load: Load, *, progress: bool = False) -> None:
         self.config = config
-        strategy = with_local_draft(check_supported(config))
-        check_device(config, strategy)
+        parts = find_parts(config)
         device = resolve_device(config.device)
         self.num_gpus = config.num_gpus if device.type == "cuda" else 0
-        target, draft = (
-            None
-            if source is None
-            else load(source, dtype=config.dtype, device=str(device), bitwise=config.bitwise, progress=progress)
-            for source in model_sources(config, strategy)
-        )
-        assert target is not None  # only drafts may be absent
+        how: Any = {"dtype": config.dtype, "device": str(device), "bitwise": config.bitwise, "progress": progress}
+        target = load(parts.target, **how)
+        draft = None if parts.draft is None else load(parts.draft, **how)
         self.inputs: dict[str, list[Input]] = {name: load_inputs(config, name, target) for name in config.dataset_names}
         engine = {name: getattr(config, name) for name in _ENGINE_FIELDS}
-        self.llm = LLM(target, draft, strategy, chat=False, progress=False, max_batch=config.batch, **engine)
+        self.llm = LLM(target, draft, parts.strategy, chat=False, progress=False, max_batch=config.batch, **engine)
 
     def __enter__(self) -> Session:
         return self
@@ -73,11 +68,8 @@ class Session:
         """
         if self.config.warm_up:
             for name, inputs in self.inputs.items():
-                prompts, params = (
-                    [each.token_ids for each in inputs],
-                    self._params(inputs, name, 0, self.config.output_len),
-                )
-                self.llm.warm_up(prompts, params)
+                params = self._params(inputs, name, 0, self.config.output_len)
+                self.llm.warm_up([each.token_ids for each in inputs], params)
         length = min(WARMUP_TOKENS, self.config.output_len)
         for _ in range(self.config.warmup):
             for inputs in self.inputs.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from ssd_lab import demo
 from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.config import BUNDLED, BenchConfig
+from ssd_lab.bench.contenders import peer_names
 from ssd_lab.bench.inflated import check_fits, fits_gpu, geometry_of_repository
 from ssd_lab.bench.names import require_local, resolve_model
 from ssd_lab.errors import ConfigError, ModelLoadError
@@ -85,24 +87,28 @@ def find_checkpoint(name: str) -> str:
         raise ModelLoadError(f"{error}, or `--geometry {shape.name}`: its shape with inflated weights") from error
 
 
-def with_local_draft(strategy: StrategyConfig) -> StrategyConfig:
-    """The strategy with the place of its draft on this machine, where one of its fields names it.
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of, as it is on this machine. draft: None for strategies without a draft model."""
 
-    Raises as `find_checkpoint`.
+    strategy: StrategyConfig
+    target: str
+    draft: str | None
+
+
+def find_parts(config: BenchConfig) -> Parts:
+    """Where everything is loaded from; the bundled target takes the bundled draft where none is named.
+
+    Raises ConfigError or ModelLoadError for what this machine cannot do or does not have, before anything is loaded.
     """
+    strategy = check_supported(config)
     field = strategy.draft_field
-    if field is None or getattr(strategy, field) is None:
-        return strategy
-    return strategy.model_copy(update={field: find_checkpoint(getattr(strategy, field))})
-
-
-def model_sources(config: BenchConfig, strategy: StrategyConfig) -> tuple[str, str | None]:
-    """Where target and draft are loaded from; the draft is None for strategies without one.
-
-    The bundled target takes the bundled draft where none is named. Raises as `find_checkpoint`.
-    """
+    if field is not None and getattr(strategy, field) is not None:
+        strategy = strategy.model_copy(update={field: find_checkpoint(getattr(strategy, field))})
+    peer_names(config.peers, has_draft=config.draft is not None or config.target == BUNDLED)
     target = str(demo.TARGET) if config.target == BUNDLED else find_checkpoint(config.target)
-    if not strategy.uses_draft:
-        return target, None
-    draft = config.draft or BUNDLED
-    return target, str(demo.DRAFT) if draft == BUNDLED else find_checkpoint(draft)
+    draft = None
+    if strategy.uses_draft:
+        draft = str(demo.DRAFT) if config.draft in (None, BUNDLED) else find_checkpoint(str(config.draft))
+    check_device(config, strategy)
+    return Parts(strategy, target, draft)

@@ -1,9 +1,41 @@
-"""Figures as text, one way for terminals, Markdown and HTML."""
+"""Figures as text and tables, one way for terminals, Markdown and HTML."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ssd_lab.bench.figures import FIGURES
+from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.statistics import Estimate
+from ssd_lab.display.tables import Table
+
+PEER_COLUMNS = ("data set", "program", "its tokens/s", "ours", "ours over it", "same text")
+
+
+def figures_table(columns: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """Figures down, and what is compared across: the estimates under each title."""
+    rows = [
+        (figure.title, *(estimate_text(name, found.get(name)) for found in columns.values()))
+        for name, figure in FIGURES.items()
+        if any(name in found for found in columns.values())
+    ]
+    return Table(["", *columns], rows)
+
+
+def peer_rows(result: BenchResult) -> list[tuple[str, ...]]:
+    """Other programs beside a run, under `PEER_COLUMNS`."""
+    return [
+        (
+            dataset,
+            peer,
+            f"{found['tokens_per_second']:.0f}",
+            f"{found['own_tokens_per_second']:.0f}",
+            f"{found['own_speedup']:.2f}x",
+            "-" if found["num_same"] is None else f"{found['num_same']} of {found['num_prompts']}",
+        )
+        for dataset, peers in result.peers.items()
+        for peer, found in peers.items()
+    ]
 
 
 def estimate_text(figure: str, estimate: Estimate | None) -> str:

@@ -9,12 +9,10 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.cli.output import console, folded, print_json, want_json
 from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
 
-NAME = "bench"
-HELP = "Measure a strategy on real prompts (flags as the reference's bench.py); list, compare, report."
 MEASURE = "run"
 MEASURED_MEMORY = ("autoregressive", "sync_chain", "async_tree")
 
@@ -29,25 +27,25 @@ class MeasureByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(name=NAME, help=HELP, cls=MeasureByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(cls=MeasureByDefault)
 
-Table = Annotated[
+RunTableFile = Annotated[
     Path | None, typer.Option("--table", help="The run table. None: results/bench.sqlite.", show_default=False)
 ]
 
 
-@app.command(
-    MEASURE,
-    help="Measure (the verb may be left out); `ssd-lab bench --help` lists the flags.",
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-)
-def run(arguments: Annotated[list[str] | None, typer.Argument(metavar="FLAGS")] = None) -> None:
-    """Measure what the flags say, print the figures and keep them in the run table."""
-    from ssd_lab.bench.flags import help_text
+Flags = Annotated[list[str] | None, typer.Argument(metavar="FLAGS")]
+FLAGS: Any = {"add_help_option": False, "context_settings": {"ignore_unknown_options": True, "help_option_names": []}}
+ASKS_FOR_HELP = {"--help", "-h"}
 
-    given = arguments or []
-    if "--help" in given or "-h" in given:
+
+@app.command(MEASURE, help="Measure (the verb may be left out); `ssd-lab bench --help` lists the flags.", **FLAGS)
+def run(flags: Flags = None) -> None:
+    """Measure what the flags say, print the figures and keep them in the run table."""
+    given = flags or []
+    if ASKS_FOR_HELP & {*given}:
+        from ssd_lab.bench.flags import help_text
+
         typer.echo(help_text())
         typer.echo("Beside it: ssd-lab bench list | compare A B | report RUN... --out DIR | cost, each with --help.")
         return
@@ -57,14 +55,27 @@ def run(arguments: Annotated[list[str] | None, typer.Argument(metavar="FLAGS")] 
     measure(given)
 
 
+@app.command("cost", help="Measure what tracing and the progress bar cost: the same run with and without.", **FLAGS)
+def cost(flags: Flags = None) -> None:
+    """Flags as those of a run; --repeats says how many pairs are measured."""
+    given = flags or []
+    if ASKS_FOR_HELP & {*given}:
+        typer.echo("ssd-lab bench cost FLAGS: what tracing and the progress bar cost in a run with these flags.")
+        typer.echo("--repeats N pairs are measured (default 10), each with and without; --json prints one document.")
+        return
+    want_json("--json" in given)
+    from ssd_lab.cli.bench_run import measure_cost
+
+    measure_cost(given)
+
+
 @app.command("list", help="Show the runs of a table.")
 def list_(
-    table: Table = None,
+    table: RunTableFile = None,
     group: Annotated[str | None, typer.Option("--group", help="Only the runs of this group.")] = None,
     json_: options.Json = False,
 ) -> None:
     """One row a run, oldest first."""
-    want_json(json_)
     rows = _open(table).list(group)
     if json_:
         print_json(
@@ -75,30 +86,26 @@ def list_(
             ]
         )
         return
-    from rich.table import Table as RichTable
-
-    shown = RichTable()
-    for title in ("id", "time", "name", "group", "run", "target", "data sets"):
-        shown.add_column(title, overflow="fold")
-    for row in rows:
-        config = row.config
-        shown.add_row(
+    shown = [
+        (
             str(row.run_id), row.time[:16].replace("T", " "), row.name or "", row.group or "",
-            ", ".join(part for part in (config.label, config.others) if part), config.target,
-            ", ".join(config.dataset_names),
-        )  # fmt: skip
-    console().print(shown)
+            ", ".join(part for part in (row.config.label, row.config.others) if part), row.config.target,
+            ", ".join(row.config.dataset_names),
+        )
+        for row in rows
+    ]  # fmt: skip
+    columns = ("id", "time", "name", "group", "run", "target", "data sets")
+    console().print(folded(columns, shown, left=len(columns)))
 
 
 @app.command(help="Compare two runs of a table, by id or name: ratios (second over first) with 95 % intervals.")
 def compare(
     first: Annotated[str, typer.Argument(help="Id or name of a run.")],
     second: Annotated[str, typer.Argument(help="Id or name of another.")],
-    table: Table = None,
+    table: RunTableFile = None,
     json_: options.Json = False,
 ) -> None:
     """Print one table for each data set that both have."""
-    want_json(json_)
     from ssd_lab.bench.comparison import compare_runs
     from ssd_lab.cli.bench_tables import comparison_tables
 
@@ -116,7 +123,7 @@ def report(
     out: Annotated[Path, typer.Option("--out", help="The folder to write to.")],
     title: Annotated[str, typer.Option("--title", help="The report's heading.")] = "Benchmark",
     html: Annotated[bool, typer.Option("--html/--no-html", help="Write the HTML page too.")] = True,
-    table: Table = None,
+    table: RunTableFile = None,
 ) -> None:
     """Write the files and say where they are."""
     from ssd_lab.bench.report import write_report
@@ -127,25 +134,6 @@ def report(
         console().print(str(file), soft_wrap=True)
 
 
-@app.command(
-    "cost",
-    help="Measure what tracing and the progress bar cost: the same run with and without them, in turns.",
-    add_help_option=False,
-    context_settings={"ignore_unknown_options": True, "help_option_names": []},
-)
-def cost(arguments: Annotated[list[str] | None, typer.Argument(metavar="FLAGS")] = None) -> None:
-    """Flags as those of a run; --repeats says how many pairs are measured."""
-    given = arguments or []
-    if "--help" in given or "-h" in given:
-        typer.echo("ssd-lab bench cost FLAGS: what tracing and the progress bar cost in a run with these flags.")
-        typer.echo("--repeats N pairs are measured (default 10), each with and without; --json prints one document.")
-        return
-    want_json("--json" in given)
-    from ssd_lab.cli.bench_run import measure_cost
-
-    measure_cost(given)
-
-
 @app.command("memory", help="Peak memory of strategies, beside Python, torch, weights and KV blocks.")
 def memory(
     strategies: options.Strategies = None,
@@ -153,32 +141,28 @@ def memory(
     json_: options.Json = False,
 ) -> None:
     """Each strategy runs the canned prompts in a process of its own."""
-    want_json(json_)
     from ssd_lab.bench.memory import measure_memory
 
     used = []
     for text in strategies or MEASURED_MEMORY:
-        entry = parse_strategy(text)
-        fields = {"strategy": entry} if isinstance(entry, str) else entry
-        used.append(measure_memory(max_tokens=max_tokens, **fields))
+        used.append(measure_memory(max_tokens=max_tokens, **parse_strategy(text)))
     if json_:
         print_json([each.as_dict() for each in used])
         return
-    from rich.table import Table
-
-    table = Table(title="Peak memory, MB; beside: over Python, torch, the weights and KV blocks")
-    for column in ("strategy", "Python and torch", "target's process", "draft's process", "beside"):
-        table.add_column(column, justify="left" if column == "strategy" else "right")
-    for each in used:
-        draft = "-" if each.draft_peak_bytes is None else f"{each.draft_peak_bytes / 1e6:.0f}"
-        table.add_row(
+    title = "Peak memory, MB; beside: over Python, torch, the weights and KV blocks"
+    columns = ("strategy", "Python and torch", "target's process", "draft's process", "beside")
+    rows = [
+        (
             each.strategy,
-            f"{each.base_bytes / 1e6:.0f}",
-            f"{each.target_peak_bytes / 1e6:.0f}",
-            draft,
-            f"{each.beside_bytes / 1e6:.0f}",
+            *map(_megabytes, (each.base_bytes, each.target_peak_bytes, each.draft_peak_bytes, each.beside_bytes)),
         )
-    console().print(table)
+        for each in used
+    ]
+    console().print(folded(columns, rows, title=title))
+
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.0f}"
 
 
 def _open(table: Path | None) -> Any:

@@ -12,30 +12,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import FOUND_DIFFERENCE, INTERRUPTED, console, print_json, show_progress, want_json
-from ssd_lab.cli.prompts import read_prompts
-from ssd_lab.common.parsing import given, import_modules, merged, parse_strategy
+from ssd_lab.cli.options import CHAT, ENGINE, FIELDS, KNOBS, MODELS, PROMPTS
+from ssd_lab.cli.output import FOUND_DIFFERENCE, INTERRUPTED, console, print_json, show_progress
+from ssd_lab.common.parsing import given, parse_strategy
 from ssd_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from ssd_lab.check import CheckReport
     from ssd_lab.check.grid import GridReport
 
-NAME = "check"
-HELP = "Compare strategies with autoregressive decoding: token for token, and path by path in distribution."
+
+_WITHOUT = ("limit", "fallback", "max_batch")  # a check has its own batch sizes, and checks every fallback
 
 
+@options.takes(PROMPTS, KNOBS, FIELDS, MODELS, CHAT, ENGINE, without=_WITHOUT, device="auto", dtype="auto")
 def command(
-    prompts: options.Prompts = None,
-    prompt_file: options.PromptFile = None,
+    fields: dict[str, Any],
     strategies: options.Strategies = None,
-    k: options.Lookahead = None,
-    f: options.FanOut = None,
-    set_: options.Set = None,
-    import_: options.Import = None,
-    target: options.Target = None,
-    draft: options.Draft = None,
-    chat: options.Chat = None,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller check: minutes, finds gross faults.")] = False,
     greedy: Annotated[bool, typer.Option("--greedy/--no-greedy", help="The check at temperature 0.")] = True,
     sampled: Annotated[bool, typer.Option("--sampled/--no-sampled", help="The check at temperature > 0.")] = True,
@@ -55,15 +48,11 @@ def command(
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Grid: begin anew instead of going on.")] = False,
     seed: options.Seed = 0,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
     json_: options.Json = False,
 ) -> None:
     """Run the check; the exit code is 1 if something was found."""
-    want_json(json_)
     if not greedy and not sampled:
         raise ConfigError("--no-greedy and --no-sampled together leave nothing to check: drop one of them")
-    import_modules(import_ or ())
     wanted = given(
         max_tokens=max_tokens,
         batches=tuple(batch) if batch else None,
@@ -71,9 +60,10 @@ def command(
         draws=draws,
     )
     if grid:
-        fitting = given(prompt=prompts, prompt_file=prompt_file, k=k, f=f, target=target, draft=draft, chat=chat)
+        others = {name: fields.pop(name, None) for name in (*KNOBS, *MODELS, *CHAT)}
+        fitting = given(prompt=fields.pop("prompts"), **others)
         if fitting or quick:
-            name = next(iter(fitting), "quick").replace("_", "-")
+            name = next(iter(fitting), "quick")
             raise ConfigError(f"--{name} does not go with --grid, which makes its own configurations: drop one of them")
         if num_prompts is not None:
             wanted |= {"bundled_prompts": num_prompts}
@@ -81,14 +71,12 @@ def command(
             wanted |= {"random_prompts": 0, "bundled_prompts": 0}
         if not sampled:
             wanted |= {"temperatures": ()}
-        fields = {**merged({}, set_ or ()), "device": device, "dtype": dtype}
         _run_grid(out, strategies or (), wanted, fields, seed=seed, fresh=fresh, as_json=json_)
         return
     if out is not None or fresh:
         raise ConfigError("--out and --fresh belong to --grid")
     chosen = [parse_strategy(text) for text in strategies or ()]
-    knobs = merged(given(k=k, f=f), set_ or ())
-    many = read_prompts(prompts, prompt_file)
+    ours = {name: fields.pop(name) for name in ("prompts", "dtype", *MODELS, *CHAT) if name in fields}
 
     from ssd_lab.check import DEFAULT_STRATEGIES, Extent, check
     from ssd_lab.check.subjects import with_knobs
@@ -99,21 +87,8 @@ def command(
         extent = dataclasses.replace(extent, batches=())
     if not sampled:
         extent = dataclasses.replace(extent, temperatures=())
-    entries, engine = with_knobs(chosen or DEFAULT_STRATEGIES, knobs)
-    report = check(
-        entries,
-        target=target,
-        draft=draft,
-        prompts=many,
-        extent=extent,
-        seed=seed,
-        dtype=dtype,
-        chat=chat,
-        progress=show_progress(),
-        device=device,
-        **engine,
-    )
-    _finish(report, as_json=json_)
+    entries, engine = with_knobs(chosen or DEFAULT_STRATEGIES, fields)
+    _finish(check(entries, extent=extent, seed=seed, progress=show_progress(), **ours, **engine), as_json=json_)
 
 
 def _run_grid(

@@ -8,13 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, show_progress, want_json
+from ssd_lab.cli.output import console, folded, print_json, show_progress
 from ssd_lab.errors import ConfigError, DatasetError
 
-NAME = "data"
-HELP = "The prompts of benchmarks: list, prepare and sample them."
-
-app = typer.Typer(name=NAME, help=HELP, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(no_args_is_help=True)
 
 Folder = Annotated[
     Path | None, typer.Option("--folder", help="Folder of prepared sets. None: SSD_DATASET_DIR.", show_default=False)
@@ -24,24 +21,23 @@ Folder = Annotated[
 @app.command("list", help="Show each set's rows, bundled and prepared, its source and its licence.")
 def list_(folder: Folder = None, json_: options.Json = False) -> None:
     """One row a set."""
-    want_json(json_)
     from ssd_lab.bench.data.listing import list_datasets
 
     rows = list_datasets(folder)
     if json_:
         print_json(rows)
         return
-    table = _table("name", "bundled", "prepared", "licence", "source")
-    notes = []
+    shown, notes = [], []
     for row in rows:
         counts = (str(row["bundled_rows"] or "-"), str(row["prepared_rows"] or "-"))
-        table.add_row(row["name"], *counts, row["licence"], f"{row['source']} ({row['split']})")
+        shown.append((row["name"], *counts, row["licence"], f"{row['source']} ({row['split']})"))
         if row["not_bundled"]:
             notes.append(f"{row['name']} is not bundled: {row['not_bundled']}")
         if row["prepared_file"]:
             notes.append(f"{row['name']} is read from {row['prepared_file']}")
+    columns = ("name", "bundled", "prepared", "licence", "source")
     out = console()
-    out.print(table)
+    out.print(folded(columns, shown, left=len(columns)))
     for note in notes:
         out.print(note, markup=False, soft_wrap=True)
 
@@ -62,7 +58,6 @@ def prepare(
     json_: options.Json = False,
 ) -> None:
     """Write them; a set that fails does not keep the others from being written."""
-    want_json(json_)
     from ssd_lab.bench.data.prepare import prepare_many
     from ssd_lab.settings import settings
 
@@ -88,7 +83,6 @@ def sample(
     json_: options.Json = False,
 ) -> None:
     """The same sets give the same bytes."""
-    want_json(json_)
     from ssd_lab.bench.data.sample import write_samples
 
     _show(write_samples(source, out), json_)
@@ -103,17 +97,5 @@ def _show(done: list[Any], as_json: bool) -> None:
             ]
         )
         return
-    table = _table("name", "rows", "file", "from")
-    for each in done:
-        table.add_row(each.dataset, str(each.rows), str(each.file), each.source)
-    console().print(table)
-
-
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold cyan")
-    for column in columns:
-        right = column in ("rows", "bundled", "prepared")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    return table
+    rows = [(each.dataset, str(each.rows), str(each.file), each.source) for each in done]
+    console().print(folded(("name", "rows", "file", "from"), rows, left=4))

@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
-
-NAME = "explain"
-HELP = "Why a run was as fast as it was, which term to blame if speculation did not pay, and when to switch it off."
+from ssd_lab.cli.output import console, print_json
 
 
 def command(
@@ -26,7 +23,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Explain each speculative trace."""
-    want_json(json_)
     from ssd_lab.explain import explain
     from ssd_lab.trace import load_trace
 

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from ssd_lab import __version__
-from ssd_lab.cli import (
-    bench,
-    check,
-    compare,
-    data,
-    demo,
-    explain,
-    models,
-    notebooks,
-    profile,
-    reproduce,
-    run,
-    settings,
-    simulate,
-    strategies,
-    train,
-    tune,
-    view,
-)
-from ssd_lab.cli.output import INTERRUPTED, report_error
+from ssd_lab.cli.output import INTERRUPTED, report_error, want_json
 from ssd_lab.errors import SsdLabError
 
+COMMANDS = {
+    "run": "Generate text with one strategy, and show what it took.",
+    "compare": "Run several strategies on the same prompts, side by side.",
+    "view": "Make one HTML file of recorded rounds: step through trees, text, cache, acceptance and timeline.",
+    "check": "Compare strategies with autoregressive decoding: token for token, and path by path in distribution.",
+    "tune": "Pick strategy, k, schedule and fallback for your prompts and machine, in seconds.",
+    "explain": "Why a run was as fast as it was, which term to blame if speculation did not pay, and when to switch it "
+    "off.",
+    "simulate": "What recorded or made-up rounds would cost on a machine: tokens per second, and where the time goes.",
+    "profile": "Measure this machine: bandwidth, phases of a round by rows and context, and a roofline table.",
+    "reproduce": "The figures of the Saguaro paper beside ours: rounds recorded here, and the virtual clock.",
+    "strategies": "List the strategies, or show one with its fields.",
+    "settings": "Show each setting of this machine, and where its value came from.",
+    "demo": "Text from the bundled models with async tree speculation, then a comparison.",
+    "notebooks": "Copy the tutorials to a folder of yours and open them in JupyterLab.",
+}
+GROUPS = {
+    "models": "List the bundled models, check a folder, .gguf file or hub id, or inflate one to full size.",
+    "data": "The prompts of benchmarks: list, prepare and sample them.",
+    "train": "Train what drafts: an EAGLE3 head or a small draft for any target (a GPU is wanted).",
+    "bench": "Measure a strategy on real prompts (flags as the reference's bench.py); list, compare, report.",
+}
 
-class ErrorReportingGroup(TyperGroup):
-    """Turns our errors into one line and exit code 2, and Ctrl-C into exit code 130."""
+
+class LazyCommands(TyperGroup):
+    """Lists every command and imports the file of the one that is asked for.
+
+    Turns our errors into one line and exit code 2, and Ctrl-C into exit code 130.
+    """
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The chosen command itself, in place of what the list shows."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, None if listed is None else _load(listed.name), rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -44,9 +57,22 @@ class ErrorReportingGroup(TyperGroup):
             raise typer.Exit(INTERRUPTED) from error
 
 
+def _load(name: Any) -> Any:
+    """A command from its own file; the groups have an app of several."""
+    module = importlib.import_module(f"ssd_lab.cli.{name}")
+    if name in GROUPS:
+        command = typer.main.get_command(module.app)
+    else:
+        single = typer.Typer(add_completion=False)
+        single.command()(module.command)
+        command = typer.main.get_command(single)
+    command.help = (COMMANDS | GROUPS)[name]
+    return command
+
+
 app = typer.Typer(
     name="ssd-lab",
-    cls=ErrorReportingGroup,
+    cls=LazyCommands,
     help="Understand, change and measure speculative decoding of language models.",
     no_args_is_help=True,
     add_completion=False,
@@ -65,17 +91,15 @@ def _version(wanted: bool) -> None:
 def _root(
     version: bool = typer.Option(False, "--version", help="Show the version.", callback=_version, is_eager=True),
 ) -> None:
-    pass
+    want_json(False)
 
 
-for module in (
-    run, compare, view, check, tune, explain, simulate, profile, reproduce, strategies, settings, demo, notebooks,
-):  # fmt: skip
-    app.command(name=module.NAME, help=module.HELP)(module.command)
-app.add_typer(models.app)
-app.add_typer(data.app)
-app.add_typer(train.app)
-app.add_typer(bench.app)
+def _listed() -> None:
+    """Stands in the list for a command that is not imported yet."""
+
+
+for _name, _help in (COMMANDS | GROUPS).items():
+    app.command(_name, help=_help)(_listed)
 
 
 def main() -> None:

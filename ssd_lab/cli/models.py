@@ -9,14 +9,12 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab.cli import models_inflate, options
-from ssd_lab.cli.output import console, print_json, show_progress, want_json
+from ssd_lab.cli.output import console, folded, print_json, show_progress
 from ssd_lab.errors import ModelLoadError
 
 if TYPE_CHECKING:
     from ssd_lab.models.loader import LoadedModel
 
-NAME = "models"
-HELP = "List the bundled models, check a folder, .gguf file or hub id, or inflate one to full size."
 SHOW = "show"
 
 
@@ -30,7 +28,7 @@ class ShowByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(name=NAME, help=HELP, cls=ShowByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(cls=ShowByDefault)
 app.command(models_inflate.NAME, help=models_inflate.HELP)(models_inflate.command)
 
 
@@ -44,7 +42,6 @@ def show(
     json_: options.Json = False,
 ) -> None:
     """Load each, which checks its files, names, shapes and sizes, and describe it."""
-    want_json(json_)
     from ssd_lab import demo
 
     places = {source: source for source in sources} if sources else bundled(demo.TARGET, demo.DRAFT)
@@ -99,15 +96,10 @@ def _bytes_on_disk(place: str) -> int | None:
 
 
 def _table(rows: dict[str, dict[str, Any]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, header_style="bold cyan")
-    for name in ("", *rows):
-        table.add_column(Text(name), overflow="fold")
-    for key in next(iter(rows.values())):
-        table.add_row(Text(key.replace("_", " ")), *(Text(_shown(key, row[key])) for row in rows.values()))
-    return table
+    shown = [
+        (key.replace("_", " "), *(_shown(key, row[key]) for row in rows.values())) for key in next(iter(rows.values()))
+    ]
+    return folded(("", *rows), shown, left=len(rows) + 1)
 
 
 def _shown(key: str, value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, show_progress, want_json
+from ssd_lab.cli.output import console, folded, print_json, show_progress
 from ssd_lab.errors import ConfigError
 
 NAME = "inflate"
@@ -31,7 +31,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Write the checkpoint; called again after an interruption, go on where it stopped."""
-    want_json(json_)
     if list_:
         _list(json_)
         return
@@ -80,22 +79,18 @@ def _list(as_json: bool) -> None:
 
 
 def _table(geometries: dict[str, Any]) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, header_style="bold cyan")
-    for column in ("geometry", "hidden", "layers", "heads", "of", "MLP", "tokens", "weights", "GB"):
-        table.add_column(column, justify="left" if column == "geometry" else "right", no_wrap=True)
-    for name, geometry in geometries.items():
-        config = geometry.config
-        table.add_row(
+    rows = [
+        (
             name,
-            f"{config.hidden_size:,}",
-            str(config.num_layers),
-            f"{config.num_heads}/{config.num_kv_heads}",
-            str(config.head_dim),
-            f"{config.mlp_size:,}",
-            f"{config.vocab_size:,}",
+            f"{geometry.config.hidden_size:,}",
+            str(geometry.config.num_layers),
+            f"{geometry.config.num_heads}/{geometry.config.num_kv_heads}",
+            str(geometry.config.head_dim),
+            f"{geometry.config.mlp_size:,}",
+            f"{geometry.config.vocab_size:,}",
             f"{geometry.num_parameters / 1e9:.2f} B",
             f"{geometry.bytes / 1e9:.1f}",
         )
-    return table
+        for name, geometry in geometries.items()
+    ]
+    return folded(("geometry", "hidden", "layers", "heads", "of", "MLP", "tokens", "weights", "GB"), rows)

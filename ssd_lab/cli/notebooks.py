@@ -11,11 +11,9 @@ from typing import Annotated
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.cli.output import console, print_json
 from ssd_lab.errors import ConfigError
 
-NAME = "notebooks"
-HELP = "Copy the tutorials to a folder of yours and open them in JupyterLab."
 _SAID = {
     "copied": "copied",
     "same": "there already",
@@ -33,7 +31,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Copy, say what was done, open."""
-    want_json(json_)
     from ssd_lab.notebooks import copy_notebooks
 
     opens = open_ and not json_

@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ssd_lab.errors import SsdLabError
@@ -19,18 +20,18 @@ FOUND_DIFFERENCE = 1  # exit code of `check` if the text is not the same
 FAILED = 2
 INTERRUPTED = 130
 
-_json_wanted = False
+_json_wanted: ContextVar[bool] = ContextVar("json_wanted", default=False)
 
 
-def want_json(wanted: bool) -> None:
-    """Remember for this command whether results and errors are JSON."""
-    global _json_wanted
-    _json_wanted = wanted
+def want_json(wanted: bool) -> bool:
+    """Remember for this command whether results and errors are JSON; returns it."""
+    _json_wanted.set(wanted)
+    return wanted
 
 
 def show_progress() -> bool:
     """Progress bars are for people at a terminal: none beside JSON, none in a log file."""
-    return not _json_wanted and sys.stderr.isatty()
+    return not _json_wanted.get() and sys.stderr.isatty()
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -43,6 +44,24 @@ def console(*, stderr: bool = False) -> Console:
 def print_json(document: Any) -> None:
     """One JSON document on stdout; numbers that JSON lacks (NaN, infinity) become null."""
     sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2) + "\n")
+
+
+def folded(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str | None = None) -> Any:
+    """A table whose cells are folded where the terminal is narrow, but for names beside numbers.
+
+    left: so many columns, from the left, hold words.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold cyan", title=title)
+    for number, column in enumerate(columns):
+        words = number < left
+        whole = words and left < len(columns)
+        table.add_column(Text(column), justify="left" if words else "right", no_wrap=whole, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def print_outputs(outputs: Sequence[Output]) -> None:
@@ -70,7 +89,7 @@ def report_error(error: SsdLabError) -> int:
 
     finished = [output for output in error.outputs if output.finish_reason in ("stop", "length")]
     line = " ".join(str(error).split())
-    if _json_wanted:
+    if _json_wanted.get():
         document = {
             "error": {"type": type(error).__name__, "message": line},
             "outputs": [output.as_dict() for output in finished],

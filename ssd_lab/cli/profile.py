@@ -11,11 +11,8 @@ from typing import Annotated
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, show_progress, want_json
+from ssd_lab.cli.output import console, print_json, show_progress
 from ssd_lab.errors import ConfigError
-
-NAME = "profile"
-HELP = "Measure this machine: bandwidth, phases of a round by rows and context, and a roofline table."
 
 
 def command(
@@ -47,7 +44,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Measure, show the table, and keep what the simulator takes (`--hardware hardware.json`)."""
-    want_json(json_)
     sources = _sources(target, draft, geometry, draft_geometry)
 
     import dataclasses

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, show_progress, want_json
-
-NAME = "reproduce"
-HELP = "The figures of the Saguaro paper beside ours: rounds recorded here, and the virtual clock."
+from ssd_lab.cli.output import console, print_json, show_progress
 
 _MARKS = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "cannot be told"}
 
 
+@options.takes(
+    options.MODELS, options.MAX_TOKENS, options.SEED, options.DEVICE, max_tokens=96, device="auto", dtype="auto"
+)
 def command(
+    fields: dict[str, Any],
     out: Annotated[Path, typer.Option("--out", help="Folder for the report; an earlier run there goes on.")] = Path(
         "reproduction"
     ),
@@ -28,26 +29,23 @@ def command(
     prompts: Annotated[
         int, typer.Option("--prompts", min=2, help="Of each of three sets, at three temperatures.")
     ] = 40,
-    max_tokens: options.MaxTokens = 96,
     k: Annotated[int, typer.Option("--k", min=1, max=32, help="Draft tokens a round.")] = 7,
-    target: options.Target = None,
-    draft: options.Draft = None,
-    seed: options.Seed = 0,
-    device: options.Device = "auto",
-    dtype: options.Dtype = "auto",
     json_: options.Json = False,
 ) -> None:
     """Write the report and list its claims."""
-    want_json(json_)
-
     from ssd_lab.bench.reproduce import reproduce
 
     out_ = console()
     found = reproduce(
-        out, sections=section or (), target=target, draft=draft, k=k, prompts=prompts, max_tokens=max_tokens, seed=seed,
-        progress=show_progress(), device=device, dtype=dtype, fresh=fresh,
+        out,
+        sections=section or (),
+        k=k,
+        prompts=prompts,
+        progress=show_progress(),
+        fresh=fresh,
         on_section=lambda key: None if json_ else out_.print(f"[dim]{key}[/dim]"),
-    )  # fmt: skip
+        **fields,
+    )
     if json_:
         print_json({one.key: {"claims": [vars(claim) for claim in one.claims], **one.numbers} for one in found})
         return

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
-
-NAME = "settings"
-HELP = "Show each setting of this machine, and where its value came from."
+from ssd_lab.cli.output import console, folded, print_json
 
 
 def command(json_: options.Json = False) -> None:
     """Read the settings anew and show them."""
-    want_json(json_)
-
     from ssd_lab.settings import Settings
 
     settings = Settings()
     if json_:
         print_json({"settings": settings.as_dict(), "unknown": settings.unknown})
         return
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold cyan")
-    for column in ("setting", "value", "came from", "meaning"):
-        table.add_column(column, overflow="fold")
-    for name, row in settings.as_dict().items():
-        table.add_row(*map(Text, (name, row["value"] or "-", row["source"], row["description"])))
+    columns = ("setting", "value", "came from", "meaning")
+    rows = [(name, row["value"] or "-", row["source"], row["description"]) for name, row in settings.as_dict().items()]
     out = console()
-    out.print(table)
+    out.print(folded(columns, rows, left=len(columns)))
     for place in settings.unknown:
         out.print(Text(f"note: {place} is no setting of ssd_lab", style="yellow"))

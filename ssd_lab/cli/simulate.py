@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.cli.output import console, print_json
 from ssd_lab.common.parsing import given, import_modules, parse_strategy
 from ssd_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from ssd_lab.simulate import Scenario
 
-NAME = "simulate"
-HELP = "What recorded or made-up rounds would cost on a machine: tokens per second, and where the time goes."
 PUBLISHED = "published-4xh100+1"
 
 
@@ -53,7 +51,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Replay a trace, draw from its outcomes, or draw from rates."""
-    want_json(json_)
     import_modules(import_ or ())
     if (trace is None) == (acceptance is None):
         raise ConfigError("give a trace, or --acceptance (with --k and --hit-rate) to make rounds up: one of the two")
@@ -71,9 +68,7 @@ def command(
         if k is not None:
             raise ConfigError('--k goes with --acceptance; for a trace write it in --strategy "async_tree k=4"')
         if strategy is not None:
-            chosen = parse_strategy(strategy)
-            fields = {"strategy": chosen} if isinstance(chosen, str) else chosen
-            more["scenario"] = replace(_scenario(**fields), batch=batch, rounds=rounds, seed=seed)
+            more["scenario"] = replace(_scenario(**parse_strategy(strategy)), batch=batch, rounds=rounds, seed=seed)
         else:
             more |= given(hit_rate=hit_rate)
     found = simulate(what, hardware, draft_gpus=draft_gpus, miss_cost="full" if full_miss_cost else "paper", **more)

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
+from ssd_lab.cli.output import console, folded, print_json
 from ssd_lab.common.parsing import import_modules
 
 if TYPE_CHECKING:
     from ssd_lab.strategies import StrategyConfig
-
-NAME = "strategies"
-HELP = "List the strategies, or show one with its fields."
 
 
 def command(
@@ -23,7 +20,6 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Print a table, or JSON schemas."""
-    want_json(json_)
     import_modules(import_ or ())
 
     from ssd_lab.strategies import registry
@@ -56,35 +52,32 @@ def _summary(strategy: type[StrategyConfig]) -> str:
 
 
 def _overview(known: dict[str, type[StrategyConfig]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("strategy", "what it does", "draft model", "exact", "fields", box=None, header_style="bold")
-    for name, strategy in known.items():
-        table.add_row(
-            Text(name, style="cyan"),
-            Text(_summary(strategy)),
+    columns = ("strategy", "what it does", "draft model", "exact", "fields")
+    rows = [
+        (
+            name,
+            _summary(strategy),
             "yes" if strategy.needs_draft else "no",
             "yes" if strategy.exact else "NO",
-            Text(", ".join(strategy.model_fields) or "-"),
+            ", ".join(strategy.model_fields) or "-",
         )
-    return table
+        for name, strategy in known.items()
+    ]
+    return folded(columns, rows, left=len(columns))
 
 
 def _one(strategy: type[StrategyConfig]) -> Any:
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("field", "default", "allowed", "meaning", box=None, header_style="bold")
+    rows = []
     for name, schema in strategy.model_json_schema().get("properties", {}).items():
         default = strategy.model_fields[name]
         shown = "required" if default.is_required() else repr(default.get_default(call_default_factory=True))
-        table.add_row(
-            Text(name, style="cyan"), Text(shown), Text(_allowed(schema)), Text(schema.get("description", ""))
-        )
+        rows.append((name, shown, _allowed(schema), schema.get("description", "")))
     lead = Text.assemble((strategy.strategy_name, "bold"), f": {_summary(strategy)}")
-    return Group(lead, table) if table.row_count else Group(lead, Text("It has no fields."))
+    fields = folded(("field", "default", "allowed", "meaning"), rows, left=4) if rows else Text("It has no fields.")
+    return Group(lead, fields)
 
 
 def _allowed(schema: dict[str, Any]) -> str:
@@ -96,6 +89,4 @@ def _allowed(schema: dict[str, Any]) -> str:
         return " or ".join(f"{option['$ref'].rsplit('/', 1)[-1].lower()} {{...}}" for option in options_)
     if "enum" in schema:
         return " or ".join(map(str, schema["enum"]))
-    low, high = schema.get("minimum"), schema.get("maximum")
-    bounds = "" if low is None and high is None else f" {'' if low is None else low}..{'' if high is None else high}"
-    return f"{schema.get('type', 'any')}{bounds}"
+    return f"{schema.get('type', 'any')} {options.bounds(schema)}".rstrip()

@@ -8,10 +8,7 @@ from typing import Annotated
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, want_json
-
-NAME = "view"
-HELP = "Make one HTML file of recorded rounds: step through trees, text, cache, acceptance and timeline."
+from ssd_lab.cli.output import console, print_json
 
 
 def command(
@@ -23,16 +20,15 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Write the page and say where."""
-    want_json(json_)
     from ssd_lab.errors import ConfigError
     from ssd_lab.trace import load_trace
+    from ssd_lab.trace.named import strategy_name
     from ssd_lab.widgets.page import write_html
 
     named = {}
     for path in traces:
         trace = load_trace(path)
-        strategy = trace.meta.get("strategy")
-        name = str(strategy.get("name", path.name)) if isinstance(strategy, dict) else path.name
+        name = strategy_name(trace, path.name)
         named[name if name not in named else f"{name} ({path.name})"] = trace
     page = out or traces[0].with_name(traces[0].name.removesuffix(".gz").removesuffix(".jsonl") + ".html")
     try:

@@ -38,13 +38,13 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     return fields
 
 
-def parse_strategy(text: str) -> str | dict[str, Any]:
-    """A name, or a name followed by its fields: `async_tree f=1 fallback=fast`."""
+def parse_strategy(text: str) -> dict[str, Any]:
+    """A name, or a name followed by its fields, as `async_tree f=1 fallback=fast`: `strategy` and those fields."""
     try:
         name, *assignments = shlex.split(text)
     except ValueError as error:
         raise ConfigError(f"{text!r} is no strategy: write a name, then fields such as k=6") from error
-    return {"strategy": name, **parse_assignments(assignments)} if assignments else name
+    return {"strategy": name, **parse_assignments(assignments)}
 
 
 def given(**values: Any) -> dict[str, Any]:

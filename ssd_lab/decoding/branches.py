@@ -1,10 +1,9 @@
-"""Which outcomes of a round to prepare: from counts for each accepted length, or from the draft's own probabilities of
-this very round.
+"""Which outcomes of a round to prepare: from counts for each accepted length, or from the draft's probabilities.
 
 A prepared outcome (a, t) is a hit with probability P(a tokens are accepted) * P(t is the recovery token | a). The draft
-has an opinion on both: how likely it thought each token that it drafted, and the candidates after each prefix. Two
-tables, learned while running, turn these into chances (see `ConfidenceFanOut`); then the B outcomes with the largest
-products are the best that any B branches can do in this round.
+estimates both: by its probability of each token that it drafted, and of the candidates after each prefix. Tables that
+are learned while running calibrate them (see `ConfidenceFanOut`); the B outcomes with the largest products are then the
+best that B branches can do in this round.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def outcome_chances(confidences: torch.Tensor, candidate_probs: torch.Tensor, ta
     return lengths.unsqueeze(-1) * recovered.cummin(-1).values
 
 
-def own_opinion(
+def draft_confidence(
     logits: torch.Tensor, draft_tokens: torch.Tensor, candidates: torch.Tensor, temperature: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The draft's probability of each token that it drafted `[batch, k]`, and of each candidate given that the drafted

@@ -9,8 +9,9 @@ from typing import Generic, TypeVar
 
 import torch
 
+from ssd_lab.drafting.batch_control import DraftRound
 from ssd_lab.execution.host_copy import sent
-from ssd_lab.links.messages import PrefillMessage, RoundMessage
+from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.phases.draft_chain import draft_chain
 from ssd_lab.phases.draft_tree import BranchShape, draft_tree
 from ssd_lab.phases.keep_path import KeepPathInputs, KeepPathPhase
@@ -68,23 +69,23 @@ class Drafter(ABC, Generic[AnyRunner]):
         """Compute K/V of a part of a text."""
 
     @abstractmethod
-    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
+    def reading(self, asked: DraftRound, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
         """The `chosen` rows of a round on the device, in that order; rows behind them are padding."""
 
-    def chain(self, message: RoundMessage, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
+    def chain(self, asked: DraftRound, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
         """Draft k tokens for the `chosen` rows of a round, in that order."""
-        reading, bounds = self.reading(message, chosen)
+        reading, bounds = self.reading(asked, chosen)
         cached = wish.cached_at(len(reading.rows), self.device)
         drafted = draft_chain(self.runner, reading, bounds, k, record=wish.record, drawing=wish.drawing, fan_out=cached)
         return drafted.first(len(chosen))
 
     def tree(
-        self, message: RoundMessage, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: BranchShape, wish: Wish
+        self, asked: DraftRound, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: BranchShape, wish: Wish
     ) -> DraftTree:
         """Prepare for the outcomes of verifying `draft_tokens` `[batch, k]`; fan_out: which ones, for each row (on
         the host, as in `TreeInputs`). Rows of the result that the round does not have are padding.
         """
-        reading, bounds = self.reading(message, range(len(message.rows)))
+        reading, bounds = self.reading(asked, range(len(asked.rows)))
         rows = len(reading.rows)
         return draft_tree(
             self.runner,
@@ -121,9 +122,9 @@ class ModelDrafter(Drafter[StepRunner]):
         """The same tokens at the same places."""
         prefill(self.runner, message.token_ids, message.start, message.block_table)
 
-    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
+    def reading(self, asked: DraftRound, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
         """Tokens are all that it reads."""
-        batch = message.rows if len(chosen) == len(message.rows) else message.rows.select(chosen)
+        batch = asked.rows if len(chosen) == len(asked.rows) else asked.rows.select(chosen)
         rows, bounds = self._placement.place(batch)
         return ModelReading(rows), bounds
 

@@ -72,7 +72,9 @@ class Resources:
             debug_memory=self.config.debug_memory,
         )
         opened = open_link(
-            *(link, setup, self.device),
+            link,
+            setup,
+            self.device,
             allowed=self._links(setup),
             draft=f"a draft on {'a GPU' if self.device.type == 'cuda' else 'a CPU'}",
             start_timeout_s=self.config.timeout_s,

@@ -8,11 +8,12 @@ import torch
 
 from ssd_lab.common.device_guard import door
 from ssd_lab.decoding.topology import Topology
+from ssd_lab.drafting.batch_control import ControlReader, DraftRound
 from ssd_lab.drafting.drafter import Drafter
 from ssd_lab.errors import NonFiniteLogitsError
 from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
 from ssd_lab.execution.structure import each_tensor
-from ssd_lab.links.messages import KeptMessage, Message, PrefillMessage, RestoreMessage, RoundMessage
+from ssd_lab.links.messages import ControlMessage, KeptMessage, Message, PrefillMessage, RestoreMessage, RoundMessage
 from ssd_lab.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
 from ssd_lab.phases.grow_tree import grow_tree
 from ssd_lab.phases.reading import Reading
@@ -63,6 +64,7 @@ class TreeWorker:
     def __init__(self, drafter: Drafter, plan: TreePlan) -> None:
         self._drafter, self._plan = drafter, plan
         self._grown: tuple[Reading, GrownTree] | None = None
+        self._batch = ControlReader()
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
 
@@ -72,12 +74,14 @@ class TreeWorker:
         """Do what the message asks; a round is answered with a tree for every row."""
         start = self._watch.start()
         if isinstance(message, RoundMessage):
-            proposal = self._answer(message)
+            proposal = self._answer(self._batch.round(message))
             self._note("draft", start)
             proposal.activities.extend(self._activities)
             self._activities = []
             return proposal
-        if isinstance(message, PrefillMessage):
+        if isinstance(message, ControlMessage):
+            self._batch.read(message)
+        elif isinstance(message, PrefillMessage):
             self._drafter.prefill(message)
             self._note("prefill", start)
         elif isinstance(message, KeptMessage):
@@ -90,11 +94,11 @@ class TreeWorker:
     def background(self) -> None:
         """Nothing can be drafted before the outcome is known."""
 
-    def _answer(self, message: RoundMessage) -> Proposal:
-        reading, bounds = self._drafter.reading(message, range(len(message.rows)))
+    def _answer(self, asked: DraftRound) -> Proposal:
+        reading, bounds = self._drafter.reading(asked, range(len(asked.rows)))
         grown = self._grow(reading, bounds)
         self._grown = (reading, grown)
-        count = len(message.request_ids)
+        count = len(asked.rows)
         token_probs = None if grown.token_probs is None else grown.token_probs[:count]
         if token_probs is not None and token_probs.device.type == "cpu" and not bool(torch.isfinite(token_probs).all()):
             raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")

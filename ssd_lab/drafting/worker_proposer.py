@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import torch
 
+from ssd_lab.drafting.batch_control import ControlSender
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.execution.preparations import Preparations
 from ssd_lab.links.link import Link
-from ssd_lab.links.messages import Outcome, RememberMessage, RestoreMessage, RoundMessage
+from ssd_lab.links.messages import NO_OUTCOME, Outcome, RememberMessage, RestoreMessage, RoundMessage
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import KnownState, RowBatch
 from ssd_lab.rounds.sequence import Sequence
@@ -31,7 +32,7 @@ class WorkerProposer(Proposer):
         self.link = link
         self._preparations = preparations or Preparations()
         self._timeout_s = timeout_s
-        self._sends_texts = sends_texts
+        self._control = ControlSender(sends_texts=sends_texts)
         self._asked_s: float | None = None
         self._round_s: float | None = None
         self._accepted: dict[int, int] = {}
@@ -79,17 +80,21 @@ class WorkerProposer(Proposer):
         self.link.close()
 
     def _message(self, sequences: list[Sequence], rows: RowBatch) -> RoundMessage:
-        """A round of these sequences. An outcome of somebody else's draft says nothing about what was prepared here,
-        and of an outcome on the device nothing is known.
+        """A round of these sequences, after telling who they are, if that changed. An outcome of somebody else's draft
+        says nothing about what was prepared here, and of an outcome on the device nothing is known.
         """
         told = isinstance(rows.state, KnownState)
+        own = {s.request_id: s.last_accepted if told and self._drafted_last_round(s) else None for s in sequences}
+        change = self._control.change(sequences, rows)
+        if change is not None:
+            self.link.post(change)
         return RoundMessage(
-            request_ids=[sequence.request_id for sequence in sequences],
-            rows=replace(rows, block_tables=[list(table) for table in rows.block_tables]),  # those grow meanwhile
-            num_accepted=[s.last_accepted if told and self._drafted_last_round(s) else None for s in sequences],
-            accepted=self._accepted,
+            control=self._control.number,
+            state=rows.state,
+            num_accepted=torch.tensor([NO_OUTCOME if accepted is None else accepted for accepted in own.values()]),
+            elsewhere={other: accepted for other, accepted in self._accepted.items() if own.get(other) != accepted},
             round_s=self._round_s,
-            texts=[list(sequence.token_ids) for sequence in sequences] if self._sends_texts else None,
+            new_tokens=self._control.new_tokens(sequences),
             away=dict(self._away),
         )
 
@@ -97,7 +102,9 @@ class WorkerProposer(Proposer):
         """The worker's draft tokens for a round of these sequences, and how long they were waited for."""
         self._asked_s = start_s = time.perf_counter()
         self._round_s, self._accepted = None, {}
-        proposal = self.link.ask(message).answer(self._timeout_s)
+        pending = self.link.ask(message)
+        self._control.arrived()
+        proposal = pending.answer(self._timeout_s)
         waited = Activity("link", "wait for draft", start_s, time.perf_counter())
         self._drafted.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
         rounds_ago, self._rounds_since = self._rounds_since, 0

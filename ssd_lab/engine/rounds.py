@@ -152,7 +152,7 @@ class Rounds:
 def rows_of(sequences: list[Sequence]) -> RowBatch:
     """The sequences of a round as they stand."""
     return RowBatch(
-        KnownState(
+        KnownState.of(
             lengths=[len(sequence.token_ids) for sequence in sequences],
             previous_tokens=[sequence.token_ids[-2:][0] for sequence in sequences],
             last_tokens=[sequence.token_ids[-1] for sequence in sequences],

@@ -3,46 +3,31 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
-from typing import Any, Protocol
+from typing import Any
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.explain.batches import speedup_by_batch
 from ssd_lab.explain.explanation import Explanation, RunExplanation
 from ssd_lab.explain.terms import RunMachine, terms_of, tokens_per_second
 from ssd_lab.simulate.clock import MissCost
 from ssd_lab.simulate.hardware import HardwareProfile, TableTime
 from ssd_lab.simulate.published import PUBLISHED_PROFILES, find_profile
 from ssd_lab.simulate.run_times import RunTimes
-from ssd_lab.simulate.workload import Workload, recorded_strategy, workload_of_trace
-from ssd_lab.trace import Trace, compute_metrics
+from ssd_lab.simulate.simulation import simulate
+from ssd_lab.simulate.workload import Rates, Workload, recorded_strategy, workload_of_trace
+from ssd_lab.trace import Metrics, Trace, compute_metrics
+from ssd_lab.trace.named import named_traces, strategy_name
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+_ROUNDS = 2000  # sequence-rounds drawn at each batch size
 
 Hardware = str | PathLike[str] | HardwareProfile
 
 
-class HasTrace(Protocol):
-    """A run, such as `RunResult`."""
-
-    @property
-    def trace(self) -> Trace:
-        """What happened in it."""
-        ...
-
-
-class HasRuns(Protocol):
-    """Runs by name, such as `Comparison`."""
-
-    @property
-    def runs(self) -> Mapping[str, HasTrace]:
-        """The runs."""
-        ...
-
-
-def explain(
-    subject: HasRuns | HasTrace | Trace | Sequence[Trace] | Mapping[str, Trace], hardware: Hardware | None = None
-) -> Explanation:
-    """Explain each speculative run of a comparison, a run, or traces (by name, or in order).
+def explain(subject: Any, hardware: Hardware | None = None) -> Explanation:
+    """Explain each speculative run of a comparison, a run (`RunResult`), a trace, or traces (by name, or in order).
 
     Times come from the runs' own spans, and those of one autoregressive step from an autoregressive run among them;
     without one there is nothing to compare with, unless `hardware` (a profile of this machine, or a published one's
@@ -50,7 +35,7 @@ def explain(
 
     Raises ConfigError if no run has rounds, or none is speculative.
     """
-    traces = _traces(subject)
+    traces = named_traces(subject)
     empty = [name for name, trace in traces.items() if not trace.rounds]
     if empty or not traces:
         raise ConfigError(f"no rounds were recorded in {', '.join(empty) or 'nothing'}: run with record=True")
@@ -81,14 +66,13 @@ def _explained(
     predicted = tokens_per_second(workload, machine.profile, machine.miss_cost)
     curve: dict[int, float] = {}
     if machine.step_s is not None:
-        curve = speedup_by_batch(metrics, workload, machine)
+        curve = _speedup_by_batch(metrics, workload, machine)
         caveats += _range_caveats(machine, batch)
     else:
         caveats.append("no autoregressive run: whether speculation pays is not known; add one, or give --hardware")
-    name = trace.meta.get("strategy", {}).get("name") if isinstance(trace.meta.get("strategy"), dict) else None
     rows = statistics.median(sum(row.verify_rows for row in rows) for rows in workload.rounds)
     return RunExplanation(
-        strategy=str(name or workload.strategy),
+        strategy=strategy_name(trace, workload.strategy),
         batch=batch,
         measured_tokens_per_second=measured,
         predicted_tokens_per_second=predicted,
@@ -135,31 +119,22 @@ def _own_machine(
     return RunMachine(profile, "full", step[nearest], sharing)
 
 
+def _speedup_by_batch(metrics: Metrics, workload: Workload, machine: RunMachine) -> dict[int, float]:
+    """Speed-up over the machine's autoregressive decoding of the same tokens, by batch size."""
+    rows = [row for one in workload.rounds for row in one]
+    k = max(1, round(sum(row.verify_rows - 1 for row in rows) / len(rows)))
+    rates = Rates.from_metrics(metrics, k=k)
+    if workload.strategy == "async":
+        rates = replace(rates, branches=round(sum(row.branches for row in rows) / len(rows)))
+    found = {}
+    for batch in BATCHES:
+        drawn = replace(rates, batch=batch, rounds=max(50, _ROUNDS // batch))
+        found[batch] = simulate(drawn, machine.profile, strategy=workload.strategy, miss_cost=machine.miss_cost).speedup
+    return found
+
+
 def _range_caveats(machine: RunMachine, batch: int) -> list[str]:
     table = machine.profile.verify_s
     if isinstance(table, TableTime):
         return [f"verification was timed up to {table.rows[-1]} rows; larger batches go on along the last slope"]
     return []
-
-
-def _traces(subject: Any) -> dict[str, Trace]:
-    if isinstance(subject, Trace):
-        return {_name(subject, 0): subject}
-    if hasattr(subject, "runs"):
-        return {name: run.trace for name, run in subject.runs.items()}
-    if hasattr(subject, "trace"):
-        return _traces(subject.trace)
-    if isinstance(subject, Mapping):
-        return dict(subject)
-    if isinstance(subject, Sequence) and all(isinstance(one, Trace) for one in subject):
-        named: dict[str, Trace] = {}
-        for number, one in enumerate(subject):
-            name = _name(one, number)
-            named[name if name not in named else f"{name} #{number + 1}"] = one
-        return named
-    raise ConfigError(f"explain takes a comparison, a run or traces, not {type(subject).__name__}")
-
-
-def _name(trace: Trace, number: int) -> str:
-    strategy = trace.meta.get("strategy")
-    return str(strategy.get("name")) if isinstance(strategy, dict) and "name" in strategy else f"run {number + 1}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ssd_lab.display.tables import Column, Columns, Row
-from ssd_lab.explain.batches import off_from
 from ssd_lab.explain.terms import Term
 
 if TYPE_CHECKING:
@@ -179,3 +179,13 @@ class Explanation:
 def _notes(run: RunExplanation) -> list[str]:
     overlap = "gains do not add up: each is the same rounds with that one cause gone"
     return [overlap, *dict.fromkeys(run.caveats)]
+
+
+def off_from(speedups: Mapping[int, float]) -> int | None:
+    """The smallest batch size from which on speculation is no faster; None if it is faster at the largest one tried."""
+    off = None
+    for batch in sorted(speedups, reverse=True):
+        if speedups[batch] > 1:
+            return off
+        off = batch
+    return off

@@ -102,7 +102,7 @@ class Kernels(ABC, Generic[PlanT]):
         """silu(gate) * up of `[n, 2 * size]` (gate, then up); `[n, size]`."""
 
     @abstractmethod
-    def greedy_pick(self, logits: torch.Tensor, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def greedy_pick(self, logits: torch.Tensor, *, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """First largest logit `[n]` (int64) of `[n, vocab]`, and its softmax probability `[n]` (float32) if wanted.
 
         A row that holds NaN gives some index of the vocabulary.

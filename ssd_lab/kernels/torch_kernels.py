@@ -79,7 +79,7 @@ class TorchKernels(Kernels[TorchPlan]):
         gate, up = whole(gate_up).chunk(2, -1)
         return F.silu(gate) * up
 
-    def greedy_pick(self, logits: torch.Tensor, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def greedy_pick(self, logits: torch.Tensor, *, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See `Kernels`."""
         tokens = likeliest(logits)
         if not want_probs:

@@ -61,13 +61,13 @@ class ConfidenceFanOut:
         self._tables.pop(sampled, None)
 
     def built(self, hit: bool, counts: Sequence[int]) -> None:
-        """A round that began with a hit, or with the fallback, prepared so many outcomes at each accepted length."""
+        """Record the fan-out of a round, k + 1 numbers. hit: it began with a cache hit, not with the fallback."""
         usual = self._usual.setdefault((hit, len(counts)), [float(count) for count in counts])
         for place, count in enumerate(counts):
             usual[place] += _USUAL_RATE * (count - usual[place])
 
     def usual_counts(self, hit: bool, k: int) -> tuple[int, ...]:
-        """About what such a round prepares at each accepted length (before the first: the same everywhere)."""
+        """Moving average of the fan-out of such rounds, k + 1 numbers; before the first round an even split."""
         usual = self._usual.get((hit, k + 1))
         return tuple(round(count) for count in usual) if usual else (-(-self.budget // (k + 1)),) * (k + 1)
 

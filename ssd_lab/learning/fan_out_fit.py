@@ -11,7 +11,7 @@ from ssd_lab.decoding.fan_out import HitLaw, OutcomeLaw
 
 LEAST_MISSES = 5  # a miss rate told from fewer is mostly chance, and its logarithm even more so
 ENOUGH_MISSES = 20  # for an exponent of their own
-PRIOR_ROUNDS, POOLED_ROUNDS = 30.0, 2.0  # that what is believed before counts for
+PRIOR_ROUNDS, POOLED_ROUNDS = 30.0, 2.0  # weight of a prior that is given, and of one fitted to all ranks
 SMALLEST_EXPONENT = 1e-3  # flat or rising measured rates still need a law that falls
 _LARGEST_EXPONENT = 20.0
 _HALVINGS = 60
@@ -102,10 +102,10 @@ def fit_hit_law(ranks: Sequence[int], *, widest: int = 64, scaled: bool = True) 
 
 
 def likeliest_exponent(ranks: Sequence[int], *, widest: int = 64) -> float | None:
-    """The exponent under which these ranks are likeliest; those from `widest` on count as that many or more.
+    """Maximum-likelihood exponent of these ranks, censored at `widest`; None for fewer than 5 misses.
 
-    What `fit_hit_law` draws through all points of the curve, this takes from the ranks themselves, most of which are
-    small: budgets of one or two candidates at a place depend on that end. None for fewer than 5 misses.
+    It weighs small ranks more than the least-squares line of `fit_hit_law` does; budgets of one or two candidates at an
+    accepted length depend on those.
     """
     counts = Counter(min(rank, widest) for rank in ranks if rank > 0)
     if counts.total() < LEAST_MISSES:
@@ -132,12 +132,12 @@ def likeliest_exponent(ranks: Sequence[int], *, widest: int = 64) -> float | Non
 def fit_outcome_law(
     samples: Sequence[OutcomeSample], *, widest: int = 64, prior: OutcomeLaw | None = None
 ) -> OutcomeLaw | None:
-    """Acceptance and both laws (after a rejection, after all were accepted) by maximum likelihood: a law's scale is the
-    share that one candidate missed.
+    """Acceptance rate and both hit laws (after a rejection, after all tokens were accepted) by maximum likelihood. A
+    law's scale is the miss rate of one candidate.
 
-    Few samples are not taken at their word: shares start from the prior's as those of 30 rounds, and an exponent told
-    by fewer than 20 misses is the prior's. prior: None: one law for both from all ranks, as that of 2 rounds, for
-    candidates after a rejection and after all tokens are known to differ much. None if there are too few ranks.
+    Few samples are shrunk towards the prior: rates count it as 30 rounds, and an exponent is fitted from 20 misses on.
+    prior: None fits one law to all ranks and counts it as 2 rounds, since the two laws are known to differ much.
+    Returns None if there are too few ranks.
     """
     groups = [[s.rank for s in samples if s.rank is not None and s.all_accepted is full] for full in (False, True)]
     weight = PRIOR_ROUNDS if prior is not None else POOLED_ROUNDS

@@ -125,8 +125,8 @@ class ScheduleLearner:
         return self._counts[hit]
 
     def observe(self, hit: bool, num_accepted: int, recovery_rank: int | None, k: int) -> None:
-        """Tell how a sequence's round ended. Rounds that verified fewer than k tokens (k says how many) teach nothing:
-        their last accepted length means another thing.
+        """Tell how a sequence's round of k draft tokens ended. Rounds of another k than the schedule's are ignored:
+        their accepted lengths mean something else.
         """
         if self._statistics is None or k != len(self._counts[True]) - 1:
             return

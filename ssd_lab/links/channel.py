@@ -13,22 +13,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 import torch
 
 _LENGTH = struct.Struct("<Q")
 
 
-def _tensor_from_array(array: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(array)
+def _tensor(data: bytearray, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
+    kind = getattr(torch, dtype)
+    return torch.frombuffer(data, dtype=kind).view(shape) if data else torch.empty(shape, dtype=kind)
 
 
 class _Pickler(pickle.Pickler):
-    """Tensors travel as arrays, which pickle much faster."""
+    """Tensors travel as their bytes, which is faster and shorter than torch's own way."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, torch.Tensor):
-            return _tensor_from_array, (obj.cpu().numpy(),)
+            data = obj.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data
+            return _tensor, (pickle.PickleBuffer(data), str(obj.dtype).removeprefix("torch."), tuple(obj.shape))
         return NotImplemented
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+
 from ssd_lab.execution.device_tensor import DeviceTensor
-from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.rows import KnownState, SamplingRow, StateOnDevice
 
 Outcome = tuple[int, int]  # accepted length, recovery token
+NO_OUTCOME = -1  # in place of an accepted length
 
 
 @dataclass(frozen=True)
@@ -20,23 +23,51 @@ class PrefillMessage:
 
 
 @dataclass(frozen=True)
-class RoundMessage:
-    """The sequences of the next round, with the outcome of their previous one. It is answered with a `Proposal`.
-
-    num_accepted: previous accepted length, None for a sequence that had no round yet (or whose last was drafted
-    elsewhere). With the last token, the recovery token, it is the outcome. accepted: the same of all sequences of the
-    previous round, also of those that ended with it, by request id; round_s: how long that round took, from asking for
-    its draft tokens to its outcome (None: not known). away: outcomes of sequences that gave up their blocks for a
-    while, by request id; they come back with the same outcome, perhaps in this round. texts: all tokens of each
-    sequence, where the plan asks for them.
+class RequestControl:
+    """What seldom changes of a request. text: all its tokens, for a worker that looks at texts and has not seen this
+    one; what is added to it comes with each round.
     """
 
+    block_table: list[int]
+    sampling: SamplingRow
+    text: list[int] | None = None
+
+
+@dataclass(frozen=True)
+class ControlMessage:
+    """Who takes part from now on, sent only when that changes. No reply.
+
+    number: one more each time, so that none can be missed. request_ids: the rows of the rounds that follow, in order.
+    new: those that are new or have others than before. grown: blocks behind those that a request had. The others are as
+    they were, unless `whole`, where nothing that was told before counts.
+    """
+
+    number: int
     request_ids: list[int]
-    rows: RowBatch
-    num_accepted: list[int | None]
-    accepted: dict[int, int] = field(default_factory=dict)
+    new: dict[int, RequestControl] = field(default_factory=dict)
+    grown: dict[int, list[int]] = field(default_factory=dict)
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class RoundMessage:
+    """What became of the rows since their last round; sent every round, and answered with a `Proposal`.
+
+    control: number of the latest `ControlMessage`, which says whose rows these are. num_accepted `[batch]`: previous
+    accepted length, `NO_OUTCOME` for a sequence that had no round yet, or whose last was drafted elsewhere. With the
+    last token, the recovery token, it is the outcome. elsewhere: accepted lengths in the previous round of other
+    sequences, by request id: of those that ended with it, or whose draft came from elsewhere. round_s: how long that
+    round took, from asking for its draft tokens to its outcome (None: not known). new_tokens `[batch, n]`: what was
+    added to each text, for a worker that looks at them; rows that got fewer end with zeros. away: outcomes of sequences
+    that gave up their blocks for a while, by request id; they come back with the same outcome, perhaps in this round.
+    """
+
+    control: int
+    state: KnownState | StateOnDevice
+    num_accepted: torch.Tensor
+    elsewhere: dict[int, int] = field(default_factory=dict)
     round_s: float | None = None
-    texts: list[list[int]] | None = None
+    new_tokens: torch.Tensor | None = None
     away: dict[int, Outcome] = field(default_factory=dict)
 
 
@@ -59,4 +90,4 @@ class RestoreMessage:
     """Know again what was kept last, and nothing of the rounds since. No reply."""
 
 
-Message = PrefillMessage | RoundMessage | KeptMessage | RememberMessage | RestoreMessage
+Message = PrefillMessage | ControlMessage | RoundMessage | KeptMessage | RememberMessage | RestoreMessage

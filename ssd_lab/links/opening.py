@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 
 from ssd_lab.errors import ConfigError, DraftWorkerError, SsdLabError
-from ssd_lab.links.link import InlineLink, Link, ThreadLink
+from ssd_lab.links.link import InlineLink, Link
 from ssd_lab.links.stream_link import StreamLink
+from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.links.worker import WorkerSource
 
 LinkKind = Literal["auto", "inline", "thread", "process", "stream"]

@@ -13,23 +13,19 @@ def check_draft(target: LoadedModel, draft: LoadedModel) -> None:
     Embeddings padded to different sizes do not matter: what counts are the tokenizers. Where one of them is missing
     the sizes must be equal.
     """
-    check_tokens(target.config.vocab_size, target.tokenizer, draft.config.vocab_size, draft.tokenizer)
-
-
-def check_tokens(target_size: int, target: Tokenizer | None, draft_size: int, draft: Tokenizer | None) -> None:
-    """As `check_draft`, of the sizes of the embeddings and the tokenizers."""
-    if target is not None and draft is not None:
-        difference = _first_difference(target, draft)
+    sizes = {"target": target.config.vocab_size, "draft": draft.config.vocab_size}
+    if target.tokenizer is not None and draft.tokenizer is not None:
+        difference = _first_difference(target.tokenizer, draft.tokenizer)
         if difference:
             raise DraftMismatchError(
                 f"draft and target read the same ids as different text{difference}: take a draft of the same family"
             )
-    elif target_size != draft_size:
-        whose = "target" if target is None else "draft"
+    elif sizes["target"] != sizes["draft"]:
+        whose = "target" if target.tokenizer is None else "draft"
         raise DraftMismatchError(
-            f"the draft has {draft_size} token ids and the target {target_size}, and without the {whose}'s tokenizer "
-            "nothing tells whether only the padding differs: give it its tokenizer.json, or take a draft of the same "
-            "family"
+            f"the draft has {sizes['draft']} token ids and the target {sizes['target']}, and without the {whose}'s "
+            "tokenizer nothing tells whether only the padding differs: give it its tokenizer.json, or take a draft of "
+            "the same family"
         )
 
 

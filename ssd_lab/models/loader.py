@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,9 +17,8 @@ from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.files.checkpoint import open_checkpoint
 from ssd_lab.models.files.weights import MappingWeights, Weights
-from ssd_lab.models.inflate.geometry import Geometry, find_geometry
-from ssd_lab.models.inflate.plan import plan_inflation
-from ssd_lab.models.inflate.source import inflated_source, small_source, split_inflated
+from ssd_lab.models.inflate.geometry import Geometry
+from ssd_lab.models.inflate.source import InflatedSource, inflated_source, open_inflated, split_inflated
 from ssd_lab.models.inflate.weights import InflatedWeights
 from ssd_lab.models.text.tokenizer import Tokenizer
 
@@ -69,17 +67,12 @@ def load_model(
 
     Raises ModelLoadError that says what is missing or wrong and what to do.
     """
+    loading = _Loading(dtype, device, bitwise, pack, kernels, progress)
     inflated = split_inflated(str(source))
     if inflated is not None:
-        geometry, small = inflated
-        return load_inflated(
-            geometry, small, dtype=dtype, device=device, bitwise=bitwise, pack=pack, kernels=kernels, progress=progress
-        )
+        return loading.inflated(open_inflated(*inflated), str(source), seed=0)
     opened = open_checkpoint(source)
-    chosen = resolve_dtype(dtype, device)
-    return _load(
-        opened.config, opened.weights, opened.tokenizer, str(source), chosen, device, bitwise, pack, kernels, progress
-    )
+    return loading.load(opened.config, opened.weights, opened.tokenizer, str(source))
 
 
 def load_inflated(
@@ -101,16 +94,12 @@ def load_inflated(
     pack, kernels: see `assemble`. Raises ModelLoadError if the small model does not fit; docs/guides/full-size.md
     says what is exact.
     """
-    shape = find_geometry(geometry) if isinstance(geometry, str) else geometry
-    small = open_checkpoint(small_source(source))
-    plan = plan_inflation(small.config, shape.config, shape.name)
-    chosen = resolve_dtype(dtype, device)
-    weights = InflatedWeights(plan, small.weights, dtype=chosen, device=torch.device(device), seed=seed)
-    name = inflated_source(shape.name, source)
-    model = _load(plan.config, weights, small.tokenizer, name, chosen, device, bitwise, pack, kernels, progress)
+    loading = _Loading(dtype, device, bitwise, pack, kernels, progress)
+    opened = open_inflated(geometry, source)
+    model = loading.inflated(opened, inflated_source(opened.geometry.name, source), seed=seed)
     if isinstance(geometry, str) and seed == 0:
         return model
-    return dataclasses.replace(model, source=None)  # its name alone would not make it again
+    return replace(model, source=None)  # its name alone would not make it again
 
 
 def from_tensors(
@@ -124,56 +113,51 @@ def from_tensors(
     pack: bool = True,
 ) -> LoadedModel:
     """A model from tensors in memory, named as in a Hugging Face checkpoint; bitwise, pack: see `assemble`."""
-    weights = MappingWeights(tensors)
-    model = _load(
-        config,
-        weights,
-        tokenizer,
-        "tensors in memory",
-        resolve_dtype(dtype, device),
-        device,
-        bitwise,
-        pack,
-        "auto",
-        False,
-    )
-    return LoadedModel(model.config, model.decoder, model.tokenizer, None, model.dtype)
+    loading = _Loading(dtype, device, bitwise, pack)
+    return replace(loading.load(config, MappingWeights(tensors), tokenizer, "tensors in memory"), source=None)
 
 
-def _load(
-    config: ModelConfig,
-    weights: Weights,
-    tokenizer: Tokenizer | None,
-    source: str,
-    dtype: torch.dtype,
-    device: str,
-    bitwise: bool,
-    pack: bool,
-    kernels: str,
-    progress: bool,
-) -> LoadedModel:
-    name = Path(source).name
-    no_room = explain_out_of_memory(
-        f"loading the weights of {name}",
-        ConfigError,
-        device=device,
-        wanted_bytes=config.num_parameters * dtype.itemsize,
-        change="take a smaller model, dtype bfloat16, or another device",
-    )
-    with current(device), no_room, progress_bar(config.num_layers, f"loading {name}", "layer", enabled=progress) as bar:
-        decoder = assemble(
-            config,
-            weights,
-            dtype=dtype,
-            device=torch.device(device),
-            source=source,
-            bitwise=bitwise,
-            pack=pack,
-            kernels=kernels,
-            num_tokens=_num_tokens(config, tokenizer),
-            on_layer=lambda: bar.update(1),
+@dataclass(frozen=True)
+class _Loading:
+    """How to load: the arguments of `load_model`."""
+
+    dtype: str
+    device: str
+    bitwise: bool
+    pack: bool
+    kernels: str = "auto"
+    progress: bool = False
+
+    def inflated(self, opened: InflatedSource, source: str, *, seed: int) -> LoadedModel:
+        dtype = resolve_dtype(self.dtype, self.device)
+        device = torch.device(self.device)
+        weights = InflatedWeights(opened.plan, opened.small.weights, dtype=dtype, device=device, seed=seed)
+        return self.load(opened.plan.config, weights, opened.small.tokenizer, source)
+
+    def load(self, config: ModelConfig, weights: Weights, tokenizer: Tokenizer | None, source: str) -> LoadedModel:
+        name, dtype = Path(source).name, resolve_dtype(self.dtype, self.device)
+        no_room = explain_out_of_memory(
+            f"loading the weights of {name}",
+            ConfigError,
+            device=self.device,
+            wanted_bytes=config.num_parameters * dtype.itemsize,
+            change="take a smaller model, dtype bfloat16, or another device",
         )
-    return LoadedModel(config, decoder, tokenizer, source, dtype)
+        shown = progress_bar(config.num_layers, f"loading {name}", "layer", enabled=self.progress)
+        with current(self.device), no_room, shown as bar:
+            decoder = assemble(
+                config,
+                weights,
+                dtype=dtype,
+                device=torch.device(self.device),
+                source=source,
+                bitwise=self.bitwise,
+                pack=self.pack,
+                kernels=self.kernels,
+                num_tokens=_num_tokens(config, tokenizer),
+                on_layer=lambda: bar.update(1),
+            )
+        return LoadedModel(config, decoder, tokenizer, source, dtype)
 
 
 def _num_tokens(config: ModelConfig, tokenizer: Tokenizer | None) -> int | None:

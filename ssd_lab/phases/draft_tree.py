@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from ssd_lab.decoding.branches import best_counts, branch_layout, outcome_chances, own_opinion
+from ssd_lab.decoding.branches import best_counts, branch_layout, draft_confidence, outcome_chances
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.execution.phase import Phase
@@ -91,7 +91,7 @@ class TreePhase(Phase[Runner, TreeInputs, DraftTree]):
         if not self.shape.by_confidence:
             return inputs.fan_out, None
         temperature = inputs.reading.rows.sampling.temperature
-        confidences, candidate_probs = own_opinion(logits, inputs.draft_tokens, candidates, temperature)
+        confidences, candidate_probs = draft_confidence(logits, inputs.draft_tokens, candidates, temperature)
         chances = outcome_chances(confidences, candidate_probs[..., : self.shape.widest], inputs.fan_out)
         counts, hit_chance = best_counts(chances, self.shape.branches)
         return counts, DraftConfidence(confidences, candidate_probs, hit_chance)

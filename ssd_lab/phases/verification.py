@@ -102,7 +102,7 @@ class VerifyPhase(Phase[StepRunner, VerifyInputs, Decision], ABC):
         features = dict.fromkeys(self.options.feature_layers, step.token_ids)
         logits = runner.logits(step, features=features or None)
         # by the likeliest token's probability the host learns whether the logits are numbers, and the trace the rest
-        choices, choice_probs = runner.decoder.kernels.greedy_pick(logits.flatten(0, 1), True)
+        choices, choice_probs = runner.decoder.kernels.greedy_pick(logits.flatten(0, 1), want_probs=True)
         if choice_probs is None:
             raise RuntimeError("the kernels gave no probabilities")
         shape = step.token_ids.shape

@@ -136,5 +136,5 @@ class PhaseTimer:
             list(range(1 + row * self._per_sequence, 1 + (row + 1) * self._per_sequence)) for row in range(work.batch)
         ]
         last = torch.randint(1, self._vocab, (2, work.batch), generator=torch.Generator().manual_seed(1)).tolist()
-        state = KnownState([work.context] * work.batch, last[0], last[1])
+        state = KnownState.of([work.context] * work.batch, last[0], last[1])
         return RowBatch(state, tables, [(0.0, 0, 1.0, 0.0, 0)] * work.batch)

@@ -69,7 +69,7 @@ def draw(
     """
     shape = logits.shape[:-1]
     if uniforms is None:
-        picked, token_probs = kernels.greedy_pick(logits.flatten(0, -2), record)
+        picked, token_probs = kernels.greedy_pick(logits.flatten(0, -2), want_probs=record)
         return Drafted(picked.view(shape), None, None if token_probs is None else token_probs.view(shape))
     raw = drawing.plain(logits, sampling)
     probs = drawing.modified(raw, fan_out)

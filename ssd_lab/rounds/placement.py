@@ -52,7 +52,7 @@ class Placement:
         is_new = self._write_layout(starts, list(num_drafted) or [0] * count, bucket)
         if isinstance(rows.state, KnownState):
             state = self._state.writable()[:_STATE]
-            state[:, :count] = (rows.state.lengths, rows.state.previous_tokens, rows.state.last_tokens)
+            state[:, :count] = rows.state.tensor.numpy()
             if bucket > count:
                 state[:, count:bucket] = 0
             self._state.send()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -17,24 +18,28 @@ SamplingRow = tuple[float, int, float, float, int]  # temperature, top_k, top_p,
 
 @dataclass(frozen=True)
 class KnownState:
-    """Where the host knows the rows' texts: committed tokens L of each, and the tokens at L - 2 and L - 1."""
+    """Where the host knows how far the rows' texts have come. tensor: `[3, rows]`, int64, on the host: committed tokens
+    L of each, and the tokens at L - 2 and L - 1.
+    """
 
-    lengths: list[int]
-    previous_tokens: list[int]
-    last_tokens: list[int]
+    tensor: torch.Tensor
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], previous_tokens: Sequence[int], last_tokens: Sequence[int]) -> KnownState:
+        """From one number for each row."""
+        return cls(torch.tensor([lengths, previous_tokens, last_tokens], dtype=torch.int64))
 
     @property
     def longest(self) -> int:
         """The largest length."""
-        return max(self.lengths)
+        return int(self.tensor[0].max())
 
 
 @dataclass(frozen=True)
 class StateOnDevice:
     """The same where the host has not read the outcome of the round before yet.
 
-    tensor: lengths, previous and last tokens, `[3, rows]`, perhaps followed by columns of padding. longest: a bound on
-    the lengths.
+    tensor: the same on the device, perhaps followed by columns of padding. longest: a bound on the lengths.
     """
 
     tensor: torch.Tensor
@@ -64,20 +69,20 @@ class RowBatch:
             )
         return self.state
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """Committed tokens of each; see `known`."""
-        return self.known.lengths
+        return self.known.tensor[0].tolist()
 
-    @property
+    @cached_property
     def previous_tokens(self) -> list[int]:
         """The last token but one of each; see `known`."""
-        return self.known.previous_tokens
+        return self.known.tensor[1].tolist()
 
-    @property
+    @cached_property
     def last_tokens(self) -> list[int]:
         """The last token of each; see `known`."""
-        return self.known.last_tokens
+        return self.known.tensor[2].tolist()
 
     @property
     def all_greedy(self) -> bool:
@@ -86,14 +91,8 @@ class RowBatch:
 
     def select(self, rows: Sequence[int]) -> RowBatch:
         """Some of the rows, which the host must know."""
-        known = self.known
-        state = KnownState(
-            [known.lengths[row] for row in rows],
-            [known.previous_tokens[row] for row in rows],
-            [known.last_tokens[row] for row in rows],
-        )
         return RowBatch(
-            state,
+            KnownState(self.known.tensor[:, list(rows)]),
             [self.block_tables[row] for row in rows],
             [self.sampling[row] for row in rows],
         )

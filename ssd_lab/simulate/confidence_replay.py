@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssd_lab.decoding.branches import best_counts, outcome_chances, own_opinion
+from ssd_lab.decoding.branches import best_counts, draft_confidence, outcome_chances
 from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.learning.confidence_fan_out import ConfidenceFanOut
 from ssd_lab.trace import Trace
@@ -21,7 +21,7 @@ CANDIDATES = 64  # at each accepted length, as many as a recorded rank tells apa
 
 
 @dataclass(frozen=True)
-class Opinions:
+class DraftConfidence:
     """One entry for each lookup of a trace, in the trace's order.
 
     confidences `[lookups, k]`: the draft's probability of each token that it drafted; candidate_probs `[lookups, k + 1,
@@ -42,13 +42,15 @@ class Opinions:
         )
 
     @classmethod
-    def load(cls, path: Path) -> Opinions:
+    def load(cls, path: Path) -> DraftConfidence:
         """Read what `save` wrote."""
         with np.load(path) as held:
             return cls(float(held["temperature"]), held["confidences"], held["candidate_probs"])
 
 
-def opinions_along(trace: Trace, score: Callable[[list[int]], torch.Tensor], k: int, temperature: float) -> Opinions:
+def confidence_along(
+    trace: Trace, score: Callable[[list[int]], torch.Tensor], k: int, temperature: float
+) -> DraftConfidence:
     """From one forward of the draft over each round's text and draft tokens; score: its logits after each token."""
     texts = {r.request_id: [*r.prompt_ids, *r.token_ids] for r in trace.requests}
     own_temperature = torch.tensor([temperature])
@@ -58,22 +60,24 @@ def opinions_along(trace: Trace, score: Callable[[list[int]], torch.Tensor], k: 
         logits = score(text)[-k - 1 :].float().cpu()[None]
         drafted = torch.tensor([record.draft_tokens])
         candidates = recovery_candidates(logits, drafted, CANDIDATES)
-        own = own_opinion(logits, drafted, candidates, own_temperature)
+        own = draft_confidence(logits, drafted, candidates, own_temperature)
         confidences.append(own[0].numpy())
         probs.append(own[1].numpy())
-    return Opinions(temperature, np.concatenate(confidences), np.concatenate(probs))
+    return DraftConfidence(temperature, np.concatenate(confidences), np.concatenate(probs))
 
 
-def replayed_confidence(trace: Trace, opinions: Opinions, learner: ConfidenceFanOut, k: int) -> dict[int, list[bool]]:
+def replayed_confidence(
+    trace: Trace, recorded: DraftConfidence, learner: ConfidenceFanOut, k: int
+) -> dict[int, list[bool]]:
     """By request, whether each lookup would have been a hit if this learner had spent its budget on the rounds,
     learning from each as it does in a run.
     """
-    sampled, place = opinions.temperature > 0, 0
+    sampled, place = recorded.temperature > 0, 0
     hits: dict[int, list[bool]] = {}
     for rows in looked_up(trace, k):
         own = slice(place, place + len(rows))
         place += len(rows)
-        confidences, probs = opinions.confidences[own], opinions.candidate_probs[own]
+        confidences, probs = recorded.confidences[own], recorded.candidate_probs[own]
         tables = torch.tensor([learner.table(sampled)] * len(rows))
         widest = min(learner.budget, CANDIDATES)
         chances = outcome_chances(torch.from_numpy(confidences), torch.from_numpy(probs[..., :widest]), tables)

@@ -146,20 +146,20 @@ class SequenceProposer(Proposer):
         self._vocab_size = resources.vocab_size
         self._device = resources.device
         self._certain: dict[tuple[int, int], torch.Tensor] = {}
-        self._rehearsed: Iterator[int] | None = None
+        self._warm_up_lengths: Iterator[int] | None = None
 
     def remember(self) -> None:
-        """The strategy is not asked meanwhile: drafts of every length come in turn."""
-        self._rehearsed = itertools.cycle(range(self._strategy.lookahead, -1, -1))
+        """Requests of a warm-up follow: they get made-up drafts of every length, and the strategy is not called."""
+        self._warm_up_lengths = itertools.cycle(range(self._strategy.lookahead, -1, -1))
 
     def restore(self) -> None:
-        """It is asked again."""
-        self._rehearsed = None
+        """The warm-up is over: the strategy is called again."""
+        self._warm_up_lengths = None
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """Ask the strategy for each sequence and pad to the longest draft."""
-        if self._rehearsed is not None:
-            drafts = [Draft([0] * next(self._rehearsed))] * len(sequences)
+        if self._warm_up_lengths is not None:
+            drafts = [Draft([0] * next(self._warm_up_lengths))] * len(sequences)
         else:
             drafts = [self._draft(sequence) for sequence in sequences]
         k = max(len(draft.tokens) for draft in drafts)

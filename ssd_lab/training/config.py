@@ -28,10 +28,8 @@ class TrainConfig:
     embedding_lr: float = 3e-3  # AdamW, for the embedding table and the norms
     weight_decay: float = 0.2
     warmup_steps: int = 100
-    decay_fraction: float = 1.0  # 1.0: cosine from the start; less: a plateau first
     prompt_loss_weight: float = 0.1
     budget_s: float = 480.0
     max_epochs: float = 5.0  # a run ends here when the budget has not ended it: beyond, a small corpus is memorised
     max_steps: int | None = None  # a number replaces both, for a run that repeats exactly
     seed: int = 0
-    compile: bool = True

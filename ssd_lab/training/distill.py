@@ -12,7 +12,7 @@ from torch import Tensor
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.corpus import Corpus, Microbatch, microbatches
-from ssd_lab.training.loop import maybe_compiled, run_steps
+from ssd_lab.training.loop import compiled, run_steps
 from ssd_lab.training.model import TrainableLlama, new_model
 from ssd_lab.training.optimiser import Optimiser, TrainingSchedule
 from ssd_lab.training.run_checkpoint import RunCheckpoint, fingerprint
@@ -68,8 +68,7 @@ def train_draft(
     """
     config = config or TrainConfig()
     draft = new_model(geometry, seed=config.seed, device=device)
-    labels_of = maybe_compiled(target_logits, config=config, device=device)
-    compiled = maybe_compiled(distillation_loss, config=config, device=device)
+    labels_of, distance_of = compiled(target_logits, device), compiled(distillation_loss, device)
     checkpoint = None
     if checkpoint_path is not None:
         key = fingerprint(
@@ -80,7 +79,7 @@ def train_draft(
     def loss_of(batch: Microbatch, begun: float) -> tuple[Tensor, Mapping[str, Tensor]]:
         weight = torch.full((), acceptance_weight if begun >= acceptance_from else 0.0, device=device)
         labels = labels_of(target, batch, config.max_length_tokens)
-        loss, divergence, agreement = compiled(draft, batch, labels, weight, config.max_length_tokens)
+        loss, divergence, agreement = distance_of(draft, batch, labels, weight, config.max_length_tokens)
         return loss, {"draft_kl": divergence, "draft_agreement": agreement.detach()}
 
     run_steps(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.eagle3.config import AUX_LAYERS
-from ssd_lab.models.hf_config import hf_config
+from ssd_lab.models.files.config_json import config_to_json
 from ssd_lab.training.model import TrainableLinear, TrainableLlama, TrainableMlp, TrainableRmsNorm, rope_tables
 
 
@@ -51,7 +51,7 @@ class HeadConfig:
 
     def to_hf(self, target: ModelConfig) -> dict[str, Any]:
         """config.json in the layout of SafeAILab and SpecForge, with the feature layers as layer inputs."""
-        return hf_config(self.layer(target), dtype="bfloat16") | {
+        return config_to_json(self.layer(target), dtype="bfloat16") | {
             "architectures": ["LlamaForCausalLMEagle3"],
             "draft_vocab_size": self.draft_vocab_size or target.vocab_size,
             "target_hidden_size": target.hidden_size,

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from ssd_lab.models.files.checkpoint import open_checkpoint
+from ssd_lab.models.files.config_json import config_to_json
 from ssd_lab.models.files.weights import TensorReader
-from ssd_lab.models.hf_config import hf_config
 from ssd_lab.training.model import TrainableLlama
 
 MOST_POSITIONS = 8192  # training reads no longer texts, so rotary tables need not be longer
@@ -33,7 +33,7 @@ def load_hf(source: str | Path, *, device: torch.device | str, dtype: torch.dtyp
 def save_hf(model: TrainableLlama, folder: Path) -> None:
     """Write config.json, generation_config.json and model.safetensors (bfloat16), as `load_hf` reads them."""
     folder.mkdir(parents=True, exist_ok=True)
-    values = hf_config(model.config, dtype="bfloat16")
+    values = config_to_json(model.config, dtype="bfloat16")
     bos, eos = values["bos_token_id"], values["eos_token_id"]
     generation = {"bos_token_id": bos, "eos_token_id": eos, "pad_token_id": bos}
     for name, document in (("config", values), ("generation_config", generation)):

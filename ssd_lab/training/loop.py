@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.optimiser import Optimiser, TrainingSchedule
 from ssd_lab.training.prefetching import prefetched
 from ssd_lab.training.run_checkpoint import RunCheckpoint
@@ -66,13 +65,9 @@ def run_steps(
     return records
 
 
-def maybe_compiled(
-    function: Callable[..., Any], *, config: TrainConfig, device: torch.device | str
-) -> Callable[..., Any]:
-    """torch.compile on a GPU, where it pays for itself within a minute."""
-    if not (config.compile and str(device).startswith("cuda")):
-        return function
-    return torch.compile(function, dynamic=False)
+def compiled(function: Callable[..., Any], device: torch.device | str) -> Callable[..., Any]:
+    """torch.compile on a GPU, where it pays for itself within a minute; elsewhere the function as it is."""
+    return torch.compile(function, dynamic=False) if str(device).startswith("cuda") else function
 
 
 def write_log(path: Path | None, records: list[dict[str, float]]) -> None:

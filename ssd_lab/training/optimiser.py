@@ -130,10 +130,8 @@ class TrainingSchedule:
         return {"step": self.step_number, "tokens": self.tokens, "epochs": self.epochs, "seconds": self.elapsed_s}
 
     def advance(self) -> float:
-        """Count a step and return its learning-rate factor: warm-up, then plateau, then half a cosine to zero."""
+        """Count a step and return its learning-rate factor: warm-up, and half a cosine to zero."""
         progress = self.progress
         self.step_number += 1
         warm = min(1.0, self.step_number / max(1, self.config.warmup_steps))
-        begin = 1 - self.config.decay_fraction
-        through = max(0.0, progress - begin) / max(1e-9, self.config.decay_fraction)
-        return warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, through)))
+        return warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, progress)))

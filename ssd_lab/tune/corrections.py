@@ -11,7 +11,7 @@ from ssd_lab.decoding.saguaro import expected_hit_and_acceptance
 from ssd_lab.llm import LLM
 from ssd_lab.simulate import OutcomeModel
 from ssd_lab.simulate.coefficient import distributions_along
-from ssd_lab.simulate.confidence_replay import Opinions, opinions_along, replayed_confidence
+from ssd_lab.simulate.confidence_replay import DraftConfidence, confidence_along, replayed_confidence
 from ssd_lab.strategies.fanout import Adaptive
 from ssd_lab.trace import RequestRecord, Trace
 from ssd_lab.trace.outcomes import replayed_hits
@@ -59,14 +59,14 @@ class Confidence:
     """trace: asynchronous rounds of k draft tokens; opinions: the draft's, of each lookup there."""
 
     trace: Trace = field(repr=False)
-    opinions: Opinions = field(repr=False)
+    opinions: DraftConfidence = field(repr=False)
     k: int
 
     @classmethod
     def along(cls, subject: Subject, trace: Trace, k: int) -> Confidence | None:
         """From one forward of the draft over each round. None if there were too few."""
         with LLM(subject.draft, None, "autoregressive", progress=False, **subject.engine) as llm:
-            opinions = opinions_along(trace, llm.score, k, subject.params.temperature)
+            opinions = confidence_along(trace, llm.score, k, subject.params.temperature)
         return cls(trace, opinions, k) if len(opinions.confidences) >= LEAST_LOOKUPS else None
 
     def applied(self, model: OutcomeModel, candidate: Candidate) -> OutcomeModel:

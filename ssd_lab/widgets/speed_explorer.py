@@ -7,22 +7,18 @@ from typing import Any
 from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate import AffineTime, HardwareProfile, Rates, simulate
-from ssd_lab.widgets.bundle import style, widget_module
-from ssd_lab.widgets.front_end import anywidget, traitlets
+from ssd_lab.widgets.front_end import TabularWidget, traitlets
 from ssd_lab.widgets.view_model.speed import DEFAULTS, closed_form_speeds, tree_share
 
 ROUNDS = 2000  # drawn for each answer: a few hundredths of a second
 
 
-class SpeedExplorer(anywidget.AnyWidget):
+class SpeedExplorer(TabularWidget):
     """Speed-ups over autoregressive decoding. Trait `settings`: see `view_model.speed.DEFAULTS`; `simulated`: the
     simulator's answer to them, `{"sync": .., "async": ..}`.
 
     Raises ConfigError for a setting that does not exist.
     """
-
-    _esm = widget_module()
-    _css = style()
 
     kind = traitlets.Unicode("speed").tag(sync=True)
     settings = traitlets.Dict().tag(sync=True)
@@ -50,12 +46,6 @@ class SpeedExplorer(anywidget.AnyWidget):
 
     def _repr_html_(self) -> str:
         return self.table().to_html()
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        """The widget, and for viewers without a front end a table."""
-        bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        return {**data, "text/plain": repr(self), "text/html": self._repr_html_()}, metadata
 
 
 def simulated_speeds(settings: dict[str, Any]) -> dict[str, float]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ssd_lab.display.tables import Table
-from ssd_lab.errors import ConfigError
-from ssd_lab.trace import Trace
+from ssd_lab.trace.named import named_traces
 from ssd_lab.trace.token_texts import Decode
-from ssd_lab.widgets.bundle import style, widget_module
-from ssd_lab.widgets.front_end import anywidget, traitlets
+from ssd_lab.widgets.front_end import TabularWidget, traitlets
 from ssd_lab.widgets.selection import Selection
 from ssd_lab.widgets.static_html import summary_table, tables
 from ssd_lab.widgets.view_model import view_data
@@ -19,7 +15,7 @@ from ssd_lab.widgets.view_model import view_data
 ALL_VIEWS = ("stepper", "text", "cache", "acceptance", "timeline")
 
 
-class TraceWidget(anywidget.AnyWidget):
+class TraceWidget(TabularWidget):
     """Base of the views: traits `data` (what is shown), `views` (which), `selection` (see `Selection`).
 
     traces: a Trace, anything with a `trace` (a RunResult), a Comparison, or a dictionary of them by name. selection:
@@ -27,8 +23,6 @@ class TraceWidget(anywidget.AnyWidget):
     max_rounds: show only so many rounds of each. Raises ConfigError for anything else.
     """
 
-    _esm = widget_module()
-    _css = style()
     shown: ClassVar[tuple[str, ...]] = ALL_VIEWS
 
     kind = traitlets.Unicode("views").tag(sync=True)
@@ -49,7 +43,7 @@ class TraceWidget(anywidget.AnyWidget):
     ) -> None:
         self.linked = selection or Selection()
         super().__init__(
-            data=view_data(traces_of(traces), decode=decode, max_rounds=max_rounds),
+            data=view_data(named_traces(traces), decode=decode, max_rounds=max_rounds),
             views=list(self.shown),
             selection=self.linked.value,
             link=self.linked.name,
@@ -70,12 +64,6 @@ class TraceWidget(anywidget.AnyWidget):
 
     def _repr_html_(self) -> str:
         return "".join(table.to_html() for table in [summary_table(self.data), *self.tables()])
-
-    def _repr_mimebundle_(self, **options: Any) -> Any:
-        """The widget, and for viewers without a front end the same as tables."""
-        bundle = super()._repr_mimebundle_(**options)
-        data, metadata = bundle if isinstance(bundle, tuple) else (bundle or {}, {})
-        return {**data, "text/plain": repr(self), "text/html": self._repr_html_()}, metadata
 
 
 class TreeStepper(TraceWidget):
@@ -117,22 +105,3 @@ class Explorer(TraceWidget):
 def explore(traces: Any, **options: Any) -> Explorer:
     """All views of a trace, a result, a comparison or several of them by name, linked; options as `TraceWidget`."""
     return Explorer(traces, **options)
-
-
-def traces_of(source: Any) -> Mapping[str, Trace]:
-    """Traces by name from whatever holds them; raises ConfigError if that is nothing of ours."""
-    if isinstance(source, Trace):
-        strategy = source.meta.get("strategy")
-        return {str(strategy.get("name", "run")) if isinstance(strategy, dict) else "run": source}
-    if isinstance(source, Mapping):
-        named = {str(name): trace for name, held in source.items() for trace in traces_of(held).values()}
-        if named:
-            return named
-    elif isinstance(getattr(source, "trace", None), Trace):
-        return traces_of(source.trace)
-    elif isinstance(getattr(source, "runs", None), Mapping):
-        return traces_of(source.runs)
-    raise ConfigError(
-        f"nothing to show in {type(source).__name__} {html.escape(repr(source))[:60]}: give a Trace, a RunResult, a "
-        "Comparison, or a dictionary of them by name"
-    )

@@ -12,7 +12,7 @@ from torch import Tensor
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.training.config import TrainConfig
 from ssd_lab.training.corpus import Corpus, Microbatch, microbatches
-from ssd_lab.training.loop import maybe_compiled, run_steps, write_log
+from ssd_lab.training.loop import compiled, run_steps, write_log
 from ssd_lab.training.model import TrainableLlama, new_model
 from ssd_lab.training.optimiser import Optimiser, TrainingSchedule
 
@@ -36,10 +36,10 @@ def train_target(
 ) -> TrainableLlama:
     """Train from scratch until the budget is spent; the loss curve goes to `log_path` as JSON lines."""
     model = new_model(geometry, seed=config.seed, device=device)
-    compiled = maybe_compiled(next_token_loss, config=config, device=device)
+    compiled_loss = compiled(next_token_loss, device)
 
     def loss_of(batch: Microbatch, progress: float) -> tuple[Tensor, Mapping[str, Tensor]]:
-        loss = compiled(model, batch, config.max_length_tokens)
+        loss = compiled_loss(model, batch, config.max_length_tokens)
         return loss, {"loss": loss.detach()}
 
     records = run_steps(

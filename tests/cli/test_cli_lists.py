@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from ssd_lab.cli.main import app
 from ssd_lab.common.parsing import parse_assignments, parse_strategy
+from ssd_lab.config import EngineConfig
 from ssd_lab.errors import ConfigError
 
 HEAVY = ("torch", "transformers", "numpy", "pydantic", "tokenizers", "rich", "plotly", "ipywidgets")
@@ -34,6 +35,27 @@ def test_the_command_line_imports_nothing_heavy():
     code = f"import sys, ssd_lab, ssd_lab.cli.main; print([m for m in {HEAVY!r} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(shown.stdout.replace("'", '"')) in ([], ["rich"])  # typer may bring rich
+
+
+def test_listing_the_commands_imports_none_of_them():
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom ssd_lab.cli.main import app\n"
+        "shown = CliRunner().invoke(app, ['--help'])\n"
+        f"print(shown.exit_code, [m for m in ({HEAVY!r} + ('ssd_lab.cli.run',)) if m in sys.modules and m != 'rich'])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.split("\n")[0] == "0 []"
+
+
+@pytest.mark.parametrize("command", ["run", "compare", "check", "tune"])
+def test_every_field_of_the_engine_is_an_option_with_its_meaning_default_and_bounds(command: str):
+    shown = CliRunner(env={"COLUMNS": "250"}).invoke(app, [command, "--help"]).stdout
+    own = {"max_batch"}  # as --batch, which means a list to `check` and one number to `tune`
+    for name, field in EngineConfig.model_fields.items():
+        assert name in own or f"--{name.replace('_', '-')}" in shown
+        assert name in own or str(field.description)[:30] in shown
+    for words in ("[default: 512]", "(0..64)", "(above 0)", "auto|torch|triton|flashinfer", "--no-bitwise"):
+        assert words in shown
 
 
 def test_strategies_are_listed():
@@ -85,7 +107,7 @@ def test_assignments_are_json_or_words_and_nest():
         "k": 6, "fallback": "fast", "fan_out": {"kind": "explicit", "hit": [1, 2]},
     }  # fmt: skip
     assert parse_strategy("async_tree f=1 fallback=fast") == {"strategy": "async_tree", "f": 1, "fallback": "fast"}
-    assert parse_strategy("async_tree") == "async_tree"
+    assert parse_strategy("async_tree") == {"strategy": "async_tree"}
     for wrong in ("", "k", "=3", "a..b=1"):
         with pytest.raises(ConfigError, match="is no assignment"):
             parse_assignments([wrong])

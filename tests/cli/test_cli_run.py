@@ -51,6 +51,17 @@ def test_json_is_one_document_and_nothing_else(tiny_pair: Any, tmp_path: Path):
     assert len(load_trace(trace).requests) == 1
 
 
+def test_options_of_the_engine_mean_what_its_fields_mean(tiny_pair: Any, tmp_path: Path):
+    trace = tmp_path / "rounds.jsonl.gz"
+    options = ["--threads", "1", "--block-size", "32", "--no-prefix-reuse", "--stop", "zz", "--trace", str(trace)]
+    result = invoke("run", "Hi", "-n", "4", "-s", "autoregressive", *options, "--json", *tiny_pair.options)
+    assert result.exit_code == 0, result.output
+    from ssd_lab import load_trace
+
+    engine = load_trace(trace).meta["engine"]
+    assert (engine["threads"], engine["block_size"], engine["prefix_reuse"]) == (1, 32, False)
+
+
 def test_nested_fields_reach_the_strategy(tiny_pair: Any):
     fields = ["--set", "fan_out.kind=explicit", "--set", "fan_out.hit=[2,1,1]", "--set", "draft_link=inline"]
     result = invoke("run", "Hi", "-n", "4", "--k", "2", *fields, "--json", *LIGHT, *tiny_pair.options)
@@ -126,6 +137,9 @@ def test_check_finds_a_fault_in_a_strategy_of_the_users(
         (["run", "Hi", "--set", "kk=3"], "unknown field 'kk'"),
         (["run", "Hi", "--set", "k"], "is no assignment"),
         (["run", "Hi", "--k", "3", "--set", "k=4"], "given twice"),
+        (["run", "Hi", "--threads", "1", "--set", "threads=2"], "threads was given twice"),
+        (["run", "Hi", "--draft-link", "pigeon"], "draft_link="),
+        (["compare", "Hi", "--block-size", "0"], "block_size=0"),
         (["run", " "], "empty"),
         (["run", "Hi", "--set", "fan_out.kind=explicit", "--set", "fan_out.hit=[1,1]"], "needs k + 1 = 7"),
         (["run", "Hi", "--import", "no_such_module_here"], "no_such_module_here"),

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from test_decoding_sampling import slow_distribution
 
 from ssd_lab.config import SamplingParams
-from ssd_lab.decoding.branches import own_opinion
+from ssd_lab.decoding.branches import draft_confidence
 from ssd_lab.decoding.sampling import COLDEST, SamplingBatch, in_float32, target_distribution
 
 TINY = (1e-300, 1e-46, 1e-45, 1e-40, 1e-38, 1e-30)
@@ -66,7 +66,7 @@ def test_no_temperature_above_zero_is_zero_in_float32() -> None:
 def test_a_drafts_opinion_of_itself_is_a_number_at_every_temperature(temperature: float) -> None:
     logits = torch.randn(1, 3, 12, generator=torch.Generator().manual_seed(1)) * 30
     drafted, candidates = logits.argmax(-1)[:, :2], logits.topk(3, -1).indices
-    confidences, chances = own_opinion(logits, drafted, candidates, torch.tensor([temperature]))
+    confidences, chances = draft_confidence(logits, drafted, candidates, torch.tensor([temperature]))
     assert confidences.isfinite().all() and chances.isfinite().all()
     expected = torch.softmax(logits.double() / max(temperature, 1e-30), -1)[:, :2].gather(-1, drafted.unsqueeze(-1))
     torch.testing.assert_close(confidences.double(), expected.squeeze(-1), atol=1e-5, rtol=0)

@@ -11,7 +11,7 @@ from power import POWER, found_wrong, power_of, smallest_p
 
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
-from ssd_lab.models.draft_vocabulary import DraftVocabulary
+from ssd_lab.models.eagle3.vocabulary import DraftVocabulary
 
 
 def run_check(counting: Any, mode: str, *, temperature: float = 1.0, seed: int = 0) -> CheckReport:

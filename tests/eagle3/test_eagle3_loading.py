@@ -21,9 +21,9 @@ from eagle3_checkpoints import (
 from safetensors.torch import load_file, save_file
 
 from ssd_lab.errors import DraftMismatchError, ModelLoadError
-from ssd_lab.models.draft_vocabulary import DraftVocabulary
 from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.models.eagle3.loader import load_eagle3
+from ssd_lab.models.eagle3.vocabulary import DraftVocabulary
 from ssd_lab.models.loader import LoadedModel
 
 AUX = "eagle_aux_hidden_state_layer_ids"

@@ -16,12 +16,12 @@ from replay_graphs import Backends
 from ssd_lab import SamplingParams, demo, run
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
-from ssd_lab.drafting.eagle3.drafter import EagleDrafter
 from ssd_lab.drafting.eagle3.proposer import EagleProposer
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.phases import grow_dynamic_tree, verify_tree
+from ssd_lab.phases.head_reading import HeadReading
 
 LENGTH = 18
 SAMPLED = 0.8
@@ -180,16 +180,10 @@ def of_the_first_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         grow_dynamic_tree, "_of_parents", lambda states, growth: original(states[:, :1].expand_as(states), growth)
     )
-    continued = EagleDrafter.reading
-
-    def reading(self: EagleDrafter, message: Any, chosen: Any) -> Any:
-        made = continued(self, message, chosen)
-        follow = type(made).follow
-        monkeypatch.setattr(type(made), "follow", lambda own, step, s: follow(own, step, s[:, :1].expand_as(s)))
-        monkeypatch.setattr(EagleDrafter, "reading", continued)
-        return made
-
-    monkeypatch.setattr(EagleDrafter, "reading", reading)
+    follow = HeadReading.follow
+    monkeypatch.setattr(
+        HeadReading, "follow", lambda own, runner, step, s: follow(own, runner, step, s[:, :1].expand_as(s))
+    )
 
 
 @pytest.mark.parametrize("plant", [of_the_first_rows, of_another_sequence, of_the_first_parent])

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from worker_rounds import round_of
+from worker_rounds import asked, round_of
 
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError
-from ssd_lab.links.link import InlineLink, Link, Pending, ThreadLink
+from ssd_lab.links.link import InlineLink, Link, Pending
 from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.rounds.proposal import Proposal
 
 ROUND = round_of(5, 50, None)
@@ -91,27 +92,27 @@ def link(request: pytest.FixtureRequest, tiny_pair: Any) -> Iterator[Link]:
 
 def test_an_answer_that_was_left_behind_is_not_taken_for_a_later_one(link: Link) -> None:
     other = round_of(5, 60, None)
-    expected = [link.ask(message).answer(30).tokens.tolist() for message in (ROUND, other)]
+    expected = [asked(link, message).answer(30).tokens.tolist() for message in (ROUND, other)]
     assert expected[0] != expected[1]
-    left = link.ask(ROUND)  # Ctrl-C came between
+    left = asked(link, ROUND)  # Ctrl-C came between
     link.post(PrefillMessage([1], 3, [1, 2, 3]))
     link.post(PrefillMessage([40], 3, [1, 2, 3]))
-    assert link.ask(other).answer(30).tokens.tolist() == expected[1]
+    assert asked(link, other).answer(30).tokens.tolist() == expected[1]
     with pytest.raises(DraftWorkerError, match="answered already"):
         left.answer(30)
 
 
 def test_answers_may_be_taken_in_the_order_of_the_asking(link: Link) -> None:
-    expected = [link.ask(message).answer(30).tokens.tolist() for message in (ROUND, round_of(5, 60, None))]
-    pending: list[Pending] = [link.ask(ROUND), link.ask(round_of(5, 60, None))]
+    expected = [asked(link, message).answer(30).tokens.tolist() for message in (ROUND, round_of(5, 60, None))]
+    pending: list[Pending] = [asked(link, ROUND), asked(link, round_of(5, 60, None))]
     assert [own.answer(30).tokens.tolist() for own in pending] == expected
     with pytest.raises(DraftWorkerError, match="answered already"):
         pending[-1].answer(30)
 
 
 def test_what_is_posted_between_asking_and_answering_is_read_after_the_round(link: Link) -> None:
-    expected = link.ask(ROUND).answer(30)
-    pending = link.ask(ROUND)
+    expected = asked(link, ROUND).answer(30)
+    pending = asked(link, ROUND)
     link.post(PrefillMessage([1, 2, 3], 0, [4, 5, 6]))
     assert torch.equal(pending.answer(30).tokens, expected.tokens)
 
@@ -121,7 +122,7 @@ def test_a_process_that_dies_between_asking_and_answering_is_noticed_at_once(tin
     link = ProcessLink(setup, start_timeout_s=60)
     try:
         os.kill(link.process_id, signal.SIGSTOP)  # it cannot have answered
-        pending = link.ask(ROUND)
+        pending = asked(link, ROUND)
         os.kill(link.process_id, signal.SIGKILL)
         with pytest.raises(DraftWorkerError, match="gone"):
             pending.answer(600)
@@ -133,7 +134,7 @@ def test_a_draft_that_is_too_slow_is_an_error_where_it_is_waited_for(tmp_path: P
     late, go_on = MeetsSetup(tmp_path / "one", tmp_path / "two"), tmp_path / "two"
     link = ThreadLink(late.make_worker, threads=1, start_timeout_s=60)
     try:
-        pending = link.ask(ROUND)
+        pending = asked(link, ROUND)
         with pytest.raises(DraftWorkerError, match=r"did not answer within 0\.05 s"):
             pending.answer(0.05)
     finally:

@@ -102,11 +102,27 @@ def test_a_fast_trickle_does_not_prolong_the_limit(ends: tuple[Channel, Channel]
         thread.join()
 
 
-def test_tensors_arrive_as_they_were(ends: tuple[Channel, Channel]) -> None:
+TENSORS = {
+    "of a matrix": torch.arange(12, dtype=torch.float32).reshape(3, 4),
+    "transposed": torch.arange(6).reshape(2, 3).T,
+    "of truth values": torch.tensor([True, False]),
+    "of halves": torch.randn(4, 3).bfloat16(),
+    "a number": torch.tensor(3),
+    "empty": torch.zeros(0, 4, dtype=torch.int64),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_tensors_arrive_as_they_were(ends: tuple[Channel, Channel], name: str) -> None:
     one, other = ends
-    sent = torch.arange(12, dtype=torch.float32).reshape(3, 4)
+    sent = TENSORS[name]
     one.send({"probs": sent, "none": None})
-    assert torch.equal(other.receive(5)["probs"], sent)
+    arrived = other.receive(5)["probs"]
+    assert arrived.dtype == sent.dtype and arrived.shape == sent.shape and torch.equal(arrived, sent)
+    arrived.fill_(1)  # the receiver's to write
+    with torch.inference_mode():
+        one.send(sent + sent)
+    assert torch.equal(other.receive(5), sent + sent)
 
 
 def test_ctrl_c_at_any_moment_loses_no_byte(ends: tuple[Channel, Channel]) -> None:

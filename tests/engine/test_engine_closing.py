@@ -22,10 +22,11 @@ from ssd_lab.drafting.link_proposer import LinkProposer
 from ssd_lab.drafting.proposer import NoProposer
 from ssd_lab.engine.engine import Engine
 from ssd_lab.errors import ConfigError, DraftWorkerError
-from ssd_lab.links import link as links
+from ssd_lab.links import thread_link
 from ssd_lab.links.child_process import ChildProcess
-from ssd_lab.links.link import InlineLink, ThreadLink
+from ssd_lab.links.link import InlineLink
 from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.phases.verification import Verification
 from ssd_lab.strategies.cascade import CascadeProposer
@@ -254,7 +255,7 @@ def test_a_thread_that_does_not_start_in_time_frees_its_worker_once_it_is_made(n
 
 
 def test_a_thread_that_is_busy_is_named_and_ends_when_it_is_done(nothing_left: None, monkeypatch: Any) -> None:
-    monkeypatch.setattr(links, "END_S", 0.05)
+    monkeypatch.setattr(thread_link, "END_S", 0.05)
     go_on = threading.Event()
 
     class Busy(_Slow):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from worker_rounds import round_of
+from worker_rounds import asked, round_of
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.drafting.draft_worker import DraftPlan
@@ -22,9 +22,10 @@ from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError, ForkedProcessError, ModelLoadError
 from ssd_lab.links import draft_process
 from ssd_lab.links.child_process import ChildProcess
-from ssd_lab.links.link import InlineLink, ThreadLink
+from ssd_lab.links.link import InlineLink
 from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.models.loader import load_model
 from ssd_lab.models.opened import OpenedModel
 
@@ -55,7 +56,7 @@ def test_a_child_that_failed_in_a_message_without_a_reply_is_quoted_by_the_next_
     link.post(PrefillMessage([OUTSIDE], 0, [1]))
     link._child._process.wait(timeout=30)  # it has said why, and is gone
     with pytest.raises(DraftWorkerError, match=r"failed: IndexError: .+") as failure:
-        link.ask(ROUND).answer(30)
+        asked(link, ROUND).answer(30)
     assert "exit code" not in str(failure.value)
     assert "draft_worker.py" in failure.value.__cause__.__notes__[0]  # where in the child
 
@@ -84,7 +85,7 @@ def test_a_run_whose_draft_fails_in_the_prompt_says_why_and_goes_on(tiny_pair: A
 def test_a_child_that_was_killed_says_by_which_signal(link: ProcessLink, name: str) -> None:
     os.kill(link.process_id, getattr(signal, name))
     with pytest.raises(DraftWorkerError, match=rf"gone \(killed by {name}"):
-        link.ask(ROUND).answer(30)
+        asked(link, ROUND).answer(30)
 
 
 class BreaksAtStart:
@@ -184,7 +185,7 @@ def test_a_draft_that_works_here_is_read_here(tiny_pair: Any, options: dict[str,
 
 
 def test_the_memory_plan_counts_what_the_drafts_process_will_take(tiny_pair: Any) -> None:
-    from ssd_lab.assembly.planning import memory_of, plan_loaded
+    from ssd_lab.assembly.planning import MemoryPlanner
     from ssd_lab.config import EngineConfig
     from ssd_lab.strategies import registry
 
@@ -197,14 +198,12 @@ def test_the_memory_plan_counts_what_the_drafts_process_will_take(tiny_pair: Any
     target = load_model(tiny_pair.target, dtype="float32")
     strategy, config = registry.config("async_tree", {"k": 2, "f": 1}), EngineConfig(dtype="float32", device="cpu")
 
-    def planned() -> Any:
-        return plan_loaded(target, opened, strategy, config, torch.device("cpu"), Reader())
-
-    before = planned()
-    memory = memory_of(target, opened, strategy, config, torch.device("cpu"))
-    assert before.free_bytes == 10_000_000 - memory.models["draft"].loaded_bytes
+    planner = MemoryPlanner(target, opened, strategy, config, torch.device("cpu"), Reader())
+    before = planner.once_loaded()
+    tables = opened.config.max_positions * opened.config.head_dim * 2 * 4
+    assert before.free_bytes == 10_000_000 - planner.lasting["draft weights"] - tables
     assert opened.decoder is opened.decoder
-    after = planned()  # now the reader sees them itself
+    after = planner.once_loaded()  # now the reader sees them itself
     assert after.free_bytes == 10_000_000 and before.num_blocks < after.num_blocks
 
 
@@ -302,11 +301,11 @@ def test_a_forked_child_gets_an_error_and_its_parent_keeps_its_draft(tiny_pair: 
     else:
         link = InlineLink(setup.make_worker())
     try:
-        expected = link.ask(ROUND).answer(30).tokens.tolist()
-        said = in_a_fork(lambda: link.ask(ROUND).answer(30))
+        expected = asked(link, ROUND).answer(30).tokens.tolist()
+        said = in_a_fork(lambda: asked(link, ROUND).answer(30))
         assert said.startswith(ForkedProcessError.__name__) and "spawn" in said and str(os.getpid()) in said
         assert in_a_fork(link.close) == "nothing"
-        assert link.ask(ROUND).answer(30).tokens.tolist() == expected
+        assert asked(link, ROUND).answer(30).tokens.tolist() == expected
     finally:
         link.close()
 

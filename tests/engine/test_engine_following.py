@@ -118,8 +118,8 @@ def test_a_round_launched_in_vain_leaves_no_trace(
 def test_rows_that_the_device_knows_are_placed_in_any_bucket(columns: int) -> None:
     """Two rows in a bucket of four, from a target that pads to two, four or eight."""
     placement = Placement(torch.device("cpu"), max_rows=4, width=3, block_size=16, bucket=lambda rows: 4)
-    known = RowBatch(KnownState([7, 9], [1, 2], [3, 4]), [[1], [2, 3]], [(0.0, 0, 1.0, 0.0, 0)] * 2)
-    mark = KnownState(*([9] * 4 for _ in range(3)))
+    known = RowBatch(KnownState.of([7, 9], [1, 2], [3, 4]), [[1], [2, 3]], [(0.0, 0, 1.0, 0.0, 0)] * 2)
+    mark = KnownState.of(*([9] * 4 for _ in range(3)))
     placement.place(RowBatch(mark, [[1]] * 4, [(0.0, 0, 1.0, 0.0, 0)] * 4))
     expected = [tensor.clone() for tensor in flatten(placement.place(known)[0])[0]]
     advanced = torch.zeros(3, columns, dtype=torch.int64)

@@ -197,7 +197,9 @@ def test_the_bar_says_which_graph_is_being_captured(
 ) -> None:
     """Target's and draft's, counted; taken away with the round; drawn at once if the bar is there already."""
     bars: list[Bar] = []
-    monkeypatch.setattr("ssd_lab.llm.progress_bar", lambda *_, **__: bars.append(Bar(running_s)) or bars[-1])
+    monkeypatch.setattr(
+        "ssd_lab.assembly.waiting.progress_bar", lambda *_, **__: bars.append(Bar(running_s)) or bars[-1]
+    )
     options = {"dtype": "float32", "threads": 1, "draft_link": "inline", "k": 3, "f": 2}
     params = SamplingParams(max_tokens=8, ignore_eos=True)
     with LLM(tiny_pair.target, tiny_pair.draft, "async_tree", **options) as llm:

@@ -21,7 +21,7 @@ from ssd_lab.drafting.link_proposer import LinkProposer
 from ssd_lab.engine.rounds import Rounds
 from ssd_lab.links import channel
 from ssd_lab.links.channel import Channel
-from ssd_lab.links.link import ThreadLink
+from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.models.loader import LoadedModel, load_model
 
 ASYNC = {"strategy": "async_tree", "k": 3, "f": 2, "progress": False, "threads": 1}

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from worker_rounds import GREEDY, WARM, round_of
+from worker_rounds import GREEDY, WARM, asked, control_of, round_of
 
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.errors import DraftWorkerError
 from ssd_lab.learning.lookahead import LookaheadChooser
-from ssd_lab.links.link import InlineLink, ThreadLink
+from ssd_lab.links.link import InlineLink
 from ssd_lab.links.messages import PrefillMessage, RoundMessage
 from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.strategies.components.fallback import Auto, Fast
 from ssd_lab.strategies.fanout import Adaptive, Explicit
 
@@ -35,9 +36,9 @@ def open_link(kind: str, setup: WorkerSetup):
     return ProcessLink(setup, start_timeout_s=60)
 
 
-def round_trip(link, message: RoundMessage):
+def round_trip(link, message: RoundMessage, sampling=WARM):
     """One round as the engine makes it: the reply, and then time to work ahead."""
-    reply = link.ask(message).answer(30)
+    reply = asked(link, message, sampling).answer(30)
     link.work_ahead()
     return reply
 
@@ -48,17 +49,17 @@ def test_prepared_outcomes_hit_and_others_miss(tiny_pair, kind: str, sampling) -
     link = open_link(kind, setup_for(tiny_pair))
     try:
         link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
-        first = round_trip(link, round_of(5, 50, None, sampling))
+        first = round_trip(link, round_of(5, 50, None), sampling)
         assert first.origins == ["jit"] and first.cache_hits == [None]
-        absent = round_trip(link, round_of(6, 1, 0, sampling, 50))  # token 1 is no likely recovery token
+        absent = round_trip(link, round_of(6, 1, 0, 50), sampling)  # token 1 is no likely recovery token
         tree = absent.previous_trees[0].records()[0]
         assert absent.origins == ["jit"] and absent.cache_hits == [False]
         assert len(tree.tokens) == 2 + 4 * 3
         # from here on follow a branch that the second tree must hold
-        again = round_trip(link, round_of(7, 2, 0, sampling, 1))
+        again = round_trip(link, round_of(7, 2, 0, 1), sampling)
         tree = again.previous_trees[0].records()[0]
         start = next(s for s in range(2, len(tree.tokens), 3) if tree.parents[s] == 0)  # accepted length 1
-        hit = round_trip(link, round_of(8, tree.tokens[start], 0, sampling, 2))
+        hit = round_trip(link, round_of(8, tree.tokens[start], 0, 2), sampling)
         assert hit.cache_hits[0] in (True, False)
         probs = hit.probs
         assert (probs is None) == (sampling == GREEDY)
@@ -73,9 +74,9 @@ def test_every_link_gives_the_same_replies(tiny_pair) -> None:
     for kind in ("inline", "thread", "process"):
         link = open_link(kind, setup_for(tiny_pair))
         link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
-        got = [round_trip(link, round_of(5, 50, None, WARM))]
+        got = [round_trip(link, round_of(5, 50, None))]
         for step in range(1, 4):
-            got.append(round_trip(link, round_of(5 + step, 60 + step, 0, WARM, 59 + step)))
+            got.append(round_trip(link, round_of(5 + step, 60 + step, 0, 59 + step)))
         link.close()
         replies.append([(reply.tokens.tolist(), reply.origins, reply.probs.sum().item()) for reply in got])
     assert replies[0] == replies[1] == replies[2]
@@ -95,13 +96,15 @@ def test_every_plan_travels_and_gives_the_same_replies(tiny_pair, name: str) -> 
     for kind in ("inline", "process"):
         link = open_link(kind, setup_for(tiny_pair, **PLANS[name]))
         link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
-        got, text, accepted = [], list(PROMPT), None
+        link.post(control_of(WARM, PROMPT if name == "n-gram" else None))
+        got, accepted, previous, last = [], None, 40, 50
         for step in range(6):
-            outcome = {} if accepted is None else {0: accepted}
-            message = round_of(len(text), text[-1], accepted, WARM, text[-2], texts=[list(text)], accepted=outcome)
-            got.append(round_trip(link, message))
-            accepted = 0
-            text.append(60 + step)
+            new = [[last]] if step else [[]]
+            new_tokens = torch.tensor(new, dtype=torch.int64) if name == "n-gram" else None
+            message = round_of(len(PROMPT) + step, last, accepted, previous, new_tokens=new_tokens)
+            got.append(link.ask(message).answer(30))
+            link.work_ahead()
+            accepted, previous, last = 0, last, 60 + step
         link.close()
         replies.append(
             [(reply.tokens.tolist(), reply.origins, reply.probs.tolist(), reply.predicted_hits) for reply in got]
@@ -116,14 +119,14 @@ def test_closing_twice_is_fine_and_calling_afterwards_is_an_error(tiny_pair, kin
     link.close()
     link.close()
     with pytest.raises(DraftWorkerError):
-        link.ask(round_of(5, 50, None)).answer(1)
+        asked(link, round_of(5, 50, None)).answer(1)
 
 
 def test_a_process_that_dies_is_noticed_at_once(tiny_pair) -> None:
     link = open_link("process", setup_for(tiny_pair))
     os.kill(link.process_id, 9)
     with pytest.raises(DraftWorkerError, match="gone"):
-        link.ask(round_of(5, 50, None)).answer(600)  # longer than a test may take
+        asked(link, round_of(5, 50, None)).answer(600)  # longer than a test may take
     link.close()
     assert not Path(f"/proc/{link.process_id}").exists()
 
@@ -131,7 +134,7 @@ def test_a_process_that_dies_is_noticed_at_once(tiny_pair) -> None:
 def test_a_worker_that_fails_says_why(tiny_pair) -> None:
     link = open_link("process", setup_for(tiny_pair))
     with pytest.raises(DraftWorkerError, match=r"IndexError|index"):
-        link.ask(round_of(5, 99999, None)).answer(30)
+        asked(link, round_of(5, 99999, None)).answer(30)
     link.close()
 
 

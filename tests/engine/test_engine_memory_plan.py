@@ -10,27 +10,29 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.assembly.memory_plan import SHORT_TOKENS, USABLE_SHARE, CacheRequest, MemoryPlan, plan_memory
-from ssd_lab.assembly.planning import ModelMemory
+from ssd_lab.assembly.memory_reader import HostMemoryReader
+from ssd_lab.assembly.planning import MemoryPlanner
+from ssd_lab.config import EngineConfig
 from ssd_lab.errors import CacheCapacityError, ConfigError
 from ssd_lab.models.files.checkpoint import open_checkpoint
 from ssd_lab.models.inflate.geometry import find_geometry
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.models.shape import ModelShape
+from ssd_lab.strategies import registry
 
 GB = 10**9
 
 
-def memory(name: str, dtype: torch.dtype = torch.bfloat16) -> ModelMemory:
-    return ModelMemory.of(ModelShape(find_geometry(name).config, dtype), 16)
-
-
-LARGE, SMALL = memory("llama-8b"), memory("llama-1b")
-PARTS = {"target weights": LARGE.weight_bytes, "draft weights": SMALL.weight_bytes, "workspace": 3 * GB, "graphs": GB}
+LARGE, SMALL = find_geometry("llama-8b").config, find_geometry("llama-1b").config
+BLOCK, DRAFT_BLOCK = (PagedKVCache.bytes_per_block(config, 16, torch.bfloat16) for config in (LARGE, SMALL))
+PARTS = {
+    "target weights": 2 * LARGE.num_parameters, "draft weights": 2 * SMALL.num_parameters, "workspace": 3 * GB,
+    "graphs": GB,
+}  # fmt: skip
 
 
 def cache(**fields: Any) -> CacheRequest:
     defaults: dict[str, Any] = {
-        "block_bytes": LARGE.block_bytes + SMALL.block_bytes, "block_size": 16, "max_model_len": 8192, "max_batch": 16,
+        "block_bytes": BLOCK + DRAFT_BLOCK, "block_size": 16, "max_model_len": 8192, "max_batch": 16,
         "reserved": 7,
     }  # fmt: skip
     return CacheRequest(**{**defaults, **fields})
@@ -43,9 +45,10 @@ def plan(free_bytes: int, parts: dict[str, int] = PARTS, **fields: Any) -> Memor
 def test_weights_and_blocks_are_what_a_model_and_its_cache_really_take() -> None:
     bundled = open_checkpoint(demo.TARGET)
     stored = sum(bundled.weights.read(name).nbytes for name in bundled.weights.names())
-    model = ModelMemory.of(ModelShape(bundled.config, torch.bfloat16), 16)
-    assert model.weight_bytes == stored
-    assert model.block_bytes * 5 == PagedKVCache(bundled.config, 5, 16, torch.bfloat16, "cpu").bytes
+    config, strategy = EngineConfig(dtype="bfloat16", block_size=16), registry.config("autoregressive", {})
+    planner = MemoryPlanner(str(demo.TARGET), None, strategy, config, torch.device("cpu"), HostMemoryReader())
+    assert planner.lasting["target weights"] == stored
+    assert planner.cache.block_bytes * 5 == PagedKVCache(bundled.config, 5, 16, torch.bfloat16, "cpu").bytes
 
 
 def test_the_parts_add_up_and_stay_within_the_usable_memory() -> None:
@@ -64,7 +67,7 @@ def test_blocks_get_what_is_left_where_not_all_sequences_fit() -> None:
     found = plan(36 * GB)
     assert 514 <= found.num_blocks < cache().wanted_blocks
     assert found.used_bytes <= USABLE_SHARE * 36 * GB < found.used_bytes + cache().block_bytes
-    assert plan(36 * GB, block_bytes=LARGE.block_bytes).num_blocks > found.num_blocks
+    assert plan(36 * GB, block_bytes=BLOCK).num_blocks > found.num_blocks
     assert plan(36 * GB, PARTS | {"workspace": 4 * GB}).num_blocks < found.num_blocks
 
 
@@ -74,10 +77,10 @@ TOO_LARGE: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     ),
     "one long sequence": (
         {"free_bytes": 30 * GB, "max_model_len": 131_072}, CacheCapacityError,
-        "one sequence of 131,072 tokens needs 8,194 KV blocks.*lower max_model_len",
+        "one sequence of 131,072 tokens 21.48 GB do not fit.*lower max_model_len",
     ),
     "weights in float32": (
-        {"free_bytes": 33 * GB, "parts": {"target weights": memory("llama-8b", torch.float32).weight_bytes}},
+        {"free_bytes": 33 * GB, "parts": {"target weights": 4 * LARGE.num_parameters}},
         ConfigError, "target weights 32.12 GB.*of float32",
     ),
     "a batch too large": (

@@ -12,22 +12,14 @@ import torch
 from ssd_lab import demo
 from ssd_lab.assembly.dry_run import DryRun
 from ssd_lab.assembly.memory_plan import HOST_CACHE_SHARE, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
-from ssd_lab.assembly.planning import (
-    GRAPH_SHARE,
-    GRAPH_WORKSPACES,
-    EngineMemory,
-    held_by_steps,
-    memory_of,
-    plan_before_loading,
-    plan_loaded,
-)
+from ssd_lab.assembly.planning import GRAPH_SHARE, GRAPH_WORKSPACES, MemoryPlanner
 from ssd_lab.config import EngineConfig
 from ssd_lab.errors import CacheCapacityError, ConfigError
 from ssd_lab.execution.graphs import batch_bucket
 from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.models.shape import shape_of
+from ssd_lab.models.opened import shape_of
 from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.strategies.step_sizes import StepSizes
 
@@ -53,20 +45,16 @@ class FakeReader:
         return self.peak
 
 
-def plan(
-    free: int, target: Any = TARGET, draft: Any = DRAFT, strategy: str = "async_tree", **fields: Any
-) -> MemoryPlan:
-    knobs = fields.pop("knobs", {})
+def planner(
+    free: int | None, target: Any = TARGET, draft: Any = DRAFT, strategy: str = "async_tree", **fields: Any
+) -> MemoryPlanner:
+    knobs, device = fields.pop("knobs", {}), fields.pop("on", CUDA)
     config = EngineConfig(**{"dtype": "bfloat16", **fields})
-    return plan_before_loading(target, draft, registry.config(strategy, knobs), config, CUDA, FakeReader(free))
+    return MemoryPlanner(target, draft, registry.config(strategy, knobs), config, device, FakeReader(free))
 
 
-def memory(
-    target: Any = TARGET, draft: Any = DRAFT, strategy: str = "async_tree", device: torch.device = CUDA, **fields: Any
-) -> EngineMemory:
-    knobs = fields.pop("knobs", {})
-    config = EngineConfig(**{"dtype": "bfloat16", **fields})
-    return memory_of(target, draft, registry.config(strategy, knobs), config, device)
+def plan(free: int, target: Any = TARGET, draft: Any = DRAFT, **fields: Any) -> MemoryPlan:
+    return planner(free, target, draft, **fields).before_loading()
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +117,11 @@ def test_an_eagle_head_has_its_share(
     options = {"strategy": "eagle3", "dtype": "float32", "max_model_len": 512, "max_batch": 2, "knobs": knobs}
     names = plan(8 * GB, str(demo.TARGET), None, **options)
     assert own <= names.parts["draft weights"] <= 1.01 * own  # norms are in it too
-    found = memory(str(demo.TARGET), None, **options)
+    found = planner(8 * GB, str(demo.TARGET), None, **options)
     one_layer = 16 * 2 * target.config.num_kv_heads * target.config.head_dim * 4
-    assert found.models["draft"].block_bytes == one_layer and found.head_bytes > 0
+    assert found.cache.block_bytes == (target.config.num_layers + 1) * one_layer
+    held = planner(8 * GB, target, None, on=CPU, **options, kernels="torch").held_by_steps(512)
+    assert held > 2 * 3 * target.config.vocab_size * 4  # a head's logits, though the reader saw nothing
     assert names.parts["tree branches"] == 2 * -(-branches * 3 // 16) * one_layer
     # the head is not on the device yet
     on_device = names.parts["target weights"] + target.config.max_positions * (target.config.head_dim * 2 * 4)
@@ -141,11 +131,12 @@ def test_an_eagle_head_has_its_share(
 @pytest.mark.parametrize("max_batch", [1, 3, 16, 20])
 def test_steps_are_planned_for_the_rows_that_graphs_compute(max_batch: int) -> None:
     options = {"max_batch": max_batch, "max_model_len": 2048, "knobs": {"k": 5, "f": 2}}
-    found, eager = memory(**options), memory(**options, eager=True)
+    found, eager = planner(80 * GB, **options), planner(80 * GB, **options, eager=True)
     assert (found.rows, eager.rows) == (batch_bucket(max_batch), max_batch)
     blocks = found.rows * -(-12 * 5 // 16)  # scratch blocks of the branches
-    assert found.lasting["tree branches"] == blocks * found.models["draft"].block_bytes
-    assert eager.with_steps(GB, 80 * GB)["graphs"] == 0 < found.with_steps(GB, 80 * GB)["graphs"]
+    draft_block = PagedKVCache.bytes_per_block(found.shapes["draft"].config, 16, torch.bfloat16)
+    assert found.lasting["tree branches"] == blocks * draft_block
+    assert (found.graphs, eager.graphs) == (True, False)
 
 
 def test_strategies_say_how_large_their_steps_are() -> None:
@@ -165,30 +156,34 @@ def test_strategies_say_how_large_their_steps_are() -> None:
 class TestMeasured:
     """What lasts is known by shapes, what steps hold is seen in a dry run."""
 
-    config: ClassVar = EngineConfig(max_batch=2, max_model_len=600, kernels="torch")
+    options: ClassVar = {"max_batch": 2, "max_model_len": 600, "kernels": "torch", "dtype": "float32"}
 
-    def held(self, bundled: tuple[LoadedModel, LoadedModel], reader: FakeReader, strategy: str, **knobs: Any) -> int:
-        found = memory_of(*bundled, registry.config(strategy, knobs), self.config, CUDA)
-        return held_by_steps(found, *bundled, self.config, CPU, reader, longest=600)
+    def planner(
+        self,
+        bundled: tuple[LoadedModel, LoadedModel],
+        strategy: str = "sync_chain",
+        on: torch.device = CUDA,
+        **knobs: Any,
+    ) -> MemoryPlanner:
+        return planner(4 * GB, *bundled, strategy=strategy, knobs=knobs, on=on, **self.options)
 
     def test_the_workspace_is_what_was_seen(
         self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert self.held(bundled, FakeReader(4 * GB, peak=123_456_789), "async_tree", k=2, f=1) == 2 * 123_456_789
-        monkeypatch.setattr("ssd_lab.assembly.planning.held_by_steps", lambda *rest: 2 * 123_456_789)
-        chosen = registry.config("async_tree", {"k": 2, "f": 1})
-        found = plan_loaded(*bundled, chosen, self.config, CUDA, FakeReader(4 * GB))
+        trying = self.planner(bundled, "async_tree", CPU, k=2, f=1)
+        assert replace(trying, reader=FakeReader(4 * GB, peak=123_456_789)).held_by_steps(600) == 2 * 123_456_789
+        monkeypatch.setattr(MemoryPlanner, "held_by_steps", lambda self, longest: 2 * 123_456_789)
+        found = self.planner(bundled, "async_tree", k=2, f=1).once_loaded()
         assert found.parts["workspace"] == 2 * 123_456_789
         assert found.parts["graphs"] == int(GRAPH_WORKSPACES * 2 * 123_456_789 + GRAPH_SHARE * found.free_bytes)
 
     def test_what_only_the_steps_make_too_much_is_refused_once_they_were_tried(
         self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("ssd_lab.assembly.planning.held_by_steps", lambda *rest: 3 * GB)
-        chosen = registry.config("sync_chain", {})
-        assert plan_before_loading(*bundled, chosen, self.config, CUDA, FakeReader(4 * GB))
+        monkeypatch.setattr(MemoryPlanner, "held_by_steps", lambda self, longest: 3 * GB)
+        assert self.planner(bundled).before_loading()
         with pytest.raises(ConfigError, match=r"workspace 3\.00 GB, graphs .*are missing; lower max_batch"):
-            plan_loaded(*bundled, chosen, self.config, CUDA, FakeReader(4 * GB))
+            self.planner(bundled).once_loaded()
 
     def test_the_largest_steps_are_tried_at_every_context(
         self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
@@ -202,7 +197,8 @@ class TestMeasured:
                 return plain(step, cache, features=features)
 
             monkeypatch.setattr(model.decoder, "forward", spy)
-        self.held(bundled, FakeReader(4 * GB), "async_tree", k=2, f=3)
+        monkeypatch.setattr(MemoryPlanner, "graphs", True)
+        self.planner(bundled, "async_tree", CPU, k=2, f=3).held_by_steps(600)
         # 602 positions: planned for as 512, then as 1024; prompts are computed as they are
         assert {(2, 3, 512), (2, 3, 1024), (1, 128, 512), (1, 128, 602)} <= seen["target"]
         assert {rows for _, rows, _ in seen["draft"]} == {1, 2, 3, 9, 128}
@@ -217,11 +213,10 @@ class TestMeasured:
     def test_kernels_that_cannot_be_captured_need_no_memory_for_graphs(
         self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("ssd_lab.assembly.planning.held_by_steps", lambda *rest: 0)
-        chosen, reader = registry.config("sync_chain", {}), FakeReader(4 * GB)
-        assert plan_loaded(*bundled, chosen, self.config, CUDA, reader).parts["graphs"] > 0
+        monkeypatch.setattr(MemoryPlanner, "held_by_steps", lambda self, longest: 0)
+        assert self.planner(bundled).once_loaded().parts["graphs"] > 0
         monkeypatch.setattr(type(bundled[0].decoder.kernels), "captures", False)
-        assert plan_loaded(*bundled, chosen, self.config, CUDA, reader).parts["graphs"] == 0
+        assert self.planner(bundled).once_loaded().parts["graphs"] == 0
 
     def test_a_step_that_does_not_fit_is_named(self, bundled: tuple[LoadedModel, LoadedModel]) -> None:
         class Full(FakeReader):
@@ -229,15 +224,14 @@ class TestMeasured:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
         with pytest.raises(ConfigError, match=r"trying the target's largest steps.*lower max_batch"):
-            self.held(bundled, Full(4 * GB), "sync_chain")
+            replace(self.planner(bundled, on=CPU), reader=Full(4 * GB)).held_by_steps(600)
 
 
 class TestOnACpu:
     """The plan is for reading: nothing is refused, and blocks follow the old rule."""
 
     def blocks(self, model: LoadedModel, free: int | None, **fields: Any) -> MemoryPlan:
-        config = EngineConfig(**fields)
-        return plan_loaded(model, None, registry.config("autoregressive", {}), config, CPU, FakeReader(free))
+        return planner(free, model, None, "autoregressive", on=CPU, dtype="auto", **fields).once_loaded()
 
     def test_blocks_take_a_share_at_most(self, bundled: tuple[LoadedModel, LoadedModel]) -> None:
         target, _ = bundled

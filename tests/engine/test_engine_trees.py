@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from worker_rounds import round_of
+from worker_rounds import asked, round_of
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.decoding.topology import Topology, from_widths
@@ -166,7 +166,7 @@ def test_a_path_is_moved_as_one_token_after_the_other_would_be(pair) -> None:
     runner = StepRunner(decoder, cache, torch.device("cpu"))
     tables, lengths = [[3, 1, 4, 2], [8, 5, 6, 7]], [5, 3]
     rows, _ = Placement(torch.device("cpu"), max_rows=2, width=4, block_size=4).place(
-        RowBatch(KnownState(lengths, [0, 0], [0, 0]), tables, [(0.0, 0, 1.0, 0.0, 0)] * 2)
+        RowBatch(KnownState.of(lengths, [0, 0], [0, 0]), tables, [(0.0, 0, 1.0, 0.0, 0)] * 2)
     )
     written = torch.tensor([[9, 4, 5, 6, -1, -1], [3, 5, 8, 7, -1, -1]])
     paths = torch.tensor([[1, 3, 4, -1], [0, 1, 2, 4]])
@@ -192,18 +192,18 @@ def test_a_tree_travels_over_any_link(tiny_pair, kind: type, shape: Topology | D
     try:
         link.post(PrefillMessage([5, 6, 7], 0, [1, 2]))
         sampling = (0.9, 0, 1.0, 0.0, 3)
-        first = link.ask(round_of(4, 8, None, sampling, 7)).answer(60)
+        first = asked(link, round_of(4, 8, None, 7), sampling).answer(60)
         path = torch.tensor([[0, 2, -1]])[:, : shape.depth]
         link.post(KeptMessage(DeviceTensor.of(path)))
         tokens = first.tokens[0].tolist()
-        after = round_of(7, 9, 2, sampling, tokens[2])
-        second = link.ask(after).answer(60)
+        after = round_of(7, 9, 2, tokens[2])
+        second = asked(link, after, sampling).answer(60)
     finally:
         link.close()
     assert first.tree is not None and first.tree.problem(1, shape.num_nodes, shape.depth) is None
     reference = InlineLink(setup.make_worker())
     reference.post(PrefillMessage([5, 6, 7, 8, tokens[0]], 0, [1, 2]))
-    assert reference.ask(after).answer(60).tokens.tolist() == second.tokens.tolist()
+    assert asked(reference, after, sampling).answer(60).tokens.tolist() == second.tokens.tolist()
 
 
 def tree_of(parents: list[int], **fields: Any) -> TokenTree:

@@ -13,7 +13,7 @@ import ssd_lab
 from ssd_lab.cli.main import app
 from ssd_lab.errors import ConfigError
 from ssd_lab.explain import Explanation, RunExplanation
-from ssd_lab.explain.batches import off_from
+from ssd_lab.explain.explanation import off_from
 from ssd_lab.trace import Trace
 
 HALF = [True, False] * 5
@@ -122,12 +122,12 @@ def test_a_published_machine_prices_the_rounds_and_says_so():
         (Trace({}), "no rounds were recorded"),
         ([plain_run(1.0)], "only autoregressive"),
         ([], "nothing"),
-        (3, "takes a comparison"),
+        (3, "no traces in int 3: give a Trace"),
     ],
 )
 def test_what_cannot_be_explained_is_refused_with_a_reason(given: object, message: str):
     with pytest.raises(ConfigError, match=message):
-        ssd_lab.explain(given)  # type: ignore[arg-type]
+        ssd_lab.explain(given)
 
 
 def test_all_views_name_the_blame():

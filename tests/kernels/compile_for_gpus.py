@@ -84,7 +84,7 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     kernels.add_rms_norm(hidden, hidden, norm)
     kernels.add_rms_norm(hidden, None, norm)
     kernels.gated_silu(hidden)
-    kernels.greedy_pick(hidden, True)
+    kernels.greedy_pick(hidden, want_probs=True)
     weight = torch.zeros(64, 512, dtype=dtype)
     sums = Partials(torch.zeros(3, 2, 768), dtype)
     kernels.rope_and_write(sums, cache, plan)

@@ -50,7 +50,7 @@ class Layer:
         attended = kernels.attention(queries, self.cache, plan)
         again, normed_again = kernels.add_rms_norm(total, attended, self.norm)
         gated = kernels.gated_silu(normed_again)
-        tokens, probs = kernels.greedy_pick(again, True)
+        tokens, probs = kernels.greedy_pick(again, want_probs=True)
         drawn = kernels.sample(torch.softmax(gated.float(), -1), torch.full((len(gated),), 0.4, device="cuda"))
         assert probs is not None
         return [total, normed, queries, attended, again, gated, tokens, probs, drawn]

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.files import weights
 from ssd_lab.models.loader import load_model
-from ssd_lab.models.shape import shape_of
+from ssd_lab.models.opened import shape_of
 
 Tensors = dict[str, torch.Tensor]
 
@@ -145,7 +145,7 @@ def test_links_without_their_files_are_told(folder: Path) -> None:
     file.unlink()
     (folder / "config.json").unlink()
     (folder / "config.json").symlink_to(folder / "gone")
-    with pytest.raises(ModelLoadError, match=r"no config\.json: it is a link to a file that is gone"):
+    with pytest.raises(ModelLoadError, match=r"no config\.json: config\.json is a link to a file that is gone"):
         load_model(folder)
 
 

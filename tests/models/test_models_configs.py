@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ssd_lab.errors import ModelLoadError
-from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.files.config_json import config_from_json
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import load_model
 from ssd_lab.rounds.rows import causal_step_at
@@ -95,7 +95,7 @@ def test_what_is_missing_is_what_transformers_takes(tmp_path: Path) -> None:
     model.config.rms_norm_eps = 1e-6
     edit(folder, drop=("num_key_value_heads", "rms_norm_eps", "head_dim", "rope_parameters", "tie_word_embeddings"))
     assert gap(folder, model) < 2e-3
-    assert ModelConfig.from_hf({**QWEN3, "head_dim": None}).head_dim == 128
+    assert config_from_json({**QWEN3, "head_dim": None}).head_dim == 128
 
 
 WINDOW = {"use_sliding_window": True, "sliding_window": 16}
@@ -147,7 +147,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 @pytest.mark.parametrize(("base", "entries", "says"), REFUSED)
 def test_what_is_not_implemented_is_refused_by_name(base: dict[str, Any], entries: dict[str, Any], says: str) -> None:
     with pytest.raises(ModelLoadError, match=says):
-        ModelConfig.from_hf({**base, **entries})
+        config_from_json({**base, **entries})
 
 
 # real configs hold these: SmolLM2, Llama 3, Qwen3, fine-tunes of them
@@ -165,13 +165,13 @@ HARMLESS: dict[str, Any] = {
 
 
 def test_entries_that_change_nothing_are_passed_over() -> None:
-    config = ModelConfig.from_hf({**LLAMA, **HARMLESS})
+    config = config_from_json({**LLAMA, **HARMLESS})
     assert (config.rope_scaling, config.eos_token_ids) == (None, (2, 3))
 
 
 def test_a_window_that_sees_the_whole_context_is_none() -> None:
-    assert ModelConfig.from_hf({**QWEN3, **WINDOW, "sliding_window": 128, "max_window_layers": 0}).max_positions == 128
-    assert ModelConfig.from_hf({**QWEN3, **WINDOW, "max_window_layers": 2}).num_layers == 2
+    assert config_from_json({**QWEN3, **WINDOW, "sliding_window": 128, "max_window_layers": 0}).max_positions == 128
+    assert config_from_json({**QWEN3, **WINDOW, "max_window_layers": 2}).num_layers == 2
 
 
 def test_the_advice_on_a_window_gives_the_logits_of_transformers(tmp_path: Path) -> None:

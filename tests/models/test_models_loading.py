@@ -16,7 +16,7 @@ from tokenizers.processors import TemplateProcessing
 from ssd_lab.errors import DraftMismatchError, ModelLoadError
 from ssd_lab.llm import LLM
 from ssd_lab.models.compatibility import check_draft
-from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.files.config_json import config_from_json
 from ssd_lab.models.loader import from_tensors, load_model, resolve_dtype
 from ssd_lab.models.text.tokenizer import Tokenizer
 from ssd_lab.settings import settings
@@ -137,7 +137,7 @@ def test_a_draft_with_other_pieces_is_refused_and_the_ids_named(tiny_pair, folde
 
 def test_a_model_can_be_made_from_tensors_in_memory(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
-    model = from_tensors(ModelConfig.from_hf(json.loads((folder / "config.json").read_text())), tensors)
+    model = from_tensors(config_from_json(json.loads((folder / "config.json").read_text())), tensors)
     assert model.source is None
     assert model.config.num_parameters == sum(tensor.numel() for tensor in tensors.values())
 

@@ -71,7 +71,7 @@ def test_a_wheel_built_from_a_source_package_holds_the_notebooks(tmp_path: Path)
     """As an index would build it: no checkout is at hand then. (Without the weights, which have their own rule.)"""
     checkout = tmp_path / "checkout"
     skip = shutil.ignore_patterns("__pycache__", "*.safetensors", "files")
-    for name in ("ssd_lab", "notebooks"):
+    for name in ("ssd_lab", "notebooks", "studies"):
         shutil.copytree(ROOT / name, checkout / name, ignore=skip)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout / name)
@@ -82,6 +82,7 @@ def test_a_wheel_built_from_a_source_package_holds_the_notebooks(tmp_path: Path)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     for path in notebook_paths():
         assert f"ssd_lab/notebooks/files/{path.name}" in names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"ssd_lab"}, "studies stay in the checkout"
 
 
 def _build(step: str, source: Path, to: Path) -> None:

@@ -21,7 +21,7 @@ from ssd_lab.simulate.closed_form import expected_tokens, speedup_sync
 from ssd_lab.strategies import Proposer, SequenceStrategy, StrategyConfig, registry
 from ssd_lab.trace import RoundRecord, SequenceRound, Trace
 from ssd_lab.tune.candidates import Candidate, grid
-from ssd_lab.tune.scoring import Machine, Scorer
+from ssd_lab.tune.scoring import Scorer, TuneMachine
 
 MODEL = OutcomeModel.of(0.8, HitLaw(0.7, 0.6))
 MACHINE = HardwareProfile(name="unit", source="by hand", verify_s=1.0, draft_step_s=0.12, draft_tree_step_s=0.15)
@@ -119,7 +119,7 @@ def test_a_registered_strategy_is_tuned_with_the_others():
     trace = Trace({}, rounds=[RoundRecord(0, 0, 1, [SequenceRound(0, 5, [], [], [], 0, 9, 0.5, 1, "none")])])
     found = [one for one in grid(trace) if one.strategy.startswith("own_")]
     assert {one.strategy for one in found} == {"own_chain", "own_lookup", "own_overlap"}
-    scorer = Scorer(MODEL, Machine(MACHINE, MACHINE, 0.0, "full"), [], 1)
+    scorer = Scorer(MODEL, TuneMachine(MACHINE, MACHINE, 0.0, "full"), [], 1)
     scores = {one.strategy: scorer.score(one, 250) for one in found}
     assert scores["own_lookup"] is None and scores["own_overlap"] is None  # no text to replay, no way to draw
     same = scorer.score(Candidate("sync_chain", {"k": 4}), 250)

@@ -19,8 +19,7 @@ PROMPTS = ["Write a story about a cat.", "What is 3 times 14?", "def add(a, b):"
 
 
 def config(text: str) -> Any:
-    fields = parse_strategy(text)
-    own = {"strategy": fields} if isinstance(fields, str) else dict(fields)
+    own = parse_strategy(text)
     return registry.config(own.pop("strategy"), own)
 
 

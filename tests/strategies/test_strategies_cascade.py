@@ -22,7 +22,7 @@ from ssd_lab.engine.round_records import KeptRound
 from ssd_lab.errors import ConfigError
 from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.links.link import InlineLink
-from ssd_lab.links.messages import PrefillMessage, RoundMessage
+from ssd_lab.links.messages import NO_OUTCOME, PrefillMessage, RoundMessage
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.recorded_tree import RecordedTree
@@ -161,9 +161,10 @@ def test_outcomes_of_anothers_draft_are_not_looked_up(pair, messages) -> None:
     origins = {row.position: row.origin for r in result.trace.rounds for row in r.sequences}
     rounds = [m for m in messages if isinstance(m, RoundMessage)]
     before = dict(zip(list(origins)[1:], origins.values(), strict=False))  # who drafted the round before this position
-    assert {m.num_accepted[0] is None for m in rounds} == {True, False}
+    assert {int(m.num_accepted) == NO_OUTCOME for m in rounds} == {True, False}
     for message in rounds:
-        assert (message.num_accepted[0] is None) == (before.get(message.rows.lengths[0], "custom") == "custom")
+        drafter = before.get(int(message.state.tensor[0]), "custom")
+        assert (int(message.num_accepted) == NO_OUTCOME) == (drafter == "custom")
 
 
 def test_accepted_tokens_of_anothers_draft_are_no_outcome_either(pair, messages) -> None:
@@ -178,9 +179,9 @@ def test_accepted_tokens_of_anothers_draft_are_no_outcome_either(pair, messages)
     rows = [row for r in result.trace.rounds for row in r.sequences]
     assert max(row.num_accepted for row in rows if row.origin == "custom") == 5
     before = {two.position: one for one, two in pairwise(rows)}
-    for message in (m for m in messages if isinstance(m, RoundMessage) and m.rows.lengths[0] in before):
-        told, last = message.num_accepted[0], before[message.rows.lengths[0]]
-        assert told == (None if last.origin == "custom" else last.num_accepted)
+    for message in (m for m in messages if isinstance(m, RoundMessage) and int(m.state.tensor[0]) in before):
+        told, last = int(message.num_accepted), before[int(message.state.tensor[0])]
+        assert told == (NO_OUTCOME if last.origin == "custom" else last.num_accepted)
 
 
 def test_what_was_foretold_of_a_parts_lookups_is_in_the_trace(pair) -> None:

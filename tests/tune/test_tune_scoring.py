@@ -16,7 +16,7 @@ from ssd_lab.common.parsing import merged, parse_assignments
 from ssd_lab.decoding.fan_out import HitLaw
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate import AffineTime, HardwareProfile, OutcomeModel
-from ssd_lab.simulate.confidence_replay import Opinions
+from ssd_lab.simulate.confidence_replay import DraftConfidence
 from ssd_lab.simulate.workload import workload_of_rounds
 from ssd_lab.strategies import registry
 from ssd_lab.trace import RequestRecord, RoundRecord, SequenceRound, Trace
@@ -241,7 +241,7 @@ def test_branches_by_confidence_miss_as_much_less_as_in_the_replay():
         confidences.append([0.02 if place == accepted else 0.98 for place in range(k)])
         probs.append([[0.2] * 5 + [1e-4] * (candidates - 5)] * (k + 1))
     trace = Trace({}, rounds=rounds)
-    opinions = Opinions(1.0, np.array(confidences[:-1], np.float32), np.array(probs[:-1], np.float32))
+    opinions = DraftConfidence(1.0, np.array(confidences[:-1], np.float32), np.array(probs[:-1], np.float32))
     confidence = Confidence(trace, opinions, k)
     tree = Candidate("async_tree", {"k": k, "fan_out": {"kind": "adaptive", "budget": 8}})
     assert tree.by_confidence and tree.mean_fan_out == 2

@@ -79,7 +79,7 @@ def test_explore_takes_whatever_holds_traces():
     assert [run["name"] for run in explore(comparison).data["runs"]] == ["one", "two"]
     assert [run["name"] for run in explore(result(TRACE)).data["runs"]] == ["async_tree"]
     assert [run["name"] for run in explore({"mine": TRACE}).data["runs"]] == ["mine"]
-    with pytest.raises(ConfigError, match="nothing to show in int"):
+    with pytest.raises(ConfigError, match="no traces in int"):
         explore(3)
 
 

@@ -21,7 +21,7 @@ MOST_ROWS = 10_000
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedSet:
     """What was written, and from where."""
 
     dataset: str
@@ -37,7 +37,7 @@ def prepare(
     source: list[Path] | None = None,
     rows: int = MOST_ROWS,
     progress: bool = False,
-) -> Prepared:
+) -> PreparedSet:
     """Write the first `rows` prompts of a set to `out/<name>/<name>.jsonl`, whole or not at all.
 
     source: files of rows; None downloads the hub's. Raises DatasetError.
@@ -47,7 +47,7 @@ def prepare(
     prompts = islice(_read_all(files, dataset), rows)
     written = write_prompts(_counted(prompts, dataset.name, progress), target)
     named = f"the hub's {dataset.repo}" if source is None else ", ".join(map(str, source))
-    return Prepared(dataset.name, target, written, named)
+    return PreparedSet(dataset.name, target, written, named)
 
 
 def prepare_many(
@@ -57,14 +57,14 @@ def prepare_many(
     source: Path | None = None,
     rows: int = MOST_ROWS,
     progress: bool = False,
-) -> tuple[list[Prepared], dict[str, DatasetError]]:
+) -> tuple[list[PreparedSet], dict[str, DatasetError]]:
     """Prepare several sets, and go on after one that fails; returns what was written and what failed.
 
     names: none means all sets, or all that `source` holds. source: a folder, or with one name a file; None downloads.
     Raises DatasetError for an unknown name, before anything is done, and for a source that is not there or empty.
     """
     chosen = [find_dataset(name) for name in names] or list(DATASETS.values())
-    done: list[Prepared] = []
+    done: list[PreparedSet] = []
     failed: dict[str, DatasetError] = {}
     for dataset in chosen:
         files = None if source is None else find_source(dataset, source, alone=len(names) == 1)

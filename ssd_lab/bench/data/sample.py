@@ -10,7 +10,7 @@ from itertools import chain, zip_longest
 from pathlib import Path
 
 from ssd_lab.bench.data.load import read_file
-from ssd_lab.bench.data.prepare import Prepared, find_source, write_prompts
+from ssd_lab.bench.data.prepare import PreparedSet, find_source, write_prompts
 from ssd_lab.bench.data.prompt import BenchPrompt
 from ssd_lab.bench.data.registry import DATASETS
 from ssd_lab.errors import DatasetError
@@ -65,7 +65,7 @@ SAMPLES: dict[str, Sample] = {
 }
 
 
-def write_samples(source: Path, out: Path, *, seed: int = SEED) -> list[Prepared]:
+def write_samples(source: Path, out: Path, *, seed: int = SEED) -> list[PreparedSet]:
     """Draw every sample from sets below `source` and write `out/<name>.jsonl`; the same rows give the same bytes.
 
     Raises DatasetError if a set is not there, or if all of them together are larger than the package should be.
@@ -79,7 +79,7 @@ def write_samples(source: Path, out: Path, *, seed: int = SEED) -> list[Prepared
         prompts = list(chain.from_iterable(read_file(file, dataset) for file in files))
         file = out / f"{name}.jsonl"
         rows = write_prompts(draw(prompts, sample, seed), file)
-        written.append(Prepared(name, file, rows, ", ".join(map(str, files))))
+        written.append(PreparedSet(name, file, rows, ", ".join(map(str, files))))
     size_bytes = sum(prepared.file.stat().st_size for prepared in written)
     if size_bytes > LIMIT_BYTES:
         raise DatasetError(f"the samples take {size_bytes} bytes, and at most {LIMIT_BYTES} are bundled")

@@ -6,65 +6,27 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from ssd_lab.bench.quality import gsm8k, humaneval
 from ssd_lab.bench.quality.results import PromptScore, QualityResult
 from ssd_lab.bench.quality.sandbox import Limits, SandboxResult, run_program
 from ssd_lab.errors import ConfigError
 
+if TYPE_CHECKING:
+    from ssd_lab.bench.data.prompt import BenchPrompt
+    from ssd_lab.models.text.tokenizer import Tokenizer
+    from ssd_lab.results import Output
+
 SCORED = ("gsm8k", "humaneval")
-
-
-class Problem(Protocol):
-    """A prompt with its right answer, as `ssd_lab.bench.data.BenchPrompt` is one."""
-
-    @property
-    def id(self) -> str:
-        """Unique within its data set."""
-
-    @property
-    def text(self) -> str:
-        """What the model was asked."""
-
-    @property
-    def reference(self) -> str | None:
-        """The right answer."""
-
-    @property
-    def extra(self) -> dict[str, Any]:
-        """HumanEval: `test` and `entry_point`, where known."""
-
-
-class Text(Protocol):
-    """A text, as `ssd_lab.results.Output` is one."""
-
-    @property
-    def text(self) -> str:
-        """What the model wrote."""
-
-    @property
-    def token_ids(self) -> list[int]:
-        """The same as token ids."""
-
-
-class TokenDecoder(Protocol):
-    """What turns ids into text, as `ssd_lab.models.text.tokenizer.Tokenizer` does."""
-
-    @property
-    def eos_token_ids(self) -> Sequence[int]:
-        """The ids that end a text."""
-
-    def decode(self, token_ids: Sequence[int], /) -> str:
-        """Text of ids."""
 
 
 def score(
     dataset: str,
-    prompts: Sequence[Problem],
-    outputs: Sequence[Text],
+    prompts: Sequence[BenchPrompt],
+    outputs: Sequence[Output],
     *,
-    tokenizer: TokenDecoder | None = None,
+    tokenizer: Tokenizer | None = None,
     was_cut: Sequence[bool] | None = None,
     limits: Limits | None = None,
 ) -> QualityResult:
@@ -88,20 +50,20 @@ def score(
     return _score_programs(dataset, prompts, texts, cut, limits)
 
 
-def _until_end(output: Text, tokenizer: TokenDecoder | None) -> str:
+def _until_end(output: Output, tokenizer: Tokenizer | None) -> str:
     ends = () if tokenizer is None else tokenizer.eos_token_ids
     first = next((place for place, token in enumerate(output.token_ids) if token in ends), None) if ends else None
     return output.text if tokenizer is None or first is None else tokenizer.decode(output.token_ids[:first])
 
 
-def _cut(prompt: Problem) -> PromptScore:
+def _cut(prompt: BenchPrompt) -> PromptScore:
     return PromptScore(id=prompt.id, passed=None, detail="the prompt was cut: raise input_len to score it")
 
 
 def _score_programs(
-    dataset: str, prompts: Sequence[Problem], texts: list[str], cut: list[bool], limits: Limits | None
+    dataset: str, prompts: Sequence[BenchPrompt], texts: list[str], cut: list[bool], limits: Limits | None
 ) -> QualityResult:
-    def judge(prompt: Problem, text: str, was_cut: bool) -> tuple[PromptScore, SandboxResult | None]:
+    def judge(prompt: BenchPrompt, text: str, was_cut: bool) -> tuple[PromptScore, SandboxResult | None]:
         return (_cut(prompt), None) if was_cut else _program_score(prompt, text, limits)
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -115,7 +77,7 @@ def _score_programs(
     )
 
 
-def _number_score(prompt: Problem, text: str) -> PromptScore:
+def _number_score(prompt: BenchPrompt, text: str) -> PromptScore:
     expected, _ = gsm8k.answer(prompt.reference or "")
     if expected is None:
         return PromptScore(id=prompt.id, passed=None, detail="the reference has no number")
@@ -129,7 +91,7 @@ def _shown(number: Decimal | None) -> str:
     return "" if number is None else format(number, "f")
 
 
-def _program_score(prompt: Problem, text: str, limits: Limits | None) -> tuple[PromptScore, SandboxResult | None]:
+def _program_score(prompt: BenchPrompt, text: str, limits: Limits | None) -> tuple[PromptScore, SandboxResult | None]:
     built = humaneval.build_program(prompt.text, text, prompt.extra)
     if built is None:
         return PromptScore(id=prompt.id, passed=None, detail="it has neither tests nor examples at hand"), None
@@ -145,7 +107,7 @@ def _program_score(prompt: Problem, text: str, limits: Limits | None) -> tuple[P
     return verdict, result
 
 
-def _reference_passes(prompt: Problem, limits: Limits | None) -> bool:
+def _reference_passes(prompt: BenchPrompt, limits: Limits | None) -> bool:
     """A few docstrings show wrong outputs; where there is no solution to tell, the examples are believed."""
     if not prompt.reference:
         return True

@@ -24,7 +24,7 @@ from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
 from ssd_lab.simulate.coefficient import distributions_along
-from ssd_lab.simulate.confidence_replay import Opinions, opinions_along
+from ssd_lab.simulate.confidence_replay import DraftConfidence, confidence_along
 from ssd_lab.trace import SequenceRound, Trace, load_trace
 
 DATASETS = ("gsm8k", "humaneval", "ultrafeedback")
@@ -90,15 +90,15 @@ class Recordings:
 
         return self._part(f"rounds-{temperature:g}.jsonl.gz", make, load_trace, lambda trace, path: trace.save(path))
 
-    def opinions(self, temperature: float) -> Opinions:
+    def opinions(self, temperature: float) -> DraftConfidence:
         """What the draft thought of each of these rounds: all that spending a budget by confidence looks at."""
         trace = self.trace(temperature)
 
-        def make() -> Opinions:
+        def make() -> DraftConfidence:
             with LLM(self._models[1], None, "autoregressive", progress=False, **self._fields) as llm:
-                return opinions_along(trace, llm.score, self.k, temperature)
+                return confidence_along(trace, llm.score, self.k, temperature)
 
-        return self._part(f"opinions-{temperature:g}.npz", make, Opinions.load, Opinions.save)
+        return self._part(f"opinions-{temperature:g}.npz", make, DraftConfidence.load, DraftConfidence.save)
 
     def distributions(self, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
         """The target's and the draft's `[places, vocab]` along the texts."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 
+from ssd_lab.drafting.batch_control import DraftRound
 from ssd_lab.drafting.drafter import Drafter
 from ssd_lab.drafting.eagle3.messages import EaglePrefill, EagleRound
 from ssd_lab.execution.host_copy import sent
-from ssd_lab.links.messages import PrefillMessage, RoundMessage
+from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.phases.head_reading import HeadReading, NewFeatures
 from ssd_lab.phases.prefill import head_prefill
 from ssd_lab.phases.reading import Reading
@@ -35,15 +35,14 @@ class EagleDrafter(Drafter[HeadRunner]):
             raise TypeError(f"an EAGLE3 head reads features, and a {type(message).__name__} has none")
         head_prefill(self.runner, message.token_ids, message.start, message.block_table, message.features.here())
 
-    def reading(self, message: RoundMessage, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
+    def reading(self, asked: DraftRound, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
         """The rows and what is new for them; padding rows learn nothing."""
+        message = asked.message
         if not isinstance(message, EagleRound):
             raise TypeError(f"an EAGLE3 head reads features, and a {type(message).__name__} has none")
-        rows, bounds = self._placement.place(message.rows.select(chosen))
-        missing = len(rows) - len(chosen)
+        rows, bounds = self._placement.place(asked.rows.select(chosen))
+        missing, own = len(rows) - len(chosen), list(chosen)
         features = F.pad(message.features_of(chosen), (0, 0, 0, 0, 0, missing))
-        token_ids = [message.token_ids[row] for row in chosen]
-        token_ids += [[0] * features.shape[1]] * missing
-        counts = [*(message.counts[row] for row in chosen), *[0] * missing]
-        following, known = (sent(values, self.device, torch.int64) for values in (token_ids, counts))
-        return HeadReading(rows, NewFeatures(features, following, known)), bounds
+        token_ids = sent(F.pad(message.token_ids[own], (0, 0, 0, missing)), self.device)
+        counts = sent(F.pad(message.counts[own], (0, missing)), self.device)
+        return HeadReading(rows, NewFeatures(features, token_ids, counts)), bounds

@@ -22,11 +22,13 @@ class EaglePrefill(PrefillMessage):
 
 @dataclass(frozen=True, kw_only=True)
 class EagleRound(RoundMessage):
-    """Fields as in `engine.phases.eagle_reading.NewFeatures`, of every row of the round; features are on the device."""
+    """Fields as in `phases.head_reading.NewFeatures`, of every row of the round; features are on the device, the others
+    on the host.
+    """
 
     features: DeviceTensor
-    token_ids: list[list[int]]
-    counts: list[int]
+    token_ids: torch.Tensor
+    counts: torch.Tensor
 
     def features_of(self, chosen: Sequence[int]) -> torch.Tensor:
         """The features of some rows, for work of the current stream."""

@@ -127,8 +127,8 @@ class EagleProposer(WorkerProposer):
         return EagleRound(
             **vars(self._message(sequences, rows)),
             features=DeviceTensor.of(self._joined(known)),
-            token_ids=[[*tokens, *[0] * (self._k + 1 - len(tokens))] for tokens in following],
-            counts=counts,
+            token_ids=torch.tensor([[*tokens, *[0] * (self._k + 1 - len(tokens))] for tokens in following]),
+            counts=torch.tensor(counts),
         )
 
     def _joined(self, known: list[PendingFeatures]) -> torch.Tensor:
@@ -193,13 +193,17 @@ def open_head(
     link over which features would have to travel.
     """
     opened = open_link(
-        *(link, HeadSetup(head, plan, resources), resources.device),
+        link,
+        HeadSetup(head, plan, resources),
+        resources.device,
         allowed=("stream", "inline") if resources.device.type == "cuda" else ("inline", "thread"),
         draft="an EAGLE3 head, which reads the target's features where the target leaves them",
         start_timeout_s=resources.config.timeout_s,
     )
     return EagleProposer(
-        *(opened, head.config.feature_layers, plan.k),
+        opened,
+        head.config.feature_layers,
+        plan.k,
         timeout_s=resources.config.timeout_s,
         sends_texts=sends_texts,
         preparations=resources.preparations,

@@ -57,7 +57,7 @@ def _first_of_pieces(
 
 
 def greedy_pick(
-    logits: torch.Tensor, want_probs: bool, *, pdl: bool = False
+    logits: torch.Tensor, *, want_probs: bool, pdl: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """See `Kernels.greedy_pick`. Rows may lie apart; a row itself is dense."""
     logits = logits if logits.stride(1) == 1 else logits.contiguous()

@@ -108,9 +108,9 @@ class TritonKernels(Kernels[TritonPlan]):
         """See `Kernels`."""
         return activation.gated_silu(gate_up, pdl=self._pdl)
 
-    def greedy_pick(self, logits: torch.Tensor, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def greedy_pick(self, logits: torch.Tensor, *, want_probs: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         """See `Kernels`."""
-        return greedy.greedy_pick(logits, want_probs, pdl=self._pdl)
+        return greedy.greedy_pick(logits, want_probs=want_probs, pdl=self._pdl)
 
     def sample(self, probs: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
         """See `Kernels`."""

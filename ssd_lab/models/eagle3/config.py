@@ -8,6 +8,7 @@ from typing import Any
 
 from ssd_lab.errors import DraftMismatchError, ModelLoadError
 from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.files.config_json import config_from_json
 
 AUX_LAYERS = "eagle_aux_hidden_state_layer_ids"
 _OF_HEAD = frozenset({
@@ -84,7 +85,7 @@ class Eagle3Config:
         shape["num_hidden_layers"] = shape.get("num_hidden_layers") or 1
         has_rotation = of_speculators and ("rope_theta" in shape or "rope_parameters" in shape)
         others = _OF_HEAD if has_rotation else _OF_HEAD | _OF_ROTATION
-        layers = ModelConfig.from_hf({name: value for name, value in shape.items() if name not in others})
+        layers = config_from_json({name: value for name, value in shape.items() if name not in others})
         if not has_rotation:
             layers = replace(layers, rope_theta=target.rope_theta, rope_scaling=target.rope_scaling)
         options = dict(data.get("eagle_config") or {}) | dict(data)  # some checkpoints keep the switches in there

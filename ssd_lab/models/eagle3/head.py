@@ -13,22 +13,22 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ssd_lab.kernels.interface import HeadLayout, Kernels
+from ssd_lab.kernels.interface import Kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.product import Product
-from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.models.decoder import POSITIONS_BEYOND_CONTEXT, LayerWeights
-from ssd_lab.models.draft_vocabulary import OUTSIDE_LOGIT, DraftVocabulary
+from ssd_lab.models.blocks import Block, head_layout, rotary_table
+from ssd_lab.models.decoder import OUTSIDE_LOGIT
 from ssd_lab.models.eagle3.config import Eagle3Config
+from ssd_lab.models.eagle3.vocabulary import DraftVocabulary
 from ssd_lab.models.kv_cache import PagedKVCache
 
 
 @dataclass(frozen=True)
 class Eagle3Weights:
-    """Weights of a head. layers: the first takes two inputs side by side, so its qkv has twice as many columns.
+    """Weights of a head. blocks: the first takes two inputs side by side, so its qkv has twice as many columns.
 
     feature_norms: one over all features, one for each, or none, as the config says.
     """
@@ -37,7 +37,7 @@ class Eagle3Weights:
     feature_norms: Sequence[RmsNorm]
     combine: Linear
     hidden_norm: RmsNorm
-    layers: Sequence[LayerWeights]
+    blocks: Sequence[Block]
     final_norm: RmsNorm
     head: Linear
 
@@ -66,15 +66,8 @@ class Eagle3Head:
         self.row_padding = row_padding
         self.kernels = kernels
         self._weights = weights
-        layers = config.layers
-        self._heads = HeadLayout(layers.num_heads, layers.num_kv_heads, layers.head_dim)
-        self._rope = RotaryTable(
-            layers.head_dim,
-            layers.rope_theta,
-            layers.rope_scaling,
-            layers.max_positions + POSITIONS_BEYOND_CONTEXT,
-            weights.embedding.device,
-        )
+        self._heads = head_layout(config.layers)
+        self._rope = rotary_table(config.layers, weights.embedding.device)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -83,10 +76,8 @@ class Eagle3Head:
 
     def linears(self) -> list[Linear]:
         """Every matrix product of a forward."""
-        products = [self._weights.combine, self._weights.head]
-        for layer in self._weights.layers:
-            products += [layer.qkv, layer.output, layer.gate_up, layer.down]
-        return products
+        weights = self._weights
+        return [weights.combine, weights.head, *(linear for block in weights.blocks for linear in block.linears())]
 
     def combine(self, features: torch.Tensor) -> torch.Tensor:
         """What the first step gets, `[..., hidden]`, of the target's features side by side `[..., feature_size]`."""
@@ -120,18 +111,13 @@ class Eagle3Head:
         plan = kernels.plan(step, cache.block_size, self._heads, self._rope, self.dtype)
         embedded = F.embedding(step.token_ids.reshape(-1), weights.embedding)
         hidden, normed = kernels.add_rms_norm(features.reshape(batch * rows, -1), None, weights.hidden_norm)
-        inputs = torch.cat([weights.layers[0].input_norm(embedded), normed], -1)
+        inputs = torch.cat([weights.blocks[0].input_norm(embedded), normed], -1)
         hidden = normed if config.norm_before_residual else hidden
-        delta: Product | None = None  # what the layer before adds to the residual stream
-        for index, (layer, layer_cache) in enumerate(zip(weights.layers, cache.layers, strict=True)):
+        delta: Product | None = None  # what the block before adds to the residual stream
+        for index, (block, layer_cache) in enumerate(zip(weights.blocks, cache.layers, strict=True)):
             if index > 0:
-                hidden, inputs = kernels.add_rms_norm(hidden, delta, layer.input_norm)
-            queries = kernels.rope_and_write(
-                layer.qkv.unsummed(inputs), layer_cache, plan, layer.query_norm, layer.key_norm
-            )
-            attended = layer.output.unsummed(kernels.attention(queries, layer_cache, plan))
-            hidden, normed = kernels.add_rms_norm(hidden, attended, layer.mlp_norm)
-            delta = layer.down.unsummed(layer.gate_up.gated(normed, kernels.gated_silu))
+                hidden, inputs = kernels.add_rms_norm(hidden, delta, block.input_norm)
+            hidden, delta = block(hidden, inputs, layer_cache, plan, kernels)
         hidden, normed = kernels.add_rms_norm(hidden, delta, weights.final_norm)
         carried = normed if config.norm_output else hidden
         return normed.view(batch, rows, -1), carried.view(batch, rows, -1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,16 @@ from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.row_probe import make_row_invariant
+from ssd_lab.models.blocks import Block, Parts, read_attention, read_mlp
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.decoder import LayerWeights
-from ssd_lab.models.draft_vocabulary import DraftVocabulary
 from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.models.eagle3.head import Eagle3Head, Eagle3Weights
+from ssd_lab.models.eagle3.vocabulary import DraftVocabulary
 from ssd_lab.models.files.hub import HUB_FILES, from_hub
+from ssd_lab.models.files.json_file import read_json
 from ssd_lab.models.files.weights import INDEX, SINGLE, MappingWeights, SafetensorsWeights, TensorReader, Weights
 from ssd_lab.models.loader import LoadedModel
 
-MakeLinear = Callable[..., Linear]
 PICKLED = "pytorch_model.bin"  # how the first heads were published
 _IGNORED = (  # tables of old checkpoints, and the target's own weights that some training code saves along
     "rotary_emb.inv_freq",
@@ -44,7 +42,7 @@ def load_eagle3(source: str | Path, target: LoadedModel, *, bitwise: bool = True
     """
     folder = _folder(source)
     config = Eagle3Config.from_hf(_read_config(folder), target.config)
-    with current(target.decoder.embedding.device):
+    with current(target.decoder.device):
         return assemble_eagle3(config, _read_weights(folder), target, source=str(source), bitwise=bitwise)
 
 
@@ -62,56 +60,44 @@ def assemble_eagle3(
     config: Eagle3Config, weights: Weights, target: LoadedModel, *, source: str, bitwise: bool = True
 ) -> Eagle3Head:
     """A head of this shape from named tensors. bitwise: as for a decoder, see `assemble`."""
-    device = target.decoder.embedding.device
-    reader = TensorReader(weights, target.dtype, device, source)
-    names = weights.names()
+    device, names = target.decoder.device, weights.names()
     prefix = _layer_prefix(names, source)
-    layers = config.layers
     first = prefix.format(0)
-    config = replace(
-        config,
-        layers=replace(
-            layers,
-            qk_norm=f"{first}self_attn.q_norm.weight" in names,
-            attention_bias=f"{first}self_attn.q_proj.bias" in names,
-        ),
+    layers = replace(
+        config.layers,
+        qk_norm=f"{first}self_attn.q_norm.weight" in names,
+        attention_bias=f"{first}self_attn.q_proj.bias" in names,
     )
-    hidden, eps = layers.hidden_size, layers.rms_eps
-
-    def linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
-        return Linear(weight, bias, few_rows=target.decoder.kernels.few_rows(weight, bias))
-
+    config = replace(config, layers=layers)
+    parts = Parts(layers, TensorReader(weights, target.dtype, device, source), target.decoder.kernels)
+    combine = parts.tensors.take("fc.weight", layers.hidden_size, config.feature_size)
     vocabulary = _vocabulary(config, weights, device, source)
     head = Eagle3Head(
         config,
         Eagle3Weights(
-            embedding=_embedding(config, reader, target, source),
-            feature_norms=_feature_norms(config, reader),
-            combine=linear(reader.take("fc.weight", hidden, config.feature_size)),
-            hidden_norm=RmsNorm(reader.take(f"{first}hidden_norm.weight", hidden), eps),
-            layers=[_layer(reader, config, prefix.format(i), i == 0, linear) for i in range(layers.num_layers)],
-            final_norm=RmsNorm(reader.take("norm.weight", hidden), eps),
-            head=_output(config, reader, target, vocabulary, source, linear),
+            embedding=_embedding(config, parts, target),
+            feature_norms=_feature_norms(config, parts),
+            combine=parts.linear(combine),
+            hidden_norm=parts.norm(f"{first}hidden_norm", layers.hidden_size),
+            blocks=[_block(parts, prefix.format(i), is_first=i == 0) for i in range(layers.num_layers)],
+            final_norm=parts.norm("norm", layers.hidden_size),
+            head=_output(config, parts, target, vocabulary),
         ),
         vocabulary,
         RowPadding(),
         target.decoder.kernels,
         target.decoder.num_tokens,
     )
-    reader.check_all_used(_IGNORED)
+    parts.tensors.check_all_used(_IGNORED)
     if bitwise:
         head.row_padding = make_row_invariant(head.linears())
     return head
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelLoadError(f"{folder} has no config.json: give the folder or hub id of an EAGLE3 head") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
+    if not (folder / "config.json").exists():
+        raise ModelLoadError(f"{folder} has no config.json: give the folder or hub id of an EAGLE3 head")
+    return read_json(folder / "config.json")
 
 
 def _read_weights(folder: Path) -> Weights:
@@ -154,71 +140,46 @@ def _vocabulary(config: Eagle3Config, weights: Weights, device: torch.device, so
     return DraftVocabulary.from_offsets(offsets, target_size, known, source=source)
 
 
-def _embedding(config: Eagle3Config, reader: TensorReader, target: LoadedModel, source: str) -> torch.Tensor:
-    if "embed_tokens.weight" in reader:
-        return reader.take("embed_tokens.weight", config.layers.vocab_size, config.layers.hidden_size)
+def _embedding(config: Eagle3Config, parts: Parts, target: LoadedModel) -> torch.Tensor:
+    if "embed_tokens.weight" in parts.tensors:
+        return parts.tensors.take("embed_tokens.weight", config.layers.vocab_size, config.layers.hidden_size)
     if config.layers.hidden_size != target.config.hidden_size:
         raise DraftMismatchError(
-            f"{source} has no embedding of its own, and the target's is {target.config.hidden_size} wide, "
-            f"not {config.layers.hidden_size}"
+            f"{parts.tensors.source} has no embedding of its own, and the target's is {target.config.hidden_size} "
+            f"wide, not {config.layers.hidden_size}"
         )
     return target.decoder.embedding
 
 
-def _output(
-    config: Eagle3Config,
-    reader: TensorReader,
-    target: LoadedModel,
-    vocabulary: DraftVocabulary,
-    source: str,
-    linear: MakeLinear,
-) -> Linear:
-    if "lm_head.weight" in reader:
-        return linear(reader.take("lm_head.weight", config.draft_vocab_size, config.layers.hidden_size))
-    if not vocabulary.is_whole or config.layers.hidden_size != target.config.hidden_size:
+def _output(config: Eagle3Config, parts: Parts, target: LoadedModel, vocabulary: DraftVocabulary) -> Linear:
+    hidden = config.layers.hidden_size
+    if "lm_head.weight" in parts.tensors:
+        return parts.linear(parts.tensors.take("lm_head.weight", config.draft_vocab_size, hidden))
+    if not vocabulary.is_whole or hidden != target.config.hidden_size:
         raise ModelLoadError(
-            f"{source} lacks the tensor lm_head.weight, and only a head with the target's whole vocabulary and its "
-            "hidden size can use the target's"
+            f"{parts.tensors.source} lacks the tensor lm_head.weight, and only a head with the target's whole "
+            "vocabulary and its hidden size can use the target's"
         )
     return target.decoder.output_head
 
 
-def _feature_norms(config: Eagle3Config, reader: TensorReader) -> list[RmsNorm]:
-    eps = config.layers.rms_eps
+def _feature_norms(config: Eagle3Config, parts: Parts) -> list[RmsNorm]:
     if config.norm_before_fc and config.fc_norm:
         raise ModelLoadError("norm_before_fc and fc_norm exclude each other, and this head's config sets both")
     if config.norm_before_fc:
-        return [RmsNorm(reader.take("input_norm.weight", config.feature_size), eps)]
+        return [parts.norm("input_norm", config.feature_size)]
     if config.fc_norm:
-        size = config.target_hidden_size
-        return [RmsNorm(reader.take(f"fc_norm.{i}.weight", size), eps) for i in range(len(config.feature_layers))]
+        return [parts.norm(f"fc_norm.{i}", config.target_hidden_size) for i in range(len(config.feature_layers))]
     return []
 
 
-def _layer(reader: TensorReader, config: Eagle3Config, prefix: str, is_first: bool, linear: MakeLinear) -> LayerWeights:
-    shape = config.layers
-    hidden, size = shape.hidden_size, shape.head_dim
-    inputs = 2 * hidden if is_first else hidden
-    queries, keys = shape.num_heads * size, shape.num_kv_heads * size
-    qkv = [f"{prefix}self_attn.{name}_proj" for name in "qkv"]
-    gate_up = [f"{prefix}mlp.{name}_proj.weight" for name in ("gate", "up")]
-    bias = None
-    if shape.attention_bias:
-        bias = reader.take_joined([f"{name}.bias" for name in qkv], [(queries,), (keys,), (keys,)])
-    output = f"{prefix}self_attn.o_proj"
-    output_bias = reader.take(f"{output}.bias", hidden) if f"{output}.bias" in reader else None
-
-    def norm(name: str, length: int) -> RmsNorm:
-        return RmsNorm(reader.take(f"{prefix}{name}.weight", length), shape.rms_eps)
-
-    shapes: list[tuple[int, ...]] = [(queries, inputs), (keys, inputs), (keys, inputs)]
-    return LayerWeights(
-        input_norm=norm("input_layernorm", hidden),
-        qkv=linear(reader.take_joined([f"{name}.weight" for name in qkv], shapes), bias),
-        output=linear(reader.take(f"{output}.weight", hidden, queries), output_bias),
-        mlp_norm=norm("post_attention_layernorm", hidden),
-        gate_up=linear(reader.take_joined(gate_up, [(shape.mlp_size, hidden)] * 2)),
-        down=linear(reader.take(f"{prefix}mlp.down_proj.weight", hidden, shape.mlp_size)),
-        query_norm=norm("self_attn.q_norm", size) if shape.qk_norm else None,
-        key_norm=norm("self_attn.k_norm", size) if shape.qk_norm else None,
+def _block(parts: Parts, prefix: str, *, is_first: bool) -> Block:
+    """As a decoder's, but that the first one reads token and feature side by side."""
+    hidden = parts.config.hidden_size
+    has_bias = f"{prefix}self_attn.o_proj.bias" in parts.tensors
+    return Block(
+        input_norm=parts.norm(f"{prefix}input_layernorm", hidden),
+        attention=read_attention(parts, prefix, 2 * hidden if is_first else hidden, output_bias=has_bias),
+        mlp_norm=parts.norm(f"{prefix}post_attention_layernorm", hidden),
+        mlp=read_mlp(parts, f"{prefix}mlp"),
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.files.config_json import config_from_json
 from ssd_lab.models.files.hub import from_hub
-from ssd_lab.models.files.weight_files import is_lfs_pointer
+from ssd_lab.models.files.json_file import read_json
+from ssd_lab.models.files.weight_files import what_is_there
 from ssd_lab.models.files.weights import SafetensorsWeights, Weights
 from ssd_lab.models.gguf.file import GgufFile
 from ssd_lab.models.text.tokenizer import Tokenizer
@@ -66,37 +66,8 @@ def locate(source: str | Path) -> Path:
 
 def read_config(folder: Path) -> ModelConfig:
     """The config.json of a checkpoint folder, with the end tokens of generation_config.json."""
-    config = ModelConfig.from_hf(read_json(folder))
+    if not (folder / "config.json").exists():
+        raise ModelLoadError(f"{folder} has no config.json: {what_is_there(folder, 'config.json')}")
+    config = config_from_json(read_json(folder / "config.json"))
     ends = set(config.eos_token_ids) | set(generation_end_ids(folder))
     return dataclasses.replace(config, eos_token_ids=tuple(sorted(ends)))
-
-
-def read_json(folder: Path) -> dict[str, Any]:
-    """config.json as it is. Raises ModelLoadError if it is missing or damaged."""
-    file = folder / "config.json"
-    if not file.exists():
-        raise ModelLoadError(f"{folder} has no config.json: {_without_config(folder)}")
-    if is_lfs_pointer(file):
-        raise ModelLoadError(f"{file} is a pointer that Git LFS left: run `git lfs pull` in {folder}")
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
-    if not isinstance(data, dict):
-        raise ModelLoadError(f"{file} holds no object: download it again")
-    return data
-
-
-def _without_config(folder: Path) -> str:
-    """What to do where a folder is none of a checkpoint."""
-    if (folder / "config.json").is_symlink():
-        return "it is a link to a file that is gone; download the checkpoint again"
-    if (folder / "adapter_config.json").exists():
-        return "it is an adapter (LoRA); merge it into its base model and save that"
-    if files := sorted(folder.glob("*.gguf")):
-        return f"it holds GGUF files; give the path of one, such as {files[0]}"
-    if (folder / "snapshots").is_dir():
-        return "it is a folder of the hub's cache; give the hub id, or the folder of a snapshot in it"
-    if (folder / "params.json").exists():
-        return "it is in Meta's or Mistral's own format; take the checkpoint of transformers"
-    return "give a checkpoint folder, a .gguf file or a hub id"

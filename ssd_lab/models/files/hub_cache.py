@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssd_lab.models.files.weight_files import INDEX, SHARD
+from ssd_lab.errors import ModelLoadError
+from ssd_lab.models.files.weight_files import INDEX, SHARD, shards_named_in
 from ssd_lab.settings import Settings
 
 _PREFIX, _SEPARATOR = "models--", "--"
@@ -49,10 +49,9 @@ def missing_files(snapshot: Path, weights: Sequence[str] = ANY_WEIGHTS) -> list[
     index = snapshot / INDEX
     if index.is_file():
         try:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, KeyError, AttributeError, TypeError):
+            return missing + [shard for shard in shards_named_in(index) if not (snapshot / shard).is_file()]
+        except ModelLoadError:
             return [*missing, f"{INDEX} (damaged)"]
-        return missing + sorted(shard for shard in shards if not (snapshot / shard).is_file())
     found = [file for pattern in weights for file in snapshot.glob(pattern) if file.is_file()]
     if not found:
         return [*missing, "weights (*.safetensors)"]

@@ -105,13 +105,15 @@ def _open(file: Path, use: Callable[[Any], Result]) -> Result:
 
 
 class TensorReader:
-    """Takes tensors out of a checkpoint, checking shapes and keeping account of what was used."""
+    """Takes tensors out of a checkpoint, checking shapes and keeping account of what was used. source: its name, for
+    messages.
+    """
 
     def __init__(self, weights: Weights, dtype: torch.dtype, device: torch.device, source: str) -> None:
         self._weights = weights
         self._dtype = dtype
         self._device = device
-        self._source = source
+        self.source = source
         self._names = weights.names()
         self._used: set[str] = set()
 
@@ -121,7 +123,7 @@ class TensorReader:
     def take(self, name: str, *shape: int) -> torch.Tensor:
         """The tensor, converted. Raises ModelLoadError if it is missing, of another shape, or quantised."""
         if name not in self._names:
-            raise ModelLoadError(f"{self._source} lacks the tensor {name}: {self._instead(name)}")
+            raise ModelLoadError(f"{self.source} lacks the tensor {name}: {self._instead(name)}")
         tensor = self._weights.read(name)
         if tuple(tensor.shape) != shape:
             raise ModelLoadError(
@@ -155,6 +157,6 @@ class TensorReader:
         if left:
             more = f" and {len(left) - 5} more" if len(left) > 5 else ""
             raise ModelLoadError(
-                f"{self._source} holds tensors that the config does not explain: {', '.join(left[:5])}{more}; without "
+                f"{self.source} holds tensors that the config does not explain: {', '.join(left[:5])}{more}; without "
                 "them it would be another model, so take a checkpoint whose config.json describes all it holds"
             )

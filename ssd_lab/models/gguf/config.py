@@ -8,9 +8,9 @@ from typing import Any
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.kernels.rope import inverse_frequencies
 from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.families import FAMILIES, Family
 
 ROPE_DIVISORS = "rope_freqs.weight"
-ARCHITECTURES = ("llama", "qwen3")
 
 _READ = frozenset({
     "context_length", "embedding_length", "block_count", "feed_forward_length", "attention.head_count",
@@ -29,13 +29,19 @@ def read_gguf_config(entries: Mapping[str, Any], tensors: Mapping[str, Any], sou
 
     Raises ModelLoadError for another architecture, a missing entry, and one that is not implemented.
     """
-    return _Reading(entries, tensors, source).config()
+    kind = entries.get("general.type", "model")
+    if kind != "model":
+        raise ModelLoadError(f"{source}: it holds {kind!r}, not a model: give the model's own file")
+    if "general.architecture" not in entries:
+        raise ModelLoadError(f"{source} lacks the entry general.architecture: is it a language model?")
+    family = FAMILIES.of_gguf(entries["general.architecture"], source)
+    return _Reading(entries, tensors, family, source).config()
 
 
 class _Reading:
-    def __init__(self, entries: Mapping[str, Any], tensors: Mapping[str, Any], source: str) -> None:
-        self._entries, self._tensors, self._source = entries, tensors, source
-        self._kind = entries.get("general.architecture")
+    def __init__(self, entries: Mapping[str, Any], tensors: Mapping[str, Any], family: Family, source: str) -> None:
+        self._entries, self._tensors, self._family, self._source = entries, tensors, family, source
+        self._kind = family.gguf_architecture
 
     def config(self) -> ModelConfig:
         self._check()
@@ -50,7 +56,7 @@ class _Reading:
             )
         end, begin = (self._entries.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "bos"))
         return ModelConfig(
-            model_type=str(self._kind),
+            model_type=self._family.model_type,
             hidden_size=hidden,
             num_layers=self._whole("block_count"),
             num_heads=heads,
@@ -63,19 +69,14 @@ class _Reading:
             rope_theta=self._number("rope.freq_base", 10000.0),
             rope_scaling=self._rope_scaling(head_dim),
             tie_embeddings="output.weight" not in self._tensors,
-            qk_norm=self._kind == "qwen3",
+            qk_norm=self._family.qk_norm,
             attention_bias="blk.0.attn_q.bias" in self._tensors,
             eos_token_ids=() if end is None else (int(end),),
             bos_token_id=None if begin is None else int(begin),
         )
 
     def _check(self) -> None:
-        """Refuse what is no model of these architectures, and entries that would make it another function."""
-        kind = self._entries.get("general.type", "model")
-        if kind != "model":
-            raise self._error(f"it holds {kind!r}, not a model: give the model's own file")
-        if self._kind not in ARCHITECTURES:
-            raise self._error(f"architecture {self._kind!r} is not supported: {' and '.join(ARCHITECTURES)} are")
+        """Refuse entries that would make it another function."""
         prefix = f"{self._kind}."
         given = {key.removeprefix(prefix): value for key, value in self._entries.items() if key.startswith(prefix)}
         wrong = [key for key, value in given.items() if not self._leaves_alone(key, value)]
@@ -83,7 +84,7 @@ class _Reading:
             named = ", ".join(f"{prefix}{key}={given[key]!r}" for key in sorted(wrong))
             raise self._error(
                 f"it asks for what is not implemented, and passing over it would give another model: {named}; take a "
-                "plain Llama or Qwen3"
+                f"plain {FAMILIES.names}"
             )
 
     def _leaves_alone(self, key: str, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Weights, config and tokenizer of a GGUF file (llama.cpp's format), for Llama-family and Qwen3 models."""
+"""Weights, config and tokenizer of a GGUF file (llama.cpp's format)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ssd_lab.errors import ModelLoadError
+from ssd_lab.models.families import FAMILIES
 from ssd_lab.models.gguf.config import ROPE_DIVISORS, read_gguf_config
 from ssd_lab.models.gguf.reading import open_parts
 from ssd_lab.models.gguf.tokenizer import GgufTokenizer
@@ -42,7 +43,6 @@ class GgufFile:
         parts = open_parts(path)
         self._reader = parts[0]
         self._tensors = {tensor.name: tensor for part in parts for tensor in part.tensors}
-        self._architecture = self._field("general.architecture")
         wanted = [key for key in self._reader.fields if not key.startswith("tokenizer.") or key.endswith("_token_id")]
         entries = {key: self._field(key) for key in wanted}
         self.config = read_gguf_config(entries, self._tensors, str(path))
@@ -59,7 +59,7 @@ class GgufFile:
         result = torch.from_numpy(np.array(values, dtype=np.float32))
         heads = {"q_proj": self.config.num_heads, "k_proj": self.config.num_kv_heads}
         part = re.search(r"self_attn\.(q_proj|k_proj)\.", name)
-        if part and self._architecture == "llama":
+        if part and FAMILIES.of(self.config.model_type).gguf_interleaves:
             return _unpermute(result, heads[part.group(1)])
         return result
 

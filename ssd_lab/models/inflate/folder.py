@@ -14,13 +14,13 @@ import torch
 
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.errors import ConfigError
-from ssd_lab.models.files.checkpoint import Checkpoint, open_checkpoint
+from ssd_lab.models.files.checkpoint import Checkpoint
+from ssd_lab.models.files.config_json import config_to_json
 from ssd_lab.models.files.weights import INDEX
-from ssd_lab.models.hf_config import hf_config
-from ssd_lab.models.inflate.geometry import Geometry, find_geometry
-from ssd_lab.models.inflate.plan import InflationPlan, plan_inflation
+from ssd_lab.models.inflate.geometry import Geometry
+from ssd_lab.models.inflate.plan import InflationPlan
 from ssd_lab.models.inflate.safetensors_writer import file_bytes, write_safetensors
-from ssd_lab.models.inflate.source import small_source
+from ssd_lab.models.inflate.source import open_inflated
 from ssd_lab.models.inflate.weights import InflatedWeights
 
 MANIFEST = "inflated.json"
@@ -62,9 +62,8 @@ def write_inflated(
     """
     if dtype not in DTYPES:
         raise ConfigError(f"dtype {dtype!r} is not written: {' and '.join(DTYPES)} are")
-    shape = find_geometry(geometry) if isinstance(geometry, str) else geometry
-    small = open_checkpoint(small_source(source))
-    plan = plan_inflation(small.config, shape.config, shape.name)
+    opened = open_inflated(geometry, source)
+    shape, small, plan = opened.geometry, opened.small, opened.plan
     weights = InflatedWeights(plan, small.weights, dtype=DTYPES[dtype], device=torch.device(device), seed=seed)
     shards = _shards(weights.shapes, DTYPES[dtype], shard_bytes)
     place = Path(folder).expanduser()
@@ -82,7 +81,7 @@ def write_inflated(
             f"{place} could not be written ({error.strerror}): what is there stays, and the same call goes on from it"
         ) from error
     inflated = {"geometry": shape.name, "source": str(source), "layers": list(plan.layers), "notes": list(plan.notes)}
-    _write_json(place / "config.json", {**hf_config(plan.config, dtype=dtype), "inflated": inflated})
+    _write_json(place / "config.json", {**config_to_json(plan.config, dtype=dtype), "inflated": inflated})
     if small.tokenizer is not None:
         small.tokenizer.save(place)
     weight_map = {name: file for file, shapes in shards.items() for name in shapes}

@@ -13,6 +13,7 @@ from typing import Any
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.families.llama import LLAMA
 
 MAX_COPIES = 8  # of the residual stream, tried to make the norm's factor a power of two
 
@@ -72,7 +73,7 @@ def plan_inflation(small: ModelConfig, wide: ModelConfig, name: str) -> Inflatio
     rotary = _place_rotary(small.head_dim, wide.head_dim)
     config = dataclasses.replace(
         wide,
-        model_type="llama",
+        model_type=LLAMA.model_type,
         qk_norm=False,
         rms_eps=residual.eps,
         rope_theta=small.rope_theta,
@@ -102,6 +103,10 @@ def _check_kind(small: ModelConfig) -> None:
         raise ModelLoadError(
             "a model that normalises its query and key heads (Qwen3) cannot be inflated: its norms would run over "
             "other numbers; take one of the Llama family (bundled-target, bundled-draft, SmolLM2)"
+        )
+    if small.model_type != LLAMA.model_type:
+        raise ModelLoadError(
+            f"a model of type {small.model_type!r} cannot be inflated: the geometries are made of {LLAMA.name}'s blocks"
         )
     if small.attention_bias:
         raise ModelLoadError(

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from ssd_lab import demo
 from ssd_lab.errors import ModelLoadError
-from ssd_lab.models.inflate.geometry import find_geometry
+from ssd_lab.models.files.checkpoint import Checkpoint, open_checkpoint
+from ssd_lab.models.inflate.geometry import Geometry, find_geometry
+from ssd_lab.models.inflate.plan import InflationPlan, plan_inflation
 
 _PREFIX = "inflated:"
 BUNDLED_PAIR = {"bundled-target": demo.TARGET, "bundled-draft": demo.DRAFT}
+
+
+@dataclass(frozen=True)
+class InflatedSource:
+    """What an inflated model is made from. small: opened, its weights not read yet."""
+
+    geometry: Geometry
+    small: Checkpoint
+    plan: InflationPlan
+
+
+def open_inflated(geometry: str | Geometry, source: str | Path) -> InflatedSource:
+    """geometry: one, or its name. source: as of `load_inflated`. Raises ModelLoadError if the small model does not
+    fit.
+    """
+    shape = find_geometry(geometry) if isinstance(geometry, str) else geometry
+    small = open_checkpoint(small_source(source))
+    return InflatedSource(shape, small, plan_inflation(small.config, shape.config, shape.name))
 
 
 def split_inflated(source: str) -> tuple[str, str] | None:

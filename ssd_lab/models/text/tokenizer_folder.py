@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import tokenizers
 from tokenizers import AddedToken, processors
 
 from ssd_lab.errors import ModelLoadError
+from ssd_lab.models.files.json_file import read_json
 from ssd_lab.models.text.end_tokens import end_token_ids
 
 END_NAMES = ("eos_token", "eot_token", "eom_token")
@@ -101,19 +101,6 @@ def generation_end_ids(folder: Path) -> tuple[int, ...]:
     """eos_token_id of generation_config.json, one or many."""
     listed = read_json(folder / "generation_config.json").get("eos_token_id")
     return (listed,) if isinstance(listed, int) else tuple(listed or ())
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object; an empty one if there is no such file."""
-    if not file.exists():
-        return {}
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelLoadError(f"{file} is damaged ({error}): download it again") from error
-    if not isinstance(document, dict):
-        raise ModelLoadError(f"{file} holds no JSON object: download it again")
-    return document
 
 
 def _make_special(backend: tokenizers.Tokenizer, names: Sequence[str | None]) -> None:

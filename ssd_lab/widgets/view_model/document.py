@@ -8,6 +8,7 @@ from typing import Any
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import RequestRecord, Trace
+from ssd_lab.trace.named import named_traces
 from ssd_lab.trace.token_texts import Decode, token_texts
 from ssd_lab.widgets.view_model.acceptance import acceptance_view
 from ssd_lab.widgets.view_model.lanes import clocks, measured_clock
@@ -27,7 +28,7 @@ def view_data(
     decode: token ids to text, for traces that do not hold their tokens' texts. max_rounds: show only so many rounds of
     each trace (the run says so in `left_out`). Raises ConfigError if there is no trace.
     """
-    named = {_strategy_name(traces): traces} if isinstance(traces, Trace) else dict(traces)
+    named = named_traces(traces)
     if not named:
         raise ConfigError("no trace to show: give one, or a dictionary of them by name")
     return {"format": FORMAT, "runs": [run_view(name, trace, decode, max_rounds) for name, trace in named.items()]}
@@ -88,8 +89,3 @@ def request_view(number: int, record: RequestRecord | None, steps: list[Step]) -
         "tokens": text_tokens(steps),
         "steps": steps,
     }
-
-
-def _strategy_name(trace: Trace) -> str:
-    strategy = trace.meta.get("strategy")
-    return str(strategy.get("name", "run")) if isinstance(strategy, dict) else "run"

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import Result
 
 from ssd_lab.bench.config import BenchConfig, cell_key
+from ssd_lab.bench.contenders import PEERS
 from ssd_lab.bench.cost import watching_cost
-from ssd_lab.bench.peers import PEERS
 from ssd_lab.bench.report import markdown, report_sections, write_report
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.flags import Flags, first_name, make_flags, names_of, parse_flags
+from ssd_lab.bench.flags import FIELDS, Flags, first_name, make_flags, names_of, parse_flags
 from ssd_lab.bench.meaning import to_config
 from ssd_lab.errors import ConfigError, ModelLoadError
+from ssd_lab.settings import Settings
 
 LLAMA_70, LLAMA_8 = "meta-llama/Llama-3.1-70B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"
 LLAMA_33 = "meta-llama/Llama-3.3-70B-Instruct"
@@ -170,6 +171,11 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
     ("--max-repeats", "--max-repeats 9", {"max_repeats": 9}),
     ("--warmup", "--warmup 2", {"warmup": 2}),
     ("--no-warm-up", "--no-warm-up", {"warm_up": False}),
+    ("--no-ignore-eos", "--no-ignore-eos", {"ignore_eos": False}),
+    ("--prefix-reuse", "--prefix-reuse", {"prefix_reuse": True}),
+    ("--no-bitwise", "--no-bitwise", {"bitwise": False}),
+    ("--no-record", "--no-record", {"record": False}),
+    ("--dataset", "--dataset mine.txt", {"datasets": ("mine.txt",)}),
     ("--peer", "--peer transformers", {"peers": ("transformers",), "draft": LLAMA_1}),
     ("--quality", "--quality", {"quality": True}),
     ("--unguarded", "--unguarded", {"unguarded": True}),
@@ -216,14 +222,15 @@ def test_a_flag_beside_the_measuring_changes_nothing_measured(flag: str, command
 
 def test_the_tables_cover_every_flag():
     tested = {flag for flag, _, _ in TABLE} | {flag for flag, _, _ in BESIDE}
-    assert tested == {first_name(field) for field in Flags.model_fields}
+    assert tested == {first_name(field) for field in FIELDS}
+    assert {*FIELDS} == {*Flags.model_fields} - {"strategy_fields"}
 
 
-@pytest.mark.parametrize("field", Flags.model_fields)
+@pytest.mark.parametrize("field", FIELDS)
 def test_all_names_of_a_flag_mean_the_same(field: str):
     plain = Flags.model_fields[field].annotation is bool
     example = {"size": "8", "backup": "fast", "models": "bundled", "dtype": "float32", "draft_link": "inline",
-               "workers": "ray", "precision": "0.5"}.get(field, "7")  # fmt: skip
+               "workers": "ray", "precision": "0.5", "datasets": "gsm8k"}.get(field, "7")  # fmt: skip
     parsed = [parse_flags([name] if plain else [name, example]) for name in names_of(field)]
     assert all(flags == parsed[0] and flags.model_fields_set == {field} for flags in parsed)
     assert make_flags({names_of(field)[-1].strip("-"): True if plain else value_of(field, example)}) == parsed[0]
@@ -288,18 +295,25 @@ def test_a_strategys_own_fields_stand_beside_its_name():
         to_config(parse_flags(["-s", "async_tree k=3", "--k", "4"]))
 
 
+def test_a_key_of_a_file_switches_on_or_off_as_it_says():
+    assert make_flags({"no_warm_up": True}) == make_flags({"warm_up": False}) == parse_flags(["--no-warm-up"])
+    assert make_flags({"no_warm_up": False}).warm_up is True
+
+
 def test_settings_name_models_where_no_flag_does():
-    named = to_config(parse_flags(["--spec"]), target_model="me/big", draft_model="me/small")
+    named = to_config(parse_flags(["--spec"]), Settings(target_model="me/big", draft_model="me/small"))
     assert (named.target, named.draft, named.device) == ("me/big", "me/small", "auto")
-    flagged = to_config(parse_flags(["--spec", "--size", "8", "--draft", "3"]), target_model="a/b", draft_model="c/d")
+    others = Settings(target_model="a/b", draft_model="c/d")
+    flagged = to_config(parse_flags(["--spec", "--size", "8", "--draft", "3"]), others)
     assert (flagged.target, flagged.draft) == (LLAMA_8, LLAMA_3)
-    head = to_config(parse_flags(["--eagle"]), eagle_head="./head").draft
+    head = to_config(parse_flags(["--eagle"]), Settings(eagle3_specforge="./head")).draft
     assert head == "./head"
 
 
 def field_of(flag: str) -> str:
-    return next(field for field in Flags.model_fields if flag in names_of(field))
+    return next(field for field in FIELDS if flag in names_of(field))
 
 
 def value_of(field: str, text: str) -> Any:
-    return [text] if "list" in str(Flags.model_fields[field].annotation) else text
+    kind = str(Flags.model_fields[field].annotation)
+    return [text] if "list" in kind or "tuple" in kind else text

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ssd_lab import demo
-from ssd_lab.bench.names import Family, require_local, resolve_model
+from ssd_lab.bench.names import require_local, resolve_model
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.settings import Settings
 
@@ -58,31 +58,25 @@ def settings(cache: HubCache) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("size", "family", "expected"),
+    ("size", "expected"),
     [
-        ("1", "llama", "meta-llama/Llama-3.2-1B-Instruct"),
-        ("3", "llama", "meta-llama/Llama-3.2-3B-Instruct"),
-        ("8", "llama", "meta-llama/Llama-3.1-8B-Instruct"),
-        (8, "llama", "meta-llama/Llama-3.1-8B-Instruct"),
-        ("70B", "llama", "meta-llama/Llama-3.1-70B-Instruct"),
-        (0.6, "qwen", "Qwen/Qwen3-0.6B"),
-        ("1.7", "qwen", "Qwen/Qwen3-1.7B"),
-        ("4", "qwen", "Qwen/Qwen3-4B"),
-        ("8.0", "qwen", "Qwen/Qwen3-8B"),
-        ("14", "qwen", "Qwen/Qwen3-14B"),
-        ("32", "qwen", "Qwen/Qwen3-32B"),
-        ("qwen3-4b", "llama", "Qwen/Qwen3-4B"),
-        ("some/other-model", "llama", "some/other-model"),
+        ("1", "meta-llama/Llama-3.2-1B-Instruct"),
+        ("3", "meta-llama/Llama-3.2-3B-Instruct"),
+        ("8", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("8.0", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("70B", "meta-llama/Llama-3.1-70B-Instruct"),
+        ("qwen3-4b", "Qwen/Qwen3-4B"),
+        ("some/other-model", "some/other-model"),
     ],
 )
-def test_sizes_and_names_are_the_references(size: str | float, family: Family, expected: str, settings: Settings):
-    assert resolve_model(size, family=family, settings=settings) == expected
+def test_sizes_and_names_are_the_references(size: str, expected: str, settings: Settings):
+    assert resolve_model(size, settings=settings) == expected
 
 
 def test_the_snapshot_of_main_is_found_through_its_links(settings: Settings, cache: HubCache):
     cache.add("Qwen/Qwen3-0.6B", "c0ffee", WHOLE, main=False)
     main = cache.add("Qwen/Qwen3-0.6B", "ab12cd", SHARDED)
-    found = resolve_model("0.6", family="qwen", settings=settings)
+    found = resolve_model("Qwen/Qwen3-0.6B", settings=settings)
     assert found == str(main)
     assert Path(found, SHARDS[0]).read_text(encoding="utf-8") == "weights"
     home = cache.folder / "models--Qwen--Qwen3-0.6B"
@@ -94,22 +88,22 @@ def test_the_snapshot_of_main_is_found_through_its_links(settings: Settings, cac
 def test_a_snapshot_that_is_not_whole_is_passed_over(settings: Settings, cache: HubCache):
     old = cache.add("Qwen/Qwen3-4B", "01d", WHOLE)
     broken = cache.add("Qwen/Qwen3-4B", "4e1", SHARDED)
-    assert resolve_model("4", family="qwen", settings=settings) == str(broken)
+    assert resolve_model("Qwen/Qwen3-4B", settings=settings) == str(broken)
     (broken / SHARDS[1]).resolve().unlink()  # the link stays, its blob is gone
-    assert resolve_model("4", family="qwen", settings=settings) == str(old)
+    assert resolve_model("Qwen/Qwen3-4B", settings=settings) == str(old)
 
 
 def test_without_a_ref_the_newest_whole_snapshot_is_taken(settings: Settings, cache: HubCache):
     older = cache.add("Qwen/Qwen3-4B", "aaa", WHOLE, main=False)
     newer = cache.add("Qwen/Qwen3-4B", "bbb", WHOLE, main=False)
     os.utime(older, (1, 1))
-    assert resolve_model("4", family="qwen", settings=settings) == str(newer)
+    assert resolve_model("Qwen/Qwen3-4B", settings=settings) == str(newer)
 
 
 def test_the_hubs_default_cache_is_used_when_no_other_is_set(cache: HubCache, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache.folder))
     snapshot = cache.add("Qwen/Qwen3-8B", "abc", WHOLE)
-    assert resolve_model("8", family="qwen", settings=Settings()) == str(snapshot)
+    assert resolve_model("Qwen/Qwen3-8B", settings=Settings()) == str(snapshot)
 
 
 def test_folders_files_and_the_bundled_pair(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

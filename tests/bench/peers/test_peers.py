@@ -11,7 +11,8 @@ import torch
 
 from ssd_lab.bench import peers
 from ssd_lab.bench.config import BenchConfig
-from ssd_lab.bench.peers import PeerResult, first_difference, peer_names, run_peers
+from ssd_lab.bench.contenders import PEERS, peer_names
+from ssd_lab.bench.peers import PeerResult, first_difference, run_peers
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
@@ -50,7 +51,7 @@ def results(tiny_pair: TinyPair, outputs: list[Output]) -> dict[str, PeerResult]
 
 
 def test_transformers_stands_for_all_its_ways(results: dict[str, PeerResult]):
-    assert list(results) == list(peers.PEERS)
+    assert list(results) == list(PEERS)
     assert {"transformers", "transformers_assisted", "transformers_prompt_lookup"} <= set(results)
 
 

@@ -44,7 +44,7 @@ def decoder_of(config: ModelConfig, device: torch.device, dtype: torch.dtype, ke
 @torch.inference_mode()
 def logits_in_pieces(decoder: Decoder, sizes: list[int], device: torch.device) -> torch.Tensor:
     """Logits of IDS, computed as many rows at a time as `sizes` says."""
-    cache = PagedKVCache(decoder.config, 3, 16, decoder.dtype, device)
+    cache = PagedKVCache(decoder.config, 3, 16, decoder.embedding.dtype, device)
     pieces, start = [], 0
     for size in sizes:
         tokens = torch.tensor([IDS[start : start + size]], device=device)

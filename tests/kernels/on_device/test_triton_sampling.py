@@ -20,24 +20,24 @@ def test_greedy_pick(triton_kernels: Kernels, device: torch.device, dtype: torch
     logits[4] = 1.0
     logits[5] = -torch.inf
     logits[5, vocab - 1] = -3e4
-    tokens, probs = triton_kernels.greedy_pick(logits.to(device), True)
+    tokens, probs = triton_kernels.greedy_pick(logits.to(device), want_probs=True)
     assert probs is not None
     assert tokens.dtype == torch.int64 and probs.dtype == torch.float32
     first = [int((row == row.max()).nonzero()[0]) for row in logits.float()]
     assert tokens.tolist() == first
     expected = torch.softmax(logits.double(), -1).amax(-1)
     torch.testing.assert_close(probs.double().cpu(), expected, rtol=1e-5, atol=0)
-    again, none = triton_kernels.greedy_pick(logits.to(device), False)
+    again, none = triton_kernels.greedy_pick(logits.to(device), want_probs=False)
     assert none is None and torch.equal(again, tokens)
     for row in range(6):
-        token, prob = triton_kernels.greedy_pick(logits[row : row + 1].to(device), True)
+        token, prob = triton_kernels.greedy_pick(logits[row : row + 1].to(device), want_probs=True)
         assert torch.equal(token, tokens[row : row + 1])
         assert prob is not None and same_bits(prob, probs[row : row + 1])
 
 
 def test_greedy_pick_reads_rows_that_lie_apart(triton_kernels: Kernels, device: torch.device) -> None:
     logits = random((4, 3, 500), 0).to(device)
-    assert torch.equal(triton_kernels.greedy_pick(logits[:, -1], False)[0], logits[:, -1].argmax(-1))
+    assert torch.equal(triton_kernels.greedy_pick(logits[:, -1], want_probs=False)[0], logits[:, -1].argmax(-1))
 
 
 @pytest.mark.filterwarnings("ignore:All-NaN", "ignore:invalid value")
@@ -46,7 +46,7 @@ def test_what_is_no_number_gives_a_token_of_the_vocabulary(kernels: Kernels, dev
     bad[2, 17] = torch.nan
     uniforms = torch.tensor([0.1, 0.5, 1 - 2.0**-24], device=device)
     bad_and_infinite = torch.cat([bad, bad[2:].nan_to_num(torch.inf)]).to(device)
-    picked, probs = kernels.greedy_pick(bad_and_infinite, True)
+    picked, probs = kernels.greedy_pick(bad_and_infinite, want_probs=True)
     assert probs is not None and probs.isnan().all()
     for tokens in (picked, kernels.sample(bad.to(device), uniforms)):
         assert ((tokens >= 0) & (tokens < 5000)).all()

@@ -1,6 +1,6 @@
 """Entries of a config.json that change what a model computes and are not implemented: refused, never passed over.
 
-`ModelConfig.from_hf` reads what is implemented. Every other entry is known to change nothing, has a value that leaves
+`config_from_json` reads what is implemented. Every other entry is known to change nothing, has a value that leaves
 it off, or has a name that tells of nothing that a forward computes; what remains is refused by name.
 """
 
@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ssd_lab.errors import ModelLoadError
-
-ARCHITECTURES = {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}
 
 READ = frozenset({
     "model_type", "architectures", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
@@ -61,29 +59,17 @@ _TELLS = frozenset({
 _OF_SIZE = frozenset({"scale", "scales", "scaling", "multiplier", "multipliers", "factor", "alpha", "pct", "percent"})
 
 
-def check_architecture(data: Mapping[str, Any]) -> None:
-    """Raise ModelLoadError, by name, for a model of another family, or another class of model of this one."""
-    kind, classes = data.get("model_type"), data.get("architectures") or []
-    named = f" ({', '.join(map(str, classes))})" if classes else ""
-    if kind not in ARCHITECTURES:
-        raise ModelLoadError(
-            f"model_type {kind!r} is not supported: {', '.join(ARCHITECTURES)} are{named and '; this is' + named}"
-        )
-    if classes and ARCHITECTURES[kind] not in classes:
-        raise ModelLoadError(
-            f"architecture {', '.join(map(str, classes))} is not supported: for model_type {kind!r} only "
-            f"{ARCHITECTURES[kind]} is"
-        )
+def check_entries(data: Mapping[str, Any], more: frozenset[str], *, plain: str) -> None:
+    """Raise ModelLoadError that lists the entries which change what is computed and are not implemented.
 
-
-def check_fields(data: Mapping[str, Any]) -> None:
-    """Raise ModelLoadError that lists the entries which change what is computed and are not implemented."""
-    wrong = [name for name, value in data.items() if name not in READ and not _leaves_alone(name, value)]
+    more: names that the model's family reads. plain: families whose plain checkpoints can be taken.
+    """
+    wrong = [name for name, value in data.items() if name not in READ | more and not _leaves_alone(name, value)]
     if wrong:
         given = ", ".join(f"{name}={_short(data[name])}" for name in sorted(wrong))
         raise ModelLoadError(
             f"the config asks for what is not implemented, and passing over it would give another model: {given}; "
-            "take a plain Llama or Qwen3 checkpoint, or delete an entry of which you know that it changes nothing"
+            f"take a plain {plain} checkpoint, or delete an entry of which you know that it changes nothing"
         )
 
 
@@ -101,31 +87,3 @@ def _leaves_alone(name: str, value: Any) -> bool:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def check_window(data: Mapping[str, Any], num_layers: int, max_positions: int) -> None:
-    """Raise ModelLoadError if some layer sees only a part of the longest text."""
-    kinds = data.get("layer_types") or []
-    other = sorted({str(kind) for kind in kinds} - {"full_attention", "sliding_attention"})
-    if other:
-        raise ModelLoadError(f"layer_types asks for {', '.join(other)}: only full_attention is implemented")
-    sliding = _sliding_layers(data, num_layers)
-    window = data.get("sliding_window")
-    if not sliding or (isinstance(window, int) and window >= max_positions):
-        return
-    advice = f", or set max_position_embeddings to {window}: up to there a window sees everything" if window else ""
-    raise ModelLoadError(
-        f"{sliding} of {num_layers} layers attend within a sliding window ({window} tokens), which is not implemented: "
-        f"take a checkpoint with full attention{advice}"
-    )
-
-
-def _sliding_layers(data: Mapping[str, Any], num_layers: int) -> int:
-    """How many layers have a window, as transformers reads the entries."""
-    if data.get("layer_types"):
-        return sum(kind == "sliding_attention" for kind in data["layer_types"])
-    wanted = data.get("use_sliding_window", data.get("model_type") != "qwen3")
-    if not wanted or not data.get("sliding_window"):
-        return 0
-    first = data.get("max_window_layers", 28) if data.get("model_type") == "qwen3" else 0
-    return max(0, num_layers - first)

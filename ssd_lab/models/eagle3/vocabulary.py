@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ssd_lab.errors import ModelLoadError
-
-OUTSIDE_LOGIT = -1e30  # finite, and still a probability of exactly 0 at every temperature in use
+from ssd_lab.models.decoder import OUTSIDE_LOGIT
 
 
 class DraftVocabulary:

@@ -1,0 +1,99 @@
+"""Hit or miss: the lookup of tensors finds what a walk through the branches finds."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from replay_graphs import ReplayBackend
+
+from ssd_lab.drafting.speculation_cache import SpeculationCache
+from ssd_lab.execution.graphs import GraphExecutor
+from ssd_lab.phases.lookup import LookupInputs, LookupPhase, branch_keys, outcome_keys
+from ssd_lab.rounds.drafted import Drafted, DraftTree
+
+
+def walked(counts: list[int], recovery_tokens: list[int], accepted: int, token: int) -> int | None:
+    """The branch that assumes this outcome: one by one."""
+    branch = 0
+    for length, count in enumerate(counts):
+        for _ in range(count):
+            if (length, recovery_tokens[branch]) == (accepted, token):
+                return branch
+            branch += 1
+    return None
+
+
+def random_tree(draw: random.Random, k: int, budget: int) -> tuple[list[int], list[int]]:
+    """A schedule of this budget, and other recovery tokens at each accepted length."""
+    counts = [0] * (k + 1)
+    for _ in range(budget):
+        counts[draw.randrange(k + 1)] += 1
+    return counts, [token for count in counts for token in draw.sample(range(12), count)]
+
+
+@pytest.mark.parametrize(("k", "budget"), [(1, 1), (1, 5), (3, 7), (6, 10)])
+def test_the_lookup_finds_what_a_walk_finds(k: int, budget: int) -> None:
+    draw = random.Random(k)
+    seen = set()
+    for batch in (1, 2, 5) * 20:
+        trees = [random_tree(draw, k, budget) for _ in range(batch)]
+        outcomes = [(draw.randrange(k + 1), draw.randrange(12)) for _ in range(batch)]
+        found = LookupPhase().run(None, inputs_of(trees, outcomes))
+        expected = [walked(*tree, *outcome) for tree, outcome in zip(trees, outcomes, strict=True)]
+        got = zip(found.hit.tolist(), found.branch.tolist(), strict=True)
+        assert [branch if hit else None for hit, branch in got] == expected
+        seen |= {branch is None for branch in expected}
+    assert seen == {True, False}
+
+
+def inputs_of(trees: list[tuple[list[int], list[int]]], outcomes: list[tuple[int, int]]) -> LookupInputs:
+    counts, recovery = (torch.tensor([tree[part] for tree in trees]) for part in (0, 1))
+    accepted, tokens = (torch.tensor([outcome[part] for outcome in outcomes]) for part in (0, 1))
+    return LookupInputs(branch_keys(counts, recovery), outcome_keys(accepted, tokens))
+
+
+def test_a_graph_of_it_finds_the_same() -> None:
+    """Where the outcome lies on a device: one graph, replayed for other trees and outcomes."""
+    draw, executor = random.Random(0), GraphExecutor(ReplayBackend())
+    for _ in range(5):
+        trees, outcomes = [random_tree(draw, 3, 6) for _ in range(4)], [(draw.randrange(4), draw.randrange(12))] * 4
+        inputs = inputs_of(trees, outcomes)
+        found, expected = executor.call(LookupPhase(), None, inputs), LookupPhase().run(None, inputs)
+        assert torch.equal(found.hit, expected.hit) and torch.equal(found.branch, expected.branch)
+
+
+def tree_of(counts: list[list[int]], recovery: list[list[int]]) -> DraftTree:
+    """Branches of one token, which says where it is: 100 times the row and the branch."""
+    rows, branches = len(recovery), len(recovery[0])
+    tokens = 100 * torch.arange(rows)[:, None] + torch.arange(branches)
+    candidates = torch.zeros(rows, len(counts[0]), 2, dtype=torch.int64)
+    drafted = Drafted(tokens.unsqueeze(-1), None, None)
+    return DraftTree(torch.tensor(counts), torch.tensor(recovery), candidates, drafted, None, None)
+
+
+def test_rows_are_looked_up_by_request_and_what_is_kept_outlives_the_tree() -> None:
+    """Requests 7 and 9 are in the tree, 9 goes away and comes back when the next tree is there."""
+    cache = SpeculationCache()
+    assert cache.look_up([7], [0], [5])[0].exact is None
+    cache.store([7, 9], tree_of([[2, 1], [1, 2]], [[5, 6, 5], [5, 6, 7]]))
+    one, two, other = cache.look_up([9, 7, 8], [1, 0, 0], [7, 6, 5])
+    assert (one.exact.row, one.exact.branch) == (1, 2) and (two.exact.row, two.exact.branch) == (0, 1)
+    assert one.stale.branch == 1 and two.stale.branch == 0 and (other.exact, other.stale) == (None, None)
+    assert cache.look_up([7, 9], [None, 1], [6, 8]) == [type(one)(), type(one)(stale=one.stale)]
+    cache.keep(9, 1, 7, 0.5)
+    cache.store([7], tree_of([[2, 1]], [[1, 2, 3]]))
+    back, gone = cache.look_up([9, 7], [1, 1], [7, 5])
+    assert back.exact.kept.tokens.tolist() == [[102]] and back.stale is None and cache.kept(9).predicted == 0.5
+    assert gone.exact is None and gone.stale.branch == 2
+    cache.keep_only([])
+    assert cache.look_up([9], [1], [7])[0].exact is None
+
+
+def test_a_miss_that_is_kept_answers_with_a_stale_branch_only() -> None:
+    cache = SpeculationCache()
+    cache.store([3], tree_of([[1, 1]], [[5, 6]]))
+    cache.keep(3, 1, 9, None)
+    (kept,) = cache.look_up([3], [1], [9])
+    assert kept.exact is None and kept.stale.kept.tokens.tolist() == [[1]]
