@@ -10,7 +10,7 @@ import torch
 
 from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.execution.structure import flatten
-from ssd_lab.phases.lookup import LookupInputs, LookupPhase, branch_keys, outcome_keys
+from ssd_lab.phases.draft_tree import LookupInputs, LookupPhase, branch_keys, outcome_keys
 from ssd_lab.rounds.drafted import Drafted, DraftTree
 
 _COUNTS, _PREPARED = 0, 1  # places in the copy

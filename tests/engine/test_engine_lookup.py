@@ -10,7 +10,7 @@ from replay_graphs import ReplayBackend
 
 from ssd_lab.drafting.speculation_cache import SpeculationCache
 from ssd_lab.execution.graphs import GraphExecutor
-from ssd_lab.phases.lookup import LookupInputs, LookupPhase, branch_keys, outcome_keys
+from ssd_lab.phases.draft_tree import LookupInputs, LookupPhase, branch_keys, outcome_keys
 from ssd_lab.rounds.drafted import Drafted, DraftTree
 
 
