@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from ssd_lab.assembly.build import resolve_device
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.loader import LoadedModel, from_tensors
 
@@ -37,6 +38,7 @@ class RandomModels:
 
 def random_models(folder: Path, *, seed: int = 0, device: str = "cpu") -> RandomModels:
     """The same ones for the same seed; the head is written into `folder`."""
+    device = str(resolve_device(device))
     shared, noise = _decoder(2, seed), _decoder(1, seed + 1)
     drafts = {name: shared[name] + NOISE * tensor * (tensor.ndim > 1) for name, tensor in noise.items()}
     _write_head(folder, shared["lm_head.weight"], seed + 2)
