@@ -19,7 +19,7 @@ from ssd_lab.check.configurations import Configuration, Configurations, configur
 from ssd_lab.check.evidence import decision_tests
 from ssd_lab.check.grid_report import GridReport
 from ssd_lab.check.prompts import check_prompts
-from ssd_lab.check.random_models import VOCAB, random_models, random_prompts
+from ssd_lab.check.random_models import random_models, random_prompts
 from ssd_lab.check.reference import Filters
 from ssd_lab.check.store import CellStore
 from ssd_lab.check.subjects import Models
@@ -140,10 +140,7 @@ def settings_by_models(folder: Path, extent: GridExtent, seed: int, engine: dict
             test=decision_tests,
         )
 
-    made = random_models(folder, seed=seed, device=engine.get("device", "auto"))
-    # every distribution is recorded as a whole, so that every decision can be tested
-    recording = {**engine, "dtype": "float32", "record_details": VOCAB}
-    models = Models(RANDOM, made.target, made.draft, made.head, engine=recording)
+    models = random_models(RANDOM, folder, engine, seed=seed)
     found = {RANDOM: asked(models, random_prompts(extent.random_prompts, seed=seed))}
     if extent.bundled_prompts:
         models = Models.load(None, None, name=BUNDLED, progress=False, **engine)

@@ -17,7 +17,7 @@ from ssd_lab.decoding import tree_acceptance
 from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.decoding.random import Purpose
 from ssd_lab.decoding.sampling import sample
-from ssd_lab.drafting import draft_worker
+from ssd_lab.drafting import quick_answers
 from ssd_lab.kernels.torch_kernels import TorchKernels
 from ssd_lab.phases import grow_tree, verification, verify
 from ssd_lab.rounds.runner import StepRunner
@@ -189,14 +189,14 @@ def test_saguaro_sampling_verified_with_the_plain_distribution(rejected: Any, mo
 
 def test_a_fast_guess_passed_off_as_drawn(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     """What followed before, with a distribution that it was not drawn from; hits are right."""
-    right = draft_worker.n_gram_guesses
+    right = quick_answers.n_gram_guesses
 
     def dishonest(*inputs: Any, **options: Any) -> Any:
         guessed = right(*inputs, **options)
         vocab = 32
         return dataclasses.replace(guessed, probs=torch.full((*guessed.tokens.shape, vocab), 1 / vocab))
 
-    monkeypatch.setattr(draft_worker, "n_gram_guesses", dishonest)
+    monkeypatch.setattr(quick_answers, "n_gram_guesses", dishonest)
     found = rejected(Configuration("async_tree", {**ASYNC, "fallback": {"kind": "fast", "source": "ngram"}}))
     assert ("fast", "drafted token") in found
     assert {path for path, _ in found} == {"fast"}
