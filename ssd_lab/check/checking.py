@@ -1,17 +1,20 @@
-"""The whole check: greedy and distribution, for a pair of models and some strategies."""
+"""The check of some strategies on a pair of models: greedy and distribution."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from ssd_lab.check.distribution import check_distribution
-from ssd_lab.check.greedy import check_greedy
+from ssd_lab.check.cells import Cell, CellResult, OnWave, Setting
 from ssd_lab.check.prompts import check_prompts
-from ssd_lab.check.report import CheckReport
-from ssd_lab.check.subjects import Models, StrategyLike, resolve, takes_draft
+from ssd_lab.check.report import CheckReport, Report
+from ssd_lab.check.subjects import BASELINE, Models, StrategyLike, Subject, resolve, takes_draft
+from ssd_lab.common.progress import progress_bar
+from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import LoadedModel
+from ssd_lab.strategies import registry
 
 DEFAULT_STRATEGIES: tuple[StrategyLike, ...] = (
     "sync_chain",
@@ -24,6 +27,7 @@ DEFAULT_STRATEGIES: tuple[StrategyLike, ...] = (
     "cascade",
 )
 NUM_CONTEXTS = 40  # prompts of the distribution check; its contexts are these and every text that grows from them
+SAMPLED_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -60,9 +64,12 @@ def check(
     prompts: yours instead of the built-in ones. engine: further fields of EngineConfig. Ctrl-C returns what is known.
     """
     extent = extent or Extent()
+    check_temperatures(extent.temperatures)
     configs = resolve(strategies)
-    models = Models.load(target, draft, dtype=dtype, chat=chat, progress=progress, **engine)
+    models = Models.load(target, draft, dtype=dtype, chat=chat, progress=progress, **{**engine, "record_details": 0})
     many = list(prompts) if prompts is not None else check_prompts(extent.num_prompts)
+    setting = Setting(models, many, extent.max_tokens, many[:NUM_CONTEXTS], seed)
+    cells = _plan(models.name, [Subject(*each) for each in configs.items()], extent)
     report = CheckReport(
         settings={
             "target": models.target.source,
@@ -73,30 +80,52 @@ def check(
             "draws": extent.draws,
             "seed": seed,
             "dtype": str(models.target.dtype).removeprefix("torch."),
-        }
+        },
+        num_cells=len(cells),
     )
-    try:
-        if extent.batches:
-            check_greedy(
-                models,
-                configs,
-                many,
-                max_tokens=extent.max_tokens,
-                batches=extent.batches,
-                progress=progress,
-                results=report.greedy,
-            )
-        if extent.temperatures:
-            check_distribution(
-                models,
-                configs,
-                many[:NUM_CONTEXTS],
-                temperatures=extent.temperatures,
-                draws=extent.draws,
-                seed=seed,
-                progress=progress,
-                results=report.paths,
-            )
-    except KeyboardInterrupt:
-        report.interrupted = True
+    run_cells(report, cells, setting.run, progress=progress)
     return report
+
+
+def run_cells(
+    report: Report, cells: Sequence[Cell], run: Callable[[Cell, OnWave], CellResult], *, progress: bool
+) -> None:
+    """Fill the report; Ctrl-C ends that early."""
+    with progress_bar(len(cells), "check", "cell", enabled=progress) as bar:
+
+        def show(key: str, drawn: int) -> None:
+            bar.set_postfix_str(f"{key}, {drawn:,} tokens" if drawn else key)
+
+        try:
+            for cell in cells:
+                show(cell.key, 0)
+                report.cells.append((cell, run(cell, partial(show, cell.key))))
+                bar.update(1)
+        except KeyboardInterrupt:
+            report.interrupted = True
+
+
+def check_temperatures(temperatures: Sequence[float]) -> None:
+    """Raise ConfigError for one at which nothing is drawn."""
+    if any(temperature <= 0 for temperature in temperatures):
+        raise ConfigError(
+            f"temperatures {list(temperatures)} were given: a distribution needs temperatures over 0, and temperature "
+            "0 is checked by itself"
+        )
+
+
+def _plan(models: str, subjects: list[Subject], extent: Extent) -> list[Cell]:
+    """Temperature 0 first; there the baseline itself at other batch sizes is a check too."""
+    labels = [subject.label for subject in subjects]
+    baseline = [] if BASELINE in labels else [Subject(BASELINE, registry.config(BASELINE, {}))]
+    greedy = [
+        Cell(models, subject, 0.0, batch)
+        for subject in [*baseline, *subjects]
+        for batch in extent.batches
+        if not (subject.label == BASELINE and batch == 1)
+    ]
+    return greedy + [
+        Cell(models, subject, temperature, SAMPLED_BATCH, extent.draws)
+        for subject in subjects
+        for temperature in extent.temperatures
+    ]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
-from ssd_lab.check.subjects import BASELINE, Models
-from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM
-from ssd_lab.results import Output
-from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.results import Output, RunResult
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class FirstDifference:
 
 @dataclass(frozen=True)
 class GreedyResult:
-    """One strategy at one batch size against autoregressive decoding at batch 1."""
+    """One strategy at one batch size against autoregressive decoding at batch 1. degraded: why it lost its draft."""
 
     strategy: str
     batch: int
@@ -48,90 +46,52 @@ class GreedyResult:
         """Not one token differs."""
         return self.num_differing_tokens == 0 and self.degraded is None
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> GreedyResult:
+        """From what `dataclasses.asdict` made of one."""
+        return cls(**{**data, "first_differences": [FirstDifference(**first) for first in data["first_differences"]]})
+
 
 def compare_tokens(
     expected: Sequence[Sequence[int]], got: Sequence[Sequence[int]]
 ) -> tuple[int, list[tuple[int, int]]]:
     """How many tokens differ (a missing one differs), and (sequence, position) of each sequence's first difference."""
-    differing = 0
-    firsts = []
-    for index, (ours, theirs) in enumerate(zip(expected, got, strict=True)):
-        shared = min(len(ours), len(theirs))
-        places = [i for i in range(shared) if ours[i] != theirs[i]]
-        differing += len(places) + max(len(ours), len(theirs)) - shared
-        if places:
-            firsts.append((index, places[0]))
-        elif len(ours) != len(theirs):
-            firsts.append((index, shared))
-    return differing, firsts
-
-
-def check_greedy(
-    models: Models,
-    strategies: dict[str, StrategyConfig],
-    prompts: Sequence[Any],
-    *,
-    max_tokens: int = 64,
-    batches: Sequence[int] = (1, 4, 16),
-    progress: bool = True,
-    results: list[GreedyResult] | None = None,
-) -> list[GreedyResult]:
-    """Run every strategy at every batch size; `results` (if given) grows as they end, so an interruption keeps them."""
-    found = [] if results is None else results
-    params = SamplingParams(max_tokens=max_tokens, ignore_eos=True)
-    # the baseline itself at other batch sizes is a check too
-    plan = [
-        (label, config, batch)
-        for label, config in {BASELINE: registry.config(BASELINE, {}), **strategies}.items()
-        for batch in batches
-        if not (label == BASELINE and batch == 1)
+    places = [
+        [place for place, (one, other) in enumerate(zip_longest(ours, theirs)) if one != other]
+        for ours, theirs in zip(expected, got, strict=True)
     ]
-    with progress_bar(len(plan) + 1, "greedy", "run", enabled=progress) as bar:
-        with models.llm(registry.config(BASELINE, {}), max_batch=1) as llm:
-            expected, _ = _generate(llm, prompts, params)
-        bar.update(1)
-        for label, config, batch in plan:
-            bar.set_postfix_str(f"{label}, batch {batch}")
-            with models.llm(config, max_batch=batch) as llm:
-                got, degraded = _generate(llm, prompts, params)
-                found.append(_compare(llm, label, batch, expected, got, degraded))
-            bar.update(1)
-    return found
+    return sum(map(len, places)), [(index, own[0]) for index, own in enumerate(places) if own]
 
 
-def _generate(llm: LLM, prompts: Sequence[Any], params: SamplingParams) -> tuple[list[Output], str | None]:
-    result = llm.run(list(prompts), params)
+def finished(result: RunResult) -> RunResult:
+    """Raise KeyboardInterrupt for a run that Ctrl-C ended."""
     if any(output.finish_reason == "cancelled" for output in result.outputs):
         raise KeyboardInterrupt
-    return result.outputs, result.trace.meta.get("degraded")
+    return result
 
 
-def _compare(
-    llm: LLM, label: str, batch: int, expected: list[Output], got: list[Output], degraded: str | None
+def compare_greedy(
+    llm: LLM, label: str, prompts: Sequence[Any], params: SamplingParams, expected: Sequence[list[int]]
 ) -> GreedyResult:
-    differing, firsts = compare_tokens([o.token_ids for o in expected], [o.token_ids for o in got])
+    """Run a strategy and count where its texts differ from the expected ones."""
+    result = finished(llm.run(list(prompts), params))
+    differing, firsts = compare_tokens(expected, [output.token_ids for output in result.outputs])
     return GreedyResult(
         strategy=label,
-        batch=batch,
+        batch=llm.config.max_batch,
         num_sequences=len(expected),
-        num_tokens=sum(len(output.token_ids) for output in expected),
+        num_tokens=sum(map(len, expected)),
         num_differing_tokens=differing,
         num_differing_sequences=len(firsts),
-        first_differences=[_explain(llm, index, place, expected[index], got[index]) for index, place in firsts],
-        degraded=degraded,
+        first_differences=[_explain(llm, i, place, expected[i], result.outputs[i]) for i, place in firsts],
+        degraded=result.trace.meta.get("degraded"),
     )
 
 
-def _explain(llm: LLM, index: int, place: int, expected: Output, got: Output) -> FirstDifference:
-    ours, theirs = expected.token_ids, got.token_ids
-    if place >= min(len(ours), len(theirs)):
-        return FirstDifference(
-            index,
-            place,
-            ours[place] if place < len(ours) else None,
-            theirs[place] if place < len(theirs) else None,
-            None,
-        )
-    logits = llm.score([*expected.prompt_ids, *ours[:place]])[-1]
-    gap = float(logits[ours[place]] - logits[theirs[place]])
-    return FirstDifference(index, place, ours[place], theirs[place], gap)
+def _explain(llm: LLM, index: int, place: int, expected: list[int], got: Output) -> FirstDifference:
+    ours, theirs = (tokens[place] if place < len(tokens) else None for tokens in (expected, got.token_ids))
+    gap = None
+    if ours is not None and theirs is not None:
+        logits = llm.score([*got.prompt_ids, *expected[:place]])[-1]
+        gap = float(logits[ours] - logits[theirs])
+    return FirstDifference(index, place, ours, theirs, gap)

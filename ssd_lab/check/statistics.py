@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +40,42 @@ def kolmogorov_survival(distance: float, count: int) -> float:
     return min(1.0, max(0.0, 2 * total))
 
 
+def normal_survival(score: float) -> float:
+    """P(a standard normal number > score)."""
+    return math.erfc(score / math.sqrt(2)) / 2
+
+
+def tossed_p_value(probs: Floats, count: int) -> float:
+    """Two-sided: the chance that of independent tosses with these probabilities `count` come up, or a count as far out
+    on its side, twice.
+    """
+    above = count > float(probs.sum())
+    return min(1.0, 2 * (tail_probability(probs, count) if above else tail_probability(1 - probs, len(probs) - count)))
+
+
+def tail_probability(probs: Floats, count: int) -> float:
+    """P(at least `count` of independent tosses with these probabilities come up), for a count not below expectation.
+
+    Lugannani and Rice's saddle point formula for lattices (1980; Daniels 1987, section 6), whose relative error stays
+    small however far out the count is.
+    """
+    if count >= len(probs):
+        return math.exp(float(np.log(probs).sum()))
+    low, high = 0.0, 50.0
+    for _ in range(60):  # the tilted expectation grows with the tilt
+        tilt = (low + high) / 2
+        tilted = probs * math.exp(tilt)
+        tilted /= 1 - probs + tilted
+        low, high = (tilt, high) if tilted.sum() < count else (low, tilt)
+    spread = math.sqrt(float((tilted * (1 - tilted)).sum()))
+    if tilt * spread < 0.05:  # at the expectation the formula is 0 / 0
+        return normal_survival((count - 0.5 - float(probs.sum())) / spread)
+    exponent = tilt * count - float(np.log1p(probs * math.expm1(tilt)).sum())
+    score = math.sqrt(2 * max(exponent, 0.0))
+    density = math.exp(-exponent) / math.sqrt(2 * math.pi)
+    return min(1.0, max(0.0, normal_survival(score) + density * (1 / (-math.expm1(-tilt) * spread) - 1 / score)))
+
+
 def bin_counts(uniforms: Floats, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
     """How many of these numbers in [0, 1] fall into each of equal bins."""
     places = np.minimum((uniforms * num_bins).astype(np.int64), num_bins - 1)
@@ -48,10 +85,13 @@ def bin_counts(uniforms: Floats, num_bins: int = NUM_BINS) -> NDArray[np.int64]:
 def chi_square_uniform(uniforms: Floats, num_bins: int = NUM_BINS) -> Evidence:
     """Pearson's test that the numbers are uniform on [0, 1]; fewer bins if there are few numbers."""
     num_bins = max(2, min(num_bins, int(len(uniforms) / MIN_EXPECTED)))
-    counts = bin_counts(uniforms, num_bins)
-    expected = len(uniforms) / num_bins
-    statistic = float(((counts - expected) ** 2).sum() / expected)
-    return Evidence(statistic, chi_square_survival(statistic, num_bins - 1))
+    return chi_square_of_counts(bin_counts(uniforms, num_bins))
+
+
+def chi_square_of_counts(counts: NDArray[Any]) -> Evidence:
+    """Pearson's test that every bin is as likely as the others."""
+    statistic = float(((counts - counts.mean()) ** 2).sum() / counts.mean())
+    return Evidence(statistic, chi_square_survival(statistic, len(counts) - 1))
 
 
 def kolmogorov_uniform(uniforms: Floats) -> Evidence:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ssd_lab import demo
+from ssd_lab.assembly.build import resolve_device
 from ssd_lab.config import EngineConfig
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
@@ -17,13 +19,26 @@ StrategyLike = str | dict[str, Any] | StrategyConfig
 
 
 @dataclass(frozen=True)
-class Models:
-    """A target, its draft if there is one, and engine fields for every run."""
+class Subject:
+    """A strategy under test. label: what reports call it. fields: what was given of it, as it was written."""
 
+    label: str
+    config: StrategyConfig
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Models:
+    """A target, its draft if there is one, and engine fields for every run. head: the folder of an EAGLE3 head for the
+    target (None: the one that is known for it).
+    """
+
+    name: str
     target: LoadedModel
     draft: LoadedModel | None
-    chat: bool | None
-    engine: dict[str, Any]
+    head: str | None = None
+    chat: bool | None = None
+    engine: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(
@@ -31,36 +46,43 @@ class Models:
         target: LoadedModel | str | None,
         draft: LoadedModel | str | None,
         *,
+        name: str = "models",
         dtype: str = "auto",
         chat: bool | None = None,
         progress: bool = True,
         **engine: Any,
     ) -> Models:
         """Load what is not loaded; None for both takes the bundled pair."""
-        from ssd_lab import demo
-        from ssd_lab.assembly.build import resolve_device
-
         device = str(resolve_device(engine.get("device", "auto")))
+
+        def loaded(model: LoadedModel | str) -> LoadedModel:
+            return load_model(model, dtype=dtype, device=device, progress=progress) if isinstance(model, str) else model
+
         if target is None:
             target, draft = str(demo.TARGET), str(demo.DRAFT) if draft is None else draft
-        ready = [
-            load_model(model, dtype=dtype, device=device, progress=progress) if isinstance(model, str) else model
-            for model in (target, draft)
-        ]
-        if ready[0] is None:
-            raise TypeError("a target is either given or bundled")
-        return cls(ready[0], ready[1], chat, {**engine, "dtype": dtype})
+        its_draft = None if draft is None else loaded(draft)
+        return cls(name, loaded(target), its_draft, chat=chat, engine={**engine, "dtype": dtype})
 
     def llm(self, strategy: StrategyConfig, *, max_batch: int) -> LLM:
         """An engine for this strategy. Close it."""
         return LLM(
             self.target,
             self.draft,
-            strategy,
+            strategy if self.head is None else with_head(strategy, self.head),
             chat=self.chat,
             progress=False,
             **{**self.engine, "max_batch": max_batch, "record": True},
         )
+
+
+def with_head(strategy: StrategyConfig, head: str) -> StrategyConfig:
+    """The strategy with this head wherever it, or a strategy within it, drafts with one."""
+    changed: dict[str, Any] = {
+        name: with_head(inner, head) for name, inner in strategy if isinstance(inner, StrategyConfig)
+    }
+    if strategy.draft_field is not None:
+        changed[strategy.draft_field] = head
+    return strategy.model_copy(update=changed)
 
 
 def resolve(strategies: Sequence[StrategyLike]) -> dict[str, StrategyConfig]:

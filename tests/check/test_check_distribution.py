@@ -15,11 +15,12 @@ from power import ALPHA, POWER, found_wrong, power_of, smallest_p
 
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
-from ssd_lab.check.distribution import MIN_TESTED
+from ssd_lab.check.evidence import MIN_TESTED
 from ssd_lab.decoding.acceptance import Outcome, accept_greedy
 from ssd_lab.drafting.draft_worker import DraftWorker
 from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.torch_kernels import TorchKernels
+from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.strategies import Context, Draft, SequenceStrategy
 
 VOCAB = 259
@@ -128,19 +129,13 @@ def likeliest_passed_off_as_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def verified_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saguaro: tokens are drawn away from what is cached, and verified as if they were not."""
-    from ssd_lab.phases.drawing import PLAIN
+    right = StepRunner.choose
 
-    from ssd_lab.phases import draft_chain, draft_tree
+    def dishonest(self: Any, *inputs: Any, drawing: Any, fan_out: Any, **options: Any) -> Any:
+        drawn = right(self, *inputs, drawing=drawing, fan_out=fan_out, **options)
+        return dataclasses.replace(drawn, probs=right(self, *inputs, **options).probs)
 
-    right = draft_chain.choose
-
-    def dishonest(*inputs: Any, drawing: Any, fan_out: Any, **options: Any) -> Any:
-        drawn = right(*inputs, drawing=drawing, fan_out=fan_out, **options)
-        claimed = right(*inputs, drawing=PLAIN, **options)
-        return dataclasses.replace(drawn, probs=claimed.probs)
-
-    for module in (draft_chain, draft_tree):
-        monkeypatch.setattr(module, "choose", dishonest)
+    monkeypatch.setattr(StepRunner, "choose", dishonest)
 
 
 def children_always_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,9 +216,9 @@ def test_ctrl_c_keeps_what_is_known(tiny_pair: Any, monkeypatch: pytest.MonkeyPa
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssd_lab.check.distribution.PathSampler.wave", interrupt)
+    monkeypatch.setattr("ssd_lab.check.cells.Setting._wave", interrupt)
     extent = Extent(num_prompts=2, batches=(1,), max_tokens=4, temperatures=(1.0,))
     report = run_check(tiny_pair, {"strategy": "sync_chain", "k": 2}, extent=extent)
     assert report.interrupted
     assert len(report.greedy) == 1
-    assert "so far (interrupted)" in report.verdict()
+    assert "so far (1 of 2 cells)" in report.verdict()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from ssd_lab.check import grid
+from ssd_lab.check.cells import Cell, CellResult, Setting
 from ssd_lab.check.grid import Configuration, GridExtent, GridReport, run_grid
-from ssd_lab.check.grid import running as grid_running
-from ssd_lab.check.grid.cell import Models
-from ssd_lab.check.grid.store import NAME
-from ssd_lab.check.grid.watching import WatchedStrategy
+from ssd_lab.check.store import NAME
 from ssd_lab.cli.main import app
 from ssd_lab.config import SamplingParams
 from ssd_lab.decoding import acceptance
@@ -43,22 +43,21 @@ def test_the_report_says_what_was_run_where_and_what_came_of_it(tmp_path: Path):
 
 
 def test_an_interruption_loses_the_cell_that_was_running_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    right, ran = grid_running.run_cell, []
+    right, ran = grid.run_cell, []
 
-    def counted(models: Models, cell: Any, work: Any) -> Any:
+    def counted(setting: Setting, cell: Cell, on_wave: Any) -> CellResult:
         if len(ran) == 3:
             raise KeyboardInterrupt
         ran.append(cell.key)
-        return right(models, cell, work)
+        return right(setting, cell, on_wave)
 
-    monkeypatch.setattr(grid_running, "run_cell", counted)
+    monkeypatch.setattr(grid, "run_cell", counted)
     first = run(tmp_path)
     assert first.interrupted
     assert "so far (3 of 6 cells)" in first.verdict()
     with (tmp_path / NAME).open("a", encoding="utf-8") as file:
         file.write('{"key": "half a li')  # killed while it wrote
-    monkeypatch.setattr(grid_running, "run_cell", lambda *cell: right(*cell))
-    monkeypatch.setattr(grid_running, "random_models", grid_running.random_models)
+    monkeypatch.setattr(grid, "run_cell", right)
     second = run(tmp_path)
     assert not second.interrupted
     assert len(second.cells) == second.num_cells == 6
@@ -139,12 +138,12 @@ def test_an_error_in_a_cell_ends_that_cell_and_is_no_success(tmp_path: Path, mon
     ],
     ids=lambda configuration: configuration.strategy,
 )
-def test_watching_changes_no_text(grid_models: Models, configuration: Configuration):
+def test_recording_whole_distributions_changes_no_text(grid_setting: Setting, configuration: Configuration):
     params = SamplingParams(temperature=1.0, max_tokens=16, ignore_eos=True, seed=5)
-    texts = []
-    for watched in (False, True):
-        with grid_models.llm(configuration, 2, watched=watched) as llm:
-            assert isinstance(llm.strategy, WatchedStrategy) == watched
+    recorded, texts = grid_setting.models, []
+    assert recorded.engine["record_details"] == recorded.target.config.vocab_size
+    for models in (recorded, replace(recorded, engine={**recorded.engine, "record_details": 0})):
+        with models.llm(configuration.subject.config, max_batch=2) as llm:
             texts.append([output.token_ids for output in llm.generate([[1, 2, 3], [4, 5]], params)])
     assert texts[0] == texts[1]
 

@@ -8,20 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from ssd_lab.phases.drawing import PLAIN
 
-from ssd_lab.check.grid.cell import Cell, Models, check_decisions, run_cell
-from ssd_lab.check.grid.configurations import Configuration
-from ssd_lab.check.grid.random_models import random_prompts
-from ssd_lab.check.grid.running import GridExtent
+from ssd_lab.check.cells import Cell, Setting
+from ssd_lab.check.configurations import Configuration
+from ssd_lab.check.grid import GridExtent, run_cell
 from ssd_lab.check.report import ALPHA
 from ssd_lab.decoding import tree_acceptance
 from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.decoding.random import Purpose
 from ssd_lab.decoding.sampling import sample
-from ssd_lab.drafting import draft_worker
+from ssd_lab.drafting import quick_answers
 from ssd_lab.kernels.torch_kernels import TorchKernels
-from ssd_lab.phases import draft_chain, draft_tree, grow_tree, verify
+from ssd_lab.phases import grow_tree, verification, verify
+from ssd_lab.rounds.runner import StepRunner
 
 NUM_TESTS = 20_000  # of the whole grid, for which p-values are corrected
 CHAIN = Configuration("sync_chain", {"k": 3})
@@ -34,15 +33,12 @@ Verifier = Callable[..., Outcome]
 
 
 @pytest.fixture
-def rejected(grid_models: Models) -> Callable[[Configuration], Rejected]:
+def rejected(grid_setting: Setting) -> Callable[[Configuration], Rejected]:
     """Paths and decisions that a cell of the grid's own size (or some times that) rejects, with p-values of 5e-7."""
 
     def check(configuration: Configuration, times: int = 1) -> Rejected:
-        cell = Cell(grid_models.name, configuration, 1.0, 8)
-        draws = times * GridExtent().draws_at(cell.batch)
-        result = run_cell(
-            grid_models, cell, lambda llm: check_decisions(llm, random_prompts(64), cell, draws=draws, seed=0)
-        )
+        draws = times * GridExtent().draws_at(8)
+        result = run_cell(grid_setting, Cell(grid_setting.models.name, configuration.subject, 1.0, 8, draws))
         assert result.failed is None
         assert result.refused is None
         return {
@@ -120,13 +116,13 @@ def test_recovery_from_the_target_instead_of_the_residual(rejected: Any, monkeyp
 
 def test_filters_that_come_after_the_verification(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     """Draft tokens are tested against the target before top-p; what is recovered is filtered."""
-    right, settings = verify.target_distribution, []
+    right, settings = verification.target_distribution, []
 
     def unfiltered(logits: torch.Tensor, sampling: Any) -> torch.Tensor:
         settings[:] = [right(logits, sampling)]
         return right(logits, dataclasses.replace(sampling, any_filter=False))
 
-    monkeypatch.setattr(verify, "target_distribution", unfiltered)
+    monkeypatch.setattr(verification, "target_distribution", unfiltered)
     monkeypatch.setattr(TorchKernels, "accept_sampled", verifier(filtered=lambda probs: settings[0]))
     assert ("draft", "acceptance") in rejected(CHAIN)
 
@@ -180,28 +176,27 @@ def test_siblings_verified_against_the_row_of_others(
 
 
 def test_saguaro_sampling_verified_with_the_plain_distribution(rejected: Any, monkeypatch: pytest.MonkeyPatch):
-    right = draft_chain.choose
+    right = StepRunner.choose
 
-    def dishonest(*inputs: Any, drawing: Any, fan_out: Any, **options: Any) -> Any:
-        drawn = right(*inputs, drawing=drawing, fan_out=fan_out, **options)
-        return dataclasses.replace(drawn, probs=right(*inputs, drawing=PLAIN, **options).probs)
+    def dishonest(self: Any, *inputs: Any, drawing: Any, fan_out: Any, **options: Any) -> Any:
+        drawn = right(self, *inputs, drawing=drawing, fan_out=fan_out, **options)
+        return dataclasses.replace(drawn, probs=right(self, *inputs, **options).probs)
 
-    for module in (draft_chain, draft_tree):
-        monkeypatch.setattr(module, "choose", dishonest)
+    monkeypatch.setattr(StepRunner, "choose", dishonest)
     found = rejected(Configuration("async_tree", {**ASYNC, "saguaro_c": 0.0}))
     assert {("hit", "drafted token"), ("jit", "drafted token")} <= found
 
 
 def test_a_fast_guess_passed_off_as_drawn(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     """What followed before, with a distribution that it was not drawn from; hits are right."""
-    right = draft_worker.n_gram_guesses
+    right = quick_answers.n_gram_guesses
 
     def dishonest(*inputs: Any, **options: Any) -> Any:
         guessed = right(*inputs, **options)
         vocab = 32
         return dataclasses.replace(guessed, probs=torch.full((*guessed.tokens.shape, vocab), 1 / vocab))
 
-    monkeypatch.setattr(draft_worker, "n_gram_guesses", dishonest)
+    monkeypatch.setattr(quick_answers, "n_gram_guesses", dishonest)
     found = rejected(Configuration("async_tree", {**ASYNC, "fallback": {"kind": "fast", "source": "ngram"}}))
     assert ("fast", "drafted token") in found
     assert {path for path, _ in found} == {"fast"}

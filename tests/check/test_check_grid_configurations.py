@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ssd_lab.check.grid.configurations import Configurations, configurations
+from ssd_lab.check.configurations import Configurations, configurations
 from ssd_lab.strategies import Context, SequenceStrategy, registry
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -15,7 +14,6 @@ from power import found_wrong
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.check import Extent, check
-from ssd_lab.check.grid.watching import WatchedStrategy, _WatchedProposer
 from ssd_lab.drafting.composition import replace_rows
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.engine.round_records import KeptRound
@@ -27,7 +25,7 @@ from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.recorded_tree import RecordedTree
 from ssd_lab.rounds.token_tree import TokenTree
-from ssd_lab.strategies import Context, SequenceStrategy, StrategyConfig
+from ssd_lab.strategies import Context, SequenceStrategy
 from ssd_lab.strategies.cascade import Cascade, CascadeProposer
 from ssd_lab.strategies.registry import registry
 
@@ -327,16 +325,6 @@ def test_suffixes_longer_than_the_tree_beside_it_are_verified(pair) -> None:
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("wrapper", [CascadeProposer, _WatchedProposer])
-def test_whoever_stands_for_other_proposers_hands_on_all_that_they_are_told(wrapper: type) -> None:
+def test_whoever_stands_for_other_proposers_hands_on_all_that_they_are_told() -> None:
     told = {name for name, member in vars(Proposer).items() if callable(member) and not name.startswith("_")}
-    assert {"prefill", "propose", "observe", "suspend", "forget"} < told <= set(vars(wrapper))
-
-
-def test_a_watched_strategy_answers_as_the_one_within() -> None:
-    asked = {
-        name
-        for name, member in vars(StrategyConfig).items()
-        if not name.startswith("_") and (isinstance(member, property) or inspect.isfunction(member))
-    }
-    assert {"head_config", "step_sizes", "works_beside"} < asked <= set(vars(WatchedStrategy))
+    assert {"prefill", "propose", "observe", "suspend", "forget"} < told <= set(vars(CascadeProposer))

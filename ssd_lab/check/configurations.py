@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import types
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from ssd_lab.check.subjects import Subject
 from ssd_lab.strategies import StrategyConfig, registry
 
 Fields = dict[str, Any]
@@ -45,6 +47,11 @@ class Configuration:
     def label(self) -> str:
         """As it is written on the command line."""
         return " ".join([self.strategy, *(f"{name}={_text(value)}" for name, value in self.fields.items())])
+
+    @property
+    def subject(self) -> Subject:
+        """What is run."""
+        return Subject(self.label, registry.config(self.strategy, self.fields), self.fields)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def configurations(known: Mapping[str, type[StrategyConfig]] | None = None) -> C
 
 
 class _Strategy:
-    """One strategy's axes and knobs."""
+    """One strategy's fields to vary: axes hold components or modes, nested ones strategies, knobs anything else."""
 
     def __init__(self, name: str, strategy: type[StrategyConfig]) -> None:
         self._name, self._strategy = name, strategy
@@ -86,9 +93,9 @@ class _Strategy:
         self._knobs: dict[str, list[Any]] = {}
         for own, info in strategy.model_fields.items():
             options = [] if own in self._base else _options(own, info)
+            leaves = list(_leaves(info.annotation))
             if all(value is _UNSET for value in options):
                 continue
-            leaves = list(_leaves(info.annotation))
             if any(_is_strategy(leaf) for leaf in leaves):
                 self._nested[own] = options
             elif any(_is_component(leaf) or get_origin(leaf) is Literal for leaf in leaves):
@@ -102,16 +109,16 @@ class _Strategy:
             found.refused.append(Refusal(Configuration(self._name, {}), "it declares exact = False", 1))
             return
         valid: list[list[Fields]] = []
-        refusals: dict[str, list[Fields]] = {}
+        refusals: dict[str, list[Fields]] = defaultdict(list)
         for row in self._rows():
-            allowed, problems = self._tried(self._base, row)
-            if not allowed and self._base:  # a size may belong to a choice that this row does not take
-                allowed, problems = self._tried({}, row)
-            for problem, fields in problems:
-                refusals.setdefault(problem, []).append(fields)
-            if allowed:
-                valid.append(allowed)
-        chosen = self._covering(valid)
+            tried = self._tried({**self._base, **row})
+            if all(problem for _, problem in tried):  # a size may belong to a choice that this row does not take
+                tried = self._tried(row)
+            for fields, problem in tried:
+                if problem:
+                    refusals[problem].append(fields)
+            valid.append([fields for fields, problem in tried if not problem])
+        chosen = self._covering([some for some in valid if some])
         found.accepted += [Configuration(self._name, fields) for fields in chosen]
         found.refused += [
             Refusal(Configuration(self._name, some[0]), reason, len(some)) for reason, some in refusals.items()
@@ -120,8 +127,7 @@ class _Strategy:
         options = {**self._crossed, **self._nested, **self._knobs}
         wanted = {(own, _kind(value)) for own, values in options.items() for value in values if value is not _UNSET}
         found.missing += [f"{self._name} {own}={value}" for own, value in sorted(wanted - seen)]
-        if not chosen:
-            found.missing.append(self._name)
+        found.missing += [] if chosen else [self._name]
 
     def _rows(self) -> Iterator[Fields]:
         """Axes crossed; of the strategies within strategies one at a time."""
@@ -131,43 +137,36 @@ class _Strategy:
             for own, values in self._nested.items():
                 yield from ({**row, **required, own: value} for value in values if value is not _UNSET)
 
-    def _tried(self, base: Fields, row: Fields) -> tuple[list[Fields], list[tuple[str, Fields]]]:
-        """The row with all knobs: what is allowed, and what is not and why."""
-        allowed, problems = [], []
-        for knobs in _product(self._knobs):
-            fields = {**base, **row, **knobs}
-            problem = self._problem(fields)
-            if problem is None:
-                allowed.append(fields)
-            else:
-                problems.append((problem, fields))
-        return allowed, problems
-
-    def _problem(self, fields: Fields) -> str | None:
-        try:
-            self._strategy(**fields)
-        except ValidationError as error:
-            return "; ".join(sorted({problem["msg"].removeprefix("Value error, ") for problem in error.errors()}))
-        return None
+    def _tried(self, row: Fields) -> list[tuple[Fields, str]]:
+        """The row with all values of the knobs, each with what the strategy has against it."""
+        combinations = [{**row, **knobs} for knobs in _product(self._knobs)]
+        return [(fields, _problem(self._strategy, fields)) for fields in combinations]
 
     def _covering(self, rows: list[list[Fields]]) -> list[Fields]:
         """One of each row at least, chosen greedily so that every pair of values with a knob in it occurs."""
-        missing = {pair for some in rows for fields in some for pair in self._pairs(fields)}
+        every = list(itertools.chain(*rows))
+        missing = {pair for fields in every for pair in self._pairs(fields)}
         chosen: list[Fields] = []
-        for number in itertools.count():
-            if number >= len(rows) and not missing:
-                return chosen
-            some = rows[number] if number < len(rows) else list(itertools.chain(*rows))
-            best = max(some, key=lambda fields: len(missing & self._pairs(fields)))
-            missing -= self._pairs(best)
-            chosen.append(best)
-        raise AssertionError("counting never ends")
+        while rows[len(chosen) :] or missing:
+            some = rows[len(chosen)] if len(chosen) < len(rows) else every
+            chosen.append(max(some, key=lambda fields: len(missing & self._pairs(fields))))
+            missing -= self._pairs(chosen[-1])
+        return chosen
 
     def _pairs(self, fields: Fields) -> set[tuple[tuple[str, str], tuple[str, str]]]:
         """Values of knobs beside each other and beside those of axes; what is not given counts as a value."""
         own = [(name, _text(fields.get(name))) for name in (*self._crossed, *self._nested, *self._knobs)]
         pairs = itertools.combinations_with_replacement(own, 2)
         return {(a, b) for a, b in pairs if a[0] in self._knobs or b[0] in self._knobs}
+
+
+def _problem(strategy: type[StrategyConfig], fields: Fields) -> str:
+    """What the strategy has against these fields, empty if nothing."""
+    try:
+        strategy(**fields)
+    except ValidationError as error:
+        return "; ".join(sorted({problem["msg"].removeprefix("Value error, ") for problem in error.errors()}))
+    return ""
 
 
 def _options(name: str, info: FieldInfo, component: str = "") -> list[Any]:

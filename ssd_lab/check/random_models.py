@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from ssd_lab.assembly.build import resolve_device
+from ssd_lab.check.subjects import Models
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.loader import LoadedModel, from_tensors
+from ssd_lab.models.loader import from_tensors
 
 VOCAB, HIDDEN, HEADS, HEAD_DIM, MLP, CONTEXT = 32, 32, 2, 16, 48, 256
 HEAD_VOCAB = 24  # the EAGLE3 head cannot name the others
@@ -26,25 +28,17 @@ SECOND_LAYER = 0.4  # how much the target's second layer adds, in units of the f
 NOISE = 0.25  # of the draft's weights, in units of the target's
 
 
-@dataclass(frozen=True)
-class RandomModels:
-    """A target, a draft and the folder of an EAGLE3 head."""
-
-    target: LoadedModel
-    draft: LoadedModel
-    head: str
-
-
-def random_models(folder: Path, *, seed: int = 0, device: str = "cpu") -> RandomModels:
-    """The same ones for the same seed; the head is written into `folder`."""
+def random_models(name: str, folder: Path, engine: dict[str, Any], *, seed: int = 0) -> Models:
+    """The same ones for the same seed, for runs with these engine fields; the head is written into `folder`."""
+    device = str(resolve_device(engine.get("device", "auto")))
     shared, noise = _decoder(2, seed), _decoder(1, seed + 1)
-    drafts = {name: shared[name] + NOISE * tensor * (tensor.ndim > 1) for name, tensor in noise.items()}
+    drafts = {key: shared[key] + NOISE * tensor * (tensor.ndim > 1) for key, tensor in noise.items()}
+    target = from_tensors(_config(2), shared, dtype="float32", device=device, pack=False)
+    draft = from_tensors(_config(1), drafts, dtype="float32", device=device, pack=False)
     _write_head(folder, shared["lm_head.weight"], seed + 2)
-    return RandomModels(
-        from_tensors(_config(2), shared, dtype="float32", device=device, pack=False),
-        from_tensors(_config(1), drafts, dtype="float32", device=device, pack=False),
-        str(folder),
-    )
+    # every distribution is recorded as a whole, so that every decision can be tested
+    recording = {**engine, "dtype": "float32", "record_details": VOCAB}
+    return Models(name, target, draft, str(folder), engine=recording)
 
 
 def random_prompts(count: int, *, seed: int = 0) -> list[list[int]]:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ssd_lab.check.grid.cell import CellResult
+from ssd_lab.check.cells import CellResult
 from ssd_lab.errors import ConfigError
 
 NAME = "cells.jsonl"
@@ -21,10 +21,14 @@ class CellStore:
         self.results: dict[str, CellResult] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if fresh or not self._file.exists() or not self._load(header):
-                self._file.write_text(json.dumps(header) + "\n", encoding="utf-8")
+            content = "" if fresh or not self._file.exists() else self._file.read_text(encoding="utf-8")
+            whole = content[: content.rfind("\n") + 1]  # a line that was being written when the program died is no line
+            if not whole or whole != content:
+                self._file.write_text(whole or json.dumps(header) + "\n", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"{self._file} cannot be used ({error}): name another folder with --out") from error
+        if whole:
+            self._load(whole.splitlines(), header)
 
     def add(self, result: CellResult) -> None:
         """Keep it, on the disk before this returns."""
@@ -34,15 +38,7 @@ class CellStore:
             file.flush()
             os.fsync(file.fileno())
 
-    def _load(self, header: dict[str, Any]) -> bool:
-        """Read what is there; False if there is nothing."""
-        content = self._file.read_text(encoding="utf-8")
-        whole = content[: content.rfind("\n") + 1]  # a line that was being written when the program died is no line
-        if whole != content:
-            self._file.write_text(whole, encoding="utf-8")
-        lines = whole.splitlines()
-        if not lines:
-            return False
+    def _load(self, lines: list[str], header: dict[str, Any]) -> None:
         try:
             before = json.loads(lines[0])
             results = [CellResult.from_dict(json.loads(line)) for line in lines[1:]]
@@ -55,4 +51,3 @@ class CellStore:
                 "folder with --out"
             )
         self.results = {result.key: result for result in results}
-        return True
