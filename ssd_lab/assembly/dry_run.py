@@ -25,6 +25,7 @@ from ssd_lab.phases.prefill import prefill
 from ssd_lab.phases.reading import ModelReading
 from ssd_lab.phases.verification import VerifyOptions
 from ssd_lab.phases.verify import launch_verify
+from ssd_lab.rounds.drawing import Drawing
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import Bounds, RowTensors
 from ssd_lab.rounds.runner import StepRunner
@@ -98,7 +99,7 @@ class DryRun:
     def _chain(self, runner: StepRunner, context: int) -> None:
         k = self.sizes.chain
         rows, bounds = self._rows(context - k + 1)
-        draft_chain(runner, ModelReading(rows), bounds, k, record=self.record)
+        draft_chain(runner, ModelReading(rows), bounds, k, drawing=Drawing(record=self.record))
 
     def _tree(self, runner: StepRunner, context: int) -> None:
         branches, depth = self.sizes.branches, self.sizes.depth
@@ -107,7 +108,7 @@ class DryRun:
         shape = BranchShape(branches, depth, widest=branches)
         tokens = torch.zeros(self.batch, depth, dtype=torch.int64, device=self.device)
         rows, bounds = self._rows(context - depth)
-        draft_tree(runner, ModelReading(rows), bounds, tokens, counts, shape, record=self.record)
+        draft_tree(runner, ModelReading(rows), bounds, tokens, counts, shape, drawing=Drawing(record=self.record))
 
     def _rows(self, longest: int) -> tuple[RowTensors, Bounds]:
         """Texts of two tokens, planned for as if they were `longest`."""

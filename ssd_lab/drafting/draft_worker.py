@@ -10,7 +10,7 @@ import torch
 from ssd_lab.common.device_guard import door
 from ssd_lab.drafting.batch_control import ControlReader, DraftRound
 from ssd_lab.drafting.draft_settings import DraftSettings
-from ssd_lab.drafting.drafter import Drafter, Wish
+from ssd_lab.drafting.drafter import Drafter, DraftRequest
 from ssd_lab.drafting.quick_answers import QuickAnswers
 from ssd_lab.drafting.speculation_cache import Entry, SpeculationCache
 from ssd_lab.drafting.worker_learning import RoundLog, WorkerLearning
@@ -123,8 +123,8 @@ class DraftWorker:
         self._learning.k = depth = self._learning.lookahead.choose()
         sampled = [temperature != 0 for temperature, *_ in asked.rows.sampling]
         counts = fan_out.place(asked.request_ids, [bool(hit) for hit in proposal.cache_hits], sampled, k)
-        wish = self._wish(depth, after_hit=True)
-        tree = self._drafter.tree(asked, proposal.tokens, counts, fan_out.shape(k, depth), wish)
+        request = self._request(depth, after_hit=True)
+        tree = self._drafter.tree(asked, proposal.tokens, counts, fan_out.shape(k, depth), request)
         self._cache.store(asked.request_ids, tree)
         span = self._note("tree", start)
         if self._log is not None:
@@ -204,7 +204,7 @@ class DraftWorker:
         if guessed:
             parts.append(self._quick.guessed(asked, guessed, k, sampled=sampled))
         if drafted:
-            chains = self._drafter.chain(asked, drafted, k, self._wish(k, after_hit=False))
+            chains = self._drafter.chain(asked, drafted, k, self._request(k, after_hit=False))
             parts.append(self._quick.with_distribution(chains, sampled=sampled))
         late = drafted or guessed
         fallback = self._note(paths.origins[late[0]], start) if late else None
@@ -213,13 +213,15 @@ class DraftWorker:
             done = done.at(sent(order, self._drafter.device).argsort())
         return done, fallback
 
-    def _wish(self, k: int, *, after_hit: bool) -> Wish:
+    def _request(self, k: int, *, after_hit: bool) -> DraftRequest:
         """How to draw k tokens for a round that begins with a hit, or with a fallback."""
         temperature, coefficient, fan_out = self._plan.draft_temperature, self._plan.saguaro_c, self._learning.fan_out
         if fan_out is None or coefficient == 1.0:
-            return Wish(self._keeps_probs, Drawing(temperature))
-        drawing = Drawing(temperature, coefficient, fan_out.widest(k), self._plan.details)
-        return Wish(self._keeps_probs, drawing, fan_out.counts(after_hit, k)[:k])
+            return DraftRequest(Drawing(temperature, record=self._keeps_probs))
+        drawing = Drawing(
+            temperature, coefficient, fan_out.widest(k), record=self._keeps_probs, keeps_raw=self._plan.details
+        )
+        return DraftRequest(drawing, fan_out.counts(after_hit, k)[:k])
 
     def _logged(self, asked: DraftRound, paths: _Paths, fallback: Span | None, done: Drafted) -> RoundLog:
         """The round, until its outcome is known."""

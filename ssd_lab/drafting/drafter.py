@@ -26,12 +26,11 @@ from ssd_lab.rounds.runner import Runner, StepRunner
 
 
 @dataclass(frozen=True)
-class Wish:
+class DraftRequest:
     """How draft tokens are wanted. drawing: how each is drawn; cached: how many candidates will be cached at each
-    place, where `drawing` asks for it; record: keep the draft's probabilities.
+    place, where `drawing` asks for it.
     """
 
-    record: bool = False
     drawing: Drawing = PLAIN
     cached: tuple[int, ...] | None = None
 
@@ -72,15 +71,20 @@ class Drafter(ABC, Generic[AnyRunner]):
     def reading(self, asked: DraftRound, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
         """The `chosen` rows of a round on the device, in that order; rows behind them are padding."""
 
-    def chain(self, asked: DraftRound, chosen: Sequence[int], k: int, wish: Wish) -> Drafted:
+    def chain(self, asked: DraftRound, chosen: Sequence[int], k: int, request: DraftRequest) -> Drafted:
         """Draft k tokens for the `chosen` rows of a round, in that order."""
         reading, bounds = self.reading(asked, chosen)
-        cached = wish.cached_at(len(reading.rows), self.device)
-        drafted = draft_chain(self.runner, reading, bounds, k, record=wish.record, drawing=wish.drawing, fan_out=cached)
+        cached = request.cached_at(len(reading.rows), self.device)
+        drafted = draft_chain(self.runner, reading, bounds, k, drawing=request.drawing, fan_out=cached)
         return drafted.first(len(chosen))
 
     def tree(
-        self, asked: DraftRound, draft_tokens: torch.Tensor, fan_out: torch.Tensor, shape: BranchShape, wish: Wish
+        self,
+        asked: DraftRound,
+        draft_tokens: torch.Tensor,
+        fan_out: torch.Tensor,
+        shape: BranchShape,
+        request: DraftRequest,
     ) -> DraftTree:
         """Prepare for the outcomes of verifying `draft_tokens` `[batch, k]`; fan_out: which ones, for each row (on
         the host, as in `TreeInputs`). Rows of the result that the round does not have are padding.
@@ -94,9 +98,8 @@ class Drafter(ABC, Generic[AnyRunner]):
             padded_rows(draft_tokens.to(self.device), rows),
             sent(padded_rows(fan_out, rows), self.device),
             shape,
-            record=wish.record,
-            drawing=wish.drawing,
-            next_fan_out=wish.cached_at(rows, self.device),
+            drawing=request.drawing,
+            next_fan_out=request.cached_at(rows, self.device),
         )
 
     def keep(self, reading: Reading, paths: torch.Tensor, written: torch.Tensor) -> None:

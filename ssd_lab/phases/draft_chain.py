@@ -28,14 +28,13 @@ class ChainInputs:
 class ChainPhase(Phase[Runner, ChainInputs, Drafted]):
     """k draft tokens after the committed ones of each row.
 
-    context: a bound on the cache positions in use. record: keep the draft's probabilities.
+    context: a bound on the cache positions in use.
     """
 
     name: ClassVar[str] = "draft_chain"
 
     k: int
     context: int
-    record: bool
     drawing: Drawing
 
     def run(self, runner: Runner, inputs: ChainInputs) -> Drafted:
@@ -52,7 +51,6 @@ class ChainPhase(Phase[Runner, ChainInputs, Drafted]):
                 outlook,
                 rows.sampling,
                 None if uniforms is None else uniforms[:, i : i + 1],
-                record=self.record,
                 drawing=self.drawing,
                 fan_out=None if inputs.fan_out is None else inputs.fan_out[:, i : i + 1],
             )
@@ -68,11 +66,10 @@ def draft_chain(
     bounds: Bounds,
     k: int,
     *,
-    record: bool,
     drawing: Drawing = PLAIN,
     fan_out: torch.Tensor | None = None,
 ) -> Drafted:
     """Run a `ChainPhase` over these rows; arguments as there."""
     modified = fan_out if drawing.modifies and not reading.rows.sampling.all_greedy else None
-    phase = ChainPhase(k, runner.bound(bounds.length + reading.reach(k)), record, drawing)
+    phase = ChainPhase(k, runner.bound(bounds.length + reading.reach(k)), drawing)
     return runner.run(phase, ChainInputs(reading, modified))

@@ -66,7 +66,6 @@ class TreePhase(Phase[Runner, TreeInputs, DraftTree]):
     shape: BranchShape
     extended: int
     farthest: int
-    record: bool
     drawing: Drawing
 
     def run(self, runner: Runner, inputs: TreeInputs) -> DraftTree:
@@ -74,14 +73,14 @@ class TreePhase(Phase[Runner, TreeInputs, DraftTree]):
         reading, draft_tokens = inputs.reading, inputs.draft_tokens
         outlooks, states = reading.extend(runner, draft_tokens, self.extended)
         logits = runner.logits_of(outlooks)
-        kept = max(self.shape.widest, RECORDED_CANDIDATES if self.record else 0)
+        kept = max(self.shape.widest, RECORDED_CANDIDATES if self.drawing.record else 0)
         candidates = recovery_candidates(logits, draft_tokens, min(kept, runner.num_choices - 1))
         counts, confidence = self._counts(logits, candidates, inputs)
         prefixes, ranks = branch_layout(counts, self.shape.branches)
         every = torch.arange(len(candidates), device=candidates.device)[:, None]
         recovery = candidates[every, prefixes, ranks]
         recovery_probs = None
-        if self.record:
+        if self.drawing.record:
             normaliser = logits.logsumexp(-1).gather(1, prefixes)
             recovery_probs = (logits[every, prefixes, recovery] - normaliser).exp()
         forked = None if states is None else states[every, prefixes]
@@ -121,7 +120,6 @@ class TreePhase(Phase[Runner, TreeInputs, DraftTree]):
                 outlook,
                 rows.sampling,
                 None if uniforms is None else uniforms[:, :, step],
-                record=self.record,
                 drawing=self.drawing,
                 fan_out=None if cached is None else cached[:, step : step + 1].expand(-1, branches),
             )
@@ -138,7 +136,6 @@ def draft_tree(
     fan_out: torch.Tensor,
     shape: BranchShape,
     *,
-    record: bool,
     drawing: Drawing = PLAIN,
     next_fan_out: torch.Tensor | None = None,
 ) -> DraftTree:
@@ -146,7 +143,7 @@ def draft_tree(
     extended = runner.bound(bounds.length + reading.reach(draft_tokens.shape[1] + 1))
     farthest = runner.bound(bounds.table * runner.block_size + shape.depth * shape.branches)
     modified = next_fan_out if drawing.modifies and not reading.rows.sampling.all_greedy else None
-    phase = TreePhase(shape, extended, farthest, record, drawing)
+    phase = TreePhase(shape, extended, farthest, drawing)
     return runner.run(phase, TreeInputs(reading, draft_tokens, fan_out, modified))
 
 

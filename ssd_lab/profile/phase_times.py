@@ -15,6 +15,7 @@ from ssd_lab.phases.reading import ModelReading
 from ssd_lab.phases.verification import VerifyOptions
 from ssd_lab.phases.verify import launch_verify
 from ssd_lab.profile.timing import seconds_per_call
+from ssd_lab.rounds.drawing import Drawing
 from ssd_lab.rounds.placement import Placement
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import Bounds, KnownState, RowBatch, RowTensors
@@ -100,7 +101,9 @@ class PhaseTimer:
         rows, bounds = self.place(work)
         reading = ModelReading(rows)
         return seconds_per_call(
-            lambda: draft_chain(self.runner, reading, bounds, k, record=record), self.device, repeats=repeats
+            lambda: draft_chain(self.runner, reading, bounds, k, drawing=Drawing(record=record)),
+            self.device,
+            repeats=repeats,
         )
 
     @torch.inference_mode()
@@ -112,7 +115,7 @@ class PhaseTimer:
         counts = torch.tensor([fan_out] * count, device=self.device)
         shape = BranchShape(branches=sum(fan_out), depth=k, widest=max(fan_out))
         return seconds_per_call(
-            lambda: draft_tree(self.runner, reading, bounds, tokens, counts, shape, record=record),
+            lambda: draft_tree(self.runner, reading, bounds, tokens, counts, shape, drawing=Drawing(record=record)),
             self.device,
             repeats=repeats,
         )

@@ -18,13 +18,14 @@ class Drawing:
     """The same for all rows of a run, so a captured graph may hold it.
 
     temperature: the draft's, for requests that sample (None: the request's own). coefficient: C of Saguaro sampling, 1
-    for none. widest: a bound on the fan-outs that it is used with. keeps_raw: keep what was there before C, for the
-    trace.
+    for none. widest: a bound on the fan-outs that it is used with. record: keep the draft's probability of each token.
+    keeps_raw: keep what was there before C, for the trace.
     """
 
     temperature: float | None = None
     coefficient: float = 1.0
     widest: int = 0
+    record: bool = False
     keeps_raw: bool = False
 
     @property
@@ -59,7 +60,6 @@ def draw(
     sampling: SamplingBatch,
     uniforms: torch.Tensor | None,
     *,
-    record: bool,
     drawing: Drawing = PLAIN,
     fan_out: torch.Tensor | None = None,
 ) -> Drafted:
@@ -69,10 +69,10 @@ def draw(
     """
     shape = logits.shape[:-1]
     if uniforms is None:
-        picked, token_probs = kernels.greedy_pick(logits.flatten(0, -2), want_probs=record)
+        picked, token_probs = kernels.greedy_pick(logits.flatten(0, -2), want_probs=drawing.record)
         return Drafted(picked.view(shape), None, None if token_probs is None else token_probs.view(shape))
     raw = drawing.plain(logits, sampling)
     probs = drawing.modified(raw, fan_out)
     tokens = kernels.sample(probs.flatten(0, -2), uniforms.reshape(-1)).view(shape)
-    token_probs = probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if record else None
+    token_probs = probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) if drawing.record else None
     return Drafted(tokens, probs, token_probs, raw if drawing.keeps_raw else None)

@@ -54,13 +54,12 @@ class HeadRunner(Runner):
         sampling: SamplingBatch,
         uniforms: torch.Tensor | None,
         *,
-        record: bool,
         drawing: Drawing = PLAIN,
         fan_out: torch.Tensor | None = None,
     ) -> Drafted:
         """In the draft's vocabulary, given in the target's ids, where tokens outside have probability 0."""
         logits, kernels = self.head.logits(outlook), self.head.kernels
-        chosen = draw(kernels, logits, sampling, uniforms, record=record, drawing=drawing, fan_out=fan_out)
+        chosen = draw(kernels, logits, sampling, uniforms, drawing=drawing, fan_out=fan_out)
         vocabulary = self.head.vocabulary
         probs, raw = (
             None if own is None else vocabulary.scatter_probs(own) for own in (chosen.probs, chosen.raw_probs)

@@ -65,7 +65,6 @@ class Runner(ABC):
         sampling: SamplingBatch,
         uniforms: torch.Tensor | None,
         *,
-        record: bool,
         drawing: Drawing = PLAIN,
         fan_out: torch.Tensor | None = None,
     ) -> Drafted:
@@ -107,10 +106,9 @@ class StepRunner(Runner):
         sampling: SamplingBatch,
         uniforms: torch.Tensor | None,
         *,
-        record: bool,
         drawing: Drawing = PLAIN,
         fan_out: torch.Tensor | None = None,
     ) -> Drafted:
         """See `draw`."""
         kernels = self.decoder.kernels
-        return draw(kernels, outlook, sampling, uniforms, record=record, drawing=drawing, fan_out=fan_out)
+        return draw(kernels, outlook, sampling, uniforms, drawing=drawing, fan_out=fan_out)

@@ -16,7 +16,7 @@ from ssd_lab.check.checking import CheckReport
 from ssd_lab.drafting.lookahead_control import LookaheadControl
 from ssd_lab.errors import ConfigError
 from ssd_lab.rounds.drafted import Drafted
-from ssd_lab.rounds.drawing import PLAIN
+from ssd_lab.rounds.drawing import Drawing
 from ssd_lab.rounds.head_runner import HeadRunner
 from ssd_lab.strategies import registry
 from ssd_lab.strategies.cascade import Cascade
@@ -89,9 +89,11 @@ def verified_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted bug: tokens are drawn with C, and the distribution without it is handed to verification."""
     original = HeadRunner.choose
 
-    def choose(self: HeadRunner, normed: Any, sampling: Any, uniforms: Any, *, record: bool, **given: Any) -> Drafted:
-        made = original(self, normed, sampling, uniforms, record=record, **given)
-        plain = original(self, normed, sampling, uniforms, record=record, drawing=PLAIN)
+    def choose(
+        self: HeadRunner, normed: Any, sampling: Any, uniforms: Any, *, drawing: Drawing, **given: Any
+    ) -> Drafted:
+        made = original(self, normed, sampling, uniforms, drawing=drawing, **given)
+        plain = original(self, normed, sampling, uniforms, drawing=Drawing(record=drawing.record))
         return Drafted(made.tokens, plain.probs, made.token_probs)
 
     monkeypatch.setattr(HeadRunner, "choose", choose)

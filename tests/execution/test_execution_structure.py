@@ -22,8 +22,8 @@ from ssd_lab.phases.verify_tree import VerifyTreePhase
 from ssd_lab.rounds.drawing import PLAIN
 
 PHASES = [
-    ChainPhase(4, 512, True, PLAIN),
-    TreePhase(BranchShape(10, 4, 3), 512, 512, True, PLAIN),
+    ChainPhase(4, 512, PLAIN),
+    TreePhase(BranchShape(10, 4, 3), 512, 512, PLAIN),
     GrowTreePhase(from_widths([2, 2]), 512, True, True),
     GrowDynamicTreePhase(DynamicShape(2, 3, 5), 512, True),
     KeepPathPhase(),
