@@ -13,7 +13,7 @@ if [ -z "${PYTHON:-}" ]; then
   [ -x .venv/bin/python ] && PYTHON=.venv/bin/python
 fi
 RUNS=${RUNS:-native:1 native:2 avx2:1 avx2:2 default:1 default:2}
-FOLDERS=${FOLDERS:-decoding engine eagle3 check strategies models end_to_end kernels tune training studies}
+FOLDERS=${FOLDERS:-decoding rounds phases execution drafting engine eagle3 check strategies models end_to_end kernels tune training studies}
 
 limits() { # the settings of one instruction set
   case $1 in
