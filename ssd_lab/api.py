@@ -13,6 +13,7 @@ from ssd_lab.llm import LLM, Prompt
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.results import Comparison, RunResult
 from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.strategies.registry import listed
 
 
 def run(
@@ -66,8 +67,8 @@ def compare(
 ) -> Comparison:
     """Run several strategies on the same prompts, side by side, with speed-ups over autoregressive decoding.
 
-    strategies: names, configs, or dictionaries with `strategy` and its fields. A knob given in `fields` goes to each
-    strategy that has it. The models are loaded once. warm_up: see `run`.
+    strategies: names, configs, or dictionaries with `strategy` and its fields; one alone is fine too. A knob given in
+    `fields` goes to each strategy that has it. The models are loaded once. warm_up: see `run`.
     """
     if target is None:
         target = str(demo.TARGET)
@@ -77,9 +78,7 @@ def compare(
     loaded = load_model(target, dtype=dtype, device=where, progress=progress) if isinstance(target, str) else target
     loaded_draft = load_model(draft, dtype=dtype, device=where, progress=progress) if isinstance(draft, str) else draft
     knobs = set().union(*(set(cls.model_fields) for cls in registry.all().values()))
-    for entry in strategies:
-        own = dict(entry) if isinstance(entry, dict) else {"strategy": entry}
-        strategy = own.pop("strategy")
+    for strategy, own in listed(strategies):
         shared = dict(fields)
         for name in knobs & set(shared):
             if isinstance(strategy, StrategyConfig) or name not in _fields_of(strategy) or name in own:
@@ -92,9 +91,9 @@ def compare(
     return Comparison(runs)
 
 
-def _fields_of(strategy: str | type[StrategyConfig]) -> set[str]:
+def _fields_of(strategy: Any) -> set[str]:
     found = registry.all().get(strategy) if isinstance(strategy, str) else strategy
-    return set() if found is None else set(found.model_fields)
+    return set(getattr(found, "model_fields", ()))  # `run` says what is no strategy
 
 
 def _unused_name(name: str, own: dict[str, Any], taken: dict[str, RunResult]) -> str:

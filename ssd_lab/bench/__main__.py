@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from ssd_lab.cli.main import app
+from ssd_lab.common.late import late
 
 if __name__ == "__main__":
-    app(["bench", *sys.argv[1:]], prog_name="ssd-lab")
+    late("app")(["bench", *sys.argv[1:]], prog_name="ssd-lab")

@@ -13,6 +13,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.strategies.registry import listed
 
 BASELINE = "autoregressive"
 StrategyLike = str | dict[str, Any] | StrategyConfig
@@ -88,9 +89,8 @@ def with_head(strategy: StrategyConfig, head: str) -> StrategyConfig:
 def resolve(strategies: Sequence[StrategyLike]) -> dict[str, StrategyConfig]:
     """Configs by the label they are shown with."""
     resolved: dict[str, StrategyConfig] = {}
-    for entry in strategies:
-        fields = dict(entry) if isinstance(entry, dict) else {}
-        config = registry.config(fields.pop("strategy") if isinstance(entry, dict) else entry, fields)
+    for strategy, fields in listed(strategies):
+        config = registry.config(strategy, fields)
         label = config.strategy_name
         shown = {name: getattr(config, name) for name in sorted(config.model_fields_set)}
         if shown:

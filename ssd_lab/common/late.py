@@ -1,7 +1,7 @@
 """What a lower room may show or do with a higher one: named here, loaded when it is asked for.
 
-A trace can show its views and a result can be simulated, and neither needs views or simulator to exist. This table is
-the only place where an import points up.
+A trace can show its views and a result can be simulated, and neither needs views or simulator to exist; `python -m
+ssd_lab.bench` is a command of the command line. This table is the only place where an import points up.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ _HOMES = {
     "simulate": "simulate.simulation",
     "PUBLISHED_70B": "simulate.published",
     "explain": "explain.explaining",
+    "app": "cli.main",
 }
 
 

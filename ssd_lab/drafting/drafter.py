@@ -17,11 +17,10 @@ from ssd_lab.phases.draft_tree import BranchShape, draft_tree
 from ssd_lab.phases.keep_path import KeepPathInputs, KeepPathPhase
 from ssd_lab.phases.prefill import prefill
 from ssd_lab.phases.reading import ModelReading, Reading
-from ssd_lab.phases.verification import padded_rows
 from ssd_lab.rounds.drafted import Drafted, DraftTree
 from ssd_lab.rounds.drawing import PLAIN, Drawing
 from ssd_lab.rounds.placement import Placement
-from ssd_lab.rounds.rows import Bounds
+from ssd_lab.rounds.rows import Bounds, padded_rows
 from ssd_lab.rounds.runner import Runner, StepRunner
 
 

@@ -16,6 +16,7 @@ from ssd_lab.execution.observing import NOBODY, ExecutorObserver
 from ssd_lab.execution.preparations import Preparations
 from ssd_lab.links.link import InlineLink
 from ssd_lab.links.opening import LinkKind, open_link
+from ssd_lab.models.families import FAMILIES
 from ssd_lab.models.loader import LoadedModel
 
 
@@ -48,8 +49,9 @@ class Resources:
         """Start a draft worker with this plan and return the proposer that talks to it.
 
         `auto` takes a stream of its own on a GPU; on a CPU a child process where the platform allows it and the draft
-        can be loaded there, else a thread. sends_texts: the worker looks at the texts themselves. needs_outcomes: it
-        goes by what became of its last draft; without, and inline, it may draft before the host knows that.
+        can be loaded there (it has a name, and its family was not registered by this program), else a thread.
+        sends_texts: the worker looks at the texts themselves. needs_outcomes: it goes by what became of its last draft;
+        without, and inline, it may draft before the host knows that.
         """
         if self.draft is None:
             raise ConfigError(
@@ -95,6 +97,8 @@ class Resources:
         """How a draft model may be reached, the best first."""
         if self.device.type == "cuda":
             return ("stream", "inline")
-        if setup.source is not None and takes_a_process("auto", self.device):
+        known_elsewhere = isinstance(self.draft, LoadedModel) and self.draft.config.model_type in FAMILIES.built_in
+        can_leave = setup.source is not None and (known_elsewhere or isinstance(self.draft, str))
+        if can_leave and takes_a_process("auto", self.device):
             return ("process", "thread", "inline")
         return ("thread", "inline")

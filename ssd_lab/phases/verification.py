@@ -15,7 +15,7 @@ from ssd_lab.execution.phase import Phase
 from ssd_lab.execution.structure import Tensors, each_tensor
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import RowTensors
+from ssd_lab.rounds.rows import RowTensors, padded_rows
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.token_tree import TokenTree
 from ssd_lab.rounds.verified import Verified
@@ -201,9 +201,3 @@ def advanced_rows(
     """
     grown = torch.where(rows.lengths > 0, rows.lengths + num_accepted + 1, 0)
     return torch.stack([grown, tokens.gather(1, at[:, None]).squeeze(1), recovery_token])
-
-
-def padded_rows(tensor: torch.Tensor, rows: int) -> torch.Tensor:
-    """With as many rows as the phase computes; what the further ones hold does not matter."""
-    missing = rows - tensor.shape[0]
-    return tensor if missing == 0 else torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])

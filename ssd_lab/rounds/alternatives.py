@@ -20,11 +20,6 @@ class Alternatives:
     draft: np.ndarray
     raw: np.ndarray | None = None
 
-    @classmethod
-    def of_arrays(cls, arrays: list[np.ndarray], batch: int) -> Alternatives:
-        """From a phase's outputs, in the order of the fields, without the rows of padding."""
-        return cls(*(array[:batch] for array in arrays))
-
     def at(self, places: np.ndarray) -> Alternatives:
         """Other places in their stead, `[batch, n]`."""
         rows = np.arange(len(places))[:, None]

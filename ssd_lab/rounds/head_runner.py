@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.execution.executor import Executor
+from ssd_lab.kernels.interface import Kernels
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.eagle3.head import Eagle3Head
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.rounds.drafted import Drafted
-from ssd_lab.rounds.drawing import PLAIN, Drawing, draw
 from ssd_lab.rounds.runner import Runner
 
 
@@ -48,20 +49,19 @@ class HeadRunner(Runner):
         """Tokens outside the draft's vocabulary get a probability of 0."""
         return self.head.vocabulary.scatter_logits(self.head.logits(outlook))
 
-    def choose(
-        self,
-        outlook: torch.Tensor,
-        sampling: SamplingBatch,
-        uniforms: torch.Tensor | None,
-        *,
-        drawing: Drawing = PLAIN,
-        fan_out: torch.Tensor | None = None,
-    ) -> Drafted:
-        """In the draft's vocabulary, given in the target's ids, where tokens outside have probability 0."""
-        logits, kernels = self.head.logits(outlook), self.head.kernels
-        chosen = draw(kernels, logits, sampling, uniforms, drawing=drawing, fan_out=fan_out)
+    @property
+    def kernels(self) -> Kernels[Any]:
+        """The head's."""
+        return self.head.kernels
+
+    def named_logits(self, outlook: torch.Tensor) -> torch.Tensor:
+        """Over the draft's vocabulary."""
+        return self.head.logits(outlook)
+
+    def in_target_ids(self, drafted: Drafted) -> Drafted:
+        """Tokens outside the draft's vocabulary have probability 0."""
         vocabulary = self.head.vocabulary
         probs, raw = (
-            None if own is None else vocabulary.scatter_probs(own) for own in (chosen.probs, chosen.raw_probs)
+            None if own is None else vocabulary.scatter_probs(own) for own in (drafted.probs, drafted.raw_probs)
         )
-        return Drafted(vocabulary.to_target(chosen.tokens), probs, chosen.token_probs, raw)
+        return Drafted(vocabulary.to_target(drafted.tokens), probs, drafted.token_probs, raw)

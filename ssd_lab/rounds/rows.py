@@ -127,6 +127,12 @@ class Bounds:
     table: int
 
 
+def padded_rows(tensor: torch.Tensor, rows: int) -> torch.Tensor:
+    """With as many rows as the phase computes; what the further ones hold does not matter."""
+    missing = rows - tensor.shape[0]
+    return tensor if missing == 0 else torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])
+
+
 def slots_of(positions: torch.Tensor, tables: torch.Tensor, block_size: int) -> torch.Tensor:
     """Cache slot of each position `[batch, rows]`; positions outside the table (or negative) fall into block 0, the
     dump.

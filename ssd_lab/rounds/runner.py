@@ -11,6 +11,7 @@ import torch
 from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.execution.executor import EagerExecutor, Executor
 from ssd_lab.execution.phase import Inputs, Outputs, Phase
+from ssd_lab.kernels.interface import Kernels
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.kv_cache import PagedKVCache
@@ -58,7 +59,19 @@ class Runner(ABC):
     def logits_of(self, outlook: torch.Tensor) -> torch.Tensor:
         """Logits `[batch, rows, vocab]` over the target's tokens."""
 
+    @property
     @abstractmethod
+    def kernels(self) -> Kernels[Any]:
+        """What picks and draws tokens."""
+
+    def named_logits(self, outlook: torch.Tensor) -> torch.Tensor:
+        """Logits `[batch, rows, num_choices]` over the tokens that `choose` can name."""
+        return self.logits_of(outlook)
+
+    def in_target_ids(self, drafted: Drafted) -> Drafted:
+        """What was drawn from `named_logits`, in the target's ids."""
+        return drafted
+
     def choose(
         self,
         outlook: torch.Tensor,
@@ -69,6 +82,8 @@ class Runner(ABC):
         fan_out: torch.Tensor | None = None,
     ) -> Drafted:
         """Draw one token a row, `[batch, rows]`, in the target's ids; arguments as in `draw`."""
+        logits = self.named_logits(outlook)
+        return self.in_target_ids(draw(self.kernels, logits, sampling, uniforms, drawing=drawing, fan_out=fan_out))
 
 
 class StepRunner(Runner):
@@ -100,15 +115,7 @@ class StepRunner(Runner):
         """They are the outlook."""
         return outlook
 
-    def choose(
-        self,
-        outlook: torch.Tensor,
-        sampling: SamplingBatch,
-        uniforms: torch.Tensor | None,
-        *,
-        drawing: Drawing = PLAIN,
-        fan_out: torch.Tensor | None = None,
-    ) -> Drafted:
-        """See `draw`."""
-        kernels = self.decoder.kernels
-        return draw(kernels, outlook, sampling, uniforms, drawing=drawing, fan_out=fan_out)
+    @property
+    def kernels(self) -> Kernels[Any]:
+        """The model's."""
+        return self.decoder.kernels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from ssd_lab.common.validation import validated
@@ -60,7 +61,12 @@ class Registry:
                     f"{sorted(fields)} were given beside a ready {type(strategy).__name__}: set them in it"
                 )
             return strategy
-        found = strategy if isinstance(strategy, type) else self._find(strategy)
+        if isinstance(strategy, str):
+            found = self._find(strategy)
+        elif isinstance(strategy, type) and issubclass(strategy, StrategyConfig):
+            found = strategy
+        else:
+            raise ConfigError(f"strategy is {strategy!r}: give a name, a strategy's class, or a ready config of one")
         elsewhere = (*EngineConfig.model_fields, *SamplingParams.model_fields)
         return validated(found, fields, name=found.strategy_name, others=elsewhere)
 
@@ -74,3 +80,19 @@ class Registry:
 
 
 registry = Registry()
+
+
+def listed(strategies: Any) -> list[tuple[Any, dict[str, Any]]]:
+    """Of one strategy or several, each as a name, a class, a config, or a dictionary with `strategy` and its fields:
+    what `Registry.config` takes, and the fields. Raises ConfigError for none, or a dictionary that names no strategy.
+    """
+    one = isinstance(strategies, str | Mapping | StrategyConfig | type)
+    found: list[tuple[Any, dict[str, Any]]] = []
+    for entry in [strategies] if one else list(strategies):
+        fields = dict(entry) if isinstance(entry, Mapping) else {"strategy": entry}
+        if "strategy" not in fields:
+            raise ConfigError(f"{fields} names no strategy: give a dictionary the key 'strategy' beside its fields")
+        found.append((fields.pop("strategy"), fields))
+    if not found:
+        raise ConfigError("no strategies were given: name at least one")
+    return found

@@ -31,7 +31,6 @@ FLOORS = (
     ("notebooks",),
     ("cli",),
 )
-ENTRY_POINTS = {"ssd_lab.bench.__main__": "cli"}  # `python -m` of a package is a command line
 _BLOCK = re.compile(r"(<!-- rooms: made by tests/house/rooms.py -->\n).*?(<!-- end of rooms -->)", re.DOTALL)
 
 
@@ -65,7 +64,7 @@ def file_graph() -> dict[str, set[str]]:
 
 def room_of(module: str) -> str:
     """The room that a module is in."""
-    return ENTRY_POINTS.get(module) or [*module.split("."), "__init__"][1]
+    return [*module.split("."), "__init__"][1]
 
 
 def room_graph() -> dict[str, dict[str, list[str]]]:

@@ -130,6 +130,18 @@ def test_a_registered_family_loads_drafts_and_keeps_the_text(mixture: Family, tm
     assert drafted.metrics.tokens_per_round > 3.5  # its own draft is always right
 
 
+def test_a_draft_of_a_registered_family_works_here_whatever_the_link(mixture: Family, tmp_path: Path) -> None:
+    """A process of its own would not know the family: `auto` takes a thread, and `process` is refused in words."""
+    folder = str(saved(tmp_path / "mixture"))
+    run = partial(ssd_lab.run, ["one two three"], target=folder, dtype="float32", max_tokens=8, ignore_eos=True)
+    plain = run(strategy="autoregressive", chat=False, progress=False)
+    drafted = run(strategy="async_tree", draft=folder, k=2, f=1, chat=False, progress=False)
+    assert drafted.outputs[0].token_ids == plain.outputs[0].token_ids
+    assert "degraded" not in drafted.trace.meta and drafted.metrics.tokens_per_round > 2
+    with pytest.raises(ConfigError, match=r"draft_link='process' .* take thread or inline"):
+        run(strategy="async_tree", draft=folder, k=2, f=1, chat=False, progress=False, draft_link="process")
+
+
 def test_without_it_the_checkpoint_is_refused_with_the_families_there_are(tmp_path: Path) -> None:
     folder = saved(tmp_path / "mixture")
     with pytest.raises(ModelLoadError, match=r"'mixture' is not supported: llama, qwen3 are; .*MixtureForCausalLM"):

@@ -10,7 +10,8 @@ import pytest
 
 import ssd_lab
 from ssd_lab.errors import ConfigError
-from ssd_lab.strategies import SequenceStrategy, StrategyConfig, register_strategy
+from ssd_lab.strategies import SequenceStrategy, StrategyConfig, register_strategy, registry
+from ssd_lab.strategies.registry import listed
 
 BUILT_IN = {"autoregressive", "sync_chain", "async_tree", "prompt_lookup", "suffix_tree"}
 
@@ -41,6 +42,22 @@ def test_another_class_of_the_same_name_is_refused() -> None:
 
     with pytest.raises(ConfigError, match="registered already"):
         register_strategy(Impostor)
+
+
+@pytest.mark.parametrize("given", [5, int, None, {"strategy": "sync_chain"}])
+def test_what_is_no_strategy_is_refused_in_words(given: object) -> None:
+    with pytest.raises(ConfigError, match="give a name, a strategy's class, or a ready config"):
+        registry.config(given, {})  # type: ignore[arg-type]
+
+
+def test_strategies_are_listed_from_one_or_several_of_any_kind() -> None:
+    ready = registry.config("sync_chain", {"k": 2})
+    assert listed("sync_chain") == [("sync_chain", {})]
+    assert listed([ready, {"strategy": "async_tree", "k": 3}]) == [(ready, {}), ("async_tree", {"k": 3})]
+    with pytest.raises(ConfigError, match="names no strategy"):
+        listed([{"k": 3}])
+    with pytest.raises(ConfigError, match="no strategies were given"):
+        listed([])
 
 
 def test_something_that_is_no_strategy_is_refused() -> None:

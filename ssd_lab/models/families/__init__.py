@@ -9,4 +9,4 @@ from ssd_lab.models.families.qwen3 import QWEN3
 
 __all__ = ["FAMILIES", "Families", "Family"]
 
-FAMILIES = Families([LLAMA, QWEN3])  # those of this process: a draft's own process knows what it imports itself
+FAMILIES = Families([LLAMA, QWEN3])  # of this process: a draft's own process knows the built-in ones alone

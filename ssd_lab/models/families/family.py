@@ -42,12 +42,13 @@ class Family:
 
 
 class Families:
-    """Families by what checkpoints call them."""
+    """Families by what checkpoints call them. built_in: the model_types that every process knows."""
 
     def __init__(self, families: Iterable[Family] = ()) -> None:
         self._by_type: dict[str, Family] = {}
         for family in families:
             self.register(family)
+        self.built_in = frozenset(self._by_type)
 
     def register(self, family: Family) -> Family:
         """Add a family, or the same one again. Raises ConfigError if its model_type is another's."""
