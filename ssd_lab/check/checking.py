@@ -42,7 +42,7 @@ class Extent:
 
     @classmethod
     def quick(cls) -> Extent:
-        """A few minutes on a laptop; finds gross faults."""
+        """A quarter of an hour on a laptop; finds gross faults."""
         return cls(num_prompts=24, max_tokens=32, batches=(1, 4), temperatures=(1.0,), draws=3_000)
 
 

@@ -29,7 +29,9 @@ _WITHOUT = ("limit", "fallback", "max_batch")  # a check has its own batch sizes
 def command(
     fields: dict[str, Any],
     strategies: options.Strategies = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A smaller check: minutes, finds gross faults.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A smaller check: a quarter of an hour on a laptop, finds gross faults.")
+    ] = False,
     greedy: Annotated[bool, typer.Option("--greedy/--no-greedy", help="The check at temperature 0.")] = True,
     sampled: Annotated[bool, typer.Option("--sampled/--no-sampled", help="The check at temperature > 0.")] = True,
     num_prompts: Annotated[int | None, typer.Option("--num-prompts", min=1, help="Greedy: built-in prompts.")] = None,
