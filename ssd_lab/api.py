@@ -39,8 +39,9 @@ def run(
     canned prompts.
 
     fields: the strategy's knobs (`k`, `f`, ...), further sampling fields (`stop`, `logprobs`, `ignore_eos`, ...) and
-    engine fields (`max_batch`, ...). warm_up: on a GPU capture graphs and compile kernels before (`LLM.warm_up`), so
-    that the run is as fast as every later one; without it rounds in which that happens are in no rate.
+    engine fields (`max_batch`, `gpus`, `placement`, ...). warm_up: on a GPU capture graphs and compile kernels before
+    (`LLM.warm_up`), so that the run is as fast as every later one; without it rounds in which that happens are in no
+    rate.
     """
     sampling = {name: fields.pop(name) for name in list(fields) if name in SamplingParams.model_fields}
     own = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p, "max_tokens": max_tokens}
@@ -68,15 +69,17 @@ def compare(
     """Run several strategies on the same prompts, side by side, with speed-ups over autoregressive decoding.
 
     strategies: names, configs, or dictionaries with `strategy` and its fields; one alone is fine too. A knob given in
-    `fields` goes to each strategy that has it. The models are loaded once. warm_up: see `run`.
+    `fields` goes to each strategy that has it. The models are loaded once (with `gpus` or `placement` for each strategy
+    anew, since each may have other devices). warm_up: see `run`.
     """
     if target is None:
         target = str(demo.TARGET)
         draft = str(demo.DRAFT) if draft is None else draft
     runs: dict[str, RunResult] = {}
-    where = str(resolve_device(device))
-    loaded = load_model(target, dtype=dtype, device=where, progress=progress) if isinstance(target, str) else target
-    loaded_draft = load_model(draft, dtype=dtype, device=where, progress=progress) if isinstance(draft, str) else draft
+    if fields.get("gpus") is None and fields.get("placement") is None:
+        options: dict[str, Any] = {"dtype": dtype, "device": str(resolve_device(device)), "progress": progress}
+        target = load_model(target, **options) if isinstance(target, str) else target
+        draft = load_model(draft, **options) if isinstance(draft, str) else draft
     knobs = set().union(*(set(cls.model_fields) for cls in registry.all().values()))
     for strategy, own in listed(strategies):
         shared = dict(fields)
@@ -84,7 +87,7 @@ def compare(
             if isinstance(strategy, StrategyConfig) or name not in _fields_of(strategy) or name in own:
                 del shared[name]
         result = run(
-            prompts, strategy=strategy, target=loaded, draft=loaded_draft, device=device, dtype=dtype,
+            prompts, strategy=strategy, target=target, draft=draft, device=device, dtype=dtype,
             progress=progress, warm_up=warm_up, **{**shared, **own},
         )  # fmt: skip
         runs[_unused_name(result.strategy["name"], own, runs)] = result

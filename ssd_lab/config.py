@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from ssd_lab.devices import DevicePlacement
 
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
@@ -49,6 +51,12 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    gpus: int | None = Field(
+        None, ge=1, description="so many GPUs; with asynchronous drafting the last of several drafts"
+    )
+    placement: DevicePlacement | None = Field(
+        None, description="devices by name: target=cuda:0,cuda:1 draft=cuda:2; each cpu is a process of its own"
+    )
     dtype: DtypeName = Field(
         "auto", description="auto takes bfloat16 where the device computes in it natively, else float32"
     )
@@ -88,3 +96,16 @@ class EngineConfig(BaseModel):
     timeout_s: float = Field(
         120.0, gt=0, description="longest wait for the draft worker before the run goes on without it"
     )
+
+    @model_validator(mode="after")
+    def _one_way_to_say_where(self) -> Self:
+        first = "auto" if self.placement is None else self.placement.target[0]
+        given = {
+            "device": self.device not in ("auto", first),
+            "gpus": self.gpus is not None,
+            "placement": self.placement is not None,
+        }
+        twice = [name for name, is_given in given.items() if is_given]
+        if len(twice) > 1:
+            raise ValueError(f"{' and '.join(twice)} all say which devices are used: give one of them")
+        return self

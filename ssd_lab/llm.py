@@ -11,6 +11,7 @@ import torch
 
 from ssd_lab.assembly.build import build_engine
 from ssd_lab.assembly.loading import load_pair
+from ssd_lab.assembly.placing import placed
 from ssd_lab.assembly.waiting import CaptureProgress, OnStep, Waiting
 from ssd_lab.common.cpu_threads import CLAIMS
 from ssd_lab.common.progress import progress_bar
@@ -52,10 +53,12 @@ class LLM:
     own outputs, errors and trace. A forked child of the process cannot use it.
 
     target, draft: a hub id, a folder, a .gguf file, or a loaded model; None takes the bundled pair. fields: the
-    strategy's knobs and the fields of `EngineConfig`. chat: wrap text prompts in the target's chat template (None: if
-    it has one). observer: told what is captured and replayed, of target and draft. memory_plan: who gets how much of
-    the device, as measured once the models were loaded. A draft given by name that works in a process of its own is
-    read there; here `draft` has its config and tokenizer, and reads the weights if its `decoder` is asked for.
+    strategy's knobs and the fields of `EngineConfig`, among them `gpus=N` and `placement={"target": ["cuda:0",
+    "cuda:1"], "draft": ["cuda:2"]}` for several devices (afterwards `placement` says who computes where). chat: wrap
+    text prompts in the target's chat template (None: if it has one). observer: told what is captured and replayed, of
+    target and draft. memory_plan: who gets how much of the device, as measured once the models were loaded. A draft
+    given by name that works in a process of its own is read there; here `draft` has its config and tokenizer, and reads
+    the weights if its `decoder` is asked for.
     """
 
     def __init__(
@@ -72,13 +75,15 @@ class LLM:
     ) -> None:
         engine_fields = {name: fields.pop(name) for name in list(fields) if name in EngineConfig.model_fields}
         self.strategy = registry.config(strategy, fields)
-        self.config = validated(EngineConfig, engine_fields, name="engine")
+        asked = validated(EngineConfig, engine_fields, name="engine")
+        self.config, self.placement = placed(asked, self.strategy)
         self._progress = progress
-        pair = load_pair(target, draft, self.strategy, self.config, progress=progress)
+        pair = load_pair(target, draft, self.strategy, self.config, self.placement, progress=progress)
         self.target, self.draft, self.memory_plan = pair.target, pair.draft, pair.plan
         self._captures = CaptureProgress()
         self._engine = build_engine(
-            self.target, self.draft, self.strategy, self.config, self.memory_plan, Observers(self._captures, observer)
+            *(self.target, self.draft, self.strategy, self.config, self.memory_plan, self.placement),
+            Observers(self._captures, observer),
         )
         self.threads = torch.get_num_threads()
         self._service = EngineService(

@@ -16,6 +16,7 @@ from ssd_lab.assembly.memory_plan import MemoryPlan
 from ssd_lab.common.cpu_threads import CLAIMS
 from ssd_lab.common.device_guard import current
 from ssd_lab.config import EngineConfig
+from ssd_lab.devices import DevicePlacement
 from ssd_lab.drafting.resources import Resources
 from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.limits import EngineLimits
@@ -71,12 +72,13 @@ def build_engine(
     strategy: StrategyConfig,
     config: EngineConfig,
     plan: MemoryPlan,
+    placement: DevicePlacement,
     observer: ExecutorObserver = NOBODY,
 ) -> Engine:
     """An engine for this target and strategy, in the memory that it is planned for. observer: of what executes the
     phases of target and draft.
     """
-    device = resolve_device(config.device)
+    device = torch.device(placement.target[0])
     max_model_len, num_blocks = plan.max_model_len, plan.num_blocks
     preparations = Preparations()
     if device.type == "cuda":
@@ -90,7 +92,7 @@ def build_engine(
         vocab_size = target.config.vocab_size
         proposer = strategy.build(
             Resources(
-                *(config, device, vocab_size, num_blocks, draft, draft_threads, longest_table, target),
+                *(config, device, placement, vocab_size, num_blocks, draft, draft_threads, longest_table, target),
                 observer=Observers(preparations.on("draft"), observer),
                 preparations=preparations,
             )

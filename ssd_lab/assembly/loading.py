@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from ssd_lab import demo
-from ssd_lab.assembly.build import resolve_device
 from ssd_lab.assembly.cuda_check import check_cuda
 from ssd_lab.assembly.memory_plan import MemoryPlan
 from ssd_lab.assembly.memory_reader import reader_of
 from ssd_lab.assembly.planning import MemoryPlanner
 from ssd_lab.common.progress import notice
 from ssd_lab.config import EngineConfig
+from ssd_lab.devices import DevicePlacement
 from ssd_lab.drafting.resources import takes_a_process
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.compatibility import check_draft
@@ -42,6 +42,7 @@ def load_pair(
     draft: LoadedModel | str | None,
     strategy: StrategyConfig,
     config: EngineConfig,
+    placement: DevicePlacement,
     *,
     progress: bool,
 ) -> LoadedPair:
@@ -49,7 +50,10 @@ def load_pair(
     only opened here and read there. Raises ConfigError, ModelLoadError (DraftMismatchError where the two do not fit
     each other) or CacheCapacityError.
     """
-    device = resolve_device(config.device)
+    for role, names in (("target", placement.target), ("draft", placement.draft)):
+        if len(names) > 1:
+            raise ConfigError(f"placement {str(placement)!r}: several devices for the {role} are not built yet")
+    device, draft_device = torch.device(placement.target[0]), torch.device(placement.first_draft)
     check_cuda(device, config.kernels)
     target, draft = _chosen(target, draft, strategy)
     planner = MemoryPlanner(target, draft, strategy, config, device, reader_of(device))
@@ -64,8 +68,9 @@ def load_pair(
     }
     loaded = load_model(target, **options) if isinstance(target, str) else target
     if isinstance(draft, str):
-        elsewhere = strategy.overlaps and takes_a_process(config.draft_link, device)
-        draft = OpenedModel(draft, **options) if elsewhere else load_model(draft, **options)
+        elsewhere = strategy.overlaps and takes_a_process(config.draft_link, draft_device)
+        its_options = {**options, "device": str(draft_device)}
+        draft = OpenedModel(draft, **its_options) if elsewhere else load_model(draft, **its_options)
     if draft is not None:
         check_draft(loaded, draft)
     plan = replace(planner, target=loaded, draft=draft).once_loaded()

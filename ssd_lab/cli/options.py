@@ -19,6 +19,7 @@ from ssd_lab.config import EngineConfig, SamplingParams
 Command = Callable[..., None]
 Group = dict[str, tuple[Any, Any]]  # an option's type, as typer reads it, and its default, by parameter
 REQUIRED = inspect.Parameter.empty  # in place of a default
+_AS_TEXT = ("placement",)  # fields with fields of their own, which read a text
 _MODELS, _SAMPLING, _STRATEGY, _ENGINE = "Models", "Sampling", "Strategy", "Engine"
 
 
@@ -99,7 +100,7 @@ def _of_config(model: type[BaseModel], panel: str, names: dict[str, tuple[str, .
     group: Group = {}
     for name, field in model.model_fields.items():
         if name not in without:
-            kind = str if get_origin(field.annotation) is Literal else field.annotation
+            kind = str if get_origin(field.annotation) is Literal or name in _AS_TEXT else field.annotation
             default = field.get_default(call_default_factory=True)
             option = of_field(model, name, *names.get(name, ()), panel=panel)
             group[name] = (Annotated[kind, option], None if default == [] else default)

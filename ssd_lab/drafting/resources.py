@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from ssd_lab.config import EngineConfig
+from ssd_lab.devices import DevicePlacement
 from ssd_lab.drafting.link_proposer import LinkProposer
 from ssd_lab.drafting.worker_setup import WorkerPlan, WorkerSetup
 from ssd_lab.errors import ConfigError
@@ -28,12 +29,13 @@ def takes_a_process(link: LinkKind, device: torch.device) -> bool:
 @dataclass(frozen=True)
 class Resources:
     """The engine as a strategy sees it: its settings, sizes, the draft model, if one was given, and the target, for
-    drafts that share something with it. observer: of what executes the draft's phases. preparations: of target
-    and draft.
+    drafts that share something with it. device: the target's first. placement: all devices. observer: of what executes
+    the draft's phases. preparations: of target and draft.
     """
 
     config: EngineConfig
     device: torch.device
+    placement: DevicePlacement
     vocab_size: int
     num_blocks: int
     draft: LoadedModel | str | None
@@ -42,6 +44,11 @@ class Resources:
     target: LoadedModel
     observer: ExecutorObserver = NOBODY
     preparations: Preparations | None = None
+
+    @property
+    def draft_device(self) -> torch.device:
+        """Where the draft works, or the first of several."""
+        return torch.device(self.placement.first_draft)
 
     def open_worker(
         self, plan: WorkerPlan, link: LinkKind, *, sends_texts: bool = False, needs_outcomes: bool = True
@@ -62,7 +69,7 @@ class Resources:
             target=self.target.config,
             num_tokens=self.target.decoder.num_tokens,
             dtype=self.config.dtype,
-            device=str(self.device),
+            device=str(self.draft_device),
             num_blocks=self.num_blocks,
             block_size=self.config.block_size,
             max_batch=self.config.max_batch,
@@ -76,9 +83,9 @@ class Resources:
         opened = open_link(
             link,
             setup,
-            self.device,
+            self.draft_device,
             allowed=self._links(setup),
-            draft=f"a draft on {'a GPU' if self.device.type == 'cuda' else 'a CPU'}",
+            draft=f"a draft on {'a GPU' if self.draft_device.type == 'cuda' else 'a CPU'}",
             start_timeout_s=self.config.timeout_s,
         )
         with ExitStack() as unfinished:
@@ -95,10 +102,10 @@ class Resources:
 
     def _links(self, setup: WorkerSetup) -> tuple[LinkKind, ...]:
         """How a draft model may be reached, the best first."""
-        if self.device.type == "cuda":
+        if self.draft_device.type == "cuda":
             return ("stream", "inline")
         known_elsewhere = isinstance(self.draft, LoadedModel) and self.draft.config.model_type in FAMILIES.built_in
         can_leave = setup.source is not None and (known_elsewhere or isinstance(self.draft, str))
-        if can_leave and takes_a_process("auto", self.device):
+        if can_leave and takes_a_process("auto", self.draft_device):
             return ("process", "thread", "inline")
         return ("thread", "inline")

@@ -15,7 +15,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "ssd_lab"
 PAGE = PACKAGE.parent / "docs" / "architecture.md"
 FLOORS = (
-    ("errors", "demo", "__init__"),
+    ("errors", "devices", "demo", "__init__"),
     ("settings", "config", "common", "decoding"),
     ("kernels", "learning"),
     ("models", "trace"),
