@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from ssd_lab.check.evidence import PathTests, Tally, TestsOfPath, text_tests
+from ssd_lab.check.evidence import Tally, TestsOfPath, text_tests
 from ssd_lab.check.greedy import GreedyResult, compare_greedy, finished
+from ssd_lab.check.path_tests import PathTests
 from ssd_lab.check.reference import Filters, probabilities
 from ssd_lab.check.steps import steps_of
 from ssd_lab.check.subjects import BASELINE, Models, Subject
@@ -80,8 +81,9 @@ class Setting:
 
     prompts, max_tokens: at temperature 0. contexts, sampled_tokens: above it. filters: as requests take them in turn;
     the temperature is the cell's. apart: test requests that filter by themselves. common: a cell's draws are waited for
-    on every path with at least this share of all tokens, or on all paths together where none has that share. test: what
-    becomes of the decisions on a path.
+    on every path with at least this share of all tokens, or on all paths together where none has that share. details:
+    how many of the likeliest tokens the trace keeps at each place, so that it tells what draft tokens were drawn from.
+    test: what becomes of the decisions on a path.
     """
 
     models: Models
@@ -98,6 +100,7 @@ class Setting:
     )
     apart: bool = False
     common: float = 0.05
+    details: int = 32
     test: TestsOfPath = text_tests
 
     def run(self, cell: Cell, on_wave: OnWave = lambda drawn: None) -> CellResult:
@@ -107,7 +110,8 @@ class Setting:
         start = time.perf_counter()
         expected = [] if cell.temperature else self._expected  # its engine gives up its memory before the next begins
         try:
-            llm = self.models.llm(cell.subject.config, max_batch=cell.batch)
+            details = self.details if cell.temperature else 0
+            llm = self.models.llm(cell.subject.config, max_batch=cell.batch, record_details=details)
         except ConfigError as error:
             raise RefusedError(str(error)) from error
         with llm:
@@ -165,7 +169,6 @@ class Setting:
         for round_record in result.trace.rounds:
             for row in round_record.sequences:
                 rounds[row.request_id].append(row)
-        whole = llm.config.record_details >= llm.target.config.vocab_size
         for output, own in zip(result.outputs, filters, strict=True):
             recorded = sum(row.num_emitted for row in rounds[output.request_id])
             if recorded != len(output.token_ids):
@@ -176,7 +179,9 @@ class Setting:
             logits = llm.score([*output.prompt_ids, *output.token_ids[:-1]])[len(output.prompt_ids) - 1 :]
             filtered = self.apart and own.cut
             target = probabilities(logits, own)
-            tally.add(steps_of(rounds[output.request_id], output.token_ids, target, filtered=filtered, whole=whole))
+            own_rounds = rounds[output.request_id]
+            steps = steps_of(own_rounds, output.token_ids, target, filtered=filtered, details=self.details)
+            tally.add(steps)
 
 
 def _request_seed(key: str) -> int:

@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any
 
 from ssd_lab.check.cells import Cell, CellResult, OnWave, Setting
+from ssd_lab.check.check_report import CheckReport
 from ssd_lab.check.prompts import check_prompts
-from ssd_lab.check.report import CheckReport, Report
+from ssd_lab.check.report import Report
 from ssd_lab.check.subjects import BASELINE, Models, StrategyLike, Subject, resolve, takes_draft
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.errors import ConfigError
@@ -66,7 +67,7 @@ def check(
     extent = extent or Extent()
     check_temperatures(extent.temperatures)
     configs = resolve(strategies)
-    models = Models.load(target, draft, dtype=dtype, chat=chat, progress=progress, **{**engine, "record_details": 0})
+    models = Models.load(target, draft, dtype=dtype, chat=chat, progress=progress, **engine)
     many = list(prompts) if prompts is not None else check_prompts(extent.num_prompts)
     setting = Setting(models, many, extent.max_tokens, many[:NUM_CONTEXTS], seed)
     cells = _plan(models.name, [Subject(*each) for each in configs.items()], extent)

@@ -74,20 +74,23 @@ class Configurations:
     missing: list[str] = field(default_factory=list)
 
 
-def configurations(known: Mapping[str, type[StrategyConfig]] | None = None) -> Configurations:
-    """All of them, for these strategies (None: every registered one)."""
+def configurations(
+    known: Mapping[str, type[StrategyConfig]] | None = None, given: Mapping[str, Fields] | None = None
+) -> Configurations:
+    """All of them, for these strategies (None: every registered one). given: fields that stay as they are, by name."""
     found = Configurations()
     for name, strategy in (registry.all() if known is None else known).items():
-        _Strategy(name, strategy).add_to(found)
+        _Strategy(name, strategy, (given or {}).get(name, {})).add_to(found)
     return found
 
 
 class _Strategy:
     """One strategy's fields to vary: axes hold components or modes, nested ones strategies, knobs anything else."""
 
-    def __init__(self, name: str, strategy: type[StrategyConfig]) -> None:
+    def __init__(self, name: str, strategy: type[StrategyConfig], given: Fields) -> None:
         self._name, self._strategy = name, strategy
-        self._base = _sizes(strategy)
+        self._given = given
+        self._base = {**_sizes(strategy), **given}
         self._crossed: dict[str, list[Any]] = {}
         self._nested: dict[str, list[Any]] = {}
         self._knobs: dict[str, list[Any]] = {}
@@ -113,7 +116,7 @@ class _Strategy:
         for row in self._rows():
             tried = self._tried({**self._base, **row})
             if all(problem for _, problem in tried):  # a size may belong to a choice that this row does not take
-                tried = self._tried(row)
+                tried = self._tried({**row, **self._given})
             for fields, problem in tried:
                 if problem:
                     refusals[problem].append(fields)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssd_lab.check.cells import Cell, CellResult
-from ssd_lab.check.evidence import PathTests, added_up
+from ssd_lab.check.evidence import added_up
+from ssd_lab.check.path_tests import PathTests
 from ssd_lab.check.statistics import holm
 
 ALL = "all cells added up"

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssd_lab.check.statistics import Floats
 from ssd_lab.check.steps import Offer, Step
@@ -26,7 +27,8 @@ DRAFTED, SIBLING, KEPT, SIBLING_KEPT, RECOVERY, BONUS, EMITTED = (
 class Drawn:
     """A token that should have been drawn from `probs` `[vocab]`. contrast `[vocab]`: by how much each token would come
     too often if the draft were simply believed. before: the number that drew the step's first draft token, as far as
-    the token tells it, which must not have anything to do with this draw (nan: nothing was drawn).
+    the token tells it, which must not have anything to do with this draw (nan: nothing was drawn, or it is not told).
+    ids `[vocab]`: which tokens `probs` tells of, where that is not the vocabulary; `token` is a place in it then.
     """
 
     event: str
@@ -34,6 +36,7 @@ class Drawn:
     probs: Floats
     contrast: Floats
     before: float = math.nan
+    ids: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ def decisions(step: Step, random: np.random.Generator) -> list[Drawn | Tossed]:
     if step.offer is None:
         return [Drawn(EMITTED, step.emitted, step.target, -step.target)]
     offer = step.offer
+    if offer.chance is not None:
+        return _told(offer, offer.chance, step)
     contrast = np.zeros_like(step.target) if offer.drafted is None else offer.drafted - step.target
     before = math.nan
     if offer.tokens and offer.drafted is not None:
@@ -61,6 +66,23 @@ def decisions(step: Step, random: np.random.Generator) -> list[Drawn | Tossed]:
     if offer.kept < 0:
         found.append(Drawn(RECOVERY if offer.tokens else BONUS, step.emitted, left, contrast, before))
     return [*found, Drawn(EMITTED, step.emitted, step.target, contrast)]
+
+
+def _told(offer: Offer, chance: float, step: Step) -> list[Drawn | Tossed]:
+    """What a list of the likeliest tokens tells: how the first token was drawn, if it was kept, what was emitted."""
+    tossed = Tossed(KEPT, chance, offer.kept == 0, math.nan)
+    contrast = -step.target
+    if offer.drafted is None or offer.listed is None:
+        return [tossed, Drawn(EMITTED, step.emitted, step.target, contrast)]
+    tokens, own = offer.listed[:-1], step.target[offer.listed[:-1]]
+    contrast[tokens] += offer.drafted[:-1]
+    listed = offer.drafted - np.append(own, 1 - own.sum())
+    place = int(np.append(np.flatnonzero(tokens == offer.tokens[0]), len(tokens))[0])
+    return [
+        Drawn(DRAFTED, place, offer.drafted, listed, ids=offer.listed),
+        tossed,
+        Drawn(EMITTED, step.emitted, step.target, contrast),
+    ]
 
 
 def _trials(offer: Offer, target: Floats, contrast: Floats, before: float) -> tuple[list[Drawn | Tossed], Floats]:

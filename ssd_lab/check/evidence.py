@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import numpy as np
 
 from ssd_lab.check.decisions import EMITTED, Drawn, Tossed, decisions
+from ssd_lab.check.path_tests import MIN_DRAWS, PathTests
 from ssd_lab.check.statistics import (
     Floats,
     bin_counts,
@@ -29,7 +30,6 @@ from ssd_lab.check.statistics import (
 )
 from ssd_lab.check.steps import Step
 
-MIN_DRAWS = 100  # of a decision; fewer are tested with those of other cells
 MIN_TESTED = 500  # of a text's tokens, whose tests hold less far into the tails; fewer are listed and not tested
 _BINS = 32
 _TOSS_BINS = 10
@@ -38,25 +38,6 @@ _SURE = 1e-6  # a probability this near 0 or 1 is that, up to the engine's round
 _SLIPS = 1e-4  # share of decisions that rounding may turn: at the edge of a nucleus, or between equal distributions
 
 Numbers = dict[str, Floats]  # what a decision becomes: by name, one number `[n]` for each time
-
-
-@dataclass(frozen=True)
-class PathTests:
-    """One kind of decision on one path. filtered: of requests with top-k, top-p or min-p, if these are tested apart.
-
-    deviation: share of draws in the wrong bin. summary: what can be added up over cells: of each uniform number how
-    many fell into each of equal bins; of tosses, in bins by probability, their numbers, then the sums of their
-    probabilities, and at last how many came up.
-    """
-
-    path: str
-    event: str
-    filtered: bool
-    draws: int
-    impossible: int
-    p_values: dict[str, float] = field(default_factory=dict)
-    deviation: float | None = None
-    summary: dict[str, list[float]] = field(default_factory=dict)
 
 
 TestsOfPath = Callable[[str, str, bool, Numbers], PathTests]
@@ -71,7 +52,8 @@ class Tally:
 
     def __init__(self, vocab_size: int, seed: int, key: str) -> None:
         self._random = np.random.default_rng([seed, *key.encode()])
-        self._shuffled = np.random.default_rng(seed).permutation(vocab_size).astype(float)
+        shuffled = np.random.default_rng(seed).permutation(vocab_size).astype(float)
+        self._shuffled = np.append(shuffled, vocab_size)  # the last is that of OTHERS
         self._parts: dict[tuple[str, str, bool], list[Numbers]] = defaultdict(list)
         self.tokens_by_path: dict[str, int] = defaultdict(int)
 
@@ -112,12 +94,13 @@ class Tally:
         tokens, rows = np.array([one.token for one in drawn]), np.arange(len(drawn))
         probs, contrast = np.stack([one.probs for one in drawn]), np.stack([one.contrast for one in drawn])
         own = probs[rows, tokens]
-        shuffled = np.broadcast_to(self._shuffled, probs.shape)
+        ids = [one.ids for one in drawn if one.ids is not None]
+        shuffled = self._shuffled[np.stack(ids)] if ids else np.broadcast_to(self._shuffled[:-1], probs.shape)
         spread = self._random.random(len(own)) * own
-        numbers = {"own": own}
+        numbers = {"own": own, "most": probs.max(-1)}
         for name, order in {"likelihood": -probs, "contrast": -contrast, "tokens": shuffled}.items():
             chosen = order[rows, tokens][:, None]
-            ties = (order == chosen) & (shuffled < self._shuffled[tokens][:, None])
+            ties = (order == chosen) & (shuffled < shuffled[rows, tokens][:, None])
             numbers[name] = (probs * ((order < chosen) | ties)).sum(-1) + spread
         by_id = np.cumsum(probs, -1)[rows, tokens] - own + self._random.random(len(own)) * own
         numbers["apart"] = (by_id - [one.before for one in drawn]) % 1.0
@@ -137,7 +120,11 @@ class Tally:
 
 
 def text_tests(path: str, event: str, filtered: bool, numbers: Numbers) -> PathTests:
-    """Test emitted tokens of any vocabulary and number format, whatever rounding turns at edges."""
+    """Test emitted tokens of any vocabulary and number format, whatever rounding turns at edges; what the trace tells
+    of the draft's part is tested as in `decision_tests`.
+    """
+    if event != EMITTED:
+        return replace(decision_tests(path, event, filtered, numbers), summary={})  # its cells are not alike
     likelihood, count = numbers["likelihood"], len(numbers["own"])
     impossible = int((numbers["own"] <= 0).sum())
     if count < MIN_TESTED:
@@ -145,10 +132,11 @@ def text_tests(path: str, event: str, filtered: bool, numbers: Numbers) -> PathT
     p_values = {
         "chi-square by likelihood": chi_square_uniform(likelihood).p_value,
         "Kolmogorov by likelihood": kolmogorov_uniform(likelihood).p_value,
+        "Kolmogorov by contrast": kolmogorov_uniform(numbers["contrast"]).p_value,
         "chi-square by shuffle": chi_square_uniform(numbers["tokens"]).p_value,
         "mean surprise": mean_zero(numbers["surprise"], numbers["surprise variance"]).p_value,
     }
-    return PathTests(path, event, filtered, count, impossible, p_values, bin_deviation(likelihood))
+    return PathTests(path, event, filtered, count, impossible, p_values, bin_deviation(likelihood), count)
 
 
 def decision_tests(path: str, event: str, filtered: bool, numbers: Numbers) -> PathTests:
@@ -162,7 +150,9 @@ def decision_tests(path: str, event: str, filtered: bool, numbers: Numbers) -> P
         p_values = {name: _uniformity(name, own) for name, own in uniforms.items() if len(own) >= MIN_DRAWS}
         p_values |= {name: tossed_p_value(chance, int(kept.sum())) for name, (chance, kept) in tosses.items()}
         p_values["impossible"] = _slips(impossible, count)
-    return PathTests(path, event, filtered, count, impossible, p_values, summary=summary)
+    deviation = bin_deviation(uniforms["likelihood"]) if "likelihood" in p_values else None
+    choices, spread = _extent(numbers)
+    return PathTests(path, event, filtered, count, impossible, p_values, deviation, choices, spread, summary)
 
 
 def added_up(parts: Sequence[PathTests]) -> PathTests:
@@ -196,7 +186,8 @@ def _taken_apart(numbers: Numbers) -> tuple[Numbers, dict[str, tuple[Floats, Flo
     told = numbers["apart"][~np.isnan(numbers["apart"])]
     uniforms = {"independence": told} if len(told) else {}
     if "own" in numbers:
-        uniforms |= {name: numbers[name] for name in ("likelihood", "contrast", "tokens")}
+        choice = numbers["most"] < 1 - _SURE  # elsewhere the law leaves no choice, and the number tells nothing
+        uniforms |= {name: numbers[name][choice] for name in ("likelihood", "contrast", "tokens")}
         return uniforms, {}, int((numbers["own"] <= 0).sum())
     chance, kept = numbers["chance"], numbers["kept"]
     impossible = int(((chance > 1 - _SURE) & (kept == 0)).sum() + ((chance < _SURE) & (kept == 1)).sum())
@@ -204,6 +195,15 @@ def _taken_apart(numbers: Numbers) -> tuple[Numbers, dict[str, tuple[Floats, Flo
     common = (chance >= 0.5) & (chance <= 1 - _SURE)
     strata = {"seldom kept": rare, "often kept": common}
     return uniforms, {name: (chance[own], kept[own]) for name, own in strata.items() if own.any()}, impossible
+
+
+def _extent(numbers: Numbers) -> tuple[int, float | None]:
+    """Draws that had a choice; of tosses also the standard deviation of the share that comes up (wider stratum)."""
+    if "own" in numbers:
+        return int((numbers["most"] < 1 - _SURE).sum()), None
+    _, tosses, _ = _taken_apart(numbers)
+    spreads = [math.sqrt(float((chance * (1 - chance)).sum())) / len(chance) for chance, _ in tosses.values()]
+    return sum(len(chance) for chance, _ in tosses.values()), max(spreads, default=0.0)
 
 
 def _toss_summary(chance: Floats, kept: Floats) -> list[float]:

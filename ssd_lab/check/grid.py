@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,15 +20,16 @@ from ssd_lab.check.configurations import Configuration, Configurations, configur
 from ssd_lab.check.evidence import decision_tests
 from ssd_lab.check.grid_report import GridReport
 from ssd_lab.check.prompts import check_prompts
-from ssd_lab.check.random_models import random_models, random_prompts
+from ssd_lab.check.random_models import VOCAB, random_models, random_prompts
 from ssd_lab.check.reference import Filters
 from ssd_lab.check.store import CellStore
-from ssd_lab.check.subjects import Models
+from ssd_lab.check.subjects import Models, StrategyLike
 from ssd_lab.common.validation import validated
 from ssd_lab.config import EngineConfig
 from ssd_lab.display import environment
-from ssd_lab.errors import SsdLabError, UnknownStrategyError
-from ssd_lab.strategies import registry
+from ssd_lab.errors import ConfigError, SsdLabError
+from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.strategies.registry import listed
 
 __all__ = ["Configuration", "Configurations", "GridExtent", "GridReport", "configurations", "run_grid"]
 
@@ -62,7 +64,7 @@ class GridExtent:
 def run_grid(
     folder: Path,
     *,
-    strategies: Sequence[str] = (),
+    strategies: Sequence[StrategyLike] = (),
     extent: GridExtent | None = None,
     seed: int = 0,
     fresh: bool = False,
@@ -72,13 +74,14 @@ def run_grid(
 ) -> GridReport:
     """Run every cell that the folder does not hold yet, and write the report there.
 
-    strategies: names, none for all. engine: fields of EngineConfig. Raises ConfigError for a folder of another state of
-    the code or other settings (fresh: begin anew). Ctrl-C ends it early; the next call goes on.
+    strategies: names, or names with fields that stay as given while the others are varied; none for all. engine:
+    fields of EngineConfig. Raises ConfigError for a folder of another state of the code or other settings (fresh: begin
+    anew). Ctrl-C ends it early; the next call goes on.
     """
     extent = extent or GridExtent()
     check_temperatures(extent.temperatures)
     validated(EngineConfig, engine, name="the grid makes its configurations itself and takes fields of the engine")
-    grid = configurations(_chosen(strategies))
+    grid = configurations(*_chosen(strategies))
     described = environment.describe()
     settings = {**asdict(extent), "seed": seed, "engine": {"threads": 1, "draft_link": "inline", **engine}}
     plain = json.loads(json.dumps(settings))  # as the file gives it back
@@ -137,6 +140,7 @@ def settings_by_models(folder: Path, extent: GridExtent, seed: int, engine: dict
             filters=FILTERS,
             apart=True,
             common=1.0,
+            details=VOCAB,  # whole distributions, so that every decision can be tested
             test=decision_tests,
         )
 
@@ -148,11 +152,15 @@ def settings_by_models(folder: Path, extent: GridExtent, seed: int, engine: dict
     return found
 
 
-def _chosen(names: Sequence[str]) -> dict[str, Any]:
-    known = registry.all()
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UnknownStrategyError(
-            f"unknown strategy {unknown[0]!r}: the grid takes names, without fields; known are {', '.join(known)}"
-        )
-    return {name: known[name] for name in names} if names else dict(known)
+def _chosen(strategies: Sequence[StrategyLike]) -> tuple[dict[str, type[StrategyConfig]], dict[str, dict[str, Any]]]:
+    """Classes by name (none asked for: all), and what is given of their fields. Raises UnknownStrategyError, and
+    ConfigError for fields that the strategy does not take.
+    """
+    if not strategies:
+        return registry.all(), {}
+    configs = [registry.config(strategy, fields) for strategy, fields in listed(strategies)]
+    given = [{name: config.model_dump(mode="json")[name] for name in config.model_fields_set} for config in configs]
+    names = [config.strategy_name for config in configs]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ConfigError(f"{twice[0]} was given {names.count(twice[0])} times: the grid takes a strategy once")
+    return dict(zip(names, map(type, configs), strict=True)), dict(zip(names, given, strict=True))

@@ -11,8 +11,8 @@ from typing import Any
 from ssd_lab.check.cells import Cell, CellResult
 from ssd_lab.check.configurations import Configurations
 from ssd_lab.check.correction import ALL, CorrectedTests, paths_without_tests
-from ssd_lab.check.evidence import PathTests
 from ssd_lab.check.greedy import GreedyResult
+from ssd_lab.check.path_tests import PathTests
 from ssd_lab.check.report import Report, filled
 from ssd_lab.display.environment import in_words
 from ssd_lab.display.tables import Table
@@ -35,6 +35,7 @@ _PATHS = {
     "tests": "{tests}",
     "smallest p": "{smallest_p:.2g}",
     "corrected": "{smallest_adjusted_p:.2g}",
+    "finds from": "{finds}",
     "rejected": "{rejected}",
 }
 _WIDE = ("filtered draws", "tests", "smallest p")  # not in a terminal
@@ -105,10 +106,16 @@ class GridReport(Report):
                 "smallest_p": min(one.smallest for one in some),
                 "smallest_adjusted_p": min(one.adjusted for one in some),
                 "all_cells_p": min((one.smallest for one in some if one.cell == ALL), default=None),
+                "finds_from": self._reach(some),
                 "rejected": sum(one.adjusted < self.alpha for one in some),
             }
             for (strategy, path, event), some in sorted(groups.items())
         ]
+
+    def _reach(self, some: list[CorrectedTests]) -> float | None:
+        """Of the cells by themselves, the best one's."""
+        found = (self.finds_from(one.tests) for one in some if one.cell != ALL)
+        return min((share for share in found if share is not None), default=None)
 
     def by_strategy(self) -> list[dict[str, Any]]:
         """At temperature 0, for each strategy and pair of models: configurations, tokens, differing ones."""
@@ -142,7 +149,7 @@ class GridReport(Report):
         if self.command:
             parts.append(f"```text\n{self.command}\n```")
         parts.append("\n".join(f"- {line}" for line in self._conditions()))
-        greedy, paths = self._greedy(), filled(_PATHS, self.by_path(), names=3)
+        greedy, paths = self._greedy(), filled(_PATHS, self._shown_paths(), names=3)
         if greedy.rows:
             parts += ["## Temperature 0: differing tokens", greedy.to_markdown()]
         if paths.rows:
@@ -163,7 +170,11 @@ class GridReport(Report):
         """By strategy at temperature 0, by path above it; how much was refused the report tells."""
         narrow = {title: pattern for title, pattern in _PATHS.items() if title not in _WIDE}
         lead = "Temperature over 0, smallest corrected p-values"
-        return [self._greedy(), filled(narrow, self.by_path(), names=3, lead=lead)]
+        return [self._greedy(), filled(narrow, self._shown_paths(), names=3, lead=lead)]
+
+    def _shown_paths(self) -> list[dict[str, Any]]:
+        rows = self.by_path()
+        return [{**row, "finds": "-" if row["finds_from"] is None else f"{row['finds_from']:.1%}"} for row in rows]
 
     def _greedy(self) -> Table:
         rows = [{**row, "batches": ", ".join(map(str, row["batches"]))} for row in self.by_strategy()]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ssd_lab.check.cells import Cell, CellResult
-from ssd_lab.check.correction import CorrectedTests, corrected_tests
+from ssd_lab.check.correction import ALL, CorrectedTests, corrected_tests
 from ssd_lab.check.greedy import GreedyResult
+from ssd_lab.check.path_tests import PathTests
+from ssd_lab.check.statistics import SURELY, found_rate
 from ssd_lab.display.tables import Side, Table
 
 if TYPE_CHECKING:
@@ -18,23 +20,6 @@ if TYPE_CHECKING:
 
 ALPHA = 0.01
 _SHOWN_DIFFERENCES = 5
-_GREEDY = {
-    "strategy": "{strategy}",
-    "batch": "{batch:,}",
-    "sequences": "{num_sequences:,}",
-    "tokens": "{num_tokens:,}",
-    "differing tokens": "{num_differing_tokens}",
-    "differing sequences": "{num_differing_sequences}",
-}
-_PATHS = {
-    "strategy": "{strategy}",
-    "path": "{path}",
-    "temperature": "{temperature:g}",
-    "draws": "{draws:,}",
-    "off target": "{off_target}",
-    "p-value": "{p_value}",
-    "": "{verdict}",
-}
 
 
 @dataclass
@@ -82,21 +67,36 @@ class Report(ABC):
         """Nothing was found."""
         return not (self.different or self.wrong_paths or self.failed)
 
+    def finds_from(self, tests: PathTests) -> float | None:
+        """The smallest bias that the tests of this law would find surely (`SURELY`), as a share of its draws, whatever
+        the correction makes of their level; None if it was not tested.
+        """
+        return tests.finds_from(self.alpha / max(1, self.num_tests))
+
     def verdict(self) -> str:
-        """One line."""
-        parts = []
+        """What was found; where nothing was, down to what."""
+        parts, reach = [], []
         if self.greedy:
-            differing = sum(result.num_differing_tokens for result in self.greedy)
-            parts.append(f"{differing} differing tokens of {sum(r.num_tokens for r in self.greedy):,} at temperature 0")
+            tokens = sum(result.num_tokens for result in self.greedy)
+            parts.append(
+                f"{sum(r.num_differing_tokens for r in self.greedy)} differing tokens of {tokens:,} at temperature 0"
+            )
+            reach.append(f"one differing token in {int(1 / found_rate(tokens)):,}")
         if self.tested:
-            rejected = f"{len(self.wrong_paths)} of {len(self.tested):,} paths rejected at p = {self.alpha:g}"
+            rejected = f"{len(self.wrong_paths)} of {len(self.tested):,} laws rejected at p = {self.alpha:g}"
             parts.append(f"{rejected}, corrected for {self.num_tests:,} tests")
+            found = [self.finds_from(one.tests) for one in self.tested if one.cell != ALL]
+            if shares := [share for share in found if share is not None]:
+                reach.append(f"a bias of {min(shares):.1%} to {max(shares):.1%} of a path's draws, as listed")
         if self.failed:
             parts.append(f"{len(self.failed)} cells failed")
         if not parts:
             return "nothing was checked"
         ended = "" if len(self.cells) == self.num_cells else f" so far ({len(self.cells)} of {self.num_cells} cells)"
-        return f"{'SAME' if self.same else 'NOT THE SAME'}{ended}: {'; '.join(parts)}"
+        if not self.same:
+            return f"NOT THE SAME{ended}: {'; '.join(parts)}"
+        down_to = f". Would find with {SURELY:.0%}: {'; '.join(reach)}" if reach else ""
+        return f"NO DIFFERENCE FOUND{ended}: {'; '.join(parts)}{down_to}"
 
     def findings(self) -> Iterator[str]:
         """Each thing that is wrong, a line each."""
@@ -128,95 +128,6 @@ class Report(ABC):
         shown = [part for table in self.tables() if table.rows for part in (_plain(table), Text())]
         shown += [Text(line, style="yellow") for line in self.findings()]
         return Group(*shown, Text(self.verdict(), style="bold green" if self.same else "bold red"))
-
-
-@dataclass(frozen=True)
-class PathResult:
-    """One path of one strategy at one temperature: its draws and the p-values of its tests (empty: too few draws).
-
-    enough: are there as many draws as were asked for? deviation: share of draws in the wrong bin. impossible: tokens
-    that the target could not have drawn.
-    """
-
-    strategy: str
-    temperature: float
-    path: str
-    draws: int
-    enough: bool
-    deviation: float | None
-    impossible: int
-    p_values: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class CheckReport(Report):
-    """Greedy and distribution results."""
-
-    @property
-    def paths(self) -> list[PathResult]:
-        """What came of the cells at temperatures above 0."""
-        return [
-            PathResult(
-                strategy=cell.subject.label,
-                temperature=cell.temperature,
-                path=tests.path,
-                draws=tests.draws,
-                enough=tests.draws >= cell.draws,
-                deviation=tests.deviation,
-                impossible=tests.impossible,
-                p_values=tests.p_values,
-            )
-            for cell, result in self.cells
-            for tests in result.paths
-        ]
-
-    @property
-    def adjusted(self) -> list[float | None]:
-        """For each path its smallest p-value, corrected for all tests of the report (None: not tested)."""
-        corrected = iter(self.tested)
-        return [next(corrected).adjusted if path.p_values else None for path in self.paths]
-
-    @property
-    def rejected(self) -> list[PathResult]:
-        """The paths that do not follow the target's distribution."""
-        return [path for path, p in zip(self.paths, self.adjusted, strict=True) if p is not None and p < self.alpha]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, ready for JSON."""
-        return {
-            "same": self.same,
-            "interrupted": self.interrupted,
-            "alpha": self.alpha,
-            "settings": self.settings,
-            "greedy": [{**asdict(result), "same": result.same} for result in self.greedy],
-            "paths": [
-                {**asdict(path), "adjusted_p_value": p, "rejected": p is not None and p < self.alpha}
-                for path, p in zip(self.paths, self.adjusted, strict=True)
-            ],
-        }
-
-    def tables(self) -> list[Table]:
-        """Greedy runs, and paths."""
-        lead = f"Temperature > 0, p-values after Holm's correction, rejected below {self.alpha:g}"
-        paths = [self._shown(path, p) for path, p in zip(self.paths, self.adjusted, strict=True)]
-        return [
-            filled(_GREEDY, list(map(asdict, self.greedy)), lead="Temperature 0, against autoregressive at batch 1"),
-            filled(_PATHS, paths, names=2, lead=lead),
-        ]
-
-    def _shown(self, path: PathResult, p: float | None) -> dict[str, Any]:
-        if p is None:
-            verdict = "too few draws"
-        elif p < self.alpha:
-            verdict = "REJECTED"
-        else:
-            verdict = "ok" if path.enough else "ok, few"
-        return {
-            **asdict(path),
-            "off_target": "-" if path.deviation is None else f"{path.deviation:.1%}",
-            "p_value": "-" if p is None else f"{p:.3g}",
-            "verdict": verdict,
-        }
 
 
 def filled(patterns: Mapping[str, str], rows: Sequence[Mapping[str, Any]], *, names: int = 1, lead: str = "") -> Table:

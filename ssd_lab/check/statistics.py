@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_NORMAL = NormalDist()
 
 NUM_BINS = 50
+SURELY = 0.95  # the power that a reach is stated for
 MIN_EXPECTED = 5.0  # below this many expected draws a cell, the chi-square distribution is a poor approximation
 
 
@@ -101,6 +104,28 @@ def kolmogorov_uniform(uniforms: Floats) -> Evidence:
     ranks = np.arange(count)
     distance = float(max((ordered - ranks / count).max(), ((ranks + 1) / count - ordered).max()))
     return Evidence(distance, kolmogorov_survival(distance, count))
+
+
+def found_shift(count: int, alpha: float) -> float:
+    """The smallest distance of a distribution from the uniform one (anywhere between 0 and 1 of too many or too few
+    below) that Kolmogorov's test at this level finds in so many numbers with a chance of SURELY, or more.
+
+    The distance is exceeded at the place where the distributions differ most; the share below it scatters by half a
+    root of the count at most.
+    """
+    return min(1.0, (math.sqrt(-math.log(alpha / 2) / 2) + _NORMAL.inv_cdf(SURELY) / 2) / math.sqrt(max(1, count)))
+
+
+def found_share(spread: float, alpha: float) -> float:
+    """The smallest change of the share of tosses that come up which a test at this level finds with a chance of SURELY;
+    spread: the share's standard deviation.
+    """
+    return min(1.0, (_NORMAL.inv_cdf(1 - alpha / 2) + _NORMAL.inv_cdf(SURELY)) * spread)
+
+
+def found_rate(count: int) -> float:
+    """The smallest rate of faults of which at least one shows in so many trials with a chance of SURELY."""
+    return 1 - (1 - SURELY) ** (1 / max(1, count))
 
 
 def mean_zero(values: Floats, variances: Floats) -> Evidence:

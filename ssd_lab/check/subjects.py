@@ -64,7 +64,7 @@ class Models:
         its_draft = None if draft is None else loaded(draft)
         return cls(name, loaded(target), its_draft, chat=chat, engine={**engine, "dtype": dtype})
 
-    def llm(self, strategy: StrategyConfig, *, max_batch: int) -> LLM:
+    def llm(self, strategy: StrategyConfig, *, max_batch: int, record_details: int = 0) -> LLM:
         """An engine for this strategy. Close it."""
         return LLM(
             self.target,
@@ -72,7 +72,7 @@ class Models:
             strategy if self.head is None else with_head(strategy, self.head),
             chat=self.chat,
             progress=False,
-            **{**self.engine, "max_batch": max_batch, "record": True},
+            **{**self.engine, "max_batch": max_batch, "record": True, "record_details": record_details},
         )
 
 

@@ -61,6 +61,7 @@ def command(
         temperatures=tuple(temperature) if temperature else None,
         draws=draws,
     )
+    chosen = [parse_strategy(text) for text in strategies or ()]
     if grid:
         others = {name: fields.pop(name, None) for name in (*KNOBS, *MODELS, *CHAT)}
         fitting = given(prompt=fields.pop("prompts"), **others)
@@ -73,11 +74,18 @@ def command(
             wanted |= {"random_prompts": 0, "bundled_prompts": 0}
         if not sampled:
             wanted |= {"temperatures": ()}
-        _run_grid(out, strategies or (), wanted, fields, seed=seed, fresh=fresh, as_json=json_)
+        _run_grid(
+            out,
+            [parse_strategy(text) for text in strategies or ()],
+            wanted,
+            fields,
+            seed=seed,
+            fresh=fresh,
+            as_json=json_,
+        )
         return
     if out is not None or fresh:
         raise ConfigError("--out and --fresh belong to --grid")
-    chosen = [parse_strategy(text) for text in strategies or ()]
     ours = {name: fields.pop(name) for name in ("prompts", "dtype", *MODELS, *CHAT) if name in fields}
 
     from ssd_lab.check import DEFAULT_STRATEGIES, Extent, check
@@ -95,7 +103,7 @@ def command(
 
 def _run_grid(
     out: Path | None,
-    strategies: Sequence[str],
+    strategies: Sequence[str | dict[str, Any]],
     wanted: dict[str, Any],
     fields: dict[str, Any],
     *,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import json
 import random
 from typing import Any, ClassVar
@@ -15,6 +16,7 @@ from power import ALPHA, POWER, found_wrong, power_of, smallest_p
 
 from ssd_lab.check import Extent, check
 from ssd_lab.check.checking import CheckReport
+from ssd_lab.check.decisions import DRAFTED, EMITTED, KEPT
 from ssd_lab.check.evidence import MIN_TESTED
 from ssd_lab.decoding.acceptance import Outcome, accept_greedy
 from ssd_lab.drafting.draft_worker import DraftWorker
@@ -90,6 +92,44 @@ class Confident(SequenceStrategy):
 
 def test_a_proposer_that_tells_the_truth_is_not_rejected(tiny_pair: Any):
     assert found_wrong(run_check(tiny_pair, Confident(honest=True))) == set()
+
+
+class Bigram(SequenceStrategy):
+    """What followed the last token so far. lying: its likeliest token, with the soft distribution. A real bias whose
+    direction differs from context to context: in the emitted tokens, pooled, it drowns.
+    """
+
+    strategy_name: ClassVar[str] = "bigram"
+    lying: bool = False
+
+    @property
+    def lookahead(self) -> int:
+        return 1
+
+    def draft(self, context: Context) -> Draft:
+        tokens = context.token_ids
+        counts = torch.bincount(
+            torch.tensor([two for one, two in itertools.pairwise(tokens) if one == tokens[-1]] or [0]),
+            minlength=VOCAB,
+        )
+        if tokens[-1] not in tokens[:-1]:
+            return Draft()
+        probs = counts / counts.sum()
+        return Draft([int(probs.argmax()) if self.lying else context.draw(probs, 0)], probs[None])
+
+
+def test_a_likeliest_token_passed_off_as_drawn_is_found_by_the_law_of_the_drafted_token(tiny_pair: Any):
+    lying, honest = (run_check(tiny_pair, Bigram(lying=lying)) for lying in (True, False))
+    assert {path.law for path in lying.rejected} == {DRAFTED}
+    assert found_wrong(honest) == set()
+    drafted = next(path for path in honest.paths if path.law == DRAFTED)
+    assert drafted.finds_from is not None and 0.02 < drafted.finds_from < 0.25, "so little would have been found"
+
+
+def test_every_path_with_distributions_has_the_laws_of_what_was_drafted_and_kept(tiny_pair: Any):
+    report = run_check(tiny_pair, {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [3, 2]}}, "sync_chain")
+    laws = {(path.strategy.split()[0], path.law) for path in report.paths if path.p_values}
+    assert laws == {(name, law) for name in ("sync_tree", "sync_chain") for law in (DRAFTED, KEPT, EMITTED)}
 
 
 def greedy_on_misses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +244,8 @@ def test_a_report_is_json_and_a_table(tiny_pair: Any):
     console = Console(width=120, file=io.StringIO())
     with console.capture() as shown:
         console.print(report)
-    assert "SAME" in shown.get()
+    assert "NO DIFFERENCE FOUND" in shown.get()
+    assert "Would find with 95%: one differing token in " in " ".join(shown.get().split())
 
 
 def test_temperature_zero_has_no_distribution(tiny_pair: Any):

@@ -42,7 +42,7 @@ def test_every_exact_strategy_gives_the_autoregressive_tokens(tiny_pair: Any):
     ]  # fmt: skip
     assert all(result.num_tokens == 6 * 20 for result in report.greedy)
     assert report.same
-    assert report.verdict().startswith("SAME: 0 differing tokens")
+    assert report.verdict().startswith("NO DIFFERENCE FOUND: 0 differing tokens")
 
 
 def test_differences_come_with_the_logit_gap(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):

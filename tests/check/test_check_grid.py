@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def run(folder: Path, **changes: Any) -> GridReport:
 def test_the_report_says_what_was_run_where_and_what_came_of_it(tmp_path: Path):
     report = run(tmp_path, command="ssd-lab check --grid")
     assert report.same
-    assert report.verdict().startswith("SAME: 0 differing tokens of 108 at temperature 0; 0 of ")
+    assert report.verdict().startswith("NO DIFFERENCE FOUND: 0 differing tokens of 108 at temperature 0; 0 of ")
     text = (tmp_path / "grid.md").read_text(encoding="utf-8")
     for part in (report.verdict(), "ssd-lab check --grid", "torch ", "| prompt_lookup | custom | acceptance |"):
         assert part in text
@@ -140,20 +139,22 @@ def test_an_error_in_a_cell_ends_that_cell_and_is_no_success(tmp_path: Path, mon
 )
 def test_recording_whole_distributions_changes_no_text(grid_setting: Setting, configuration: Configuration):
     params = SamplingParams(temperature=1.0, max_tokens=16, ignore_eos=True, seed=5)
-    recorded, texts = grid_setting.models, []
-    assert recorded.engine["record_details"] == recorded.target.config.vocab_size
-    for models in (recorded, replace(recorded, engine={**recorded.engine, "record_details": 0})):
-        with models.llm(configuration.subject.config, max_batch=2) as llm:
+    models, texts = grid_setting.models, []
+    assert grid_setting.details == models.target.config.vocab_size
+    for details in (grid_setting.details, 0):
+        with models.llm(configuration.subject.config, max_batch=2, record_details=details) as llm:
             texts.append([output.token_ids for output in llm.generate([[1, 2, 3], [4, 5]], params)])
     assert texts[0] == texts[1]
 
 
 def test_the_command_runs_and_refuses_what_does_not_fit(tmp_path: Path):
     runner = CliRunner()
-    arguments = ["check", "--grid", "-s", "autoregressive", "--batch", "8", "-t", "1", "--draws", "500"]
+    arguments = ["check", "--grid", "-s", "prompt_lookup k=2", "--batch", "8", "-t", "1", "--draws", "500"]
     done = runner.invoke(app, [*arguments, "--num-prompts", "1", "-n", "4", "--out", str(tmp_path), "--json"])
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["same"] is True
+    data = json.loads(done.stdout)
+    assert data["same"] is True
+    assert {cell["fields"]["k"] for cell in data["cells"]} == {2}, "given fields stay"
     assert (tmp_path / "grid.md").exists()
     assert runner.invoke(app, ["check", "--grid", "--k", "4"]).exit_code != 0
     assert runner.invoke(app, ["check", "--fresh"]).exit_code != 0

@@ -111,6 +111,12 @@ def test_a_new_strategy_enters_by_itself():
     assert "backwards only on bare feet" in {refusal.reason for refusal in found.refused}
 
 
+def test_given_fields_stay_and_the_others_are_varied():
+    found = configurations({"walk": Walk}, {"walk": {"foot": "shod"}})
+    assert {fields["foot"] for fields in (c.fields for c in found.accepted)} == {"shod"}
+    assert {str(c.fields.get("way")) for c in found.accepted} == {"None", "{'kind': 'left', 'how': 'quick'}"}
+
+
 def test_a_component_that_cannot_be_filled_in_is_not_left_out_silently():
     found = configurations({"walk": Walk})
     assert found.missing == ["walk way=right"]

@@ -12,7 +12,8 @@ from ssd_lab.check.cells import Cell, CellResult
 from ssd_lab.check.configurations import Configuration
 from ssd_lab.check.correction import ALL, corrected_tests, paths_without_tests
 from ssd_lab.check.decisions import BONUS, EMITTED, KEPT, RECOVERY, SIBLING, SIBLING_KEPT, Drawn, decisions
-from ssd_lab.check.evidence import MIN_DRAWS, PathTests, Tally, added_up, decision_tests
+from ssd_lab.check.evidence import Tally, added_up, decision_tests
+from ssd_lab.check.path_tests import MIN_DRAWS, PathTests
 from ssd_lab.check.statistics import tossed_p_value
 from ssd_lab.check.steps import Offer, Step
 
@@ -187,7 +188,7 @@ def test_sums_over_cells_have_p_values_as_good_as_those_of_all_decisions_at_once
 
 def test_cells_whose_laws_leave_hardly_a_choice_may_be_added_up():
     """Their numbers come from the spreading alone, which must not be the same in all cells."""
-    sure = replace(one_step([], kept=-1, emitted=0), target=np.array([1.0, 0, 0, 0]))
+    sure = replace(one_step([], kept=-1, emitted=0), target=np.array([1 - 1e-5, 1e-5, 0, 0]))
     parts = [of_emitted([sure] * 400, f"cell {number}", vocab=4, seed=0) for number in range(40)]
     assert min(added_up(parts).p_values.values()) > 1e-3
     assert min(added_up([parts[0]] * 40).p_values.values()) < 1e-6

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssd_lab.check.steps import Offer, Step, steps_of
+from ssd_lab.check.steps import OTHERS, Offer, Step, steps_of
 from ssd_lab.trace.records import Position, SequenceRound, TreeRecord
 
 VOCAB = 4
@@ -25,7 +25,7 @@ def a_round(tokens: list[int], num_accepted: int, num_emitted: int, **fields: ob
 
 
 def offers(rounds: list[SequenceRound], tokens: list[int]) -> list[Offer]:
-    steps = steps_of(rounds, tokens, TARGET[: len(tokens)], filtered=False, whole=True)
+    steps = steps_of(rounds, tokens, TARGET[: len(tokens)], filtered=False, details=VOCAB)
     assert [step.emitted for step in steps] == tokens
     assert all(step.offer is not None for step in steps)
     return [step.offer for step in steps if step.offer is not None]
@@ -71,5 +71,28 @@ def test_a_tree_that_was_only_prepared_is_not_what_was_offered():
 
 
 def test_without_whole_distributions_only_paths_are_told():
-    steps = steps_of([a_round([1], 1, 2)], [1, 3], TARGET[:2], filtered=True, whole=False)
+    steps = steps_of([a_round([1], 1, 2)], [1, 3], TARGET[:2], filtered=True, details=0)
     assert steps == [Step(1, pytest.approx(TARGET[0]), "draft", True), Step(3, pytest.approx(TARGET[1]), "draft", True)]
+
+
+def test_a_list_of_the_likeliest_tells_what_the_first_token_was_drawn_from():
+    listed = Position([3, 1, 2], [0.25, 0.25, 0.25], [0.4, 0.2, 0.3])
+    chain = SequenceRound(0, 5, [1, 2], [0.2, 0.3], [0.1, 0.6], 1, 3, 0.25, 2, "draft", alternatives=[listed] * 3)
+    first, second = [step.offer for step in steps_of([chain], [1, 3], TARGET[:2], filtered=False, details=2)]
+    assert first is not None and second is not None
+    assert first.listed is not None and first.listed.tolist() == [3, 2, OTHERS]
+    assert first.drafted == pytest.approx([0.4, 0.3, 0.3])
+    assert (first.tokens, first.kept, first.chance) == ([1], 0, pytest.approx(0.5))
+    assert (second.kept, second.chance) == (-1, 1.0)
+
+
+def test_the_token_that_was_drawn_has_no_say_in_what_is_listed():
+    """Of a tree a node's own token is always among those at its place."""
+    tried = Position([0, 1, 3], [0.25, 0.25, 0.25], [0.1, 0.5, 0.2])
+    tree = TreeRecord([0, 1], [-1, -1], [0.1, 0.5], [0.25, 0.25], alternatives=[tried, tried])
+    (offer,) = [
+        step.offer for step in steps_of([a_round([1], 1, 1, tree=tree)], [1], TARGET[:1], filtered=False, details=2)
+    ]
+    assert offer is not None and offer.listed is not None
+    assert offer.listed.tolist() == [1, 3, OTHERS]
+    assert (offer.tokens, offer.kept) == ([0], -1), "the second child was kept"
