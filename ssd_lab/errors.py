@@ -16,6 +16,10 @@ class SsdLabError(Exception):
     outputs: Sequence[Any] = ()
     trace: Any = None
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows (IPython asks for it): the sentence alone, for the mistake is not in this package."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(SsdLabError, ValueError):
     """A setting, a field or a combination of them is not allowed."""

@@ -76,7 +76,7 @@ class RunResult:
         return self._table().to_rich()
 
     def _repr_html_(self) -> str:
-        return self._table().to_html()
+        return self._table().turned().to_html()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return late("cell_bundle")({self.strategy_name: self.trace}, self._repr_html_())
@@ -159,7 +159,7 @@ class Comparison:
         return self._table().to_rich()
 
     def _repr_html_(self) -> str:
-        return self._table().to_html()
+        return self._table().turned().to_html()  # a page is seldom as wide as ten columns
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return late("cell_bundle")({name: run.trace for name, run in self.runs.items()}, self._repr_html_())

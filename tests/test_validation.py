@@ -18,6 +18,10 @@ from ssd_lab.errors import ConfigError
         ({"strategy": "sync_chain", "maxbatch": 2}, "unknown field 'maxbatch' (did you mean 'max_batch'?); its fields"),
         ({"f": 2, "fan_out": {"kind": "uniform", "f": 3}}, "async_tree: f and fan_out both say the fan-out"),
         ({"strategy": "autoregressive", "q": 2}, "autoregressive: unknown field 'q'; its fields are none"),
+        (
+            {"fan_out": "geometric"},
+            'fan_out="geometric": Input should be a dictionary of a kind and its fields, such as {"k',
+        ),
     ],
 )
 def test_wrong_fields_are_refused_in_one_line(fields: dict[str, object], message: str):
@@ -25,3 +29,6 @@ def test_wrong_fields_are_refused_in_one_line(fields: dict[str, object], message
         ssd_lab.run("Hello", progress=False, **fields)  # type: ignore[arg-type]
     assert message in str(refused.value)
     assert "\n" not in str(refused.value) and "pydantic.dev" not in str(refused.value)
+    assert refused.value.__suppress_context__, (
+        "the sentence comes last, and nothing before it says the same in more words"
+    )

@@ -17,7 +17,7 @@ from ssd_lab.widgets.static_html import tables
 from ssd_lab.widgets.view_model import view_data
 
 TRACES = executed.ROOT / "docs" / "traces"
-SHOWN = ("kind", "views", "data", "selection", "link", "summary", "settings", "simulated")
+SHOWN = ("kind", "views", "data", "selection", "link", "summary", "clock", "settings", "simulated")
 DRAWN = ("views", "speed")  # a playground is nothing without a kernel
 _PLACE = re.compile(r'<div class="live-view" data-trace="(\w+)" data-views="([\w ]+)"></div>')
 
@@ -47,7 +47,15 @@ def recorded(name: str) -> dict[str, Trace]:
 def view_of(traces: Mapping[str, Trace], views: Sequence[str]) -> str:
     """Views of traces as a part of a page."""
     data = view_data(traces)
-    state = {"kind": "views", "views": list(views), "data": data, "selection": {}, "link": "", "summary": ""}
+    state = {
+        "kind": "views",
+        "views": list(views),
+        "data": data,
+        "selection": {},
+        "link": "",
+        "summary": "",
+        "clock": "measured",
+    }
     return live_view(state, "".join(table.to_html() for table in tables(data, views, {})))
 
 

@@ -24,7 +24,7 @@ def validated(model: type[Model], fields: dict[str, Any], *, name: str, others: 
         return model(**fields)
     except ValidationError as error:
         known = list(model.model_fields)
-        raise ConfigError(f"{name}: {'; '.join(_problems(error, known, [*known, *others]))}") from error
+        raise ConfigError(f"{name}: {'; '.join(_problems(error, known, [*known, *others]))}") from None
 
 
 def _problems(error: ValidationError, known: list[str], near: list[str]) -> list[str]:
@@ -37,5 +37,8 @@ def _problems(error: ValidationError, known: list[str], near: list[str]) -> list
             parts.append(f"unknown field {place!r}{hint}; its fields are {', '.join(known) or 'none'}")
         else:
             given = json.dumps(problem["input"], default=str)
+            if problem["type"] == "model_attributes_type":  # a word where a kind with fields of its own is wanted
+                kind = given if isinstance(problem["input"], str) else '"..."'
+                message = f'Input should be a dictionary of a kind and its fields, such as {{"kind": {kind}, ...}}'
             parts.append(f"{place}={given}: {message}" if place else message)  # or of the fields together
     return parts

@@ -39,6 +39,11 @@ class Table:
         numbers: list[Side] = ["right"] * (len(self.columns) - 1)
         return tuple(self.sides or ["left", *numbers])
 
+    def turned(self) -> Table:
+        """The same with a column for each row, for rows of many cells."""
+        columns, *rows = zip(self.columns, *self.rows, strict=True)
+        return Table(columns, rows, self.lead, self.notes)
+
     def to_markdown(self) -> str:
         """A pipe table, the notes below it."""
         marks = ["---:" if side == "right" else "---" for side in self.aligned]
@@ -161,8 +166,8 @@ class _FittingTable:
         lines, sides = [self.table.columns, *self.table.rows], self.table.aligned
         borders = 3 * len(sides) + 1
         if sum(max(map(len, texts)) for texts in zip(*lines, strict=True)) + borders > options.max_width:
-            lines = list(zip(*lines, strict=True))
-            sides = Table(lines[0], lines[1:]).aligned
+            turned = self.table.turned()
+            lines, sides = [turned.columns, *turned.rows], turned.aligned
         shown = RichTable()
         for title, side in zip(lines[0], sides, strict=True):
             shown.add_column(Text(title), justify=side, overflow="fold")

@@ -23,6 +23,7 @@ PAUSE_S = 0.05  # least time between two messages about a run
 CLOSE_S = 30.0  # longest wait for a run that was stopped
 BEFORE_S = 600.0  # longest wait for the run before, which may be loading its models
 SHARE = 0.2  # of the time, at most, may go into making them
+DETAILS = 8  # tokens recorded at each place, so that a rejected one shows what the target wanted instead
 
 
 class Playground(anywidget.AnyWidget):
@@ -57,7 +58,7 @@ class Playground(anywidget.AnyWidget):
         self.text = ""
         self.error: str | None = None
         self.trace: Trace | None = None
-        self._fields = {"draft_link": "thread", "progress": False, **fields}
+        self._fields = {"draft_link": "thread", "progress": False, "record_details": DETAILS, **fields}
         self._models = (target, draft)
         self._llm: tuple[Any, ssd_lab.LLM] | None = None
         self._stopped = threading.Event()

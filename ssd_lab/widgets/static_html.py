@@ -36,7 +36,7 @@ def summary_table(data: Data) -> Table:
 
 def summary_html(data: Data) -> str:
     """`summary_table` for the head of a page, in a box that scrolls by itself where it is too wide."""
-    return f'<div style="overflow-x:auto">{summary_table(data).to_html()}</div>'
+    return f'<div style="overflow-x:auto">{summary_table(data).turned().to_html()}</div>'
 
 
 def tables(data: Data, views: Sequence[str], selection: Data) -> list[Table]:

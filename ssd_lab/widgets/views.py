@@ -16,7 +16,8 @@ ALL_VIEWS = ("stepper", "text", "cache", "acceptance", "timeline")
 
 
 class TraceWidget(TabularWidget):
-    """Base of the views: traits `data` (what is shown), `views` (which), `selection` (see `Selection`).
+    """Base of the views: traits `data` (what is shown), `views` (which), `selection` (see `Selection`; without one, a
+    telling round of the last run).
 
     traces: a Trace, anything with a `trace` (a RunResult), a Comparison, or a dictionary of them by name. selection:
     share one among widgets to link them. decode: token ids to text, for traces that do not hold their tokens' texts.
@@ -30,6 +31,7 @@ class TraceWidget(TabularWidget):
     data = traitlets.Dict().tag(sync=True)
     selection = traitlets.Dict().tag(sync=True)
     link = traitlets.Unicode().tag(sync=True)
+    clock = traitlets.Unicode("measured", help="of the timeline: measured or simulated").tag(sync=True)
     summary = traitlets.Unicode(help="HTML above the views, such as a result's table").tag(sync=True)
 
     def __init__(
@@ -41,9 +43,10 @@ class TraceWidget(TabularWidget):
         max_rounds: int | None = None,
         **traits: Any,
     ) -> None:
-        self.linked = selection or Selection()
+        data = view_data(named_traces(traces), decode=decode, max_rounds=max_rounds)
+        self.linked = selection or Selection(**data["opening"])
         super().__init__(
-            data=view_data(named_traces(traces), decode=decode, max_rounds=max_rounds),
+            data=data,
             views=list(self.shown),
             selection=self.linked.value,
             link=self.linked.name,
@@ -52,7 +55,7 @@ class TraceWidget(TabularWidget):
         traitlets.link((self, "selection"), (self.linked, "value"))
 
     def select(self, **fields: Any) -> None:
-        """Go to a round (`step`), request, run or place, as `Selection.select`."""
+        """Go to a round (`round` from 1, or `step` from 0), request, run or place, as `Selection.select`."""
         self.linked.select(**fields)
 
     def tables(self) -> list[Table]:
@@ -91,7 +94,9 @@ class CacheView(TraceWidget):
 
 
 class Timeline(TraceWidget):
-    """What target, draft and link did when, measured or on a simulated machine, all runs on one scale."""
+    """What target, draft and link did when, measured or on a simulated machine, all runs on one scale. clock:
+    `measured` or `simulated`, the one that it opens on.
+    """
 
     shown = ("timeline",)
 

@@ -99,6 +99,59 @@ def test_linked_widgets_move_together_and_the_kernel_knows(open_notebook):
         assert shown.startswith("Hit" if own.recovery_rank < own.fan_out[own.num_accepted] else "Miss")
 
 
+KEYS = ("ArrowLeft", "ArrowLeft", "x", "b", "d", "d", "ArrowRight")
+CONTROLS = {  # cell, what is focused; each kind that the widgets have
+    "slider": (1, "input[type=range]"),
+    "button": (1, "[data-do=next]"),
+    "node": (1, ".ssd-tree [data-place='draft:0']"),
+    "token": (1, ".ssd-word"),
+    "row": (1, "[data-table=cache] [data-place]"),
+    "lanes": (1, ".ssd-lanes"),
+    "summary": (1, "summary"),
+    "drop-down": (2, "select"),
+    "slider of a formula": (2, "input[type=range]"),
+    "text": (3, "textarea"),
+    "number": (3, "input[name=temperature]"),
+    "checkbox": (3, "input[type=checkbox]"),
+    "strategy": (3, "select[name=strategy]"),  # letters choose another
+}
+
+
+def test_keys_pressed_in_a_widget_never_reach_the_notebook(open_notebook):
+    """JupyterLab's commands of one key cut cells, insert them and fold sections: from no kind of control."""
+    cells = [LOAD, "trace", "SpeedExplorer()", "Playground(warm=False)", "explore(3)"]
+    state = """() => { const notebook = window.jupyterapp.shell.currentWidget.content;
+        return { cells: notebook.widgets.map((cell) => cell.model.sharedModel.getSource()),
+                 hidden: notebook.widgets.filter((cell) => cell.isHidden).length }; }"""
+    with open_notebook("keys", cells, height=2600) as page:
+        run_all(page)
+        cell(page, 3).locator("[data-do=run]").wait_for()
+        cell(page, 1).locator(".ssd-lanes").wait_for()
+        cell(page, 3).locator("summary").click()  # more settings
+        before = page.evaluate(state)
+        assert len(before["cells"]) == len(cells)
+        for kind, (number, query) in CONTROLS.items():
+            control = cell(page, number).locator(query).first
+            control.focus()
+            for key in KEYS:
+                page.keyboard.press(key)
+            kept = "document.activeElement?.closest('.ssd-lab') !== null && document.activeElement !== document.body"
+            assert page.evaluate(kept), f"{kind}: the focus went elsewhere"
+            assert page.evaluate(state) == before, kind
+        slider = cell(page, 2).locator("input[type=range]").first
+        value = float(slider.input_value())
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        assert float(slider.input_value()) > value, "the key is the slider's own"
+        drop_down = cell(page, 3).locator("select[name=strategy]")
+        drop_down.select_option("async_tree")
+        drop_down.focus()
+        page.keyboard.press("ArrowDown")
+        assert drop_down.input_value() != "async_tree"
+        error = cell(page, 4).locator(".jp-OutputArea-output").inner_text()
+        assert error.startswith("ConfigError: no traces in int 3: give a Trace") and "Traceback" not in error
+
+
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(

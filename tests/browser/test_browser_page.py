@@ -33,7 +33,7 @@ def trace() -> Trace:
 def address(trace: Trace, tmp_path_factory: pytest.TempPathFactory) -> str:
     other = recorded_trace(rounds=30, requests=2, seed=3, k=2, fan_out=(1, 1, 1))
     path = tmp_path_factory.mktemp("page") / "views.html"
-    return write_html({"saguaro": trace, "plain": other}, path).as_uri()
+    return write_html({"saguaro": trace, "plain": other}, path).as_uri() + "#run=1&round=1"
 
 
 def where(page: Any) -> str:
@@ -49,13 +49,58 @@ def records(trace: Trace, request: int = 0):
 def test_every_view_is_there_and_fits(open_page, address: str, keep_picture, width: int, theme: str):
     with open_page(address, width=width, theme=theme) as page:
         page.locator(".ssd-preset", has_text="near miss").click()
-        for name in ("stepper", "details", "text", "cache", "acceptance", "timeline"):
-            assert page.locator(f"section.ssd-{name}").first.is_visible()
+        for name in ("stepper", "text", "cache", "acceptance", "timeline"):
+            section = page.locator(f"section.ssd-{name}").first
+            assert section.is_visible() and (name == "acceptance" or section.locator(".ssd-legend li").count() > 0)
+        assert page.locator(".ssd-details-body [data-fact]").first.is_visible()
         assert no_sideways_scrolling(page)
         assert page.locator("#views").get_attribute("data-theme") == theme
         page.locator("summary", has_text="What if").click()
         assert no_sideways_scrolling(page)
         keep_picture(page, f"page-{width}-{theme}")
+
+
+def test_a_page_opens_on_a_telling_round_and_has_an_address_for_every_place(open_page, trace: Trace, tmp_path: Path):
+    nothing = {"draft_tokens": [], "draft_probs": [], "target_probs": [], "tree": None, "num_accepted": 0}
+    nothing |= {"cache_hit": None, "recovery_rank": None, "fan_out": None, "alternatives": None}
+    rows = [[dataclasses.replace(row, **nothing) for row in record.sequences] for record in trace.rounds]
+    rounds = [dataclasses.replace(record, sequences=own) for record, own in zip(trace.rounds, rows, strict=True)]
+    alone = Trace({**trace.meta, "strategy": {"name": "autoregressive"}}, trace.requests, rounds)
+    address = write_html({"drafts": trace, "alone": alone}, tmp_path / "opens.html").as_uri()
+    with open_page(address) as page:
+        assert page.get_by_label("Run", exact=True).locator("option:checked").inner_text() == "drafts"
+        assert page.locator(".ssd-tree .ssd-node.rejected[aria-selected=true]").count() == 1
+        number = int(where(page).split()[1]) - 1
+        record = records(trace)[number]
+        assert 0 < record.num_accepted < 4 and record.recovery_rank < record.fan_out[record.num_accepted]
+        assert page.locator("[data-tree=flow]").inner_text().endswith("Outcome: prepared: a hit.")
+        mark = page.locator(".ssd-hitcell.current")
+        assert "hit" in mark.get_attribute("class")
+        page.locator("[data-do=next]").click()
+        page.locator(".ssd-tree [data-place=recovery]").click()
+        assert page.url.endswith(f"#run=1&request=0&round={number + 2}&token=own")
+        page.get_by_label("Run", exact=True).select_option(label="alone")
+        assert (
+            page.locator("section.ssd-stepper .ssd-lead").first.inner_text().startswith("The target writes one token")
+        )
+        for name in ("cache", "acceptance"):
+            assert page.locator(f"section.ssd-{name}").is_hidden(), "nothing is in it"
+    with open_page(address + "#run=1&round=7&token=2") as page:
+        assert where(page) == "round 7 of 40"
+        assert page.locator(".ssd-tree [aria-selected=true]").get_attribute("data-place") == "draft:1"
+        page.evaluate("location.hash = 'run=1&round=3'")
+        page.get_by_text("round 3 of 40").wait_for()
+
+
+def test_on_a_phone_what_was_tapped_opens_under_its_row(open_page, address: str):
+    with open_page(address, width=390) as page:
+        row = page.locator('.ssd-tree [data-place="branch:0:0"]')
+        row.click()
+        body = page.locator(".ssd-tree .ssd-details-body")
+        assert "Candidate 1" in body.inner_text() and "continuation" in body.inner_text()
+        assert 0 < body.bounding_box()["y"] - row.bounding_box()["y"] < 450
+        page.locator("[data-do=next]").click()
+        assert page.locator("section.ssd-details .ssd-details-body").count() == 1
 
 
 def test_stepping_by_button_slider_and_keys(open_page, address: str):

@@ -43,14 +43,16 @@ def sequences(trace: Trace) -> list[SequenceRound]:
 
 
 def shown_facts(page: Any) -> dict[str, str]:
-    return {fact.get_attribute("data-fact"): fact.inner_text() for fact in page.locator("[data-fact]").all()}
+    read = "(facts) => Object.fromEntries(facts.map((fact) => [fact.dataset.fact, fact.innerText]))"
+    return dict(page.locator("[data-fact]").evaluate_all(read))
 
 
 def shown_columns(page: Any) -> dict[str, list[float]]:
     """The alternatives' table, without the tokens' column and the last row."""
     table = page.locator("[data-table=alternatives]")
+    read = "(rows) => rows.map((row) => [...row.cells].slice(1).map((cell) => cell.innerText))"
     names = table.locator("thead th").all_inner_texts()
-    rows = [row.locator("td").all_inner_texts()[1:] for row in table.locator("tbody tr").all()[:-1]]
+    rows = table.locator("tbody tr").evaluate_all(read)[:-1]
     return {name: [float(row[i]) for row in rows] for i, name in enumerate(names[1:])}
 
 
@@ -67,7 +69,7 @@ def test_a_node_of_a_verified_tree_shows_its_alternatives_and_what_was_left_when
             for token in record.draft_tokens[: record.num_accepted]:
                 path.append(next(n for n, up in enumerate(tree.parents) if up == path[-1] and tree.tokens[n] == token))
             for node, place in enumerate(tree.alternatives):
-                page.locator(f'.ssd-tree [data-place="node:{node}"]').click()
+                page.locator(f'.ssd-tree [data-place="node:{node}"]').evaluate("(item) => item.click()")
                 facts, columns = shown_facts(page), shown_columns(page)
                 own = place.tokens.index(tree.tokens[node])
                 p, q = place.target_probs[own], place.draft_probs[own]

@@ -37,11 +37,21 @@ def result(trace: Trace) -> RunResult:
 def test_widgets_that_share_a_selection_move_together():
     shared = Selection()
     widgets = [view(TRACE, selection=shared) for view in VIEWS]
-    alone = TreeStepper(TRACE)
+    alone = TreeStepper(TRACE, selection=Selection())
     widgets[0].select(step=4, place="recovery")
     assert all(widget.selection["step"] == 4 for widget in widgets) and alone.selection["step"] == 0
     widgets[3].selection = {**shared.value, "step": 6}  # as a page does
     assert shared.value["step"] == widgets[0].selection["step"] == 6
+
+
+def test_alone_a_view_opens_on_a_round_that_rejects_and_rounds_count_as_on_the_screen():
+    opened = TreeStepper({"drafts": TRACE, "empty": Trace({})}).selection
+    record = [r.sequences[0] for r in TRACE.rounds][opened["step"]]
+    assert opened["run"] == 0 and opened["place"] == f"draft:{record.num_accepted}" and 0 < record.num_accepted < 4
+    shared = Selection(round=5)
+    assert shared.value["step"] == 4
+    shared.select(round=7)
+    assert shared.value["step"] == 6 and "round" not in shared.value
 
 
 def test_a_place_belongs_to_its_round():

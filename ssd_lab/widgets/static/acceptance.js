@@ -50,6 +50,9 @@ export function acceptanceView(app) {
 
   return {
     element,
+    get empty() {
+      return !app.run?.acceptance.by_position.length;
+    },
     render(reason) {
       if (reason === "hover" || !app.run) return;
       const now = `${app.selected.run}/${app.selected.request}`;

@@ -2,13 +2,14 @@
 
 import { PERCENT_TICKS, chart, line, titled, wholeTicks } from "./charts.js";
 import { counterfactual } from "./counterfactual.js";
-import { h, keyedChildren, percent, plural, prob, replace, roving, s, section, token } from "./dom.js";
+import { h, keyedChildren, legend, percent, plural, prob, replace, roving, s, section, token } from "./dom.js";
 import { whyNothingPrepared } from "./state.js";
 import { missNote } from "./tree.js";
 
 const FEW_ROWS = 8;
 const COLUMNS = 60; // rounds in a line of the strip
 const CELL = 12;
+const WIDEST = 2; // times that where there is room: a finger must find it
 
 export function cacheView(app) {
   let everything = false;
@@ -16,11 +17,12 @@ export function cacheView(app) {
   let cells = [];
   const lead = h("p", { class: "ssd-lead", "data-cache": "verdict" });
   const rows = h("div", { class: "ssd-scroll" });
-  const counts = h("h4", {});
+  const counts = h("h3", {});
   const squares = s("svg", { class: "ssd-hits", role: "img" });
-  const strip = h("div", { class: "ssd-strip" }, counts, squares, h("p", { class: "ssd-help" }, "● hit  ✕ miss  · no lookup"));
+  const strip = h("div", { class: "ssd-strip" }, counts, squares,
+    legend("What the marks mean", [["●", "hit: the round's outcome was prepared"], ["✕", "miss: it was not"], ["·", "no lookup followed"]]));
   const drawCells = keyedChildren(squares, (i) => {
-    const hit = app.steps[i].cache_hit;
+    const hit = app.steps[i].next_hit;
     const [x, y] = [(i % COLUMNS) * CELL, Math.floor(i / COLUMNS) * CELL];
     const word = hit === null ? "no lookup" : hit ? "hit" : "miss";
     const mark = hit === false
@@ -84,11 +86,11 @@ export function cacheView(app) {
     const columns = Math.min(COLUMNS, steps.length);
     const lines = Math.ceil(steps.length / Math.max(1, columns));
     strip.hidden = !lookups;
-    counts.textContent = `Hits and misses by round: ${lookups ? `${hits} of ${lookups} lookups hit (${percent(hits / lookups, 1)})` : "no lookups"}`;
+    counts.textContent = `Outcomes by round: ${lookups ? `${hits} of ${lookups} were prepared (${percent(hits / lookups, 1)} hits)` : "no lookups"}`;
     squares.setAttribute("viewBox", `0 0 ${columns * CELL} ${lines * CELL}`);
     squares.setAttribute("aria-label", `${hits} hits and ${lookups - hits} misses`);
-    squares.style.maxWidth = `${columns * CELL}px`;
-    drawCells(steps.map((step) => step.cache_hit));
+    squares.style.maxWidth = `${columns * CELL * WIDEST}px`;
+    drawCells(steps.map((step) => step.next_hit));
     cells = [...squares.children];
     replace(curve, rates.length ? hitCurve(rates, law) : null);
   }
@@ -117,7 +119,13 @@ export function cacheView(app) {
     what.render(reason);
   }
 
-  return { element, render };
+  return {
+    element,
+    render,
+    get empty() {
+      return !app.run?.cache.lookups && !app.steps.some((step) => step.tree && !step.tree.verified);
+    },
+  };
 }
 
 function hitCurve(rates, law) {

@@ -9,14 +9,27 @@ export function detailsView(app) {
   const element = section("details", "At this place", null, body);
   return {
     element,
+    // after the tree, which draws itself anew first
     render() {
       const step = app.step;
       const place = app.hovered ?? app.selected.place;
       if (!step) replace(body);
       else if (!place) replace(body, h("p", { class: "ssd-help" }, "Point at a token of the tree or the text, or choose one, to see its numbers here."));
       else replace(body, details(app.run, app.request, step, placeInTree(step, place)));
+      putWhereItIsSeen(element, body);
     },
   };
+}
+
+const NARROW_PX = 640; // below it the section stands under the tree, out of sight: what was tapped opens in its place
+
+function putWhereItIsSeen(element, body) {
+  const root = element.closest(".ssd-lab");
+  const chosen = root && root.clientWidth < NARROW_PX ? root.querySelector(".ssd-stepper .ssd-tree [aria-selected=true]") : null;
+  const row = chosen?.closest(".ssd-level");
+  if (row) row.after(body);
+  else if (body.parentElement !== element) element.append(body);
+  element.hidden = row !== null && row !== undefined;
 }
 
 function details(run, request, step, place) {
@@ -30,7 +43,7 @@ function details(run, request, step, place) {
 
 function facts(title, rows) {
   return [
-    h("h4", {}, title),
+    h("h3", {}, title),
     h("dl", { class: "ssd-facts" }, rows.filter(Boolean).map(([name, value, key]) =>
       [h("dt", {}, name), h("dd", key ? { "data-fact": key } : {}, value)])),
   ];
@@ -95,7 +108,7 @@ function branchDetails(run, step, number, depth) {
     depth ? null : h("table", { class: "ssd-table" }, h("caption", {}, `candidates at ${parent + 1} accepted`),
       h("thead", {}, h("tr", {}, ["rank", "token", "draft probability"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, own.slice(0, 8).map(([node], i) => h("tr", node === start ? { class: "current", "aria-current": "true" } : {},
-        h("td", {}, i + 1), h("td", {}, token(run, tokens[node])), h("td", {}, bar(probs[node])))))),
+        h("td", {}, i + 1), h("td", {}, token(run, tokens[node])), h("td", {}, bar(probs[node], "draft")))))),
     alternatives(run, step.alternatives?.[parent + 1], { residual: false, chosen: tokens[start] }),
   ];
 }
@@ -172,12 +185,12 @@ function alternatives(run, at, { residual, chosen, refused = chosen }) {
       h("tbody", {},
         order.map((i) => h("tr", at.tokens[i] === chosen ? { class: "current", "aria-current": "true" } : {},
           h("td", {}, at.tokens[i] === chosen ? "▸ " : "", token(run, at.tokens[i])),
-          columns.map(([, values]) => h("td", {}, bar(values[i]))))),
+          columns.map(([name, values]) => h("td", {}, bar(values[i], name.startsWith("draft") ? "draft" : name.startsWith("residual") ? "residual" : "target"))))),
         h("tr", {}, h("td", {}, "others"), columns.map(([name, values]) =>
           h("td", {}, name.startsWith("residual") ? "–" : prob(outside(values))))))),
   );
 }
 
-function bar(value) {
-  return h("span", { class: "ssd-cellbar", style: `--width:${Math.min(100, 100 * value).toFixed(1)}%` }, prob(value));
+function bar(value, kind) {
+  return h("span", { class: `ssd-cellbar ${kind}`, style: `--width:${Math.min(100, 100 * value).toFixed(1)}%` }, prob(value));
 }

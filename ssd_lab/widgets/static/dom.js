@@ -52,6 +52,12 @@ export function token(run, id) {
   return visible(tokenText(run, id));
 }
 
+// The same for whoever listens: no signs for spaces, which would be read out one by one.
+export function spoken(run, id) {
+  const text = tokenText(run, id);
+  return text.trim() || (text.includes("\n") ? "line break" : text === "" ? "part of a character" : "space");
+}
+
 export function prob(value) {
   if (value === null || value === undefined) return "–";
   if (value === 0) return "0";
@@ -107,6 +113,11 @@ export function slider(label, { min, max, step = 1, value, show = String, say = 
   };
 }
 
+// What the marks of a view mean: pairs of a sign (an element, or text) and words.
+export function legend(label, pairs) {
+  return h("ul", { class: "ssd-legend", "aria-label": label }, pairs.map(([sign, words]) => h("li", {}, h("span", { class: "ssd-legend-sign", "aria-hidden": "true" }, sign), ` ${words}`)));
+}
+
 // Drawn, because not every machine has a font with the signs for these.
 const ICONS = {
   first: "M3 3v10M13 3L6 8l7 5z", back: "M11 3L4 8l7 5z", play: "M4 2l10 6-10 6z", pause: "M4 3h3v10H4zM9 3h3v10H9z",
@@ -120,7 +131,7 @@ export function icon(name) {
 export function section(name, title, help, ...children) {
   return h(
     "section", { class: `ssd-view ssd-${name}`, "aria-label": title },
-    h("h3", {}, title), help ? h("p", { class: "ssd-help" }, help) : null, children,
+    h("h2", {}, title), help ? h("p", { class: "ssd-help" }, help) : null, children,
   );
 }
 

@@ -4,6 +4,7 @@ import { acceptanceView } from "./acceptance.js";
 import { cacheView } from "./cache.js";
 import { detailsView } from "./details.js";
 import { h, replace } from "./dom.js";
+import { keepKeys } from "./keys.js";
 import { extend } from "./live.js";
 import { createApp, stepAt } from "./state.js";
 import { textView } from "./text.js";
@@ -17,25 +18,26 @@ const VIEWS = {
   text: (app) => [textView(app)],
   cache: (app) => [cacheView(app)],
   acceptance: (app) => [acceptanceView(app)],
-  timeline: (app) => [timelineView(app)],
+  timeline: (app, { clock }) => [timelineView(app, clock)],
 };
 
-export function mount(root, { data, views = Object.keys(VIEWS), selection = {}, summary = "", onSelect = () => {} }) {
+export function mount(root, { data, views = Object.keys(VIEWS), selection = {}, summary = "", clock, onSelect = () => {} }) {
   const app = createApp(data, selection);
   const bar = transport(app);
-  const parts = views.flatMap((name) => VIEWS[name](app));
+  const parts = views.flatMap((name) => VIEWS[name](app, { clock }));
   root.classList.add("ssd-lab");
-  // JupyterLab's own shortcuts must not take the arrow keys
-  root.dataset.lmSuppressShortcuts = "true";
   const unfollow = followTheme(root);
   const notes = h("div", { class: "ssd-notes" });
   const head = h("div", { class: "ssd-scroll ssd-summary" });
   head.innerHTML = summary; // made by Python, where everything in it was escaped
   replace(root, head, notes, bar.element, h("div", { class: `ssd-grid ssd-views-${views.length}` }, parts.map((part) => part.element)));
-  root.addEventListener("keydown", bar.keys);
+  const release = keepKeys(root, bar.keys);
   const off = app.on((reason) => {
     if (reason === "data") tellNotes();
-    for (const part of [bar, ...parts]) part.render(reason);
+    for (const part of [bar, ...parts]) {
+      if (views.length > 1) part.element.hidden = part.empty === true; // alone, a view says why it is empty
+      part.render(reason);
+    }
     if (reason === "selection") onSelect(app.selected);
   });
 
@@ -57,7 +59,7 @@ export function mount(root, { data, views = Object.keys(VIEWS), selection = {}, 
     destroy() {
       off();
       unfollow();
-      root.removeEventListener("keydown", bar.keys);
+      release();
       for (const part of [bar, ...parts]) part.destroy?.();
       root.replaceChildren();
     },
@@ -72,7 +74,7 @@ function otherTree(app) {
     const number = app.run.requests.indexOf(app.request);
     const request = run.requests[number] ?? run.requests[0];
     const step = request ? stepAt(request, app.step?.position ?? 0) : 0;
-    return { run, step: request?.steps[step], selection: (place) => ({ run: other, request: request.id, step, place }) };
+    return { run, request, step: request?.steps[step], selection: (place) => ({ run: other, request: request.id, step, place }) };
   };
   const element = h("div", { class: "ssd-other" });
   let view = null;
@@ -86,7 +88,7 @@ function otherTree(app) {
     const select = h("select", { "aria-label": "Compare with", onchange: () => { other = select.value === "" ? null : Number(select.value); show(); } },
       h("option", { value: "" }, "nothing"), others.map(([run, index]) => h("option", { value: index }, run.name)));
     select.value = other ?? "";
-    replace(element, h("label", { class: "ssd-slider" }, h("span", {}, "side by side with"), select));
+    replace(element, h("label", { class: "ssd-slider" }, h("span", {}, "beside the tree of"), select));
     view = null;
     if (other !== null) {
       view = treeView(app, { title: `Draft tree: ${app.data.runs[other].name}`, follow: find });

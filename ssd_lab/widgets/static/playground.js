@@ -1,12 +1,15 @@
 // Choose a strategy, its knobs and a prompt, and watch it run: the views fill as rounds arrive.
 
-import { h, replace, section } from "./dom.js";
+import { decimal, h, percent, plural, replace, section } from "./dom.js";
 import { schemaForm } from "./form.js";
+import { keepKeys } from "./keys.js";
 import { mount } from "./main.js";
 import { followTheme } from "./theme.js";
 
 const LAST = { step: Number.MAX_SAFE_INTEGER, place: null };
 
+const FIRST = ["k", "f"]; // of a strategy's fields: the others fold
+const KEPT_RUNS = 6;
 const PATIENCE_MS = 4000;
 const GONE = "The kernel is gone: start one, and run this cell again.";
 const SILENT = "no answer yet: the kernel is busy, or it was restarted; then run this cell again";
@@ -15,7 +18,7 @@ const SILENT = "no answer yet: the kernel is busy, or it was restarted; then run
 // what the kernel's messages call.
 export function mountPlayground(root, { strategies, defaults, run, stop, ping }) {
   root.classList.add("ssd-lab");
-  root.dataset.lmSuppressShortcuts = "true";
+  const release = keepKeys(root);
   const unfollow = followTheme(root);
   let form = null;
   let views = null;
@@ -26,6 +29,8 @@ export function mountPlayground(root, { strategies, defaults, run, stop, ping })
   let silence = null; // set while an answer is awaited
   let watch = null;
   let drawMs = 0;
+  let ordered = null; // what the run that goes on was asked for
+  const earlier = [];
   const knobs = h("div", {});
   const names = Object.keys(strategies);
   const strategy = h("select", { "aria-label": "strategy", name: "strategy", onchange: () => choose() }, names.map((name) => h("option", { value: name }, name)));
@@ -41,15 +46,19 @@ export function mountPlayground(root, { strategies, defaults, run, stop, ping })
   const status = h("span", { role: "status", "aria-live": "polite", class: "ssd-where", "data-playground": "status" });
   const error = h("p", { role: "alert", class: "ssd-warning", hidden: true });
   const text = h("div", { class: "ssd-stream", "aria-label": "Generated text", "data-playground": "text" });
+  const stale = h("p", { class: "ssd-help", hidden: true }, "Below is the run before this one.");
+  const table = h("div", { class: "ssd-scroll" });
   const stage = h("div", {});
 
   const read = (field) => { const input = field.querySelector("input"); return input.value === "" ? null : Number(input.value); };
   function order() {
     error.hidden = true;
+    stale.hidden = views === null;
     started = performance.now();
+    ordered = { name: strategy.value, fields: form.values(), temperature: read(temperature) };
     busy(true, "starting …");
     tell(() => run({
-      strategy: strategy.value, fields: form.values(), prompt: prompt.value,
+      strategy: ordered.name, fields: ordered.fields, prompt: prompt.value,
       max_tokens: read(tokens), temperature: read(temperature), seed: read(seed),
     }));
     text.textContent = "";
@@ -58,9 +67,9 @@ export function mountPlayground(root, { strategies, defaults, run, stop, ping })
   }
 
   function choose() {
-    form = schemaForm(strategies[strategy.value]);
-    const { title, description } = strategies[strategy.value];
-    replace(knobs, description ? h("p", { class: "ssd-help" }, description) : title ?? "", form.element);
+    form = schemaForm(strategies[strategy.value], { first: FIRST, given: form?.values() });
+    const description = strategies[strategy.value].description?.split("\n\n")[0];
+    replace(knobs, description ? h("p", { class: "ssd-help" }, description) : null, form.element);
   }
 
   // Whether the kernel hears it is known by its answer, or by an error where there is no kernel any more.
@@ -101,6 +110,7 @@ export function mountPlayground(root, { strategies, defaults, run, stop, ping })
       views = mount(holder, { data, selection: LAST });
     } else views.replaceData(data, follow ? LAST : {});
     fresh = false;
+    stale.hidden = true;
     steps = views.app.steps.length;
   }
 
@@ -119,14 +129,30 @@ export function mountPlayground(root, { strategies, defaults, run, stop, ping })
     drawMs = performance.now() - start;
   }
 
+  // The last runs side by side, newest first.
+  function note() {
+    const { acceptance, cache, requests } = views.app.run;
+    const rounds = requests.flatMap((request) => request.steps);
+    if (!rounds.length) return;
+    const own = Object.entries(ordered?.fields ?? {}).map(([name, value]) => `${name}=${typeof value === "object" ? value.kind ?? "…" : value}`);
+    const tokens = rounds.reduce((sum, step) => sum + step.num_emitted, 0);
+    earlier.unshift([
+      [ordered?.name ?? views.app.run.name, ...own, `T=${ordered?.temperature ?? defaults.temperature}`].join(" "), plural(tokens, "token"), decimal(tokens / rounds.length),
+      percent(acceptance.rate), cache.lookups ? percent(cache.hits / cache.lookups) : "–",
+    ]);
+    earlier.splice(KEPT_RUNS);
+    replace(table, h("table", { class: "ssd-table", "data-table": "runs" }, h("caption", {}, "runs so far, the newest first"),
+      h("thead", {}, h("tr", {}, ["run", "text", "tokens for each pass of the target", "accepted", "cache hits"].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, earlier.map((cells) => h("tr", {}, cells.map((cell) => h("td", {}, cell)))))));
+  }
+
   // whoever looks back at an earlier round is left there
   const atTheEnd = () => views.app.selected.step >= steps - 1;
 
   replace(root, section("playground", "Playground", null,
-    h("div", { class: "ssd-form" }, h("label", {}, h("span", {}, "strategy"), strategy)), knobs,
-    h("div", { class: "ssd-form" }, tokens, temperature, seed),
     h("label", { class: "ssd-wide" }, h("span", {}, "prompt"), prompt),
-    h("div", { class: "ssd-buttons" }, go, halt, status), error, text), stage);
+    h("div", { class: "ssd-form" }, h("label", {}, h("span", {}, "strategy"), strategy), temperature, tokens, seed), knobs,
+    h("div", { class: "ssd-buttons" }, go, halt, status), error, text, table, stale), stage);
   choose();
 
   return {
@@ -142,12 +168,16 @@ export function mountPlayground(root, { strategies, defaults, run, stop, ping })
         fail(message.error);
       }
       if (message.running !== undefined) busy(message.running, message.status ?? "");
-      if (message.data) whole(message.data);
+      if (message.data) {
+        whole(message.data);
+        note();
+      }
       else if (message.part) add(message.part);
     },
     destroy() {
       for (const timer of [due, silence, watch]) clearTimeout(timer);
       unfollow();
+      release();
       views?.destroy();
       root.replaceChildren();
     },

@@ -3,6 +3,7 @@
 import { chart, line } from "./charts.js";
 import { explorerSpeeds } from "./closed_form.js";
 import { decimal, h, replace, section, slider } from "./dom.js";
+import { keepKeys } from "./keys.js";
 import { followTheme } from "./theme.js";
 
 const CONTROLS = [
@@ -23,7 +24,7 @@ export function mountSpeed(root, { settings, onChange = () => {}, simulated = nu
   let now = { ...settings };
   let answer = simulated;
   root.classList.add("ssd-lab");
-  root.dataset.lmSuppressShortcuts = "true";
+  const release = keepKeys(root);
   const unfollow = followTheme(root);
   const result = h("div", { "aria-live": "polite" });
   const figure = h("div", { class: "ssd-charts" });
@@ -58,7 +59,7 @@ export function mountSpeed(root, { settings, onChange = () => {}, simulated = nu
     replace(figure, h("figure", {}, chart("Speed-up against lookahead", {
       x: "lookahead k, tokens", y: "speed-up", xMin: 0.5, xMax: MOST_K + 0.5, yMax: top,
       xTicks: [1, 4, 8, 12, 16].map((tick) => [tick, String(tick)]), yTicks: ticks,
-    }, line(sync, "ssd-sync"), line(async, "ssd-mean"), line([[now.k, 0], [now.k, top]], "ssd-marker")),
+    }, line(sync, "ssd-sync"), line(async, "ssd-async"), line([[now.k, 0], [now.k, top]], "ssd-marker")),
     h("figcaption", {}, "asynchronous (solid), synchronous (dashes), by the closed form")));
   }
 
@@ -73,6 +74,7 @@ export function mountSpeed(root, { settings, onChange = () => {}, simulated = nu
     },
     destroy() {
       unfollow();
+      release();
       root.replaceChildren();
     },
   };

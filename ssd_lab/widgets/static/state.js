@@ -46,7 +46,7 @@ export function createApp(data, selection) {
       this.tell("data");
     },
   };
-  app.selected = settle(data, { ...app.selected, ...selection });
+  app.selected = settle(data, { ...app.selected, ...data.opening, ...selection });
   return app;
 }
 
@@ -72,13 +72,13 @@ export function stepAt(request, position) {
 
 // What a step's drafted tokens came from, in words.
 export const ORIGINS = {
-  hit: "from the cache (hit)",
-  jit: "fallback: drafted while the target waited",
-  fast: "fallback: a prepared branch for another token",
+  hit: "prepared ahead, out of the cache",
+  jit: "drafted now, while the target waited",
+  fast: "prepared for another token (fast fallback)",
   draft: "drafted in turn",
   tree: "a path of the draft's tree",
-  custom: "the strategy's own guess",
-  none: "nothing was drafted",
+  custom: "guessed by the strategy",
+  none: "none",
 };
 
 export function verdict(step, place) {

@@ -1,6 +1,6 @@
 // The text, each token marked by where it came from: colour, and a line or sign that says the same without colour.
 
-import { h, keyedChildren, replace, roving, section, tokenText, visible } from "./dom.js";
+import { h, keyedChildren, replace, roving, section, spoken, tokenText } from "./dom.js";
 import { isBonus } from "./state.js";
 
 const KINDS = [
@@ -24,10 +24,10 @@ export function textView(app) {
   let items = [];
   let shown = null;
   const draw = keyedChildren(body, (i) => {
-    const { text, number, place, kind } = words[i];
+    const { id, text, number, place, kind } = words[i];
     return h("span", {
       class: `ssd-word ${kind}`, role: "option", "data-step": number, "data-place": place < 0 ? "recovery" : `draft:${place}`,
-      "aria-label": `${visible(text)}, ${KINDS.find(([name]) => name === kind)[1]}, round ${number + 1}`, tabindex: -1,
+      "aria-label": `${spoken(app.run, id)}, ${KINDS.find(([name]) => name === kind)[1]}, round ${number + 1}`, tabindex: -1,
     }, text === "" ? "∅" : text.includes("\n") ? text.replaceAll("\n", "↵\n") : text);
   });
 
@@ -46,7 +46,7 @@ export function textView(app) {
   function build() {
     const { run, request } = app;
     prompt.textContent = request?.prompt ?? "";
-    words = (request?.tokens ?? []).map(([id, number, place]) => ({ text: tokenText(run, id), number, place, kind: kindOf(request.steps[number], place) }));
+    words = (request?.tokens ?? []).map(([id, number, place]) => ({ id, text: tokenText(run, id), number, place, kind: kindOf(request.steps[number], place) }));
     draw(words.map(({ text, number, place, kind }) => `${number} ${place} ${kind} ${text}`));
     items = [...body.children];
     if (items.length) items[0].tabIndex = 0;

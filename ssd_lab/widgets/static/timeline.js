@@ -23,8 +23,8 @@ const KINDS = {
 const KEYS = "Keys: ← → move, + − zoom, Home and End, Esc back to the selected round.";
 const ZOOMS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
-export function timelineView(app) {
-  let clock = "measured";
+export function timelineView(app, wanted = "measured") {
+  let clock = wanted;
   let zoom = 0;
   let chosen = false; // has somebody set the zoom?
   let panned = null; // seconds from the beginning to the left edge, where somebody moved it

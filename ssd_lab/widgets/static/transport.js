@@ -90,7 +90,7 @@ export function transport(app) {
       ArrowRight: () => move(1),
       Home: () => app.select({ step: 0 }),
       End: () => app.select({ step: app.steps.length - 1 }),
-      " ": tag === "BUTTON" || tag === "INPUT" || event.target.getAttribute("role") ? null : play,
+      " ": ["BUTTON", "INPUT", "SUMMARY"].includes(tag) || event.target.getAttribute("role") ? null : play,
     }[event.key];
     if (!act) return;
     event.preventDefault();

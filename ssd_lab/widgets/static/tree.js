@@ -1,7 +1,7 @@
 // The stepper's tree: the trunk is what was verified, token under token; right of it, what was prepared for the case
 // that exactly so many of them are accepted.
 
-import { h, percent, plural, prob, replace, roving, section, token } from "./dom.js";
+import { h, legend, percent, plural, prob, replace, roving, section, spoken, token } from "./dom.js";
 import { ORIGINS, acceptChance, acceptedPath, isBonus, nodeVerdict, placeInTree, recoveryWord, treeParents, verdict, whyNothingPrepared } from "./state.js";
 
 const FEW = 4; // branches shown at each accepted length until more are asked for
@@ -10,11 +10,14 @@ const SIGNS = { accepted: "✓", rejected: "✗", untested: "·" };
 export function treeView(app, { title = "Draft tree", follow = null } = {}) {
   const open = new Set(); // accepted lengths whose branches are all shown
   const tree = h("div", { class: "ssd-tree", role: "tree", "aria-label": "Draft tree of this round" });
-  const lead = h("p", { class: "ssd-lead" });
+  const lead = h("p", { class: "ssd-lead", "aria-live": follow === null ? "polite" : null });
+  const flow = h("p", { class: "ssd-help", "data-tree": "flow" });
+  const marks = h("div", {});
   const why = h("p", { class: "ssd-help", "data-tree": "why" });
-  const element = section("stepper", title, null, lead, tree, why);
+  const element = section("stepper", title, null, lead, flow, tree, why, marks);
   roving(tree, "[role=treeitem]");
-  const shown = () => (follow === null ? { run: app.run, step: app.step } : follow());
+  const shown = () => (follow === null ? { run: app.run, request: app.request, step: app.step } : follow());
+  let pointer = "";
 
   tree.addEventListener("click", (event) => {
     const item = event.target.closest("[data-place], [data-more]");
@@ -29,6 +32,10 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
   for (const [type, out] of [["pointerover", false], ["focusin", false], ["pointerleave", true]]) {
     tree.addEventListener(type, (event) => {
       if (follow !== null) return;
+      // what is drawn anew under a resting pointer was not pointed at
+      const at = `${event.screenX} ${event.screenY}`;
+      if (type === "pointerover" && at === pointer) return;
+      if (type !== "focusin") pointer = at;
       const item = out ? null : event.target.closest("[data-place]");
       if (out || item) app.hover(item ? item.dataset.place : null);
     });
@@ -36,16 +43,21 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
 
   function render(reason) {
     if (reason === "hover") return;
-    const { run, step } = shown();
+    const { run, request, step } = shown();
+    const sampled = request?.temperature > 0;
     const focused = tree.contains(document.activeElement) ? document.activeElement.dataset.place : null;
     if (!step) {
       lead.textContent = "No rounds were recorded.";
       replace(tree);
+      replace(flow);
+      replace(marks);
       why.textContent = "";
       return;
     }
     replace(lead, ...headline(run, step));
-    replace(tree, step.tree?.verified ? verifiedLevels(run, step) : levels(run, step));
+    replace(flow, ...comesAndGoes(step));
+    replace(tree, step.tree?.verified ? verifiedLevels(run, step, sampled) : levels(run, step, sampled));
+    replace(marks, marksOf(step));
     why.textContent = follow !== null || step.tree ? "" : whyNothingPrepared(app);
     const selected = follow === null ? placeInTree(step, app.selected.place) : null;
     const items = [...tree.querySelectorAll("[data-place]")];
@@ -57,13 +69,13 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
     if (focused && stop) stop.focus();
   }
 
-  function levels(run, step) {
+  function levels(run, step, sampled) {
     const count = step.draft_tokens.length;
     const branches = step.tree?.branches ?? [];
     const longest = Math.max(count, ...branches.map(([, , parent]) => parent + 1));
     return Array.from({ length: longest + 1 }, (_, accepted) => {
       const own = branches.map((branch, number) => [branch, number]).filter(([[, , parent]]) => parent === accepted - 1);
-      return level(accepted, trunkItem(run, step, accepted), [
+      return level(accepted, trunkItem(run, step, accepted, sampled), [
         accepted === step.num_accepted ? outcome(run, step) : null,
         branchItems(run, step, accepted, own),
       ]);
@@ -83,7 +95,7 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
   }
 
   // A tree that was verified as a whole: the path that was kept is the trunk, the other nodes hang off it.
-  function verifiedLevels(run, step) {
+  function verifiedLevels(run, step, sampled) {
     const children = new Map();
     treeParents(step.tree).forEach((parent, node) => children.set(parent, [...(children.get(parent) ?? []), node]));
     const path = acceptedPath(step);
@@ -92,7 +104,7 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
       (children.get(node) ?? []).map((child) => under(child, depth + 1)),
     ];
     return path.map((node, accepted) =>
-      level(accepted, accepted === 0 ? trunkItem(run, step, 0) : nodeItem(run, step, node), [
+      level(accepted, accepted === 0 ? trunkItem(run, step, 0, sampled) : nodeItem(run, step, node), [
         accepted === path.length - 1 ? outcome(run, step) : null,
         (children.get(node) ?? []).filter((child) => child !== path[accepted + 1]).map((child) => under(child, 0)),
       ]));
@@ -102,16 +114,38 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
 }
 
 function headline(run, step) {
-  const drafted = step.draft_tokens.length;
-  const next = step.next_hit === null ? "" : step.next_hit
-    ? "; this outcome was prepared: the next lookup hits"
-    : "; this outcome was not prepared: the next lookup misses";
-  return [
-    h("strong", {}, drafted ? `${step.num_accepted} of ${drafted} accepted` : "one token of the target"),
-    `, then the ${recoveryWord(step)} `,
-    h("code", {}, token(run, step.recovery_token)),
-    `. Draft tokens: ${ORIGINS[step.origin] ?? step.origin}${next}.`,
-  ];
+  const own = h("code", {}, token(run, step.recovery_token));
+  if (!step.draft_tokens.length) return [h("strong", {}, "The target writes one token alone: "), own, "."];
+  const kept = step.tree?.verified ? verifiedCount(step) : `${step.num_accepted} of ${step.draft_tokens.length} accepted`;
+  return [h("strong", {}, kept), `, then the ${recoveryWord(step)} `, own, "."];
+}
+
+function verifiedCount(step) {
+  const verdicts = step.tree.tokens.map((_, node) => nodeVerdict(step, node));
+  const tried = verdicts.filter((kind) => kind !== "untested").length;
+  return `${step.num_accepted} accepted; ${tried} of the ${plural(verdicts.length, "tree token")} tried`;
+}
+
+// Where the draft tokens came from, and what the outcome leads to: two lookups, one before the round and one after it.
+function comesAndGoes(step) {
+  if (!step.draft_tokens.length) return [];
+  const goes = step.next_hit === null ? null : step.next_hit ? "prepared: a hit" : "not prepared: a miss";
+  return [`Draft tokens: ${ORIGINS[step.origin] ?? step.origin}.`, goes && ` Outcome: ${goes}.`].filter(Boolean);
+}
+
+function marksOf(step) {
+  const { tree } = step;
+  const sample = (name) => h("span", { class: `ssd-bar ${name}` }, h("span", { style: "width:100%" }));
+  const verdicts = tree?.verified ? tree.tokens.map((_, node) => nodeVerdict(step, node)) : step.draft_tokens.map((_, place) => verdict(step, place));
+  const words = { accepted: "accepted", rejected: "rejected", untested: "not tested: a token before it was rejected" };
+  return legend("What the marks mean", [
+    step.draft_tokens.length ? [sample("target"), "p, the target's probability"] : null,
+    step.draft_tokens.length ? [sample("draft"), "q, the draft's"] : null,
+    ...Object.keys(words).map((kind) => (verdicts.includes(kind) ? [SIGNS[kind], words[kind]] : null)),
+    step.draft_tokens.length ? (isBonus(step) ? ["✚", "bonus token: the target's own, after all were accepted"] : ["◆", "recovery token: the target's own, in place of the rejected one"]) : null,
+    tree?.branches.length && !tree.verified ? ["1 2 3", "recovery tokens prepared for, likeliest first; the darker, the likelier"] : null,
+    step.branch !== null ? ["★", "prepared, and it came: a hit"] : null,
+  ].filter(Boolean));
 }
 
 function level(accepted, trunk, branches) {
@@ -122,7 +156,7 @@ function level(accepted, trunk, branches) {
   );
 }
 
-function trunkItem(run, step, accepted) {
+function trunkItem(run, step, accepted, sampled) {
   if (accepted === 0) {
     return h("div", { class: "ssd-root", role: "none" }, "⋯ text so far");
   }
@@ -137,7 +171,7 @@ function trunkItem(run, step, accepted) {
   return h(
     "button", {
       type: "button", class: `ssd-node ${kind}`, role: "treeitem", "aria-level": accepted, "data-place": `draft:${place}`,
-      "aria-label": `draft token ${accepted}, ${token(run, drafted)}, ${kind}; target ${prob(target)}, draft ${prob(draft)}, chance ${percent(acceptChance(target, draft))}`,
+      "aria-label": `draft token ${accepted}, ${spoken(run, drafted)}, ${kind}; target ${prob(target)}, draft ${prob(draft)}${sampled ? `, chance ${percent(acceptChance(target, draft))}` : ""}`,
     },
     h("span", { class: "ssd-sign", "aria-hidden": "true" }, SIGNS[kind]),
     h("span", { class: "ssd-token" }, token(run, drafted)),
@@ -154,16 +188,17 @@ function bars(target, draft) {
 
 function outcome(run, step) {
   const bonus = isBonus(step);
+  const alone = !step.draft_tokens.length;
   const caught = step.branch !== null;
   const prepared = step.tree && !step.tree.verified;
   const note = caught ? "prepared" : prepared ? missNote(step) : "";
   return h(
     "button", {
-      type: "button", class: `ssd-node ${bonus ? "bonus" : "recovery"}`, role: "treeitem", "aria-level": step.num_accepted + 1,
+      type: "button", class: `ssd-node ${alone ? "alone" : bonus ? "bonus" : "recovery"}`, role: "treeitem", "aria-level": step.num_accepted + 1,
       "data-place": "recovery",
-      "aria-label": `${recoveryWord(step)} ${token(run, step.recovery_token)}, target ${prob(step.recovery_prob)}${note ? `, ${note}` : ""}`,
+      "aria-label": `${recoveryWord(step)} ${spoken(run, step.recovery_token)}, target ${prob(step.recovery_prob)}${note ? `, ${note}` : ""}`,
     },
-    h("span", { class: "ssd-sign", "aria-hidden": "true" }, bonus ? "✚" : "◆"),
+    h("span", { class: "ssd-sign", "aria-hidden": "true" }, alone ? "" : bonus ? "✚" : "◆"),
     h("span", { class: "ssd-token" }, token(run, step.recovery_token)),
     h("small", {}, recoveryWord(step), note ? ` · ${note}` : ""),
   );
@@ -187,7 +222,7 @@ function branchItem(run, step, [start, end, parent], number, own) {
       "button", {
         type: "button", class: "ssd-node candidate", role: "treeitem", "data-place": `branch:${number}:0`,
         "aria-level": parent + 2, "aria-posinset": rank, "aria-setsize": own.length, style: `--shade:${probs[start].toFixed(3)}`,
-        "aria-label": `candidate ${rank} after ${parent + 1} accepted, ${candidate}, draft ${prob(probs[start])}${caught ? ", hit" : ""}`,
+        "aria-label": `candidate ${rank} after ${parent + 1} accepted, ${spoken(run, tokens[start])}, draft ${prob(probs[start])}${caught ? ", hit" : ""}`,
       },
       h("span", { class: "ssd-sign", "aria-hidden": "true" }, caught ? "★" : rank),
       h("span", { class: "ssd-token" }, candidate),
@@ -197,7 +232,7 @@ function branchItem(run, step, [start, end, parent], number, own) {
       h("button", {
         type: "button", class: "ssd-next", role: "treeitem", "data-place": `branch:${number}:${depth + 1}`,
         style: `--shade:${probs[node].toFixed(3)}`, "aria-level": parent + depth + 3,
-        "aria-label": `prepared token ${depth + 1}, ${token(run, tokens[node])}, draft ${prob(probs[node])}`,
+        "aria-label": `prepared token ${depth + 1}, ${spoken(run, tokens[node])}, draft ${prob(probs[node])}`,
       }, token(run, tokens[node])))),
   );
 }
@@ -208,9 +243,9 @@ function nodeItem(run, step, node, depth = null) {
   const kind = nodeVerdict(step, node);
   return h(
     "button", {
-      type: "button", class: `ssd-node ${kind}${kind === "untested" ? " candidate" : ""}`, role: "treeitem", "data-place": `node:${node}`,
-      style: `--shade:${draft[node].toFixed(3)};--depth:${depth ?? 0}`, "aria-level": levelOf(step, node),
-      "aria-label": `tree token ${token(run, tokens[node])}, ${kind}; target ${prob(target[node])}, draft ${prob(draft[node])}`,
+      type: "button", class: `ssd-node ${kind}`, role: "treeitem", "data-place": `node:${node}`,
+      style: `--depth:${depth ?? 0}`, "aria-level": levelOf(step, node),
+      "aria-label": `tree token ${spoken(run, tokens[node])}, ${kind}; target ${prob(target[node])}, draft ${prob(draft[node])}`,
     },
     h("span", { class: "ssd-sign", "aria-hidden": "true" }, SIGNS[kind]),
     h("span", { class: "ssd-token" }, token(run, tokens[node])),

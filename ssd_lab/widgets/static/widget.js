@@ -24,6 +24,7 @@ function views(model, el) {
     data: model.get("data"),
     views: model.get("views"),
     summary: model.get("summary"),
+    clock: model.get("clock"),
     selection: model.get("selection"),
     onSelect(selected) {
       if (quiet) return;

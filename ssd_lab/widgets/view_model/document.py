@@ -13,7 +13,7 @@ from ssd_lab.trace.token_texts import Decode, token_texts
 from ssd_lab.widgets.view_model.acceptance import acceptance_view
 from ssd_lab.widgets.view_model.lanes import clocks, measured_clock
 from ssd_lab.widgets.view_model.numbers import short
-from ssd_lab.widgets.view_model.presets import presets
+from ssd_lab.widgets.view_model.presets import opening, presets
 from ssd_lab.widgets.view_model.rescoring import hit_curve, power_law
 from ssd_lab.widgets.view_model.steps import Step, steps_of, text_tokens
 
@@ -23,7 +23,7 @@ FORMAT = 1
 def view_data(
     traces: Trace | Mapping[str, Trace], *, decode: Decode | None = None, max_rounds: int | None = None
 ) -> dict[str, Any]:
-    """JSON for the front end: `{"format": 1, "runs": [...]}`, a run for each trace.
+    """JSON for the front end: `{"format": 1, "runs": [...], "opening": {...}}`: a run a trace, and what to show first.
 
     decode: token ids to text, for traces that do not hold their tokens' texts. max_rounds: show only so many rounds of
     each trace (the run says so in `left_out`). Raises ConfigError if there is no trace.
@@ -31,7 +31,8 @@ def view_data(
     named = named_traces(traces)
     if not named:
         raise ConfigError("no trace to show: give one, or a dictionary of them by name")
-    return {"format": FORMAT, "runs": [run_view(name, trace, decode, max_rounds) for name, trace in named.items()]}
+    runs = [run_view(name, trace, decode, max_rounds) for name, trace in named.items()]
+    return {"format": FORMAT, "runs": runs, "opening": opening(runs)}
 
 
 def run_view(

@@ -1,4 +1,4 @@
-"""Rounds worth opening first: a long accept, a first-token reject, a near miss."""
+"""Rounds worth opening first: a long accept, a first-token reject, a near miss; and the one that views open on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,33 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ssd_lab.widgets.view_model.steps import Step
+
+
+def opening(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """`run`, `request`, `step` and `place` that views open on: in the last run that drafts, the first round that keeps
+    some of its draft tokens and rejects one, and that token; a round whose outcome was prepared, if there is one.
+    """
+    number = max((i for i, run in enumerate(runs) if run["acceptance"]["rate"] is not None), default=0)
+    rounds = [
+        (request["id"], i, step) for request in runs[number]["requests"] for i, step in enumerate(request["steps"])
+    ]
+    request, step_number, step = min(rounds, key=lambda one: _dullness(one[2]), default=(None, 0, None))
+    if step is None or _dullness(step) == _DULL:
+        return {"run": number, "request": request, "step": 0, "place": None}
+    verified = step["tree"] is not None and step["tree"]["verified"]
+    place = "recovery" if verified else f"draft:{step['num_accepted']}"
+    return {"run": number, "request": request, "step": step_number, "place": place}
+
+
+_DULL = 3
+
+
+def _dullness(step: Step) -> int:
+    """0 for what shows most: tokens kept, one rejected, the outcome prepared."""
+    drafted, kept = len(step["draft_tokens"]), step["num_accepted"]
+    if not drafted or kept == drafted:
+        return _DULL
+    return 2 if not kept else 0 if step["branch"] is not None else 1
 
 
 def presets(steps: Mapping[int, Sequence[Step]]) -> list[dict[str, Any]]:
