@@ -73,5 +73,13 @@ class EngineStoppedError(SsdLabError):
     """The thread that owns the engine has ended or does not answer."""
 
 
+class ServerError(SsdLabError):
+    """A server did not answer, refused a request, or sent what is no answer. reason: a few words to count such by."""
+
+    def __init__(self, message: str, reason: str = "server") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class TraceFormatError(SsdLabError, ValueError):
     """A trace file is damaged or of another schema version."""

@@ -119,6 +119,22 @@ def settings() -> Settings:
     return Settings()
 
 
+def no_colour() -> bool:
+    """Does the user want no colours? `NO_COLOR` is what all programs look at; any value but an empty one says so."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
+def secret(variable: str) -> str:
+    """What an environment variable holds, such as a server's key, which no command line should show.
+
+    Raises ConfigError, which names the variable alone, if it is not set or empty.
+    """
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise ConfigError(f"the environment variable {variable} is not set: put the key in it, or leave the option out")
+    return value
+
+
 # Read here and not by pydantic-settings (2.16 was tried): it tells neither which source a value came from nor that an
 # `SSD_` variable is no setting, and takes such a variable in `.env` for an error. Wrappers that add this around its
 # sources are longer than the reading itself, which python-dotenv and tomllib do.

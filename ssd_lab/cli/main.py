@@ -14,6 +14,7 @@ from ssd_lab.errors import SsdLabError
 
 COMMANDS = {
     "run": "Generate text with one strategy, and show what it took.",
+    "chat": "Talk with a model, here or behind a server, and see where each token came from.",
     "compare": "Run several strategies on the same prompts, side by side.",
     "view": "Make one HTML file of recorded rounds: step through trees, text, cache, acceptance and timeline.",
     "check": "Compare strategies with autoregressive decoding: token for token, and path by path in distribution.",

@@ -17,7 +17,7 @@ PAGE = PACKAGE.parent / "docs" / "architecture.md"
 FLOORS = (
     ("errors", "devices", "demo", "__init__"),
     ("settings", "config", "common", "decoding"),
-    ("kernels", "learning"),
+    ("kernels", "learning", "client"),
     ("models", "trace"),
     ("execution", "display", "simulate"),
     ("rounds", "explain", "widgets"),
@@ -27,7 +27,7 @@ FLOORS = (
     ("assembly", "results"),
     ("llm",),
     ("api", "profile", "training"),
-    ("check", "tune", "bench"),
+    ("check", "tune", "bench", "chat"),
     ("notebooks",),
     ("cli",),
 )
