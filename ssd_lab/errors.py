@@ -61,6 +61,10 @@ class DraftWorkerError(SsdLabError):
     """The draft worker died or did not answer in time."""
 
 
+class RankError(SsdLabError):
+    """A process that holds a part of the target died or did not answer in time: what it was part of cannot go on."""
+
+
 class DeviceTimeoutError(SsdLabError):
     """A device did not finish its work in time."""
 

@@ -82,7 +82,7 @@ class LLM:
         self.target, self.draft, self.memory_plan = pair.target, pair.draft, pair.plan
         self._captures = CaptureProgress()
         self._engine = build_engine(
-            *(self.target, self.draft, self.strategy, self.config, self.memory_plan, self.placement),
+            *(self.target, self.draft, self.strategy, self.config, self.memory_plan, self.placement, pair.team),
             Observers(self._captures, observer),
         )
         self.threads = torch.get_num_threads()

@@ -28,6 +28,8 @@ from ssd_lab.execution.preparations import Preparations
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.text.incremental import IncrementalDecoder
+from ssd_lab.ranks.executor import RanksExecutor
+from ssd_lab.ranks.team import RankTeam
 from ssd_lab.rounds.block_manager import BlockManager
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.stopping import StopRules
@@ -54,15 +56,15 @@ def resolve_device(name: str) -> torch.device:
 
 
 def share_threads(
-    config: EngineConfig, strategy: StrategyConfig, device: torch.device
+    config: EngineConfig, strategy: StrategyConfig, device: torch.device, *, ranks: int = 1
 ) -> tuple[int | None, int | None]:
-    """CPU threads for the target and for a draft that works beside it; None leaves the number alone."""
+    """CPU threads for each rank of the target and for a draft that works beside it; None leaves the number alone."""
     if device.type != "cpu":
         return config.threads, None
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(allowed, THREADS_AT_START)
     draft = max(1, cores // 4) if strategy.works_beside(config.draft_link, device.type) else None
-    target = config.threads or max(1, cores - (draft or 0))
+    target = config.threads or max(1, (cores - (draft or 0)) // ranks)
     return target, draft
 
 
@@ -73,20 +75,24 @@ def build_engine(
     config: EngineConfig,
     plan: MemoryPlan,
     placement: DevicePlacement,
+    team: RankTeam | None = None,
     observer: ExecutorObserver = NOBODY,
 ) -> Engine:
-    """An engine for this target and strategy, in the memory that it is planned for. observer: of what executes the
-    phases of target and draft.
+    """An engine for this target and strategy, in the memory that it is planned for. team: of the target's ranks, which
+    the engine closes. observer: of what executes the phases of target and draft.
     """
     device = torch.device(placement.target[0])
     max_model_len, num_blocks = plan.max_model_len, plan.num_blocks
     preparations = Preparations()
     if device.type == "cuda":
         mark_compilations(preparations)
-    target_threads, draft_threads = share_threads(config, strategy, device)
+    target_threads, draft_threads = share_threads(config, strategy, device, ranks=len(placement.target))
     with current(device), ExitStack() as unfinished:  # what was begun is ended if the rest fails
-        give_up_threads = _claim_threads(target_threads, device)
-        unfinished.callback(give_up_threads)
+        let_go = ExitStack()
+        let_go.callback(_claim_threads(target_threads, device))
+        if team is not None:
+            let_go.callback(team.close)
+        unfinished.callback(let_go.close)
         cache = PagedKVCache(target.config, num_blocks, config.block_size, target.dtype, device)
         longest_table = -(-(max_model_len + strategy.reserved_positions) // config.block_size)
         vocab_size = target.config.vocab_size
@@ -107,6 +113,9 @@ def build_engine(
         eager = config.eager or not target.decoder.kernels.captures
         observers = Observers(preparations.on("target"), observer)
         executor = make_executor(device, eager=eager, observer=observers, debug_memory=config.debug_memory)
+        if team is not None:
+            team.allocate(num_blocks, config.block_size, eager=config.eager, debug_memory=config.debug_memory)
+            executor = RanksExecutor(executor, team)
         engine = Engine(
             StepRunner(target.decoder, cache, device, executor),
             proposer,
@@ -124,9 +133,9 @@ def build_engine(
                 lambda behind: IncrementalDecoder(target.tokenizer, behind),
                 {} if target.tokenizer is None else target.tokenizer.special_texts,
             ),
-            meta={**_describe(target, draft, strategy, config, device, target_threads), "memory": plan.as_dict()},
+            meta={**_describe(target, draft, strategy, config, device, target_threads, team), "memory": plan.as_dict()},
             preparations=preparations,
-            on_close=give_up_threads,
+            on_close=let_go.close,
         )
         unfinished.pop_all()
     return engine
@@ -143,13 +152,14 @@ def _describe(
     config: EngineConfig,
     device: torch.device,
     threads: int | None,
+    team: RankTeam | None,
 ) -> dict[str, Any]:
     """What a reader of the trace needs to know about the run."""
     return {
         "strategy": {"name": strategy.strategy_name, **strategy.model_dump(mode="json")},
         "engine": config.model_dump(mode="json"),
         "exact": strategy.exact,
-        "bit_exact": target.decoder.row_padding.invariant,
+        "bit_exact": target.decoder.row_padding.invariant and (team is None or team.invariant),
         "device": str(device),
         "dtype": str(target.dtype).removeprefix("torch."),
         "threads": threads,

@@ -6,16 +6,19 @@ built by.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from ssd_lab import demo
+from ssd_lab.assembly.build import share_threads
 from ssd_lab.assembly.cuda_check import check_cuda
 from ssd_lab.assembly.memory_plan import MemoryPlan
 from ssd_lab.assembly.memory_reader import reader_of
 from ssd_lab.assembly.planning import MemoryPlanner
+from ssd_lab.assembly.ranks import open_team, plan_of_ranks
 from ssd_lab.common.progress import notice
 from ssd_lab.config import EngineConfig
 from ssd_lab.devices import DevicePlacement
@@ -24,17 +27,21 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.models.opened import OpenedModel
+from ssd_lab.ranks.team import RankTeam
 from ssd_lab.strategies import StrategyConfig
 
 
 @dataclass(frozen=True)
 class LoadedPair:
-    """draft: None if the strategy uses none. plan: who gets how much of the device."""
+    """target: or the first rank's part of it, where others have the rest (team). draft: None if the strategy uses
+    none. plan: who gets how much of the device.
+    """
 
     target: LoadedModel
     draft: LoadedModel | None
     device: torch.device
     plan: MemoryPlan
+    team: RankTeam | None = None
 
 
 def load_pair(
@@ -50,13 +57,13 @@ def load_pair(
     only opened here and read there. Raises ConfigError, ModelLoadError (DraftMismatchError where the two do not fit
     each other) or CacheCapacityError.
     """
-    for role, names in (("target", placement.target), ("draft", placement.draft)):
-        if len(names) > 1:
-            raise ConfigError(f"placement {str(placement)!r}: several devices for the {role} are not built yet")
+    if len(placement.draft) > 1:
+        raise ConfigError(f"placement {str(placement)!r}: several devices for the draft are not built yet")
     device, draft_device = torch.device(placement.target[0]), torch.device(placement.first_draft)
     check_cuda(device, config.kernels)
     target, draft = _chosen(target, draft, strategy)
-    planner = MemoryPlanner(target, draft, strategy, config, device, reader_of(device))
+    planner = MemoryPlanner(target, draft, strategy, config, device, reader_of(device), len(placement.target))
+    planner.check_ranks()
     if device.type == "cuda":  # before anything is put there
         planner.before_loading()
     options: dict[str, Any] = {
@@ -66,19 +73,29 @@ def load_pair(
         "kernels": config.kernels,
         "progress": progress,
     }
-    loaded = load_model(target, **options) if isinstance(target, str) else target
-    if isinstance(draft, str):
-        elsewhere = strategy.overlaps and takes_a_process(config.draft_link, draft_device)
-        its_options = {**options, "device": str(draft_device)}
-        draft = OpenedModel(draft, **its_options) if elsewhere else load_model(draft, **its_options)
-    if draft is not None:
-        check_draft(loaded, draft)
-    plan = replace(planner, target=loaded, draft=draft).once_loaded()
+    with ExitStack() as unfinished:
+        team = None
+        if len(placement.target) > 1:
+            threads = share_threads(config, strategy, device, ranks=len(placement.target))[0]
+            team = open_team(target, config, placement, threads=threads, progress=progress)
+            unfinished.callback(team.close)
+            loaded = team.model
+        else:
+            loaded = load_model(target, **options) if isinstance(target, str) else target
+        if isinstance(draft, str):
+            elsewhere = strategy.overlaps and takes_a_process(config.draft_link, draft_device)
+            its_options = {**options, "device": str(draft_device)}
+            draft = OpenedModel(draft, **its_options) if elsewhere else load_model(draft, **its_options)
+        if draft is not None:
+            check_draft(loaded, draft)
+        planner = replace(planner, target=loaded, draft=draft)
+        plan = planner.once_loaded() if team is None else plan_of_ranks(planner, team)
+        unfinished.pop_all()
     if device.type == "cuda":
         notice(f"memory of {device}\n{plan}", enabled=progress)
     elif plan.notes:
         notice("\n".join(plan.notes), enabled=progress)
-    return LoadedPair(loaded, draft, device, plan)
+    return LoadedPair(loaded, draft, device, plan, team)
 
 
 def _chosen(

@@ -6,7 +6,8 @@ rest. What does not fit is refused with what is missing and what would help.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ssd_lab.errors import CacheCapacityError, ConfigError
@@ -58,7 +59,7 @@ class MemoryPlan:
 
     cache: what was asked for, with the max_model_len that was settled. num_blocks: KV blocks of the target; a draft on
     the same device mirrors them. free_bytes: what there was to share (0: unknown). notes: what was decided for the
-    caller.
+    caller. others: the parts of the target's other ranks, by rank and device.
     """
 
     parts: dict[str, int]
@@ -66,6 +67,7 @@ class MemoryPlan:
     num_blocks: int
     free_bytes: int
     notes: tuple[str, ...] = ()
+    others: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def max_model_len(self) -> int:
@@ -91,6 +93,8 @@ class MemoryPlan:
         left = {"left free": self.free_bytes - self.used_bytes} if self.free_bytes else {}
         shown = {name: size for name, size in (self.parts | left).items() if size}
         lines = [f"{name:<18} {size / 1e9:>9.3f} GB  {remarks.get(name, '')}".rstrip() for name, size in shown.items()]
+        for name, parts in self.others.items():
+            lines.append(f"{name}: {', '.join(f'{part} {_gb(size)}' for part, size in parts.items())}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def as_dict(self) -> dict[str, Any]:
@@ -101,6 +105,7 @@ class MemoryPlan:
             "max_model_len": self.max_model_len,
             "free_bytes": self.free_bytes,
             "notes": list(self.notes),
+            "others": {name: dict(parts) for name, parts in self.others.items()},
         }
 
 

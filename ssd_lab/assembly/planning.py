@@ -19,6 +19,7 @@ from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.opened import ModelShape, OpenedModel, shape_of
+from ssd_lab.models.share import check_sizes, parameters_of_share, share_of
 from ssd_lab.strategies.base import StrategyConfig
 
 GRAPH_WORKSPACES = 1.5  # kept for graphs, by experience: a pool as large as the workspace, and the outputs beside it
@@ -40,6 +41,13 @@ class MemoryPlanner:
     config: EngineConfig
     device: torch.device
     reader: MemoryReader
+    ranks: int = 1  # of the target; the plan is that of the first
+
+    def check_ranks(self) -> None:
+        """Raise ConfigError if the target cannot be shared by so many."""
+        if self.ranks > 1:
+            source = self.target if isinstance(self.target, str) else str(self.target.source)
+            check_sizes(self._whole_target.config, self.ranks, source)
 
     def before_loading(self) -> MemoryPlan:
         """Of a CUDA device: weights and KV blocks alone. Raises as `plan_memory` where not even they fit."""
@@ -63,7 +71,7 @@ class MemoryPlanner:
     @cached_property
     def shapes(self) -> dict[str, ModelShape]:
         """Of the target, and of a draft model or an EAGLE head, if there is one."""
-        shapes = {"target": self._shape(self.target)}
+        shapes = {"target": self._target_shape}
         if self.head is not None:
             shapes["draft"] = ModelShape(self.head.layers, shapes["target"].dtype)
         elif self.draft is not None:
@@ -74,7 +82,18 @@ class MemoryPlanner:
     def head(self) -> Eagle3Config | None:
         """The EAGLE head that the strategy loads, if it does."""
         source = self.target if isinstance(self.target, str) else str(self.target.source)
-        return self.strategy.head_config(source, self._shape(self.target).config)
+        return self.strategy.head_config(source, self._whole_target.config)
+
+    @property
+    def _target_shape(self) -> ModelShape:
+        """Of the target, or of a rank's part."""
+        whole = self._whole_target
+        is_part = self.ranks == 1 or (isinstance(self.target, LoadedModel) and self.target.decoder.group is not None)
+        return whole if is_part else replace(whole, config=share_of(whole.config, self.ranks))
+
+    @property
+    def _whole_target(self) -> ModelShape:
+        return self._shape(self.target)
 
     @property
     def lasting(self) -> dict[str, int]:
@@ -157,6 +176,8 @@ class MemoryPlanner:
 
     def _weight_bytes(self, role: str) -> int:
         shape = self.shapes[role]
+        if role == "target" and self.ranks > 1:
+            return parameters_of_share(shape.config, self.ranks) * shape.dtype.itemsize
         counted = self.head if role == "draft" and self.head is not None else shape.config
         return counted.num_parameters * shape.dtype.itemsize
 

@@ -25,5 +25,11 @@ class Phase(ABC, Generic[RunnerType, Inputs, Outputs]):
     def run(self, runner: RunnerType, inputs: Inputs) -> Outputs:
         """Queue the work. It waits for nothing, and reads nothing of the host's."""
 
+    def elsewhere(self, inputs: Inputs) -> tuple[Phase[RunnerType, Any, Any], Any]:
+        """What the other ranks of a runner over several devices do meanwhile, and the inputs they need: the same, or of
+        it what their shares of weights and KV cache have a part in.
+        """
+        return self, inputs
+
 
 AnyPhase = Phase[Any, Any, Any]

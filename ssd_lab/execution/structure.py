@@ -15,7 +15,7 @@ Structure = Hashable
 
 Value = TypeVar("Value")
 
-_TENSOR = object()
+_TENSOR = torch.Tensor  # the class, in place of each tensor: it is the same one in every process
 
 
 class _Node(NamedTuple):

@@ -40,6 +40,11 @@ class ChildProcess:
         """The child's process id."""
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Has it not ended yet?"""
+        return self._process.poll() is None
+
     def started(self) -> None:
         """It is at work, and its errors go where this process writes its own; so does what it wrote until now."""
         said = self._said()

@@ -13,6 +13,8 @@ from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.families import FAMILIES
 from ssd_lab.models.files.weights import TensorReader, Weights
+from ssd_lab.models.group import Group
+from ssd_lab.models.share import shared
 
 IGNORED = ("rotary_emb.inv_freq",)  # tables of old checkpoints
 
@@ -29,15 +31,20 @@ def assemble(
     kernels: str = "auto",
     num_tokens: int | None = None,
     on_layer: Callable[[], None] = lambda: None,
+    group: Group | None = None,
 ) -> Decoder:
     """A decoder of this shape. Raises ModelLoadError for missing, left-over or misshapen tensors.
 
     bitwise: pad rows so that results do not depend on their number (see `kernels/row_padding.py`). pack: see `Linear`.
     kernels: see `choose_kernels`. num_tokens: see `Decoder`. on_layer: called when a layer is there.
+    group: the ranks that share the model; what is made is this one's part.
     """
+    family = FAMILIES.of(config.model_type)
+    if group is not None:
+        config, weights = shared(config, weights, family.cuts, group, source)
     tensors = TensorReader(weights, dtype, device, source)
-    parts = Parts(config, tensors, choose_kernels(device, kernels), pack, num_tokens, on_layer)
-    decoder = FAMILIES.of(config.model_type).make_decoder(parts)
+    parts = Parts(config, tensors, choose_kernels(device, kernels), pack, num_tokens, on_layer, group)
+    decoder = family.make_decoder(parts)
     tensors.check_all_used(IGNORED)
     if bitwise:
         decoder.row_padding = make_row_invariant(decoder.linears())

@@ -20,6 +20,7 @@ from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.blocks import Block, Parts, head_layout, read_block, rotary_table
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import OUTSIDE_LOGIT, Decoder
+from ssd_lab.models.group import Group
 from ssd_lab.models.kv_cache import PagedKVCache
 
 
@@ -35,9 +36,12 @@ class BlockDecoder(Decoder):
         head: Linear,
         kernels: Kernels[Any],
         num_tokens: int | None = None,
+        group: Group | None = None,
     ) -> None:
         self.config = config
-        self.num_tokens = min(config.vocab_size, head.out_features, num_tokens or config.vocab_size)
+        self.group = group
+        width = head.out_features * (1 if group is None else group.size)
+        self.num_tokens = min(config.vocab_size, width, num_tokens or config.vocab_size)
         self.row_padding = RowPadding()
         self.kernels = kernels
         self.embedding = embedding
@@ -80,6 +84,8 @@ class BlockDecoder(Decoder):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """Logits `[n, vocab]`, float32, of normed hidden states `[n, hidden]`."""
         logits, vocab = self.output_head.wide(hidden), self.config.vocab_size
+        if self.group is not None:
+            logits = self.group.joined(logits)
         if logits.shape[1] != vocab:
             return F.pad(logits[:, : self.num_tokens], (0, vocab - self.num_tokens), value=OUTSIDE_LOGIT)
         if self.num_tokens < vocab:
@@ -112,9 +118,11 @@ def decoder_of_blocks(parts: Parts, make_block: Callable[[Parts, str], Block] = 
     for index in range(config.num_layers):
         blocks.append(make_block(parts, f"model.layers.{index}."))
         parts.on_layer()
-    head = _tied(parts, embedding) if config.tie_embeddings else tensors.take("lm_head.weight", *embedding.shape)
+    ours = embedding if parts.group is None else parts.group.rows_of(embedding)  # of a head that is the embedding
+    head = _tied(parts, ours) if config.tie_embeddings else tensors.take("lm_head.weight", *ours.shape)
     final_norm = parts.norm("model.norm", config.hidden_size)
-    return BlockDecoder(config, embedding, blocks, final_norm, parts.linear(head), parts.kernels, parts.num_tokens)
+    made = (config, embedding, blocks, final_norm, parts.linear(head), parts.kernels, parts.num_tokens)
+    return BlockDecoder(*made, group=parts.group)
 
 
 def _tied(parts: Parts, embedding: torch.Tensor) -> torch.Tensor:

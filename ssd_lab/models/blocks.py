@@ -15,7 +15,9 @@ from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.files.weights import TensorReader
+from ssd_lab.models.group import Group
 
+Total = Callable[[Product], Product]  # the sum over all ranks
 POSITIONS_BEYOND_CONTEXT = 128  # a draft may guess past the end of the context; what it guesses there is never used
 
 
@@ -33,14 +35,16 @@ class Mlp(Protocol):
 
 @dataclass(frozen=True)
 class GatedMlp:
-    """down(silu(gate) * up); gate and up are one product."""
+    """down(silu(gate) * up); gate and up are one product. total: of what ranks make of their columns."""
 
     gate_up: Linear
     down: Linear
+    total: Total | None = None
 
     def __call__(self, inputs: torch.Tensor, kernels: Kernels[Any]) -> Product:
         """See `Mlp`."""
-        return self.down.unsummed(self.gate_up.gated(inputs, kernels.gated_silu))
+        added = self.down.unsummed(self.gate_up.gated(inputs, kernels.gated_silu))
+        return added if self.total is None else self.total(added)
 
     def linears(self) -> list[Linear]:
         """Both."""
@@ -49,18 +53,22 @@ class GatedMlp:
 
 @dataclass(frozen=True)
 class Attention:
-    """q, k and v in one product; norms of q and k heads where the family has them."""
+    """q, k and v in one product; norms of q and k heads where the family has them. total: of what ranks make of their
+    heads.
+    """
 
     qkv: Linear
     output: Linear
     query_norm: RmsNorm | None = None
     key_norm: RmsNorm | None = None
+    total: Total | None = None
 
     def __call__(self, inputs: torch.Tensor, layer_cache: torch.Tensor, plan: Any, kernels: Kernels[Any]) -> Product:
         """Normed rows `[n, size]` -> what they add to the residual stream `[n, hidden]`; their K/V is written."""
         heads = self.qkv.unsummed(inputs)
         queries = kernels.rope_and_write(heads, layer_cache, plan, self.query_norm, self.key_norm)
-        return self.output.unsummed(kernels.attention(queries, layer_cache, plan))
+        added = self.output.unsummed(kernels.attention(queries, layer_cache, plan))
+        return added if self.total is None else self.total(added)
 
     def linears(self) -> list[Linear]:
         """Both."""
@@ -95,7 +103,8 @@ class Block:
 class Parts:
     """What a family makes a decoder from.
 
-    pack: see `Linear`. num_tokens: see `Decoder`; None: all ids. on_layer: called when a layer is there.
+    pack: see `Linear`. num_tokens: see `Decoder`; None: all ids. on_layer: called when a layer is there. group: the
+    ranks that share the model, of which config and tensors are one's part; None: it is whole.
     """
 
     config: ModelConfig
@@ -104,6 +113,12 @@ class Parts:
     pack: bool = True
     num_tokens: int | None = None
     on_layer: Callable[[], None] = lambda: None
+    group: Group | None = None
+
+    @property
+    def total(self) -> Total | None:
+        """For products whose inputs are shared out."""
+        return None if self.group is None else self.group.total
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
         """A product with this weight `[out, in]`, by the kernels' own means where they have some."""
@@ -144,6 +159,7 @@ def read_attention(parts: Parts, prefix: str, inputs: int, *, output_bias: bool)
         ),
         query_norm=parts.norm(f"{name}.q_norm", size) if config.qk_norm else None,
         key_norm=parts.norm(f"{name}.k_norm", size) if config.qk_norm else None,
+        total=parts.total,
     )
 
 
@@ -153,7 +169,7 @@ def read_mlp(parts: Parts, name: str) -> GatedMlp:
     names = [f"{name}.{each}_proj.weight" for each in ("gate", "up")]
     gate_up = parts.tensors.take_joined(names, [(config.mlp_size, config.hidden_size)] * 2)
     down = parts.tensors.take(f"{name}.down_proj.weight", config.hidden_size, config.mlp_size)
-    return GatedMlp(parts.linear(gate_up), parts.linear(down))
+    return GatedMlp(parts.linear(gate_up), parts.linear(down), parts.total)
 
 
 def head_layout(config: ModelConfig) -> HeadLayout:

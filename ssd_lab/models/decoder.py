@@ -11,6 +11,7 @@ from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.config import ModelConfig
+from ssd_lab.models.group import Group
 from ssd_lab.models.kv_cache import PagedKVCache
 
 OUTSIDE_LOGIT = -1e30  # of tokens that are never drawn: finite, and a probability of exactly 0 at every temperature
@@ -23,7 +24,8 @@ class Decoder(Protocol):
     can be produced; those behind them only pad the embedding, and their logits are `OUTSIDE_LOGIT`. embedding: the
     table `[vocab, hidden]`, which an EAGLE head shares; it lies where all weights do. output_head: makes logits of
     normed hidden states. kernels: what the phases compute with, too. row_padding: tells whether a row's bits depend on
-    that row alone (`invariant`).
+    that row alone (`invariant`). group: the ranks that share the model, of which this is one's part: its output head
+    makes logits of that rank's token ids only, and its embedding is whole.
     """
 
     config: ModelConfig
@@ -32,6 +34,7 @@ class Decoder(Protocol):
     output_head: Linear
     kernels: Kernels[Any]
     row_padding: RowPadding
+    group: Group | None = None
 
     @property
     def device(self) -> torch.device:

@@ -17,6 +17,7 @@ from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.files.checkpoint import open_checkpoint
 from ssd_lab.models.files.weights import MappingWeights, Weights
+from ssd_lab.models.group import Group
 from ssd_lab.models.inflate.geometry import Geometry
 from ssd_lab.models.inflate.source import InflatedSource, inflated_source, open_inflated, split_inflated
 from ssd_lab.models.inflate.weights import InflatedWeights
@@ -27,7 +28,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to run. source: where it can be loaded again (None for one made in memory)."""
+    """A model ready to run, or one rank's part of it (`decoder.group`). source: where it can be loaded again (None for
+    one made in memory).
+    """
 
     config: ModelConfig
     decoder: Decoder
@@ -60,14 +63,15 @@ def load_model(
     pack: bool = True,
     kernels: str = "auto",
     progress: bool = False,
+    group: Group | None = None,
 ) -> LoadedModel:
-    """Load weights and tokenizer; bitwise, pack, kernels: see `assemble`.
+    """Load weights and tokenizer; bitwise, pack, kernels, group: see `assemble`.
 
     source: a folder, a .gguf file, a hub id, or `inflated:GEOMETRY:SOURCE` (see `load_inflated`).
 
     Raises ModelLoadError that says what is missing or wrong and what to do.
     """
-    loading = _Loading(dtype, device, bitwise, pack, kernels, progress)
+    loading = _Loading(dtype, device, bitwise, pack, kernels, progress, group)
     inflated = split_inflated(str(source))
     if inflated is not None:
         return loading.inflated(open_inflated(*inflated), str(source), seed=0)
@@ -127,6 +131,7 @@ class _Loading:
     pack: bool
     kernels: str = "auto"
     progress: bool = False
+    group: Group | None = None
 
     def inflated(self, opened: InflatedSource, source: str, *, seed: int) -> LoadedModel:
         dtype = resolve_dtype(self.dtype, self.device)
@@ -156,8 +161,9 @@ class _Loading:
                 kernels=self.kernels,
                 num_tokens=_num_tokens(config, tokenizer),
                 on_layer=lambda: bar.update(1),
+                group=self.group,
             )
-        return LoadedModel(config, decoder, tokenizer, source, dtype)
+        return LoadedModel(config if self.group is None else decoder.config, decoder, tokenizer, source, dtype)
 
 
 def _num_tokens(config: ModelConfig, tokenizer: Tokenizer | None) -> int | None:

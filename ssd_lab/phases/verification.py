@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -114,6 +114,14 @@ class VerifyPhase(Phase[StepRunner, VerifyInputs, Decision], ABC):
             stacked = torch.cat([features[layer] for layer in self.options.feature_layers], -1)
         return self.decide(runner, inputs, step, scores, stacked)
 
+    def elsewhere(self, inputs: VerifyInputs) -> tuple[FollowPhase, VerifyInputs]:
+        """Other ranks decide nothing, so that the draft's distributions, the largest inputs, stay here."""
+        return FollowPhase(self), replace(inputs, probs=None, token_probs=None, raw_probs=None)
+
+    def follow(self, runner: StepRunner, inputs: VerifyInputs) -> None:
+        """What another rank does while the first runs this."""
+        runner.logits(self.step(runner, inputs))
+
     @abstractmethod
     def step(self, runner: StepRunner, inputs: VerifyInputs) -> StepInput:
         """The forward: the last committed token, then the draft tokens."""
@@ -128,6 +136,19 @@ class VerifyPhase(Phase[StepRunner, VerifyInputs, Decision], ABC):
         features: torch.Tensor | None,
     ) -> Decision:
         """Accept, and put together what leaves the device; features: of every row of the forward."""
+
+
+@dataclass(frozen=True)
+class FollowPhase(Phase[StepRunner, VerifyInputs, None]):
+    """The part of another rank in a verification that the first one decides."""
+
+    name: ClassVar[str] = "follow"
+
+    verification: VerifyPhase
+
+    def run(self, runner: StepRunner, inputs: VerifyInputs) -> None:
+        """The forward, and what depends on the decision."""
+        self.verification.follow(runner, inputs)
 
 
 AnyVerifyPhase = TypeVar("AnyVerifyPhase", bound=VerifyPhase)

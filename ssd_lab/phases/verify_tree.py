@@ -67,6 +67,12 @@ class VerifyTreePhase(VerifyPhase):
             text_order=True,
         )
 
+    def follow(self, runner: StepRunner, inputs: VerifyInputs) -> None:
+        """The forward, and the accepted path's K/V moved."""
+        super().follow(runner, inputs)
+        path = inputs.draft_tokens.new_empty(len(inputs.rows), _tree_of(inputs).depth)
+        move_path(runner, inputs.rows, runner.agreed(path))
+
     def decide(
         self,
         runner: StepRunner,
@@ -88,7 +94,7 @@ class VerifyTreePhase(VerifyPhase):
             numbers = uniform(seeds, places, Purpose.RECOVERY)
             coins = uniform(seeds.unsqueeze(-1), places[:, :-1].unsqueeze(-1), Purpose.ACCEPT, siblings)
             outcome = _accept_sampled(inputs, scores.probs, coins, numbers)
-        move_path(runner, rows, outcome.path)
+        move_path(runner, rows, runner.agreed(outcome.path))
         accepted, recovery = outcome.num_accepted, outcome.recovery_token
         along = torch.nn.functional.pad(outcome.path + 1, (1, 0))  # rows of the forward: the root's, then the path's
         every = torch.arange(len(rows), device=tokens.device)[:, None]

@@ -106,6 +106,11 @@ class StepRunner(Runner):
         hidden = self.decoder.forward(step, self.cache)
         return self.decoder.logits(hidden[:, -1]).unsqueeze(1)
 
+    def agreed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """What was decided, on every rank of a model that several share as on the first."""
+        group = self.decoder.group
+        return tensor if group is None else group.agreed(tensor)
+
     @property
     def num_choices(self) -> int:
         """The vocabulary."""

@@ -22,7 +22,7 @@ FLOORS = (
     ("execution", "display", "simulate"),
     ("rounds", "explain", "widgets"),
     ("phases", "links"),
-    ("drafting",),
+    ("drafting", "ranks"),
     ("strategies", "engine"),
     ("assembly", "results"),
     ("llm",),

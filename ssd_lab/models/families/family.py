@@ -9,6 +9,7 @@ from typing import Any
 from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.blocks import Parts
 from ssd_lab.models.decoder import Decoder
+from ssd_lab.models.share import Cut
 
 
 def _no_fields(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,7 +26,8 @@ class Family:
     not say it (None: hidden size / heads). qk_norm: are query and key heads normed? asks_for_windows: does
     `sliding_window` hold only with `use_sliding_window`, and from layer `max_window_layers` on? gguf_architecture: what
     a GGUF file calls it (None: not read from such). gguf_interleaves: does llama.cpp's converter interleave the halves
-    of its rotated heads?
+    of its rotated heads? cuts: how ranks share its tensors, by the end of their names; the others each holds whole
+    (None: it runs on one device only).
     """
 
     name: str
@@ -39,6 +41,7 @@ class Family:
     asks_for_windows: bool = False
     gguf_architecture: str | None = None
     gguf_interleaves: bool = False
+    cuts: Mapping[str, Cut] | None = None
 
 
 class Families:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ssd_lab.models.block_decoder import decoder_of_blocks
 from ssd_lab.models.families.family import Family
+from ssd_lab.models.share import BLOCK_CUTS
 
 LLAMA = Family(
     name="Llama",
@@ -12,4 +13,5 @@ LLAMA = Family(
     make_decoder=decoder_of_blocks,
     gguf_architecture="llama",
     gguf_interleaves=True,
+    cuts=BLOCK_CUTS,
 )

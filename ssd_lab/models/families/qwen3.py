@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ssd_lab.models.block_decoder import decoder_of_blocks
 from ssd_lab.models.families.family import Family
+from ssd_lab.models.share import BLOCK_CUTS
 
 QWEN3 = Family(
     name="Qwen3",
@@ -14,4 +15,5 @@ QWEN3 = Family(
     qk_norm=True,
     asks_for_windows=True,
     gguf_architecture="qwen3",
+    cuts=BLOCK_CUTS,
 )

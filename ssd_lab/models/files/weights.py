@@ -20,6 +20,9 @@ __all__ = ["INDEX", "SINGLE", "MappingWeights", "SafetensorsWeights", "TensorRea
 _READ = frozenset({torch.float64, torch.float32, torch.float16, torch.bfloat16})
 
 
+Choose = Callable[[int], tuple[int, int]]  # from the size of a dimension: where a part of it begins and ends
+
+
 class Weights(Protocol):
     """Named tensors that are read one at a time."""
 
@@ -31,9 +34,21 @@ class Weights(Protocol):
         """One tensor, in the dtype and on the device where it is (files: on the CPU)."""
         ...
 
+    def read_part(self, name: str, dim: int, choose: Choose) -> torch.Tensor:
+        """A part of one tensor along a dimension (0 or 1); files: no more than that is read, where the format allows
+        it.
+        """
+        ...
+
     def place(self, name: str) -> str:
         """Where a tensor lies, for a message."""
         ...
+
+
+def part_of(tensor: torch.Tensor, dim: int, choose: Choose) -> torch.Tensor:
+    """That part of a tensor that is in memory."""
+    start, stop = choose(tensor.shape[dim])
+    return tensor.narrow(dim, start, stop - start)
 
 
 class MappingWeights:
@@ -49,6 +64,10 @@ class MappingWeights:
     def read(self, name: str) -> torch.Tensor:
         """One tensor."""
         return self._tensors[name]
+
+    def read_part(self, name: str, dim: int, choose: Choose) -> torch.Tensor:
+        """A view of it."""
+        return part_of(self._tensors[name], dim, choose)
 
     def place(self, name: str) -> str:
         """In memory."""
@@ -74,6 +93,17 @@ class SafetensorsWeights:
     def read(self, name: str) -> torch.Tensor:
         """One tensor. Raises ModelLoadError if the file is damaged."""
         return _open(self._file_of[name], lambda handle: handle.get_tensor(name))
+
+    def read_part(self, name: str, dim: int, choose: Choose) -> torch.Tensor:
+        """A part of one tensor; raises as `read` does."""
+
+        def read(handle: Any) -> torch.Tensor:
+            whole = handle.get_slice(name)
+            places = slice(*choose(whole.get_shape()[dim]))
+            part: torch.Tensor = whole[places] if dim == 0 else whole[:, places]
+            return part
+
+        return _open(self._file_of[name], read)
 
     def place(self, name: str) -> str:
         """The file."""

@@ -11,6 +11,7 @@ import torch
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.families import FAMILIES
+from ssd_lab.models.files.weights import Choose, part_of
 from ssd_lab.models.gguf.config import ROPE_DIVISORS, read_gguf_config
 from ssd_lab.models.gguf.reading import open_parts
 from ssd_lab.models.gguf.tokenizer import GgufTokenizer
@@ -62,6 +63,10 @@ class GgufFile:
         if part and FAMILIES.of(self.config.model_type).gguf_interleaves:
             return _unpermute(result, heads[part.group(1)])
         return result
+
+    def read_part(self, name: str, dim: int, choose: Choose) -> torch.Tensor:
+        """A part of one tensor, of which all is dequantised, since blocks of numbers belong together."""
+        return part_of(self.read(name), dim, choose).clone()
 
     def place(self, name: str) -> str:
         """The file, and what the tensor is called in it."""

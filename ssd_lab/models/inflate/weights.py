@@ -16,7 +16,7 @@ import torch
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.models.files.weights import Weights
+from ssd_lab.models.files.weights import Choose, Weights, part_of
 from ssd_lab.models.inflate.plan import InflationPlan
 
 NOISE_STD: Final = 0.02  # about that of trained weights
@@ -76,6 +76,10 @@ class InflatedWeights:
         if match is None or match[2] not in self._makers:
             raise ModelLoadError(f"an inflated model has no tensor {name}")
         return self._makers[match[2]](name)
+
+    def read_part(self, name: str, dim: int, choose: Choose) -> torch.Tensor:
+        """Make one tensor, and keep a part."""
+        return part_of(self.read(name), dim, choose).clone()
 
     def place(self, name: str) -> str:
         """Made here."""

@@ -1,0 +1,1 @@
+"""A target over several devices: its ranks, what they are told, and how what they compute comes together."""
