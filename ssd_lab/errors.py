@@ -61,6 +61,10 @@ class DraftWorkerError(SsdLabError):
     """The draft worker died or did not answer in time."""
 
 
+class DraftLateError(DraftWorkerError):
+    """The draft worker did not answer in time; it may still."""
+
+
 class RankError(SsdLabError):
     """A process that holds a part of the target died or did not answer in time: what it was part of cannot go on."""
 

@@ -34,6 +34,11 @@ class DraftSettings:
         return 0 if self.fan_out is None else self.fan_out.num_branches(self.k) * self.k
 
     @property
+    def most_tokens(self) -> int:
+        """Draft tokens of a row."""
+        return self.k
+
+    @property
     def needs_texts(self) -> bool:
         """Does the worker look at the texts themselves?"""
         return self.fallback is not None and self.fallback.guesses == "ngram"

@@ -40,6 +40,11 @@ class TreePlan:
         return self.shape.depth
 
     @property
+    def most_tokens(self) -> int:
+        """Nodes of a tree."""
+        return self.shape.num_nodes
+
+    @property
     def scratch_positions(self) -> int:
         """None: nodes are written behind the committed tokens, in the sequence's own blocks."""
         return 0

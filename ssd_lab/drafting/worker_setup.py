@@ -12,6 +12,7 @@ from ssd_lab.drafting.drafter import Drafter, ModelDrafter
 from ssd_lab.execution.executor import Executor
 from ssd_lab.execution.make_executor import make_executor
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver
+from ssd_lab.links.slots import SlotSizes
 from ssd_lab.links.worker import Worker
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.kv_cache import PagedKVCache
@@ -26,6 +27,11 @@ class WorkerPlan(Protocol):
     @property
     def scratch_positions(self) -> int:
         """Cache positions behind a sequence's own blocks that the worker needs for each sequence."""
+        ...
+
+    @property
+    def most_tokens(self) -> int:
+        """The most draft tokens of a row: of a chain, or all nodes of a tree."""
         ...
 
     def make_worker(self, drafter: Drafter) -> Worker:
@@ -63,6 +69,13 @@ class WorkerSetup:
         if isinstance(self.model, str) or self.model.source is None:
             return self.model if isinstance(self.model, str) else None
         return str(self.model.source)
+
+    @property
+    def slots(self) -> SlotSizes:
+        """Rounds of a full batch. Without a target the vocabulary is the draft's own matter, and distributions have no
+        place.
+        """
+        return SlotSizes(self.max_batch, self.plan.most_tokens, 0 if self.target is None else self.target.vocab_size)
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which loads the model by its name, and as it was loaded here: `dtype` may say auto where

@@ -33,11 +33,20 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-class _Bytes:
-    """Bytes under way; its length is how many are still to be moved. tells_length: of the object that follows."""
+def dumped(message: Any) -> memoryview:
+    """An object as bytes that `pickle.loads` reads."""
+    buffer = io.BytesIO()
+    _Pickler(buffer, protocol=5).dump(message)
+    return buffer.getbuffer()
 
-    def __init__(self, data: Any = b"", *, tells_length: bool = False) -> None:
-        self.data, self.tells_length = data, tells_length
+
+class _Bytes:
+    """Bytes under way; its length is how many are still to be moved. tells_length: of the object that follows. number:
+    of the object.
+    """
+
+    def __init__(self, data: Any = b"", *, tells_length: bool = False, number: int = 0) -> None:
+        self.data, self.tells_length, self.number = data, tells_length, number
         self._view = memoryview(data)
         self._moved: list[int] = []
 
@@ -84,7 +93,12 @@ class Channel:
         _Pickler(buffer, protocol=5).dump(message)
         data = buffer.getbuffer()
         _LENGTH.pack_into(data, 0, len(data) - _LENGTH.size)
-        self._outgoing = _Bytes(data)
+        self._outgoing = _Bytes(data, number=self.num_put + 1)
+
+    @property
+    def num_put(self) -> int:
+        """Objects that were sent, or will be by the next `flush`."""
+        return self._outgoing.number
 
     def flush(self) -> None:
         """Send what is left of the last object; raises as `send` does."""
@@ -103,6 +117,19 @@ class Channel:
             self._wait(select.POLLIN, deadline_s)
             self._read()
         return pickle.loads(self._arrived.popleft())
+
+    @property
+    def has_object(self) -> bool:
+        """Has a whole object arrived that nobody received yet?"""
+        return bool(self._arrived)
+
+    def fileno(self) -> int:
+        """Of the socket, for whoever waits for more than this."""
+        return self._socket.fileno()
+
+    def take_in(self) -> None:
+        """Take in some of what is there; raises as `receive` does."""
+        self._read()
 
     def close(self) -> None:
         """End the connection for both sides, also where a forked child holds a copy of this end."""

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import IO
 
@@ -23,15 +24,16 @@ class ChildProcess:
 
     It is a fresh interpreter started by a file's path, so a caller's script needs no `if __name__ == "__main__"` guard,
     and no file in the current folder can take the place of a module. threads: of its products, None for its own choice.
+    shared: descriptors of memory and of a bell that it gets too.
     """
 
-    def __init__(self, *, threads: int | None) -> None:
+    def __init__(self, *, threads: int | None, shared: Sequence[int] = ()) -> None:
         with ExitStack() as undone:
             ours, theirs = socket.socketpair()
             undone.enter_context(ours)
             self._stderr: IO[bytes] = undone.enter_context(tempfile.TemporaryFile())
             with theirs:
-                self._process = _start(theirs.fileno(), self._stderr, threads)
+                self._process = _start([theirs.fileno(), *shared], self._stderr, threads)
             self.connection = ours
             undone.pop_all()
 
@@ -78,16 +80,16 @@ class ChildProcess:
         return self._stderr.read().decode(errors="replace")
 
 
-def _start(connection: int, stderr: IO[bytes], threads: int | None) -> subprocess.Popen[bytes]:
+def _start(descriptors: list[int], stderr: IO[bytes], threads: int | None) -> subprocess.Popen[bytes]:
     environment = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with ExitStack() as opened:
         later = _our_stderr()
         opened.callback(os.close, later)
         search_path = [place or os.getcwd() for place in sys.path]
-        arguments = [draft_process.__file__, str(connection), str(later), json.dumps(search_path)]
+        arguments = [draft_process.__file__, json.dumps(descriptors), str(later), json.dumps(search_path)]
         return subprocess.Popen(
             [sys.executable, "-P", *arguments],
-            pass_fds=[connection, later],
+            pass_fds=[*descriptors, later],
             env=environment,
             start_new_session=True,
             stdin=subprocess.DEVNULL,

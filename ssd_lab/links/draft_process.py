@@ -1,4 +1,4 @@
-"""Entry point of the draft's child process: `python -P draft_process.py SOCKET STDERR SEARCH_PATH`.
+"""Entry point of the draft's child process: `python -P draft_process.py DESCRIPTORS STDERR SEARCH_PATH`.
 
 It is run by its path, and what it imports before `main` is of the standard library: whatever goes wrong later, a
 missing package too, reaches the other side in words.
@@ -20,15 +20,18 @@ FAILED = -1  # the number of a message that says why this process ends
 TELL_S = 10.0  # for how long it tries to say so
 
 
-def main(connection: int, stderr: int, search_path: list[str]) -> None:
-    """Build the worker that the first message describes, then serve until the other side closes."""
+def main(descriptors: list[int], stderr: int, search_path: list[str]) -> None:
+    """Build the worker that the first message describes, then serve until the other side closes. descriptors: of the
+    connection and, where rounds travel through memory, of that and of its bell.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the socket
+    connection, *shared = descriptors
     ends = socket.socket(fileno=connection)
     sys.path[:] = in_order(sys.path, search_path)
     try:
         from ssd_lab.links.draft_serving import serve
 
-        serve(ends, lambda: _return_stderr(stderr))
+        serve(ends, shared, lambda: _return_stderr(stderr))
     except (EOFError, ConnectionError):
         return
     except BaseException as error:  # the parent decides what it means; without this it would see only a dead child
@@ -60,4 +63,4 @@ def _tell(ends: socket.socket, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))
+    main(json.loads(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))

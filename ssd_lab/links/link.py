@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ssd_lab.errors import DraftWorkerError, ForkedProcessError
 from ssd_lab.links.messages import Message, RoundMessage
+from ssd_lab.links.traffic import Traffic
 from ssd_lab.links.worker import Worker
 from ssd_lab.rounds.proposal import Proposal
 
@@ -27,7 +28,9 @@ class Pending:
         self._wait = wait
 
     def answer(self, timeout_s: float) -> Proposal:
-        """Wait for the draft tokens, once. Raises DraftWorkerError if the worker died or the time is up."""
+        """Wait for the draft tokens, once. Raises DraftWorkerError if the worker died, and DraftLateError if the time is
+        up: then it may be waited for again.
+        """
         return self._wait(timeout_s)
 
 
@@ -136,6 +139,7 @@ class NumberedLink(Link):
 
     def __init__(self) -> None:
         super().__init__()
+        self.traffic = Traffic()
         self._closed = False
         self._number = 0  # of the latest message
         self._answered = -1  # number of the latest message whose reply was taken
@@ -143,10 +147,12 @@ class NumberedLink(Link):
     def post(self, message: Message) -> None:
         """Send the message."""
         self._send(message)
+        self.traffic.posted += 1
 
     def ask(self, message: RoundMessage) -> Pending:
         """Send the round."""
         self._send(message)
+        self.traffic.asked += 1
         number = self._number
         return Pending(lambda timeout_s: _present(self._receive(number, timeout_s)))
 
@@ -164,7 +170,8 @@ class NumberedLink(Link):
             raise DraftWorkerError("this round, or a later one, was answered already")
         while True:
             own, reply = self._take(timeout_s)
-            self._answered = own
+            self.traffic.answered += 1
+            self._answered = max(own, self._answered)
             if own == number:
                 return reply
 
@@ -174,4 +181,4 @@ class NumberedLink(Link):
 
     @abstractmethod
     def _take(self, timeout_s: float) -> tuple[int, Proposal | None]:
-        """Wait for the next reply. Raises DraftWorkerError if the worker died or the time is up."""
+        """Wait for the next reply. Raises DraftWorkerError if the worker died, DraftLateError if the time is up."""

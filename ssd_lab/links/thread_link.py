@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ssd_lab.errors import DraftWorkerError
+from ssd_lab.errors import DraftLateError, DraftWorkerError
 from ssd_lab.links.link import NumberedLink
 from ssd_lab.links.messages import Message
 from ssd_lab.links.worker import Worker
@@ -60,7 +60,7 @@ class ThreadLink(NumberedLink):
         try:
             number, reply = self._outbox.get(timeout=timeout_s)
         except queue.Empty:
-            raise DraftWorkerError(f"the draft worker did not answer within {timeout_s:g} s") from None
+            raise DraftLateError(f"the draft worker did not answer within {timeout_s:g} s") from None
         if isinstance(reply, BaseException):
             raise DraftWorkerError(f"the draft worker failed: {type(reply).__name__}: {reply}") from reply
         return number, reply

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ssd_lab.links.messages import Message
+from ssd_lab.links.slots import SlotSizes
 from ssd_lab.rounds.proposal import Proposal
 
 
@@ -21,11 +22,16 @@ class Worker(Protocol):
 
 
 class WorkerSource(Protocol):
-    """What a worker is made from; it can be sent to another process. threads: for that process to compute with."""
+    """What a worker is made from; it can be sent to another process."""
 
     @property
     def threads(self) -> int | None:
         """Threads that the worker computes with; None: as many as there are."""
+        ...
+
+    @property
+    def slots(self) -> SlotSizes | None:
+        """How large a round's messages are; None: they have no settled size."""
         ...
 
     def make_worker(self) -> Worker:

@@ -53,6 +53,7 @@ class MeetsSetup:
     """What it is made from, for any link."""
 
     threads = 1
+    slots = None
 
     def __init__(self, own: Path, other: Path) -> None:
         self._files = own, other

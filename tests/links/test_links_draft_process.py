@@ -92,6 +92,7 @@ class BreaksAtStart:
     """A plan whose worker cannot be made: pickled by name, so it must be importable where it is unpickled."""
 
     scratch_positions = 0
+    most_tokens = 2
 
     def __init__(self, how: str) -> None:
         self.how = how
@@ -126,7 +127,7 @@ def test_a_child_whose_python_does_not_start_is_quoted(tiny_pair: Any, monkeypat
 
 def test_an_import_that_fails_in_the_child_is_quoted(tiny_pair: Any, tmp_path: Path, monkeypatch: Any) -> None:
     module = tmp_path / "only_here.py"
-    module.write_text("class Plan:\n    scratch_positions = 0\n")
+    module.write_text("class Plan:\n    scratch_positions, most_tokens = 0, 2\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     plan = __import__("only_here").Plan()
     module.unlink()
@@ -137,7 +138,7 @@ def test_an_import_that_fails_in_the_child_is_quoted(tiny_pair: Any, tmp_path: P
 def test_what_a_child_writes_while_it_starts_is_shown(tiny_pair: Any, tmp_path: Path, monkeypatch: Any, capsys: Any):
     (tmp_path / "talks.py").write_text(
         "import sys\nfrom ssd_lab.drafting.draft_worker import DraftPlan\nsys.stderr.write('by the way\\n')\n"
-        "def plan():\n    return DraftPlan(k=2)\nclass Plan:\n    def __reduce__(self):\n        return plan, ()\n"
+        "def plan():\n    return DraftPlan(k=2)\nclass Plan:\n    most_tokens = 2\n    def __reduce__(self):\n        return plan, ()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     plan = __import__("talks").Plan()
@@ -236,6 +237,7 @@ print("started")
 PLANS = """
 from ssd_lab.drafting.draft_worker import DraftPlan
 class Plan:
+    most_tokens = 2
     def __reduce__(self):
         return made, ()
 def made():

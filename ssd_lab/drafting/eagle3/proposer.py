@@ -163,6 +163,11 @@ class HeadSetup:
         """What the draft has."""
         return self.resources.draft_threads
 
+    @property
+    def slots(self) -> None:
+        """A head's rounds carry features, which stay in this process."""
+        return None
+
     def make_worker(self) -> Worker:
         """Allocate its cache and build it."""
         head, resources, config = self.head, self.resources, self.resources.config
