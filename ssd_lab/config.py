@@ -96,6 +96,14 @@ class EngineConfig(BaseModel):
     timeout_s: float = Field(
         120.0, gt=0, description="longest wait for the draft worker before the run goes on without it"
     )
+    draft_wait_s: float | None = Field(
+        None,
+        gt=0,
+        description="longest wait of one round for its draft tokens before it goes on without any; None: as timeout_s",
+    )
+    restart_draft: int = Field(
+        0, ge=0, le=1000, description="how often a draft process that was lost is started again (each of several)"
+    )
 
     @model_validator(mode="after")
     def _one_way_to_say_where(self) -> Self:

@@ -109,6 +109,7 @@ class RunResult:
                 "and can be done before it (warm_up)"
             )
         degraded = self.trace.meta.get("degraded")  # set where a dead draft left only autoregressive decoding
+        notes += self.trace.meta.get("drafts", [])  # of several, or of one that may be started again
         return [*notes, f"DEGRADED to autoregressive: {degraded}"] if degraded else notes
 
 

@@ -57,8 +57,8 @@ def load_pair(
     only opened here and read there. Raises ConfigError, ModelLoadError (DraftMismatchError where the two do not fit
     each other) or CacheCapacityError.
     """
-    if len(placement.draft) > 1:
-        raise ConfigError(f"placement {str(placement)!r}: several devices for the draft are not built yet")
+    if placement.draft_parallel != "rows":
+        raise ConfigError(f"placement {str(placement)!r}: a draft over several devices is not built yet")
     device, draft_device = torch.device(placement.target[0]), torch.device(placement.first_draft)
     check_cuda(device, config.kernels)
     target, draft = _chosen(target, draft, strategy)
@@ -83,7 +83,9 @@ def load_pair(
         else:
             loaded = load_model(target, **options) if isinstance(target, str) else target
         if isinstance(draft, str):
-            elsewhere = strategy.overlaps and takes_a_process(config.draft_link, draft_device)
+            beside = strategy.overlaps or bool(placement.draft)
+            several = len(placement.draft) > 1 and draft_device.type == "cuda"
+            elsewhere = several or (beside and takes_a_process(config.draft_link, draft_device))
             its_options = {**options, "device": str(draft_device)}
             draft = OpenedModel(draft, **its_options) if elsewhere else load_model(draft, **its_options)
         if draft is not None:

@@ -48,14 +48,14 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
     for name, rounds in shown.items():
         start = rounds[0].start_s
         parts.append(text(8, y - 8, name, more='font-weight="bold"'))
-        lanes = ["target"] + (["draft"] if any(a.lane == "draft" for r in rounds for a in r.activities) else [])
+        lanes = ["target", *sorted({a.lane for r in rounds for a in r.activities if a.role == "draft"})]
         parts += [text(LEFT - 8, y + index * LANE + 17, lane, anchor="end") for index, lane in enumerate(lanes)]
         for activity in traces[name].preparations:
-            parts += _activity(activity, start, span, scale, y, used)
+            parts += _activity(activity, lanes, start, span, scale, y, used)
         for record in rounds:
             if record.start_s - start >= span:
                 break
-            parts += _round(record, start, span, scale, y, used)
+            parts += _round(record, lanes, start, span, scale, y, used)
         y += len(lanes) * LANE + GAP
     parts += _axis(y - GAP + 6, span, scale)
     entries = [LegendEntry(NAMES[kind], COLOURS[kind], thick=True) for kind in NAMES if kind in used]
@@ -63,8 +63,10 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
     return picture(WIDTH, end + 4, "Rounds on a time axis", [*parts, *drawn])
 
 
-def _round(record: RoundRecord, start: float, span: float, scale: float, y: int, used: set[str]) -> list[str]:
-    parts = [part for each in record.activities for part in _activity(each, start, span, scale, y, used)]
+def _round(
+    record: RoundRecord, lanes: list[str], start: float, span: float, scale: float, y: int, used: set[str]
+) -> list[str]:
+    parts = [part for each in record.activities for part in _activity(each, lanes, start, span, scale, y, used)]
     emitted = sum(row.num_emitted for row in record.sequences)
     verify = next((a for a in record.activities if a.name == "verify"), None)
     if verify is not None and verify.end_s - start < span:
@@ -73,13 +75,15 @@ def _round(record: RoundRecord, start: float, span: float, scale: float, y: int,
     return parts
 
 
-def _activity(activity: Activity, start: float, span: float, scale: float, y: int, used: set[str]) -> list[str]:
+def _activity(
+    activity: Activity, lanes: list[str], start: float, span: float, scale: float, y: int, used: set[str]
+) -> list[str]:
     kind = _kind(activity)
     if kind is None or activity.start_s - start >= span or activity.end_s <= start:
         return []
     used.add(kind)
     begin, end = max(0.0, activity.start_s - start), min(span, activity.end_s - start)
-    row = 1 if activity.lane == "draft" else 0
+    row = lanes.index(activity.lane) if activity.lane in lanes else 0
     title = f"{NAMES[kind]}: {(activity.end_s - activity.start_s) * 1e3:.2f} ms"
     rect = (
         f'<rect x="{LEFT + begin * scale:.1f}" y="{y + row * LANE + 3}" '
@@ -96,8 +100,8 @@ def _first_shown(rounds: list[RoundRecord], first: int) -> int:
 
 
 def _kind(activity: Activity) -> str | None:
-    if activity.lane == "link":
-        return "wait"
+    if activity.role == "link":
+        return "wait" if activity.name.startswith("wait") else None  # a message takes next to nothing
     if activity.is_preparation:
         return "preparation"
     return activity.name if activity.name in COLOURS else None

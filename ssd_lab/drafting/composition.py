@@ -37,7 +37,7 @@ def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) 
         one, two = (getattr(part, name) or [None] * len(part.num_drafted) for part in (proposal, other))
         return [two[source[row]] if row in source else one[row] for row in range(len(one))]
 
-    def joined(one: torch.Tensor | None, two: torch.Tensor | None) -> torch.Tensor | None:
+    def copied(one: torch.Tensor | None, two: torch.Tensor | None) -> torch.Tensor | None:
         return None if one is None or two is None else one.index_copy(0, place, two)
 
     tree = None
@@ -47,26 +47,75 @@ def replace_rows(proposal: Proposal, chosen: SequenceABC[int], other: Proposal) 
     return Proposal(
         tokens=own.tokens.index_copy(0, place, theirs.tokens),
         num_drafted=taken("num_drafted"),
-        probs=joined(own.probs, theirs.probs),
+        probs=copied(own.probs, theirs.probs),
         origins=taken("origins"),
         cache_hits=taken("cache_hits"),
-        token_probs=joined(own.token_probs, theirs.token_probs),
+        token_probs=copied(own.token_probs, theirs.token_probs),
         previous_trees=[*proposal.previous_trees, *other.previous_trees],
         activities=[*proposal.activities, *other.activities],
         predicted_hits=taken("predicted_hits"),
         tree=tree,
+        raw_probs=copied(own.raw_probs, theirs.raw_probs)
+        if proposal.tokens.shape[1:] == other.tokens.shape[1:]
+        else None,
+    )
+
+
+def no_draft(batch: int, device: torch.device | str = "cpu") -> Proposal:
+    """An empty proposal whose probabilities may be put together with others."""
+    tokens = torch.zeros(batch, 0, dtype=torch.int64, device=device)
+    return Proposal(tokens, [0] * batch, None, ["none"] * batch, [None] * batch, torch.zeros(batch, 0, device=device))
+
+
+def joined(parts: SequenceABC[tuple[list[int], Proposal]], batch: int) -> Proposal:
+    """The proposals of several proposers, each with the rows that it is for, as one of `batch` rows. Every row is of
+    one part.
+    """
+    (first, proposal), *others = parts
+    if not others and first == list(range(batch)):
+        return proposal
+    whole = _spread(proposal, first, batch)
+    for chosen, other in others:
+        whole = replace_rows(whole, chosen, other)
+    return whole
+
+
+def _spread(proposal: Proposal, chosen: list[int], batch: int) -> Proposal:
+    """A proposal of `batch` rows, of which the `chosen` ones are this one's and the others are to be replaced."""
+    source = {row: index for index, row in enumerate(chosen)}
+    index = [source.get(row, 0) for row in range(batch)]
+    places = sent(index, proposal.tokens.device, torch.int64)
+
+    def listed(values: list) -> list:
+        return [values[place] for place in index]
+
+    def at(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        return None if tensor is None else tensor.index_select(0, places)
+
+    return replace(
+        proposal,
+        tokens=proposal.tokens.index_select(0, places),
+        num_drafted=listed(proposal.num_drafted),
+        probs=at(proposal.probs),
+        origins=listed(proposal.origins),
+        cache_hits=listed(proposal.cache_hits),
+        token_probs=at(proposal.token_probs),
+        predicted_hits=None if proposal.predicted_hits is None else listed(proposal.predicted_hits),
+        raw_probs=at(proposal.raw_probs),
+        tree=each_tensor(lambda tensor: tensor.index_select(0, places), proposal.tree),
     )
 
 
 def _on(proposal: Proposal, device: torch.device) -> Proposal:
     """The proposal with its tensors on this device."""
-    tree, probs, token_probs = proposal.tree, proposal.probs, proposal.token_probs
+    tree, probs, token_probs, raw_probs = proposal.tree, proposal.probs, proposal.token_probs, proposal.raw_probs
     return replace(
         proposal,
         tokens=proposal.tokens.to(device),
         probs=None if probs is None else probs.to(device),
         token_probs=None if token_probs is None else token_probs.to(device),
         tree=each_tensor(lambda tensor: tensor.to(device), tree),
+        raw_probs=None if raw_probs is None else raw_probs.to(device),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ssd_lab.drafting.worker_proposer import WorkerProposer
+from ssd_lab.drafting.worker_proposer import AskedRound, WorkerProposer
 from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.execution.preparations import Preparations
 from ssd_lab.links.link import Link
@@ -12,6 +12,8 @@ from ssd_lab.links.messages import KeptMessage, PrefillMessage
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch, StateOnDevice
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
+
+LONGEST_PIECE = 512  # tokens of a text that a draft computes at once where it has to catch up
 
 
 class LinkProposer(WorkerProposer):
@@ -26,39 +28,60 @@ class LinkProposer(WorkerProposer):
         link: Link,
         *,
         timeout_s: float,
+        wait_s: float | None = None,
         sends_texts: bool = False,
         needs_outcomes: bool = True,
         preparations: Preparations | None = None,
     ) -> None:
-        super().__init__(link, timeout_s=timeout_s, sends_texts=sends_texts, preparations=preparations)
+        super().__init__(link, timeout_s=timeout_s, wait_s=wait_s, sends_texts=sends_texts, preparations=preparations)
         self.needs_outcomes = needs_outcomes
         self._seen: dict[int, int] = {}  # of each request, how many tokens the draft has read
+        self._unheld: set[int] = set()  # requests of whose text no more than what was seen here is in this cache
         self._followed: list[Sequence] = []  # the round after the next `observe` is theirs, and drafted already
 
+    def welcome(self, sequence: Sequence) -> None:
+        """The draft has nothing of this text in its cache, though others may have all of it: it is shown from its
+        beginning on.
+        """
+        self._seen[sequence.request_id] = 0
+        self._unheld.add(sequence.request_id)
+
     def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
-        """The draft computes the same prompt tokens into the same blocks of its own cache."""
-        self._show(chunk.sequence, chunk.start, chunk.stop)
+        """The draft computes the same prompt tokens into the same blocks of its own cache, later if it is late now."""
+        start = min(chunk.start, self._num_seen(chunk.sequence))
+        if self.is_late():
+            self._seen[chunk.sequence.request_id] = start
+            self._unheld.add(chunk.sequence.request_id)
+        else:
+            self._show(chunk.sequence, start, chunk.stop)
 
     def cached_tokens(self, sequence: Sequence) -> int:
         """How many tokens at the front of the text have their K/V in the draft's cache, the last two left out: a round
         feeds those anyway.
         """
         length = len(sequence.token_ids)
-        if sequence.last_accepted is None or self._drafted_last_round(sequence):
+        if sequence.request_id not in self._unheld and self._drafted_last_round(sequence):
             return max(0, length - 2)
-        return min(self._num_seen(sequence), length - 2)
+        return max(0, min(self._num_seen(sequence), length - 2))
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """One message each way."""
+        return self.finish(self.begin(sequences, rows))
+
+    def begin(self, sequences: list[Sequence], rows: RowBatch) -> AskedRound:
+        """Ask for a round; `finish` waits for it. A worker that is late is not asked."""
+        if self.is_late():
+            return AskedRound(sequences, None, 0.0)
         message = self._message(sequences, rows)  # before anything is shown: it goes by what was seen until now
         for sequence in sequences:
             start, stop = self.cached_tokens(sequence), len(sequence.token_ids) - 2
             if start < stop:
                 self._show(sequence, start, stop)
-        proposal = self._ask(sequences, message)
+            self._unheld.discard(sequence.request_id)
+        asked = self._begin(sequences, message)
         self._seen.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
         self._followed = sequences if isinstance(rows.state, StateOnDevice) else []
-        return proposal
+        return asked
 
     def keep(self, paths: torch.Tensor) -> None:
         """Tell a worker that grew trees, before anything else reads its cache."""
@@ -81,12 +104,15 @@ class LinkProposer(WorkerProposer):
         """Also what the draft has read of it."""
         super().forget(sequence)
         self._seen.pop(sequence.request_id, None)
+        self._unheld.discard(sequence.request_id)
 
     def _num_seen(self, sequence: Sequence) -> int:
         """Tokens that the draft has read; at admission all but the last, or their blocks were shared and held them."""
         return self._seen.get(sequence.request_id, len(sequence.prompt_ids) - 1)
 
     def _show(self, sequence: Sequence, start: int, stop: int) -> None:
-        """Let the draft compute K/V of these tokens."""
-        self.link.post(PrefillMessage(sequence.token_ids[start:stop], start, list(sequence.blocks)))
+        """Let the draft compute K/V of these tokens, of a long text piece by piece."""
+        for first in range(start, stop, LONGEST_PIECE):
+            tokens = sequence.token_ids[first : min(stop, first + LONGEST_PIECE)]
+            self.link.post(PrefillMessage(tokens, first, list(sequence.blocks)))
         self._seen[sequence.request_id] = stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 
@@ -70,6 +71,9 @@ class Proposer(ABC):
 
     def forget(self, sequence: Sequence) -> None:  # noqa: B027 - most proposers remember nothing
         """A request has ended: it is in no later round, and its `memory` is emptied."""
+
+    def report_losses(self, report: Callable[[str], None]) -> None:  # noqa: B027 - most have nothing to lose
+        """From now on tell in words of a draft that was lost, or came back, where drafting goes on all the same."""
 
     def close(self) -> None:  # noqa: B027 - most proposers hold nothing
         """Free what the proposer holds; calling it twice is fine."""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
 from ssd_lab.config import EngineConfig
 from ssd_lab.devices import DevicePlacement
+from ssd_lab.drafting.draft_seat import DraftSeat
 from ssd_lab.drafting.link_proposer import LinkProposer
+from ssd_lab.drafting.several_drafts import SeveralDrafts
 from ssd_lab.drafting.worker_setup import WorkerPlan, WorkerSetup
 from ssd_lab.errors import ConfigError
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver
 from ssd_lab.execution.preparations import Preparations
-from ssd_lab.links.link import InlineLink
-from ssd_lab.links.opening import LinkKind, open_link
+from ssd_lab.links.link import InlineLink, Link
+from ssd_lab.links.opening import LinkKind, open_link, worker_errors
 from ssd_lab.models.families import FAMILIES
 from ssd_lab.models.loader import LoadedModel
 
@@ -52,8 +55,9 @@ class Resources:
 
     def open_worker(
         self, plan: WorkerPlan, link: LinkKind, *, sends_texts: bool = False, needs_outcomes: bool = True
-    ) -> LinkProposer:
-        """Start a draft worker with this plan and return the proposer that talks to it.
+    ) -> LinkProposer | SeveralDrafts:
+        """Start a draft worker with this plan, or one on each device that is named for drafting, and return the
+        proposer that talks to them.
 
         `auto` takes a stream of its own on a GPU; on a CPU a child process where the platform allows it and the draft
         can be loaded there (it has a name, and its family was not registered by this program), else a thread.
@@ -80,32 +84,82 @@ class Resources:
             observer=self.observer,
             debug_memory=self.config.debug_memory,
         )
+        link, allowed = self._wanted(link, setup), self._links(setup)
+        if self._may_be_several and (link, allowed[0])[link == "auto"] == "process":
+            return self._several(setup, sends_texts=sends_texts)
+        if len(self.placement.draft) > 1:
+            raise ConfigError(
+                f"placement {str(self.placement)!r} names {len(self.placement.draft)} drafts, each a process of its "
+                f"own, and draft_link={link!r} was given, or the draft cannot be loaded in one (it can where it has a "
+                "name and a built-in family): leave draft_link out, or name one device"
+            )
         opened = open_link(
             link,
             setup,
             self.draft_device,
-            allowed=self._links(setup),
+            allowed=allowed,
             draft=f"a draft on {'a GPU' if self.draft_device.type == 'cuda' else 'a CPU'}",
             start_timeout_s=self.config.timeout_s,
         )
         with ExitStack() as unfinished:
             unfinished.callback(opened.close)
-            proposer = LinkProposer(
-                opened,
-                timeout_s=self.config.timeout_s,
-                sends_texts=sends_texts,
-                preparations=self.preparations,
-                needs_outcomes=needs_outcomes or not isinstance(opened, InlineLink),
-            )
+            needs_outcomes = needs_outcomes or not isinstance(opened, InlineLink)
+            proposer = self._proposer_over(opened, sends_texts=sends_texts, needs_outcomes=needs_outcomes)
             unfinished.pop_all()
         return proposer
 
+    @property
+    def _may_be_several(self) -> bool:
+        return len(self.placement.draft) > 1 or self.config.restart_draft > 0
+
+    def _wanted(self, link: LinkKind, setup: WorkerSetup) -> LinkKind:
+        """A device that a placement names for drafting on a CPU is a process of its own, also for a strategy that would
+        draft in this thread.
+        """
+        chosen = self.config.draft_link
+        return chosen if self.placement.draft and "process" in self._links(setup) else link
+
+    def _proposer_over(self, link: Link, *, sends_texts: bool, needs_outcomes: bool = True) -> LinkProposer:
+        return LinkProposer(
+            link,
+            timeout_s=self.config.timeout_s,
+            wait_s=self.config.draft_wait_s,
+            sends_texts=sends_texts,
+            preparations=self.preparations,
+            needs_outcomes=needs_outcomes,
+        )
+
+    def _several(self, setup: WorkerSetup, *, sends_texts: bool) -> SeveralDrafts:
+        """A process on each device that is named for drafting, all started at once."""
+        from ssd_lab.links.process_link import ProcessLink  # needs a POSIX system
+
+        limit_s = self.config.timeout_s
+        with ExitStack() as unfinished:
+            seats: list[DraftSeat] = []
+            for number, device in enumerate(self.placement.draft or (self.placement.first_draft,)):
+                seat = DraftSeat(
+                    number,
+                    partial(ProcessLink, replace(setup, device=device), start_timeout_s=limit_s, waits=False),
+                    partial(self._proposer_over, sends_texts=sends_texts),
+                    restarts=self.config.restart_draft,
+                    start_timeout_s=limit_s,
+                )
+                unfinished.callback(seat.close)
+                seats.append(seat)
+            several = SeveralDrafts(seats)
+            with worker_errors():
+                several.wait_for_start()
+            unfinished.pop_all()
+        return several
+
     def _links(self, setup: WorkerSetup) -> tuple[LinkKind, ...]:
         """How a draft model may be reached, the best first."""
-        if self.draft_device.type == "cuda":
+        if self.draft_device.type == "cuda" and not self._may_be_several:
             return ("stream", "inline")
         known_elsewhere = isinstance(self.draft, LoadedModel) and self.draft.config.model_type in FAMILIES.built_in
         can_leave = setup.source is not None and (known_elsewhere or isinstance(self.draft, str))
+        if self.draft_device.type == "cuda":
+            return ("process", "stream", "inline") if can_leave and os.name == "posix" else ("stream", "inline")
         if can_leave and takes_a_process("auto", self.draft_device):
             return ("process", "thread", "inline")
         return ("thread", "inline")

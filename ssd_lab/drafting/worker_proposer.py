@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from ssd_lab.drafting.batch_control import ControlSender
+from ssd_lab.drafting.composition import no_draft
 from ssd_lab.drafting.proposer import Proposer
+from ssd_lab.errors import DraftLateError, DraftWorkerError
 from ssd_lab.execution.preparations import Preparations
-from ssd_lab.links.link import Link
+from ssd_lab.links.link import Link, Pending
 from ssd_lab.links.messages import NO_OUTCOME, Outcome, RememberMessage, RestoreMessage, RoundMessage
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import KnownState, RowBatch
@@ -18,20 +20,38 @@ from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.trace.records import Activity
 
 
+@dataclass(frozen=True)
+class AskedRound:
+    """A round of these sequences that a worker was asked for. pending: None if it was not, since it is late."""
+
+    sequences: list[Sequence]
+    pending: Pending | None
+    start_s: float
+
+
 class WorkerProposer(Proposer):
     """Sends each round's outcomes and receives the next draft tokens. Whether anything overlaps is the link's matter.
 
     It may be asked for some sequences of a round only (the others have their draft from elsewhere). sends_texts: the
     worker looks at the texts themselves. preparations: of a round in which there were any the worker is told no time,
-    for what learns there would take it for one.
+    for what learns there would take it for one. wait_s: how long a round waits before it goes on without draft tokens
+    (None: for `timeout_s`, after which the worker counts as lost).
     """
 
     def __init__(
-        self, link: Link, *, timeout_s: float, sends_texts: bool = False, preparations: Preparations | None = None
+        self,
+        link: Link,
+        *,
+        timeout_s: float,
+        wait_s: float | None = None,
+        sends_texts: bool = False,
+        preparations: Preparations | None = None,
     ) -> None:
         self.link = link
         self._preparations = preparations or Preparations()
-        self._timeout_s = timeout_s
+        self._timeout_s, self._wait_s = timeout_s, wait_s
+        self._late: AskedRound | None = None
+        self._was_late = False  # the latest tree was built on tokens that nobody verified
         self._control = ControlSender(sends_texts=sends_texts)
         self._asked_s: float | None = None
         self._round_s: float | None = None
@@ -98,21 +118,60 @@ class WorkerProposer(Proposer):
             away=dict(self._away),
         )
 
-    def _ask(self, sequences: list[Sequence], message: RoundMessage) -> Proposal:
-        """The worker's draft tokens for a round of these sequences, and how long they were waited for."""
+    def _begin(self, sequences: list[Sequence], message: RoundMessage) -> AskedRound:
+        """Ask the worker for a round of these sequences, and go on."""
         self._asked_s = start_s = time.perf_counter()
         self._round_s, self._accepted = None, {}
         pending = self.link.ask(message)
         self._control.arrived()
-        proposal = pending.answer(self._timeout_s)
-        waited = Activity("link", "wait for draft", start_s, time.perf_counter())
-        self._drafted.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
+        return AskedRound(sequences, pending, start_s)
+
+    def finish(self, asked: AskedRound) -> Proposal:
+        """The worker's draft tokens for a round, and how long they were waited for. No draft tokens if they do not come
+        within `wait_s`: their answer is void, and until it is there the worker is asked for nothing.
+        """
+        start_s = time.perf_counter()
+        if asked.pending is None:
+            return no_draft(len(asked.sequences))
+        try:
+            proposal = asked.pending.answer(max(0.0, self._limit_s - (start_s - asked.start_s)))
+        except DraftLateError:
+            self._asked_s = None
+            self._still_late(asked)
+            waited = Activity("link", "wait for draft", asked.start_s, time.perf_counter())
+            return replace(no_draft(len(asked.sequences)), activities=[waited])
+        waited = Activity("link", "wait for draft", asked.start_s, time.perf_counter())
+        self._drafted.update({sequence.request_id: len(sequence.token_ids) for sequence in asked.sequences})
         rounds_ago, self._rounds_since = self._rounds_since, 0
+        trees = [] if self._was_late else [replace(tree, rounds_ago=rounds_ago) for tree in proposal.previous_trees]
+        self._was_late = False
         return replace(
             proposal,
-            previous_trees=[replace(tree, rounds_ago=rounds_ago) for tree in proposal.previous_trees],
+            previous_trees=trees,
             activities=[*proposal.activities, waited],
         )
+
+    def is_late(self) -> bool:
+        """Is the answer to an earlier round still to come? What has come is dropped. Raises DraftWorkerError if the
+        worker died, or took longer than `timeout_s`.
+        """
+        late, self._late = self._late, None
+        if late is not None and late.pending is not None:
+            try:
+                late.pending.answer(0.0)
+            except DraftLateError:
+                self._still_late(late)
+        return self._late is not None
+
+    def _still_late(self, asked: AskedRound) -> None:
+        if time.perf_counter() - asked.start_s > self._timeout_s:
+            raise DraftWorkerError(f"the draft worker did not answer within {self._timeout_s:g} s")
+        self._late, self._was_late = asked, True
+
+    @property
+    def _limit_s(self) -> float:
+        """How long a round waits for its draft tokens; a worker in this thread has answered already."""
+        return min(self._wait_s or self._timeout_s, self._timeout_s) if self.link.runs_by_itself else self._timeout_s
 
     def _drafted_last_round(self, sequence: Sequence) -> bool:
         """Every round adds at least one token, so the text is this short only if no other round came in between."""

@@ -67,7 +67,11 @@ class Engine:
             reserved=limits.reserved,
         )
         self.recorder = Recorder(meta, record=config.record, vocab_size=limits.vocab_size, preparations=preparations)
-        self._proposer = GuardedProposer(proposer, limits, runner.device, partial(self.recorder.note, "degraded"))
+        self._proposer = GuardedProposer(
+            *(proposer, limits, runner.device),
+            on_loss=partial(self.recorder.note, "degraded"),
+            on_change=partial(self.recorder.note_more, "drafts"),
+        )
         self._rounds = Rounds(
             runner,
             self._proposer,

@@ -19,15 +19,22 @@ Result = TypeVar("Result")
 
 
 class GuardedProposer:
-    """now: the proposer in use, NoProposer once a draft worker was lost. on_loss: told why.
+    """now: the proposer in use, NoProposer once a draft worker was lost. on_loss: told why. on_change: told of drafts
+    that were lost, or came back, while others go on.
 
     What a proposer raises that is no error of ours becomes a ProposerError.
     """
 
     def __init__(
-        self, proposer: Proposer, limits: EngineLimits, device: torch.device, on_loss: Callable[[str], None]
+        self,
+        proposer: Proposer,
+        limits: EngineLimits,
+        device: torch.device,
+        on_loss: Callable[[str], None],
+        on_change: Callable[[str], None],
     ) -> None:
         self.now = proposer
+        proposer.report_losses(on_change)
         self._limits, self._device, self._on_loss = limits, device, on_loss
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:

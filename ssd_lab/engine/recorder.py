@@ -50,6 +50,10 @@ class Recorder:
         """Remember something about the engine, for every trace from now on."""
         self._meta[key] = value
 
+    def note_more(self, key: str, value: Any) -> None:
+        """The same, behind what was noted under this key before."""
+        self._meta[key] = [*self._meta.get(key, []), value]
+
     def prefill(self, sequence: Sequence, start_s: float) -> None:
         """A chunk of a request's prompt was computed since `start_s`."""
         recording, prefill = self._recordings[sequence.request_id], Activity("target", "prefill", start_s, self.now_s())

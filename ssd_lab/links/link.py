@@ -28,8 +28,8 @@ class Pending:
         self._wait = wait
 
     def answer(self, timeout_s: float) -> Proposal:
-        """Wait for the draft tokens, once. Raises DraftWorkerError if the worker died, and DraftLateError if the time is
-        up: then it may be waited for again.
+        """Wait for the draft tokens, once. Raises DraftWorkerError if the worker died, and DraftLateError if the time
+        is up: then it may be waited for again.
         """
         return self._wait(timeout_s)
 
@@ -38,8 +38,10 @@ class Link(ABC):
     """Carries messages to a worker in order. After a reply the worker works ahead while the caller goes on.
 
     It belongs to the process that made it: in a fork of that it raises ForkedProcessError, and closing it there leaves
-    the worker to its owner.
+    the worker to its owner. runs_by_itself: the worker does not need the caller's thread.
     """
+
+    runs_by_itself = False
 
     def __init__(self) -> None:
         self._owner = os.getpid()
@@ -136,6 +138,8 @@ class NumberedLink(Link):
     """A link to a worker that runs by itself. Each message has a number, and a reply that of its message: one that
     nobody waits for any more, since Ctrl-C came between, is dropped.
     """
+
+    runs_by_itself = True
 
     def __init__(self) -> None:
         super().__init__()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -34,8 +35,15 @@ def open_link(
     chosen = allowed[0] if kind == "auto" else kind
     if chosen not in allowed:
         raise ConfigError(f"draft_link={kind!r} was given for {draft}: take {' or '.join(allowed)} (or auto)")
-    try:
+    with worker_errors():
         return _open(chosen, source, device, start_timeout_s)
+
+
+@contextmanager
+def worker_errors() -> Iterator[None]:
+    """While a worker starts: what is wrong there for a reason of ours is the caller's own error."""
+    try:
+        yield
     except DraftWorkerError as error:
         if isinstance(error.__cause__, SsdLabError):
             raise error.__cause__ from None

@@ -92,7 +92,11 @@ class Slots:
         if type(message) is not RoundMessage or not isinstance(message.state, KnownState):
             return False
         batch = len(message.num_accepted)
-        rest = {name: value for name in ("elsewhere", "away", "new_tokens") if not _is_empty(value := getattr(message, name))}
+        rest = {
+            name: value
+            for name in ("elsewhere", "away", "new_tokens")
+            if not _is_empty(value := getattr(message, name))
+        }
         data = dumped(rest) if rest else b""
         if batch > self.sizes.rows or len(data) > len(self._rest_out):
             return False
@@ -170,7 +174,8 @@ class Slots:
         """The answer, in memory of its own, and when its messages travelled. beside: what came over the socket."""
         batch, k, mask, length = self._speculation[:4].tolist()
         rest = beside if beside is not None else pickle.loads(self._rest_back[:length]) if length else {}
-        travel = Travel(*self._speculation[4:7].view(np.float64).tolist(), received_s=time.perf_counter())
+        asked_s, taken_s, answered_s = self._speculation[4:7].view(np.float64).tolist()
+        travel = Travel(asked_s, taken_s, answered_s, time.perf_counter())
         if not mask:
             return Proposal(**rest), travel
         numbers, origins, hits = self._columns[: 3 * batch].reshape(3, batch).tolist()

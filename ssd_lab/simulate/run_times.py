@@ -6,7 +6,7 @@ Target and draft that share cores or a device slow each other down; spans record
 from __future__ import annotations
 
 import statistics
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,14 +160,17 @@ def _union(spans: Mapping[str, Sequence[Activity]], *names: str) -> list[Interva
 
 def _turnarounds(rounds: Sequence[RoundRecord], trace: Trace) -> list[float]:
     """Seconds from each tree that the target waited for to what the draft did next, which the next round recorded."""
-    starts = sorted(span.start_s for one in trace.rounds for span in one.activities if span.lane == "draft")
+    starts: dict[str, list[float]] = defaultdict(list)
+    for span in (span for one in trace.rounds for span in one.activities if span.role == "draft"):
+        insort(starts[span.lane], span.start_s)
     found = []
     for one in rounds:
         waits = [span for span in one.activities if span.name == "wait for draft"]
         for tree in (span for span in one.activities if span.name == "tree"):
-            after = bisect_left(starts, tree.end_s)
-            if after < len(starts) and any(wait.start_s < tree.end_s < wait.end_s for wait in waits):
-                found.append(starts[after] - tree.end_s)
+            own = starts[tree.lane]
+            after = bisect_left(own, tree.end_s)
+            if after < len(own) and any(wait.start_s < tree.end_s < wait.end_s for wait in waits):
+                found.append(own[after] - tree.end_s)
     return found
 
 

@@ -6,6 +6,7 @@ without the cascade. Which of the two drafts depends on the text alone, so each 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import ClassVar
 
@@ -178,6 +179,11 @@ class CascadeProposer(Proposer):
         """Both forget the request."""
         for part in self._parts:
             part.forget(sequence)
+
+    def report_losses(self, report: Callable[[str], None]) -> None:
+        """Of either."""
+        for part in self._parts:
+            part.report_losses(report)
 
     def close(self) -> None:
         """Close both, the second also where the first one's closing fails."""

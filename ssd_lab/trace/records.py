@@ -96,14 +96,19 @@ class SequenceRound:
 
 @dataclass(frozen=True)
 class Activity:
-    """A span of work or waiting on one lane (`target`, `draft`, `link`), in seconds of the run's clock (0 at its
-    start).
+    """A span of work or waiting on one lane (`target`, `draft`, `link`; of several drafts `draft 0`, `link 0`, ...), in
+    seconds of the run's clock (0 at its start).
     """
 
     lane: str
     name: str
     start_s: float
     end_s: float
+
+    @property
+    def role(self) -> str:
+        """Whose lane it is, whichever of several."""
+        return self.lane.partition(" ")[0]
 
     @property
     def is_preparation(self) -> bool:

@@ -8,6 +8,7 @@ stores `totals.as_dict()` under `trace.meta["totals"]`. Other keys of `meta` tha
     bit_exact           bool, greedy text equals autoregressive text bit for bit
     lossy_reason        str, why not exact
     degraded            str, why the draft was given up during the run
+    drafts              list of str, which drafts were lost, or came back, while the run went on
     device, dtype       str
     peak_memory_bytes   int
     ranked_candidates   int, the largest recovery_rank, which stands for itself and all beyond it

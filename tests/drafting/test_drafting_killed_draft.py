@@ -17,8 +17,8 @@ from end_to_end_cases import PROMPTS
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.drafting.link_proposer import LinkProposer
 from ssd_lab.engine.rounds import Rounds
-from ssd_lab.links.channel import Channel
 from ssd_lab.links.process_link import ProcessLink
+from ssd_lab.links.slots import Slots
 from ssd_lab.models.loader import LoadedModel, load_model
 
 OPTIONS: dict[str, Any] = {"progress": False, "threads": 1, "max_batch": 2}
@@ -29,7 +29,8 @@ MOMENTS: dict[str, tuple[type, str]] = {  # what the parent is about to do, or h
     "a prompt": (LinkProposer, "prefill"),
     "sending": (ProcessLink, "_send"),
     "waiting for the reply": (ProcessLink, "_receive"),
-    "reading a part of the reply": (Channel, "_read"),
+    "writing the outcome": (Slots, "write_outcome"),
+    "reading the reply": (Slots, "read_speculation"),
     "verifying": (Rounds, "verify"),
     "reading the outcome": (Rounds, "collect"),
     "telling the outcome": (LinkProposer, "observe"),
@@ -87,7 +88,7 @@ def run_and_kill(models: Any, expected: Any, patch: pytest.MonkeyPatch, moment: 
 
 @pytest.mark.parametrize(
     ("moment", "call", "after"),
-    [("a prompt", 2, False), ("waiting for the reply", 4, False), ("reading a part of the reply", 9, True)],
+    [("a prompt", 2, False), ("waiting for the reply", 4, False), ("reading the reply", 4, True)],
 )
 def test_a_draft_that_is_killed_costs_a_warning(
     models: Any, expected: Any, monkeypatch: Any, moment: str, call: int, after: bool

@@ -138,7 +138,8 @@ def test_an_import_that_fails_in_the_child_is_quoted(tiny_pair: Any, tmp_path: P
 def test_what_a_child_writes_while_it_starts_is_shown(tiny_pair: Any, tmp_path: Path, monkeypatch: Any, capsys: Any):
     (tmp_path / "talks.py").write_text(
         "import sys\nfrom ssd_lab.drafting.draft_worker import DraftPlan\nsys.stderr.write('by the way\\n')\n"
-        "def plan():\n    return DraftPlan(k=2)\nclass Plan:\n    most_tokens = 2\n    def __reduce__(self):\n        return plan, ()\n"
+        "def plan():\n    return DraftPlan(k=2)\nclass Plan:\n    most_tokens = 2\n"
+        "    def __reduce__(self):\n        return plan, ()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     plan = __import__("talks").Plan()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ssd_lab.common.device_guard import current
-from ssd_lab.drafting.composition import propose_some, replace_rows
+from ssd_lab.drafting.composition import no_draft, propose_some, replace_rows
 from ssd_lab.drafting.draft_worker import DraftPlan
 from ssd_lab.drafting.eagle3.drafter import EagleDrafter
 from ssd_lab.drafting.eagle3.messages import EaglePrefill, EagleRound
@@ -80,11 +80,11 @@ class EagleProposer(WorkerProposer):
         """One message each way for the sequences that have features."""
         able = [row for row, sequence in enumerate(sequences) if _PENDING in sequence.memory]
         if len(able) == len(sequences):
-            return self._ask(sequences, self._eagle_message(sequences, rows))
+            return self.finish(self._begin(sequences, self._eagle_message(sequences, rows)))
         if not able:
-            return _no_draft(len(sequences), torch.device("cpu"))
+            return no_draft(len(sequences))
         some = propose_some(self, able, sequences, rows)
-        return replace_rows(_no_draft(len(sequences), some.tokens.device), able, some)
+        return replace_rows(no_draft(len(sequences), some.tokens.device), able, some)
 
     def suspend(self, sequence: Sequence) -> None:
         """Its features come again with its text."""
@@ -142,12 +142,6 @@ class EagleProposer(WorkerProposer):
             return F.pad(joined, (0, 0, 0, self._k + 1 - joined.shape[1]))
         each = [new.features[new.row] for new in known]
         return torch.stack([F.pad(own, (0, 0, 0, self._k + 1 - own.shape[0])) for own in each])
-
-
-def _no_draft(batch: int, device: torch.device) -> Proposal:
-    """An empty proposal whose probabilities may be put together with others."""
-    tokens = torch.zeros(batch, 0, dtype=torch.int64, device=device)
-    return Proposal(tokens, [0] * batch, None, ["none"] * batch, [None] * batch, torch.zeros(batch, 0, device=device))
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,8 @@ export function timelineView(app, wanted = "measured") {
   }
 
   function runLanes(run, index, own, start, seconds, scale, width, used) {
-    const names = ["target", "draft", "link"].filter((lane) => lane === "target" || own.spans.some(([other]) => other === lane));
+    const found = [...new Set(["target", ...own.spans.map(([lane]) => lane)])].sort(); // of several drafts: draft 0, draft 1
+    const names = ["target", "draft", "link"].flatMap((role) => found.filter((lane) => lane.split(" ")[0] === role));
     const height = HEAD + names.length * LANE + 18;
     const px = (time) => LEFT + (time - start) * scale;
     const spans = own.spans.filter(([, , from, to]) => to > start && from < start + seconds);

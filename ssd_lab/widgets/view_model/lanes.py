@@ -67,14 +67,16 @@ def span_kind(name: str) -> str:
     """What a span means to a reader: verify, tree, draft, fallback, wait, prefill, link, keep, overhead, or other."""
     if name.startswith("wait"):
         return "wait"
-    return {"jit": "fallback", "fast": "fallback"}.get(name, name if name in _KINDS else "other")
+    return {"jit": "fallback", "fast": "fallback", "outcome": "link", "speculation": "link"}.get(
+        name, name if name in _KINDS else "other"
+    )
 
 
 _KINDS = ("verify", "tree", "draft", "fallback", "prefill", "link", "keep", "overhead")
 
 
 def _span(activity: Activity, round_index: int) -> Span:
-    # what is recorded as the link's waiting is the target's: the link itself is never busy
+    # what is recorded as the link's waiting is the target's
     lane = "target" if activity.name.startswith("wait for draft") else activity.lane
     kind = "preparation" if activity.is_preparation else span_kind(activity.name)
     return (lane, kind, seconds(activity.start_s), seconds(activity.end_s), round_index)
