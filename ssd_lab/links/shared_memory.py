@@ -78,6 +78,7 @@ class SharedMemory:
             spin_s = SPIN_S if timeout_s is None else min(SPIN_S, timeout_s)
             while self.words[flag] <= last and not channel.has_object and time.monotonic() - start_s < spin_s:
                 _give_way()
+        left_s = timeout_s
         while True:
             self._listen()
             if self.words[flag] > last and (ORDERED or self._heard):
@@ -87,8 +88,10 @@ class SharedMemory:
                 return False
             if self.words[cancel]:
                 raise EOFError("the other side has left")
+            if left_s is not None and left_s < 0:
+                raise TimeoutError("the time is up")
+            self._sleep(channel, left_s)  # once at least: a limit of 0 takes what is there
             left_s = None if timeout_s is None else start_s + timeout_s - time.monotonic()
-            self._sleep(channel, left_s)
 
     def close(self) -> None:
         """Give up this process's view; calling it twice is fine."""
@@ -104,8 +107,6 @@ class SharedMemory:
             self._heard = bool(self._bell.recv(4096)) or self._heard
 
     def _sleep(self, channel: Channel, left_s: float | None) -> None:
-        if left_s is not None and left_s < 0:
-            raise TimeoutError("the time is up")
         self._poll.register(channel, select.POLLIN)
         ready = self._poll.poll(None if left_s is None else 1000 * left_s)
         if not ready:
