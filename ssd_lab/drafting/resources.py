@@ -133,13 +133,17 @@ class Resources:
         """A process on each device that is named for drafting, all started at once."""
         from ssd_lab.links.process_link import ProcessLink  # needs a POSIX system
 
-        limit_s = self.config.timeout_s
+        limit_s, devices = self.config.timeout_s, self.placement.draft or (self.placement.first_draft,)
+        threads = (
+            setup.threads if len(devices) == 1 else (setup.threads or torch.get_num_threads()) // len(devices) or 1
+        )
         with ExitStack() as unfinished:
             seats: list[DraftSeat] = []
-            for number, device in enumerate(self.placement.draft or (self.placement.first_draft,)):
+            for number, device in enumerate(devices):
+                own = replace(setup, device=device, threads=threads)
                 seat = DraftSeat(
                     number,
-                    partial(ProcessLink, replace(setup, device=device), start_timeout_s=limit_s, waits=False),
+                    partial(ProcessLink, own, start_timeout_s=limit_s, waits=False),
                     partial(self._proposer_over, sends_texts=sends_texts),
                     restarts=self.config.restart_draft,
                     start_timeout_s=limit_s,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +140,69 @@ def test_the_other_draft_takes_over_and_the_lost_one_comes_back(tiny_pair: Any, 
             os.kill(link.process_id, signal.SIGKILL)  # type: ignore[attr-defined]
         with pytest.warns(RuntimeWarning, match=r"lost|without a draft"):
             assert texts_of(llm, GREEDY) == expected
+
+
+# --- one is slow ------------------------------------------------------------------------------------------------------
+
+
+def origins_of(llm: LLM, expected: list[list[int]]) -> set[str]:
+    run = llm.run(prompts(), GREEDY)
+    assert [output.token_ids for output in run.outputs] == expected
+    return {sequence.origin for record in run.trace.rounds for sequence in record.sequences}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_draft_that_is_slow_holds_no_round_up_for_longer_than_it_may(
+    tiny_pair: Any, expected: list[list[int]], count: int
+) -> None:
+    """It is stopped, and answers when it goes on: nobody waits for that answer any more."""
+    where = {"target": ["cpu"], "draft": ["cpu"] * count}
+    options = {**OPTIONS, "placement": where, "draft_wait_s": 0.05}
+    with LLM(tiny_pair.target, tiny_pair.draft, "async_tree", k=3, f=2, **options) as llm:
+        proposer: Any = llm._engine.proposer
+        slow = (proposer.drafts[0] if count == 2 else proposer).link.process_id
+        os.kill(slow, signal.SIGSTOP)
+        try:
+            assert origins_of(llm, expected) == ({"none"} if count == 1 else {"none", "jit", "hit"})
+        finally:
+            os.kill(slow, signal.SIGCONT)
+        deadline_s = time.monotonic() + 60
+        while "hit" not in (found := origins_of(llm, expected)) or (count == 2 and "none" in found):
+            assert time.monotonic() < deadline_s
+
+
+SLEEPS = """
+import os, sys, time, warnings
+from ssd_lab import LLM
+with LLM({target!r}, {draft!r}, "async_tree", k=2, f=1, placement={where!r}, threads=1, progress=False) as llm:
+    print(*[draft.link.process_id for draft in llm._engine.proposer.drafts], flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
+def test_drafts_end_with_the_program_whatever_ends_it(tiny_pair: Any, name: str) -> None:
+    script = SLEEPS.format(target=tiny_pair.target, draft=tiny_pair.draft, where=TWO)
+    two_at_once = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(2)
+    ]
+    drafts: list[int] = []
+    for program in two_at_once:
+        assert program.stdout is not None
+        drafts += map(int, program.stdout.readline().split())
+    assert len(set(drafts)) == 4
+    for program in two_at_once:
+        program.send_signal(getattr(signal, name))
+        program.wait(60)
+        program.stdout.close()  # type: ignore[union-attr]
+    deadline_s = time.monotonic() + 30
+    while any(Path(f"/proc/{own}/stat").exists() for own in drafts) and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    assert not [
+        own for own in drafts if Path(f"/proc/{own}/cmdline").exists() and Path(f"/proc/{own}/cmdline").read_bytes()
+    ]
 
 
 # --- the parts --------------------------------------------------------------------------------------------------------
