@@ -84,8 +84,8 @@ def load_pair(
             loaded = load_model(target, **options) if isinstance(target, str) else target
         if isinstance(draft, str):
             beside = strategy.overlaps or bool(placement.draft)
-            several = len(placement.draft) > 1 and draft_device.type == "cuda"
-            elsewhere = several or (beside and takes_a_process(config.draft_link, draft_device))
+            apart = len(placement.draft) > 1 or config.restart_draft > 0
+            elsewhere = beside and takes_a_process(config.draft_link, draft_device, apart=apart)
             its_options = {**options, "device": str(draft_device)}
             draft = OpenedModel(draft, **its_options) if elsewhere else load_model(draft, **its_options)
         if draft is not None:

@@ -84,8 +84,9 @@ class LinkProposer(WorkerProposer):
         return asked
 
     def keep(self, paths: torch.Tensor) -> None:
-        """Tell a worker that grew trees, before anything else reads its cache."""
-        self.link.post(KeptMessage(DeviceTensor.of(paths)))
+        """Tell a worker that grew trees, before anything else reads its cache; what it grew too late is not kept."""
+        if self._late is None:
+            self.link.post(KeptMessage(DeviceTensor.of(paths)))
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
         """What was drafted before the host knew the texts was drafted for all of them."""

@@ -24,9 +24,11 @@ from ssd_lab.models.families import FAMILIES
 from ssd_lab.models.loader import LoadedModel
 
 
-def takes_a_process(link: LinkKind, device: torch.device) -> bool:
-    """Does a draft that can be loaded by name get a process of its own?"""
-    return device.type == "cpu" and os.name == "posix" and link in ("auto", "process")
+def takes_a_process(link: LinkKind, device: torch.device, *, apart: bool = False) -> bool:
+    """Does a draft that can be loaded by name get a process of its own? apart: one of several, or one that may be
+    started again, also on a GPU.
+    """
+    return (device.type == "cpu" or apart) and os.name == "posix" and link in ("auto", "process")
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,8 @@ class Resources:
         known_elsewhere = isinstance(self.draft, LoadedModel) and self.draft.config.model_type in FAMILIES.built_in
         can_leave = setup.source is not None and (known_elsewhere or isinstance(self.draft, str))
         if self.draft_device.type == "cuda":
-            return ("process", "stream", "inline") if can_leave and os.name == "posix" else ("stream", "inline")
+            apart = can_leave and takes_a_process("auto", self.draft_device, apart=True)
+            return ("process", "stream", "inline") if apart else ("stream", "inline")
         if can_leave and takes_a_process("auto", self.draft_device):
             return ("process", "thread", "inline")
         return ("thread", "inline")
