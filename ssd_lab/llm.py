@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,11 +17,13 @@ from ssd_lab.common.cpu_threads import CLAIMS
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.common.validation import validated
 from ssd_lab.config import EngineConfig, SamplingParams
-from ssd_lab.engine.call import Call, Ended, Piece, Step
+from ssd_lab.engine.call import Call, Ended, Event, Piece, Step
 from ssd_lab.engine.prompts import Prompt
 from ssd_lab.engine.request_maker import RequestMaker, params_of_each
 from ssd_lab.engine.service import EngineService
+from ssd_lab.engine.status import EngineStatus
 from ssd_lab.engine.stream_trace import StreamTrace
+from ssd_lab.engine.submission import Submission
 from ssd_lab.engine.warm_up import run_shape, shapes_of_rounds
 from ssd_lab.errors import SsdLabError
 from ssd_lab.execution.graphs import SMALLEST_CONTEXT
@@ -225,6 +227,34 @@ class LLM:
             self._service.cancel(call)
             self._streamed.end(call.recording)
 
+    def submit(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        *,
+        tell: Callable[[Event], None],
+    ) -> Submission:
+        """Begin without waiting. `tell` hears of every `Piece` and at last `Ended`, on the engine's thread, where it
+        must neither wait nor raise. Errors of the input are raised here, as by `run`.
+        """
+        self._service.check()
+        call = Call(self._requests.many(prompts, params), self._service.recording(), wanted=(Piece,), tell=tell)
+        self._service.begin(call)
+        return Submission(self._service, call)
+
+    @property
+    def is_alive(self) -> bool:
+        """Is there a thread that would answer?"""
+        return self._service.is_alive
+
+    def status(self) -> EngineStatus:
+        """How the engine stands between two steps. Raises EngineStoppedError if it does not answer."""
+        return self._service.ask(self._engine.status)
+
+    def room_for(self, prompt: Prompt) -> int:
+        """The most tokens that can be generated after this prompt; below 1 if it does not fit."""
+        return self._engine.room_after(len(self.encode(prompt)))
+
     def encode(self, prompt: Prompt) -> list[int]:
         """The token ids that a prompt is run as, chat template included."""
         return self._requests.encode(prompt).token_ids
@@ -246,6 +276,12 @@ class LLM:
         out the rounds before this one, for whoever has them already.
         """
         return self._with_token_texts(self._streamed.so_far(first_round))
+
+    def trace_of(self, submission: Submission, first_round: int = 0) -> Trace:
+        """The rounds of submitted requests, from this one on; they may still be running."""
+        recording = submission.recording
+        read = recording if self._service.is_closed else self._service.ask(recording.so_far)
+        return self._with_token_texts(read.trace(first_round))
 
     def _with_token_texts(self, trace: Trace) -> Trace:
         tokenizer = self.target.tokenizer

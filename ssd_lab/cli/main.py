@@ -23,6 +23,7 @@ COMMANDS = {
     "off.",
     "simulate": "What recorded or made-up rounds would cost on a machine: tokens per second, and where the time goes.",
     "profile": "Measure this machine: bandwidth, phases of a round by rows and context, and a roofline table.",
+    "serve": "Put models behind OpenAI's API, with metrics and a live page (extra `serve`).",
     "reproduce": "The figures of the Saguaro paper beside ours: rounds recorded here, and the virtual clock.",
     "strategies": "List the strategies, or show one with its fields.",
     "settings": "Show each setting of this machine, and where its value came from.",

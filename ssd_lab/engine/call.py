@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ssd_lab.config import SamplingParams
 from ssd_lab.engine.recording import Recording
@@ -37,12 +38,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Piece:
-    """Text and tokens of one request that became certain. finish_reason is set on its last one."""
+    """Text and tokens of one request that became certain. finish_reason is set on its last one; logprobs, of each
+    token, where the request asks for them.
+    """
 
     index: int
     text: str
     token_ids: list[int]
     finish_reason: FinishReason | None = None
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,22 @@ class Call:
     """Requests that belong together, submitted with `EngineService.begin`, and their events in order.
 
     wanted: which events are told besides the last one, which is `Ended`. sequences: of the requests, in their order,
-    once the engine has them: to be read when they have ended, and before that as a hint of progress.
+    once the engine has them: to be read when they have ended, and before that as a hint of progress. tell: who is told
+    of events, on the engine's thread, and must neither wait nor raise there; None keeps them in `events`.
     """
 
     def __init__(
-        self, requests: list[Request], recording: Recording, wanted: Collection[type[Step] | type[Piece]] = ()
+        self,
+        requests: list[Request],
+        recording: Recording,
+        wanted: Collection[type[Step] | type[Piece]] = (),
+        tell: Callable[[Event], None] | None = None,
     ) -> None:
         self.requests = requests
         self.recording = recording
         self.sequences: list[Sequence] = []
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._tell = self.events.put if tell is None else tell
         self._wanted = frozenset(wanted)
         self._steps = 0
         self._steps_answered = 0
@@ -98,18 +108,18 @@ class Call:
         if Piece in self._wanted:
             self._tell_pieces()
         if Step in self._wanted:
-            self.events.put(Step(self._steps, self.recording.totals.copy()))
+            self._tell(Step(self._steps, self.recording.totals.copy()))
 
     def tell_end(self, error: BaseException | None = None) -> None:
         """There will be no more."""
         if Piece in self._wanted and error is None:
             self._tell_pieces()
-        self.events.put(Ended(error))
+        self._tell(Ended(error))
 
     def _tell_pieces(self) -> None:
         for index, sequence in enumerate(self.sequences):
             if sequence.error is None and (piece := self._piece(index, sequence)) is not None:
-                self.events.put(piece)
+                self._tell(piece)
 
     def _piece(self, index: int, sequence: Sequence) -> Piece | None:
         """What became certain since the last piece; None if nothing did, or all was told before."""
@@ -120,4 +130,5 @@ class Call:
             return None
         new = sequence.output_ids[tokens:]
         self._shown[index] = (certain, -1 if ended else tokens + len(new))
-        return Piece(index, sequence.stop.text[shown:certain], new, sequence.finish_reason if ended else None)
+        text, reason = sequence.stop.text[shown:certain], sequence.finish_reason if ended else None
+        return Piece(index, text, new, reason, sequence.logprobs[tokens : tokens + len(new)])

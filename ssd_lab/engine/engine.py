@@ -21,6 +21,7 @@ from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.recording import Recording
 from ssd_lab.engine.rounds import Rounds
 from ssd_lab.engine.scheduler import Scheduler
+from ssd_lab.engine.status import EngineStatus
 from ssd_lab.errors import ConfigError, NonFiniteLogitsError
 from ssd_lab.execution.preparations import Preparations
 from ssd_lab.phases.prefill import ScorePhase, prefill, wipe
@@ -29,6 +30,7 @@ from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 from ssd_lab.rounds.stopping import FinishReason, StopRules
+from ssd_lab.trace.totals import Totals
 from ssd_lab.trace.trace import Trace
 
 _ON_ITS_DEVICE = door(lambda engine: engine._runner.device)
@@ -60,6 +62,7 @@ class Engine:
         self._closed = False
         self._sequences: dict[int, Sequence] = {}
         self._flight: Flight | None = None
+        self._preemptions = 0
         self._scheduler = Scheduler(
             blocks,
             max_batch=config.max_batch,
@@ -126,6 +129,22 @@ class Engine:
     def proposer(self) -> Proposer:
         """The proposer in use (NoProposer once a draft worker was lost)."""
         return self._proposer.now
+
+    def status(self) -> EngineStatus:
+        """How it stands; to be asked between two steps."""
+        return EngineStatus(
+            waiting=len(self._scheduler.waiting),
+            running=len(self._scheduler.running),
+            num_blocks=self._blocks.num_usable,
+            free_blocks=self._blocks.num_available,
+            preemptions=self._preemptions,
+            totals=self.recorder.totals.copy(),
+            degraded=self.recorder.noted("degraded"),
+        )
+
+    def room_after(self, num_prompt: int) -> int:
+        """The most tokens that can be generated after a prompt of this length; below 1 if it does not fit."""
+        return self._limits.room_after(num_prompt, self._blocks)
 
     def check(self, prompt_ids: list[int], params: SamplingParams, *, seed: int) -> None:
         """Raise ConfigError, PromptError or CacheCapacityError for a request that could never finish."""
@@ -243,6 +262,7 @@ class Engine:
         if self.has_work:
             raise ConfigError("requests are under way: warm up before them")
         self._proposer.do(methodcaller("remember"))
+        counted, self.recorder.totals = self.recorder.totals, Totals()
         try:
             with self._blocks.without_reuse():
                 try:
@@ -250,6 +270,7 @@ class Engine:
                 finally:
                     self.cancel_all()
         finally:
+            self.recorder.totals = counted
             self._proposer.do(methodcaller("restore"))
 
     @_ON_ITS_DEVICE
@@ -284,6 +305,7 @@ class Engine:
         """Make room, compute prompt chunks, and start a round of all sequences that are past their prompt."""
         start_s = self.recorder.now_s()
         chunks = self._scheduler.schedule()
+        self._preemptions += len(self._scheduler.preempted)
         for sequence in self._scheduler.preempted:
             self._proposer.do(methodcaller("suspend", sequence))
         for sequence in self._scheduler.running:

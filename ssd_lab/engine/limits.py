@@ -44,6 +44,11 @@ class EngineLimits:
             raise PromptError(f"token ids {outside[:5]} are outside the vocabulary of {self.vocab_size}")
         self._check_blocks(len(prompt_ids), params.max_tokens, blocks)
 
+    def room_after(self, num_prompt: int, blocks: BlockManager) -> int:
+        """The most tokens that a request with so long a prompt can generate; below 1 if it does not fit."""
+        fitting = blocks.num_usable * blocks.block_size - self.reserved
+        return min(self.max_model_len, fitting) - num_prompt
+
     def _or_longer(self, wanted: int) -> str:
         """What else helps: a larger max_model_len, as far as the model goes."""
         if wanted <= self.model_context:

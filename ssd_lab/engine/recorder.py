@@ -14,6 +14,7 @@ from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.rounds.verified import Verified
 from ssd_lab.trace.records import Activity
+from ssd_lab.trace.totals import Totals
 
 REMEMBERED = 256  # rounds whose tree may still come; without the rounds themselves this is next to nothing
 
@@ -21,8 +22,8 @@ REMEMBERED = 256  # rounds whose tree may still come; without the rounds themsel
 class Recorder:
     """Knows who records which request, and itself keeps no round: what nobody records is gone at once.
 
-    unclaimed: the recording of requests for which none was given. record: keep rounds, not only totals. preparations:
-    what target and draft capture and compile, whoever caused it.
+    unclaimed: the recording of requests for which none was given. totals: of all requests, whoever recorded them.
+    record: keep rounds, not only totals. preparations: what target and draft capture and compile, whoever caused it.
     """
 
     def __init__(self, meta: dict[str, Any], *, record: bool, vocab_size: int, preparations: Preparations) -> None:
@@ -33,6 +34,7 @@ class Recorder:
         self._recordings: dict[int, Recording] = {}  # by request id, of requests that have not ended
         self._recent: deque[weakref.ref[KeptRound]] = deque(maxlen=REMEMBERED)
         self.unclaimed = self.recording()
+        self.totals = Totals()
 
     def recording(self) -> Recording:
         """A new one, of no request yet."""
@@ -53,6 +55,10 @@ class Recorder:
     def note_more(self, key: str, value: Any) -> None:
         """The same, behind what was noted under this key before."""
         self._meta[key] = [*self._meta.get(key, []), value]
+
+    def noted(self, key: str) -> Any:
+        """What was remembered, None if nothing was."""
+        return self._meta.get(key)
 
     def prefill(self, sequence: Sequence, start_s: float) -> None:
         """A chunk of a request's prompt was computed since `start_s`."""
@@ -95,6 +101,7 @@ class Recorder:
         self._recent.append(weakref.ref(kept))
         for recording, own in self._by_recording(kept.request_ids, rows):
             recording.count(kept, own)
+            kept.count_rows(own, self.totals)
             if self._record and verified.probabilities is not None:
                 recording.keep(kept.settled(), own)
 

@@ -76,15 +76,7 @@ class Recording:
             num_emitted=sum(kept.emitted[row] for row in rows),
             preparation_s=kept.preparation_s,
         )
-        for row in rows:
-            self.totals.add_sequence(
-                num_drafted=kept.verified.num_drafted[row],
-                num_accepted=kept.verified.num_accepted[row],
-                num_emitted=kept.emitted[row],
-                origin=kept.origins[row],
-                cache_hit=kept.cache_hits[row],
-                predicted_hit=None if kept.predicted_hits is None else kept.predicted_hits[row],
-            )
+        kept.count_rows(rows, self.totals)
 
     def keep(self, kept: KeptRound, rows: list[int]) -> None:
         """Let the trace hold the round."""

@@ -12,6 +12,7 @@ from ssd_lab.rounds.verified import Verified
 from ssd_lab.trace.missing import MissingParts
 from ssd_lab.trace.records import Activity, RoundRecord, SequenceRound, TreeRecord
 from ssd_lab.trace.token_texts import chain_ids, tree_ids
+from ssd_lab.trace.totals import Totals
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,18 @@ class KeptRound:
     spans: list[Span]
     preparation_s: float = 0.0
     trees: list[RecordedTree] = field(default_factory=list)
+
+    def count_rows(self, rows: list[int], totals: Totals) -> None:
+        """Add what these rows did to the totals."""
+        for row in rows:
+            totals.add_sequence(
+                num_drafted=self.verified.num_drafted[row],
+                num_accepted=self.verified.num_accepted[row],
+                num_emitted=self.emitted[row],
+                origin=self.origins[row],
+                cache_hit=self.cache_hits[row],
+                predicted_hit=None if self.predicted_hits is None else self.predicted_hits[row],
+            )
 
     def tree_of(self, request_id: int) -> RecordedTree | None:
         """The one that was built on what was verified: where two workers drafted, the second one's draft was taken."""

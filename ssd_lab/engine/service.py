@@ -50,6 +50,11 @@ class EngineService:
         """Was it closed, so that nothing changes any more?"""
         return self._closed
 
+    @property
+    def is_alive(self) -> bool:
+        """Is it open, with its thread still there?"""
+        return not self._closed and self._thread.is_alive()
+
     def recording(self) -> Recording:
         """A place to record the requests of a call in."""
         return self._engine.recorder.recording()
@@ -112,6 +117,10 @@ class EngineService:
         except (ConfigError, EngineStoppedError):
             if not self._closed:  # else that has ended it
                 raise
+
+    def cancel_soon(self, call: Call) -> None:
+        """End what is left of a call's requests after the step that is being done, without waiting for it."""
+        self._loop.inbox.put(partial(self._loop.cancel, call))
 
     def ask(self, question: Callable[[], Result], *, limit_s: float | None = None) -> Result:
         """What the question returns, asked on the engine's thread between two steps. limit_s: for its answer, if that

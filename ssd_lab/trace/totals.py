@@ -39,7 +39,8 @@ class Totals:
     predicted_hits: sum over predicted_lookups lookups of the chance that the outcome was prepared, as it was thought to
     be before. tested: draft tokens that verification looked at (all before them were accepted).
     drafted_at / reached_at / accepted_at: by position, how many rounds had a draft token there, tested it, accepted it.
-    Of a tree, draft tokens are the chain that `SequenceRound` describes.
+    Of a tree, draft tokens are the chain that `SequenceRound` describes. outcomes[d][a]: in how many rounds of a
+    sequence `a` of `d` draft tokens were accepted. drafted_by / accepted_by: draft tokens by origin.
     """
 
     rounds: int = 0
@@ -61,6 +62,9 @@ class Totals:
     drafted_at: list[int] = field(default_factory=list)
     reached_at: list[int] = field(default_factory=list)
     accepted_at: list[int] = field(default_factory=list)
+    outcomes: list[list[int]] = field(default_factory=list)
+    drafted_by: dict[str, int] = field(default_factory=dict)
+    accepted_by: dict[str, int] = field(default_factory=dict)
 
     @property
     def timed_rounds(self) -> int:
@@ -114,6 +118,11 @@ class Totals:
             self.predicted_hits += predicted_hit
             self.predicted_lookups += 1
         self.origins[origin] = self.origins.get(origin, 0) + 1
+        self.drafted_by[origin] = self.drafted_by.get(origin, 0) + num_drafted
+        self.accepted_by[origin] = self.accepted_by.get(origin, 0) + num_accepted
+        while len(self.outcomes) <= num_drafted:
+            self.outcomes.append([0] * (len(self.outcomes) + 1))
+        self.outcomes[num_drafted][num_accepted] += 1
         missing = num_drafted - len(self.drafted_at)
         for counts in (self.drafted_at, self.reached_at, self.accepted_at):
             counts.extend([0] * missing)
@@ -135,7 +144,7 @@ class Totals:
 
     def copy(self) -> Totals:
         """The counts as they stand."""
-        return Totals(**{each.name: copy.copy(getattr(self, each.name)) for each in dataclasses.fields(self)})
+        return Totals(**{each.name: copy.deepcopy(getattr(self, each.name)) for each in dataclasses.fields(self)})
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for `trace.meta["totals"]`."""

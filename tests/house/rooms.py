@@ -27,7 +27,7 @@ FLOORS = (
     ("assembly", "results"),
     ("llm",),
     ("api", "profile", "training"),
-    ("check", "tune", "bench", "chat"),
+    ("check", "tune", "bench", "chat", "serve"),
     ("notebooks",),
     ("cli",),
 )

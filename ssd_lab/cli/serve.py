@@ -1,0 +1,100 @@
+"""`ssd-lab serve`: models behind OpenAI's API."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssd_lab.cli import options
+from ssd_lab.cli.options import ENGINE, FIELDS, MODELS, of_field
+from ssd_lab.cli.output import console, show_progress
+from ssd_lab.common.parsing import parse_strategy
+from ssd_lab.errors import ConfigError
+from ssd_lab.serve.config import ServeConfig, read_api_keys
+
+_SERVER, _LIMITS = "Server", "Limits"
+Host = Annotated[str, of_field(ServeConfig, "host", panel=_SERVER)]
+Port = Annotated[int, of_field(ServeConfig, "port", panel=_SERVER)]
+ServedName = Annotated[str | None, of_field(ServeConfig, "served_name", panel=_SERVER)]
+Page = Annotated[bool, of_field(ServeConfig, "page", panel=_SERVER)]
+Recent = Annotated[int, of_field(ServeConfig, "recent", panel=_SERVER)]
+AccessLog = Annotated[bool, of_field(ServeConfig, "access_log", panel=_SERVER)]
+MaxQueue = Annotated[int, of_field(ServeConfig, "max_queue", panel=_LIMITS)]
+MaxChoices = Annotated[int, of_field(ServeConfig, "max_choices", panel=_LIMITS)]
+MaxOutput = Annotated[int | None, of_field(ServeConfig, "max_output", panel=_LIMITS)]
+MaxBody = Annotated[int, of_field(ServeConfig, "max_body_bytes", panel=_LIMITS)]
+Timeout = Annotated[float, of_field(ServeConfig, "request_timeout_s", panel=_LIMITS)]
+Grace = Annotated[float, of_field(ServeConfig, "grace_s", panel=_LIMITS)]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--api-key-file", help="Keys that may ask, one a line. None: everybody.", rich_help_panel=_SERVER),
+]
+
+
+@options.takes(FIELDS, MODELS, ENGINE)
+def command(
+    fields: dict[str, Any],
+    strategies: options.Strategies = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    api_key_file: KeyFile = None,
+    served_name: ServedName = None,
+    page: Page = True,
+    recent: Recent = 16,
+    access_log: AccessLog = True,
+    max_queue: MaxQueue = 256,
+    max_choices: MaxChoices = 64,
+    max_output: MaxOutput = None,
+    max_body_bytes: MaxBody = 4 * 2**20,
+    request_timeout_s: Timeout = 600.0,
+    grace_s: Grace = 30.0,
+    warm_up: options.WarmUp = True,
+) -> None:
+    """Serve until Ctrl-C or SIGTERM."""
+    from ssd_lab.common.validation import validated
+
+    given = {name: value for name, value in locals().items() if name in ServeConfig.model_fields}
+    config = validated(ServeConfig, given, name="server")
+    keys = () if api_key_file is None else read_api_keys(api_key_file)
+    try:
+        from ssd_lab.serve.app import make_app
+        from ssd_lab.serve.server import bound, serve, url_of
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the server needs {error.name}: pip install 'ssd_lab[serve]'") from error
+    from ssd_lab.serve.served import load_served
+
+    if config.access_log:
+        _log_to_stderr()
+    listening = bound(config)  # before the models are loaded: an address that is taken is known at once
+    with listening:
+        chosen = [parse_strategy(text) for text in strategies or ("async_tree",)]
+        models = load_served(
+            strategies=chosen,
+            served_name=config.served_name,
+            max_queue=config.max_queue,
+            progress=show_progress(),
+            **fields,
+        )
+        with models:
+            if warm_up:
+                for model in models:
+                    model.llm.warm_up()
+            told = console(stderr=True)
+            if not config.is_loopback and not keys:
+                told.print(f"warning: {config.host} can be reached from elsewhere, and no --api-key-file was given")
+            names = ", ".join(card["id"] for card in models.cards())
+            told.print(f"serving {names} at {url_of(listening)}", soft_wrap=True)
+            serve(make_app(models, config, keys), config, listening)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    access = logging.getLogger("ssd_lab.serve.access")
+    access.setLevel(logging.INFO)
+    access.addHandler(handler)
+    access.propagate = False

@@ -1,0 +1,161 @@
+"""The application: which path answers what."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from ssd_lab import __version__
+from ssd_lab.serve.answering import Answering, Mailbox
+from ssd_lab.serve.chat import ChatRequest
+from ssd_lab.serve.completions import CompletionRequest
+from ssd_lab.serve.config import ServeConfig
+from ssd_lab.serve.errors import ApiError, of_validation
+from ssd_lab.serve.generation import respond
+from ssd_lab.serve.guard import AccessLog, KeyGuard, SizeGuard, error_response
+from ssd_lab.serve.job import Job, chat_job, completion_job
+from ssd_lab.serve.served import Served, ServedModels
+from ssd_lab.serve.state import ServerState
+
+
+def make_app(models: ServedModels, config: ServeConfig, keys: Sequence[str] = ()) -> FastAPI:
+    """An ASGI application over loaded models, which it closes when it ends. keys: who may ask; none: everybody."""
+    state = ServerState(models, config)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        state.mailbox = Mailbox(asyncio.get_running_loop())
+        try:
+            yield
+        finally:
+            models.close()
+
+    app = FastAPI(
+        title="ssd_lab",
+        version=__version__,
+        description="Text from language models by speculative decoding, behind OpenAI's API.",
+        lifespan=lifespan,
+        docs_url=None,  # those pages fetch scripts from elsewhere
+        redoc_url=None,
+    )
+    app.state.server = state
+    _add_generation(app, state)
+    _add_states(app, state)
+    _add_errors(app)
+    app.add_middleware(SizeGuard, max_bytes=config.max_body_bytes)
+    if keys:
+        app.add_middleware(KeyGuard, keys=tuple(keys))
+    app.add_middleware(AccessLog)
+    return app
+
+
+def _add_generation(app: FastAPI, state: ServerState) -> None:
+    models, config = state.models, state.config
+
+    @app.get("/v1/models", summary="The models that can be asked for", responses=_errors(401))
+    async def list_models() -> JSONResponse:
+        return JSONResponse({"object": "list", "data": models.cards()})
+
+    @app.get("/v1/models/{name:path}", summary="One model", responses=_errors(401, 404))
+    async def one_model(name: str) -> JSONResponse:
+        return JSONResponse(models.find(name).card(name))
+
+    @app.post("/v1/completions", summary="Continue prompts", responses=_generated())
+    async def completions(body: CompletionRequest, request: Request) -> Response:
+        served = state.open_for(body.model)
+        return await _answer(await completion_job(body, served, config), served, request)
+
+    @app.post("/v1/chat/completions", summary="Answer a conversation", responses=_generated())
+    async def chat_completions(body: ChatRequest, request: Request) -> Response:
+        served = state.open_for(body.model)
+        return await _answer(await chat_job(body, served, config), served, request)
+
+    async def _answer(job: Job, served: Served, request: Request) -> Response:
+        answering = Answering(served, state.mailbox, config.request_timeout_s, state.ended)
+        log = request.scope["state"]["log"]
+        log |= {"model": served.name, "stream": bool(job.body.stream)}
+        answering.noted = log
+        return await respond(job, answering, request.receive)
+
+
+def _add_states(app: FastAPI, state: ServerState) -> None:
+    @app.get("/health", summary="Is every engine alive?", responses=_errors(503))
+    async def health() -> JSONResponse:
+        state.check_alive()
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/ready", summary="Are requests taken?", responses=_errors(503))
+    async def ready() -> JSONResponse:
+        state.check_alive()
+        state.check_open()
+        return JSONResponse({"status": "ready"})
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Every error leaves in one shape."""
+
+    @app.exception_handler(ApiError)
+    async def known(_: Request, error: Exception) -> Response:
+        assert isinstance(error, ApiError)
+        return error_response(error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return error_response(of_validation(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        message = f"{error.detail}: {request.method} {request.url.path}"
+        return error_response(ApiError(error.status_code, message, headers=dict(error.headers or {})))
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, error: Exception) -> Response:
+        return error_response(ApiError(500, f"{type(error).__name__}: {error}", code="internal_error"))
+
+
+_ERROR_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+            "required": ["message", "type", "param", "code"],
+        }
+    },
+    "required": ["error"],
+}
+_REASONS = {
+    400: "The request says something that cannot be done; `param` is the field",
+    401: "No valid API key",
+    404: "No such model",
+    413: "The body is too large",
+    429: "Too much is waiting; Retry-After says when to come again",
+    500: "The engine failed",
+    503: "The server is stopping, or an engine has ended",
+    504: "The request took too long",
+}
+
+
+def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    content = {"application/json": {"schema": _ERROR_SCHEMA}}
+    return {status: {"description": _REASONS[status], "content": content} for status in statuses}
+
+
+def _generated() -> dict[int | str, dict[str, Any]]:
+    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    done: dict[int | str, dict[str, Any]] = {200: {"description": "The text, or a stream of it", "content": stream}}
+    return {**done, **_errors(400, 401, 404, 413, 429, 500, 503, 504), 422: {"description": "Never: see 400"}}

@@ -1,0 +1,99 @@
+"""The process around the application: the socket, signals, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from ssd_lab.errors import ConfigError
+from ssd_lab.serve.config import ServeConfig
+
+LOOK_S = 0.05  # between two looks whether the last answers are finished
+START_S = 30.0  # longest that an application takes to start, its models being loaded
+
+
+def bound(config: ServeConfig) -> socket.socket:
+    """A socket at the server's address, which nobody can connect to yet. Raises ConfigError if it is taken."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {config.host}, port {config.port} ({error}): give another host or port (0: a free one)"
+        ) from error
+    return made
+
+
+def url_of(listening: socket.socket) -> str:
+    """Where a browser of this machine finds it."""
+    host, port = listening.getsockname()[:2]
+    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{local}:{port}"
+
+
+class GracefulServer(uvicorn.Server):
+    """Told to stop, it refuses what is new (503) and ends when running answers are finished, or after the grace; told
+    twice, it ends at once.
+    """
+
+    def __init__(self, app: FastAPI, config: ServeConfig) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=1, ws="none"
+            )
+        )
+        self._state, self._grace_s = app.state.server, config.grace_s
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        if self._state.is_stopping:
+            super().handle_exit(sig, frame)
+        else:
+            self.stop_soon()
+
+    def stop_soon(self) -> None:
+        """Take nothing new from now on."""
+        self._stop_at_s = time.monotonic() + self._grace_s
+        self._state.is_stopping = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second: is it time to end?"""
+        if self._state.is_stopping and (not self._state.models.under_way or time.monotonic() >= self._stop_at_s):
+            await asyncio.sleep(LOOK_S)  # the last chunks are on their way
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def serve(app: FastAPI, config: ServeConfig, listening: socket.socket) -> None:
+    """Until it is told to stop, by Ctrl-C or SIGTERM."""
+    GracefulServer(app, config).run(sockets=[listening])
+
+
+@contextmanager
+def running(app: FastAPI, config: ServeConfig) -> Iterator[str]:
+    """A server on a thread of this process, for as long as the block runs: its URL. For tests and notebooks."""
+    listening = bound(config)
+    server = GracefulServer(app, config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="ssd_lab-serve", daemon=True)
+    thread.start()
+    end_s = time.monotonic() + START_S
+    while not server.started:
+        if not thread.is_alive() or time.monotonic() > end_s:
+            raise ConfigError(f"the server did not start within {START_S:g} s: see its log")
+        time.sleep(0.01)
+    try:
+        yield url_of(listening)
+    finally:
+        server.stop_soon()
+        thread.join(config.grace_s + START_S)
+        listening.close()

@@ -1,0 +1,46 @@
+"""What a running server knows of itself: whether it takes requests, and those that are under way."""
+
+from __future__ import annotations
+
+from ssd_lab.serve.answering import Answering, Mailbox
+from ssd_lab.serve.config import ServeConfig
+from ssd_lab.serve.errors import ApiError
+from ssd_lab.serve.served import Served, ServedModels
+
+
+class ServerState:
+    """Of the event loop. mailbox: between it and the engines, made when it starts."""
+
+    mailbox: Mailbox
+
+    def __init__(self, models: ServedModels, config: ServeConfig) -> None:
+        self.models, self.config = models, config
+        self.is_stopping = False
+
+    def check_open(self) -> None:
+        """Raise ApiError (503) if no request is taken any more."""
+        if self.is_stopping:
+            raise ApiError(
+                503, "the server is stopping: ask another one", code="stopping", headers={"Retry-After": "5"}
+            )
+
+    def check_alive(self) -> None:
+        """Raise ApiError (503) if an engine's thread has ended."""
+        for model in self.models:
+            if not model.llm.is_alive:
+                raise ApiError(503, f"the engine of {model.name} has ended: restart the server", code="engine_ended")
+
+    def open_for(self, name: str) -> Served:
+        """The model of that name, for a request. Raises ApiError."""
+        self.check_open()
+        return self.models.find(name)
+
+    def ended(self, answering: Answering) -> None:
+        """An engine is done with a request."""
+        submission = answering.submission
+        if submission is not None:
+            answering.noted |= {
+                "prompt_tokens": sum(len(request.prompt_ids) for request in submission.requests),
+                "output_tokens": sum(len(sequence.output_ids) for sequence in submission.sequences),
+                "finish": [sequence.finish_reason for sequence in submission.sequences],
+            }
