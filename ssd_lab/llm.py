@@ -233,12 +233,15 @@ class LLM:
         params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         tell: Callable[[Event], None],
+        expected: str | None = None,
     ) -> Submission:
         """Begin without waiting. `tell` hears of every `Piece` and at last `Ended`, on the engine's thread, where it
-        must neither wait nor raise. Errors of the input are raised here, as by `run`.
+        must neither wait nor raise. Errors of the input are raised here, as by `run`. expected: a text that the outputs
+        may turn out to be, from which strategies that read it (`reads_expected`) draft.
         """
         self._service.check()
-        call = Call(self._requests.many(prompts, params), self._service.recording(), wanted=(Piece,), tell=tell)
+        requests = self._requests.many(prompts, params, expected)
+        call = Call(requests, self._service.recording(), wanted=(Piece,), tell=tell)
         self._service.begin(call)
         return Submission(self._service, call)
 

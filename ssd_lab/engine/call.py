@@ -18,7 +18,7 @@ from ssd_lab.trace.totals import Totals
 @dataclass(frozen=True)
 class Request:
     """What is to be generated. prompt: the text that the ids were made of, for the trace. behind: ids of the text that
-    this one's continues (none: it is a text of its own).
+    this one's continues (none: it is a text of its own). expected: ids that it may turn out to be, for drafts.
     """
 
     prompt_ids: list[int]
@@ -26,6 +26,7 @@ class Request:
     seed: int
     prompt: str | None = None
     behind: SequenceOf[int] = ()
+    expected: SequenceOf[int] = ()
 
 
 @dataclass(frozen=True)

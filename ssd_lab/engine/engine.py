@@ -160,10 +160,12 @@ class Engine:
         seed: int,
         prompt: str | None = None,
         behind: Iterable[int] = (),
+        expected: Iterable[int] = (),
         recording: Recording | None = None,
     ) -> int:
         """Queue a request that `check` lets pass; returns its id. behind: ids of the text that this one's continues
-        (none: it is a text of its own). recording: where it is recorded (None: where `take_trace` finds it).
+        (none: it is a text of its own). expected: ids that it may turn out to be. recording: where it is recorded
+        (None: where `take_trace` finds it).
         """
         self.check(prompt_ids, params, seed=seed)
         sequence = Sequence(
@@ -174,6 +176,7 @@ class Engine:
             seed=seed,
             stop=self._stops.of(params, list(behind)),
             arrival_s=self.recorder.now_s(),
+            expected_ids=tuple(expected),
         )
         self._next_id += 1
         self._sequences[sequence.request_id] = sequence

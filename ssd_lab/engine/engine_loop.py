@@ -69,6 +69,7 @@ class EngineLoop:
                     seed=request.seed,
                     prompt=request.prompt,
                     behind=request.behind,
+                    expected=request.expected,
                     recording=call.recording,
                 )
                 call.sequences.append(self.engine.sequence(number))

@@ -57,6 +57,10 @@ class PromptEncoder:
         text = tokenizer.apply_chat(messages, add_generation_prompt=True)
         return EncodedPrompt(prompt if isinstance(prompt, str) else text, tokenizer.encode(text), behind=[])
 
+    def expected(self, text: str | None) -> list[int]:
+        """Ids of a text that an output may turn out to be; none without one, or without a tokenizer."""
+        return [] if text is None or self._tokenizer is None else self._tokenizer.encode(text)
+
 
 def as_prompts(given: Any) -> list[str | list[int] | list[Message]]:
     """One prompt or many, as texts, lists of ids and lists of messages.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ssd_lab.config import SamplingParams
@@ -36,21 +37,22 @@ class RequestMaker:
         """Of exactly one prompt."""
         return self.many([as_prompt(prompt)], params)
 
-    def many(self, prompts: Any, params: Params) -> list[Request]:
-        """Of one prompt or many; params: one for all, or one each. Raises PromptError, ConfigError or
-        CacheCapacityError before anything is run.
+    def many(self, prompts: Any, params: Params, expected: str | None = None) -> list[Request]:
+        """Of one prompt or many; params: one for all, or one each. expected: a text that outputs may turn out to be.
+        Raises PromptError, ConfigError or CacheCapacityError before anything is run.
         """
         encoded = of_each(as_prompts(prompts), self._encoder.encode)
         each = params_of_each(params, len(encoded))
-        return of_each(list(enumerate(zip(encoded, each, strict=True))), self._request)
+        ids = self._encoder.expected(expected)
+        return of_each(list(enumerate(zip(encoded, each, strict=True))), partial(self._request, ids))
 
-    def _request(self, numbered: tuple[int, tuple[EncodedPrompt, SamplingParams]]) -> Request:
+    def _request(self, expected: list[int], numbered: tuple[int, tuple[EncodedPrompt, SamplingParams]]) -> Request:
         index, (prompt, params) = numbered
         if params.stop and not self._has_tokenizer:
             raise ConfigError("the target has no tokenizer, so no stop string can be found: give stop_token_ids")
         seed = self._seed_of(index) if params.seed is None else params.seed
         self._engine.check(prompt.token_ids, params, seed=seed)
-        return Request(prompt.token_ids, params, seed, prompt.text, prompt.behind)
+        return Request(prompt.token_ids, params, seed, prompt.text, prompt.behind, expected)
 
     def _seed_of(self, index: int) -> int:
         digest = hashlib.blake2b(f"{self._seed}:{index}".encode(), digest_size=8).digest()

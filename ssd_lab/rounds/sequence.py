@@ -43,6 +43,7 @@ class Sequence:
     last_path: list[int] = field(default_factory=list)  # accepted nodes, if the previous round verified a tree
     error: SsdLabError | None = None
     num_preemptions: int = 0
+    expected_ids: tuple[int, ...] = ()  # what the caller thinks the output will be, for drafts
     memory: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -40,31 +41,46 @@ class Mailbox:
             deliver(event)
 
 
+class AnsweringObserver(ABC):
+    """Told on the event loop of what an engine does for requests."""
+
+    @abstractmethod
+    def piece(self, answering: Answering, gap_s: float) -> None:
+        """A text went on, so long after its last piece."""
+
+    @abstractmethod
+    def ended(self, answering: Answering) -> None:
+        """All its texts have ended, and hold nothing any more."""
+
+
 class Answering:
     """Texts that one HTTP request asks for. They hold their places until the engine is done with them, whether or not
     the client is still there.
 
-    on_end: called once, on the event loop, when the engine is done. noted: what the access log says of it.
+    noted: what the access log says of it.
     """
 
-    def __init__(self, served: Served, mailbox: Mailbox, limit_s: float, on_end: Callable[[Answering], None]) -> None:
+    def __init__(self, served: Served, mailbox: Mailbox, limit_s: float, observer: AnsweringObserver) -> None:
         self.served = served
         self.started_s = time.perf_counter()
         self.ended_s: float | None = None
         self.submission: Submission | None = None
         self.is_left = False
         self.noted: dict[str, Any] = {}
-        self._mailbox, self._limit_s, self._on_end = mailbox, limit_s, on_end
+        self._mailbox, self._limit_s, self._observer = mailbox, limit_s, observer
+        self._last_piece_s: dict[int, float] = {}
         self._count = 0
         self._pieces: asyncio.Queue[Event] = asyncio.Queue()
 
-    def begin(self, prompts: Sequence[Any], params: Sequence[SamplingParams]) -> Submission:
+    def begin(
+        self, prompts: Sequence[Any], params: Sequence[SamplingParams], expected: str | None = None
+    ) -> Submission:
         """Submit. Raises ApiError (429) if too much waits, SsdLabError for what the engine will not take."""
         self.served.admission.enter(len(prompts))
         self._count = len(prompts)
         try:
             self.submission = self.served.llm.submit(
-                list(prompts), list(params), tell=partial(self._mailbox.put, self._take)
+                list(prompts), list(params), tell=partial(self._mailbox.put, self._take), expected=expected
             )
         except BaseException:
             self.served.admission.leave(self._count, 0.0)
@@ -112,5 +128,10 @@ class Answering:
         if isinstance(event, Ended):
             self.ended_s = time.perf_counter()
             self.served.admission.leave(self._count, self.ended_s - self.started_s)
-            self._on_end(self)
+            self._observer.ended(self)
+        elif isinstance(event, Piece):
+            now_s = time.perf_counter()
+            if event.index in self._last_piece_s:
+                self._observer.piece(self, now_s - self._last_piece_s[event.index])
+            self._last_piece_s[event.index] = now_s
         self._pieces.put_nowait(event)

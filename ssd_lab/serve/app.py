@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from ssd_lab import __version__
 from ssd_lab.serve.answering import Answering, Mailbox
@@ -18,9 +18,11 @@ from ssd_lab.serve.chat import ChatRequest
 from ssd_lab.serve.completions import CompletionRequest
 from ssd_lab.serve.config import ServeConfig
 from ssd_lab.serve.errors import ApiError, of_validation
-from ssd_lab.serve.generation import respond
+from ssd_lab.serve.generation import begin, respond
 from ssd_lab.serve.guard import AccessLog, KeyGuard, SizeGuard, error_response
 from ssd_lab.serve.job import Job, chat_job, completion_job
+from ssd_lab.serve.live import PAGE, PAGE_HEADERS, rounds_page
+from ssd_lab.serve.metrics import CONTENT_TYPE
 from ssd_lab.serve.served import Served, ServedModels
 from ssd_lab.serve.state import ServerState
 
@@ -48,11 +50,13 @@ def make_app(models: ServedModels, config: ServeConfig, keys: Sequence[str] = ()
     app.state.server = state
     _add_generation(app, state)
     _add_states(app, state)
+    if config.page:
+        _add_page(app, state)
     _add_errors(app)
     app.add_middleware(SizeGuard, max_bytes=config.max_body_bytes)
     if keys:
         app.add_middleware(KeyGuard, keys=tuple(keys))
-    app.add_middleware(AccessLog)
+    app.add_middleware(AccessLog, count=state.metrics.response)
     return app
 
 
@@ -78,10 +82,12 @@ def _add_generation(app: FastAPI, state: ServerState) -> None:
         return await _answer(await chat_job(body, served, config), served, request)
 
     async def _answer(job: Job, served: Served, request: Request) -> Response:
-        answering = Answering(served, state.mailbox, config.request_timeout_s, state.ended)
+        answering = Answering(served, state.mailbox, config.request_timeout_s, state)
         log = request.scope["state"]["log"]
         log |= {"model": served.name, "stream": bool(job.body.stream)}
         answering.noted = log
+        begin(job, answering)
+        state.live.begin(job, answering)
         return await respond(job, answering, request.receive)
 
 
@@ -96,6 +102,27 @@ def _add_states(app: FastAPI, state: ServerState) -> None:
         state.check_alive()
         state.check_open()
         return JSONResponse({"status": "ready"})
+
+    @app.get("/metrics", summary="Numbers for Prometheus", responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        return Response(await asyncio.to_thread(state.metrics.text), headers={"Content-Type": CONTENT_TYPE})
+
+
+def _add_page(app: FastAPI, state: ServerState) -> None:
+    """For people: no part of the API's description."""
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE, headers=PAGE_HEADERS, media_type="text/html")
+
+    @app.get("/live/requests", include_in_schema=False)
+    async def table() -> JSONResponse:
+        return JSONResponse({"requests": state.live.table()}, headers={"Cache-Control": "no-store"})
+
+    @app.get("/live/requests/{name}", include_in_schema=False)
+    async def rounds(name: str) -> HTMLResponse:
+        entry = state.live.find(name)
+        return HTMLResponse(await asyncio.to_thread(rounds_page, entry), headers=PAGE_HEADERS)
 
 
 def _add_errors(app: FastAPI) -> None:

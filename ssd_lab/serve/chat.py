@@ -68,6 +68,15 @@ class ChatMessage(BaseModel):
         return own if self.name is None else {**own, "name": self.name}
 
 
+class Prediction(BaseModel):
+    """A text that the answer is expected to be near: drafts are taken from it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["content"]
+    content: Content
+
+
 class ChatRequest(SamplingRequest):
     """Body of a chat completion."""
 
@@ -77,7 +86,6 @@ class ChatRequest(SamplingRequest):
         "function_call": ("none",),
         "functions": ([],),
         "modalities": (["text"],),
-        "prediction": (),
         "parallel_tool_calls": (True, False),  # says how tools are called, and there are none
         "reasoning_effort": ("none",),
         "response_format": ({"type": "text"},),
@@ -92,6 +100,7 @@ class ChatRequest(SamplingRequest):
     messages: list[ChatMessage] = Field(min_length=1, description="the conversation so far")
     max_tokens: int | None = Field(None, ge=1, description="longest answer in tokens; None: what the context holds")
     max_completion_tokens: int | None = Field(None, ge=1, description="the same under its newer name")
+    prediction: Prediction | None = Field(None, description="what the answer may turn out to be, such as a file")
     logprobs: bool | None = Field(None, description="log-probabilities of each token")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="and of so many likeliest ones; needs logprobs")
 
@@ -107,6 +116,11 @@ class ChatRequest(SamplingRequest):
     def longest(self) -> int | None:
         """Tokens that are asked for at most."""
         return self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+
+    @property
+    def expected(self) -> str | None:
+        """The predicted text."""
+        return None if self.prediction is None else "".join(part.text for part in self.prediction.content)
 
     @property
     def conversation(self) -> list[dict[str, Any]]:

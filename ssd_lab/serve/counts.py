@@ -10,10 +10,20 @@ from ssd_lab.trace.totals import Totals
 
 
 def usage(job: Job, submission: Submission) -> dict[str, Any]:
-    """Tokens of the request. Each prompt counts once, however many texts are made of it."""
+    """Tokens of the request. Each prompt counts once, however many texts are made of it. Of a predicted text what was
+    drafted from it and is in the answer, or is not, counts as such, and nothing that was drafted otherwise.
+    """
     prompts = sum(len(request.prompt_ids) for request in submission.requests[:: job.n])
     made = sum(len(sequence.output_ids) for sequence in submission.sequences) if job.generates else 0
-    return {"prompt_tokens": prompts, "completion_tokens": made, "total_tokens": prompts + made}
+    counts: dict[str, Any] = {"prompt_tokens": prompts, "completion_tokens": made, "total_tokens": prompts + made}
+    if job.expected is not None:
+        drafted = submission.totals.drafted_by.get("expected", 0)
+        kept = submission.totals.kept_by.get("expected", 0)
+        counts["completion_tokens_details"] = {
+            "accepted_prediction_tokens": kept,
+            "rejected_prediction_tokens": drafted - kept,
+        }
+    return counts
 
 
 def metrics(job: Job, submission: Submission) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from ssd_lab.errors import CacheCapacityError, SsdLabError
+from ssd_lab.errors import CacheCapacityError, EngineStoppedError, SsdLabError
 from ssd_lab.serve.answering import Answering
 from ssd_lab.serve.answers import Answer, Choice
 from ssd_lab.serve.counts import metrics, usage
@@ -23,14 +23,20 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-async def respond(job: Job, answering: Answering, receive: Receive) -> Response:
-    """Begin the job and answer it. receive: of the request, whose body was read: what comes next is that the client
-    leaves. Raises ApiError.
-    """
+def begin(job: Job, answering: Answering) -> None:
+    """Hand the job to its engine. Raises ApiError."""
     try:
-        answering.begin(job.prompts, job.params)
+        answering.begin(job.prompts, job.params, job.expected)
+    except EngineStoppedError as error:
+        raise ApiError(503, str(error), code="engine_ended") from error
     except SsdLabError as error:
         raise job.refusal(error) from error
+
+
+async def respond(job: Job, answering: Answering, receive: Receive) -> Response:
+    """Answer a job that was begun. receive: of the request, whose body was read: what comes next is that the client
+    leaves. Raises ApiError.
+    """
     if job.body.stream:
         return Stream(job, answering)
     async with _watched(receive, answering):

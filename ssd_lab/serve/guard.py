@@ -23,6 +23,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/health", "/ready", "/metrics"})  # numbers and states, no text of anybody
+COUNTED = OPEN | {"/", "/v1/models", "/v1/completions", "/v1/chat/completions"}
 ACCESS = logging.getLogger("ssd_lab.serve.access")
 
 
@@ -97,10 +98,13 @@ class SizeGuard:
 
 
 class AccessLog:
-    """Gives every request an id and writes one JSON line when it is answered: no text, no key."""
+    """Gives every request an id and writes one JSON line when it is answered: no text, no key.
 
-    def __init__(self, app: App) -> None:
-        self._app = app
+    count: told the path and the status of every answer.
+    """
+
+    def __init__(self, app: App, count: Callable[[str, int], None]) -> None:
+        self._app, self._count = app, count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -120,6 +124,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, noted)
         finally:
+            self._count(scope["path"] if scope["path"] in COUNTED else "other", status)
             line = {
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 "client": (scope.get("client") or ("",))[0],

@@ -24,7 +24,7 @@ LONG_CHARACTERS = 20_000  # from here on a prompt is measured on another thread,
 class Job:
     """prompts, params: of each text that is wanted, `n` in a row for each prompt of the request. logprobs: likeliest
     tokens to tell at each place (None: no log-probabilities). echo: repeat the prompts. generates: if not, the echo is
-    all, and the one token that an engine makes at least is not told.
+    all, and the one token that an engine makes at least is not told. expected: what the texts may turn out to be.
     """
 
     body: SamplingRequest
@@ -35,6 +35,7 @@ class Job:
     logprobs: int | None
     echo: bool = False
     generates: bool = True
+    expected: str | None = None
     id: str = field(default_factory=lambda: secrets.token_hex(12))
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -51,6 +52,14 @@ class Job:
 async def chat_job(body: ChatRequest, served: Served, config: ServeConfig) -> Job:
     """Of a conversation. Raises ApiError for what cannot be done."""
     _check_choices(body, 1, config)
+    if body.expected is not None and not served.llm.strategy.reads_expected:
+        raise ApiError(
+            400,
+            f"prediction: {served.llm.strategy.strategy_name} does not draft from it, and no field is dropped: ask a "
+            "model whose strategy looks text up (prompt_lookup, suffix_tree, or a cascade with one of them)",
+            param="prediction",
+            code="unsupported_field",
+        )
     conversation = body.conversation
     longest = body.longest
     _check_output(longest, config, "max_tokens" if body.max_tokens is not None else "max_completion_tokens")
@@ -61,7 +70,7 @@ async def chat_job(body: ChatRequest, served: Served, config: ServeConfig) -> Jo
         await _room(body, served, conversation, "messages")
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     params = body.params(longest, 0 if logprobs is None else max(1, logprobs))
-    return Job(body, served, [conversation] * body.choices, params, True, logprobs)
+    return Job(body, served, [conversation] * body.choices, params, True, logprobs, expected=body.expected)
 
 
 async def completion_job(body: CompletionRequest, served: Served, config: ServeConfig) -> Job:

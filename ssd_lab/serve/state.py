@@ -1,28 +1,31 @@
-"""What a running server knows of itself: whether it takes requests, and those that are under way."""
+"""What a running server knows of itself: whether it takes requests, those that are under way, and the latest."""
 
 from __future__ import annotations
 
-from ssd_lab.serve.answering import Answering, Mailbox
+from ssd_lab.serve.answering import Answering, AnsweringObserver, Mailbox
 from ssd_lab.serve.config import ServeConfig
 from ssd_lab.serve.errors import ApiError
+from ssd_lab.serve.live import LiveRequests
+from ssd_lab.serve.metrics import ServerMetrics
 from ssd_lab.serve.served import Served, ServedModels
 
 
-class ServerState:
+class ServerState(AnsweringObserver):
     """Of the event loop. mailbox: between it and the engines, made when it starts."""
 
     mailbox: Mailbox
 
     def __init__(self, models: ServedModels, config: ServeConfig) -> None:
         self.models, self.config = models, config
+        self.metrics = ServerMetrics(models)
+        self.live = LiveRequests(config.recent)
         self.is_stopping = False
 
     def check_open(self) -> None:
         """Raise ApiError (503) if no request is taken any more."""
         if self.is_stopping:
-            raise ApiError(
-                503, "the server is stopping: ask another one", code="stopping", headers={"Retry-After": "5"}
-            )
+            headers = {"Retry-After": "5"}
+            raise ApiError(503, "the server is stopping: ask another one", code="stopping", headers=headers)
 
     def check_alive(self) -> None:
         """Raise ApiError (503) if an engine's thread has ended."""
@@ -35,8 +38,14 @@ class ServerState:
         self.check_open()
         return self.models.find(name)
 
+    def piece(self, answering: Answering, gap_s: float) -> None:
+        """A text went on."""
+        self.metrics.piece(answering.served.name, gap_s)
+
     def ended(self, answering: Answering) -> None:
         """An engine is done with a request."""
+        self.metrics.ended(answering)
+        self.live.ended()
         submission = answering.submission
         if submission is not None:
             answering.noted |= {

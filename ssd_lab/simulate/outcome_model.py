@@ -146,7 +146,7 @@ def draw_rank(generator: random.Random, law: HitLaw) -> int:
 def _kind(record: SequenceRound) -> str:
     if record.cache_hit is True:
         return "hit"
-    return {"fast": "fast", "custom": "lookup"}.get(record.origin, "jit")
+    return {"fast": "fast", "custom": "lookup", "expected": "lookup"}.get(record.origin, "jit")
 
 
 def _fit(samples: Sequence[OutcomeSample], other: RoundModel | None, widest: int) -> RoundModel | None:

@@ -178,7 +178,7 @@ def _with_drawn_hits(rounds: list[list[ReplayRow]], hit_rate: float, generator: 
 
 def _row_of_record(record: SequenceRound, strategy: Strategy, fan_out: int) -> ReplayRow:
     steps = verify_draft = len(record.draft_tokens)
-    if strategy == "sync" and record.origin == "custom":  # beside a draft's: guessed without a model
+    if strategy == "sync" and record.origin in ("custom", "expected"):  # beside a draft's: guessed without a model
         steps = 0
     branches = fan_out * (steps + 1) if record.fan_out is None else sum(record.fan_out)
     if record.tree is not None and strategy == "async":

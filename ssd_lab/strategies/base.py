@@ -25,6 +25,7 @@ from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.simulate.scenario import Drafting, Scenario
+from ssd_lab.strategies.components.expected_text import ExpectedText
 from ssd_lab.strategies.step_sizes import StepSizes
 
 
@@ -37,6 +38,7 @@ class StrategyConfig(BaseModel, ABC):
     exact: ClassVar[bool] = True
     needs_draft: ClassVar[bool] = False  # may it draft with a model? (`uses_draft`: does it, with these fields?)
     draft_field: ClassVar[str | None] = None  # the field that names what drafts, where that is no model of its own
+    reads_expected: ClassVar[bool] = False  # does it draft from what the caller expects the output to be?
     overlaps: ClassVar[bool] = False  # does the draft work while the target does, given a link that lets it?
 
     @property
@@ -95,7 +97,8 @@ class Context:
     """One sequence as a simple strategy sees it.
 
     token_ids: prompt and text so far. num_prompt: how many of them are the prompt. memory: a dictionary of the
-    strategy's own for this request, kept between rounds. seed: the request's.
+    strategy's own for this request, kept between rounds. seed: the request's. expected_ids: what the caller thinks the
+    output will be.
     """
 
     request_id: int
@@ -104,6 +107,16 @@ class Context:
     params: SamplingParams
     memory: dict[str, Any]
     seed: int = 0
+    expected_ids: SequenceABC[int] = ()
+
+    def expected(self, count: int) -> Draft | None:
+        """Up to `count` tokens of what the caller expects, where the output is in it; None where it is not."""
+        if not self.expected_ids:
+            return None
+        text = self.memory.setdefault("expected", None) or ExpectedText(self.expected_ids)
+        self.memory["expected"] = text
+        tokens = text.next(self.token_ids[self.num_prompt :], count)
+        return Draft(tokens, origin="expected") if tokens else None
 
     def draw(self, probs: torch.Tensor, place: int) -> int:
         """Draw the draft token number `place` (0, 1, ...) of this round from `probs` `[vocab]`.
@@ -119,11 +132,12 @@ class Context:
 class Draft:
     """Draft tokens for one sequence, and the distributions `[n, vocab]` they were drawn from (None: certain guesses).
 
-    The text stays exact only if each token was drawn from the row given with it.
+    The text stays exact only if each token was drawn from the row given with it. origin: what made them, for the trace.
     """
 
     tokens: SequenceABC[int] = field(default_factory=list)
     probs: torch.Tensor | None = None
+    origin: str = "custom"
 
 
 class SequenceStrategy(StrategyConfig):
@@ -176,7 +190,7 @@ class SequenceProposer(Proposer):
             tokens=tokens,
             num_drafted=[len(draft.tokens) for draft in drafts],
             probs=probs,
-            origins=["custom" if len(draft.tokens) else "none" for draft in drafts],
+            origins=[draft.origin if len(draft.tokens) else "none" for draft in drafts],
             cache_hits=[None] * len(drafts),
             token_probs=self._token_probs(drafts, k),
         )
@@ -198,6 +212,7 @@ class SequenceProposer(Proposer):
             sequence.params,
             sequence.memory,
             sequence.seed,
+            sequence.expected_ids,
         )
         returned = self._strategy.draft(context)
         draft = returned if isinstance(returned, Draft) else Draft(returned)

@@ -61,6 +61,11 @@ class Cascade(StrategyConfig):
         """Does the draft of either part work while the target does?"""
         return self.first.overlaps or self.second.overlaps
 
+    @property
+    def reads_expected(self) -> bool:  # type: ignore[override]
+        """Does either part?"""
+        return self.first.reads_expected or self.second.reads_expected
+
     def works_beside(self, link: str, device: str) -> bool:
         """Does the draft of either part?"""
         return self.first.works_beside(link, device) or self.second.works_beside(link, device)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ssd_lab import Context, SequenceStrategy, register_strategy
+from ssd_lab import Context, Draft, SequenceStrategy, register_strategy
 
 
 @register_strategy
@@ -20,6 +20,7 @@ class PromptLookup(SequenceStrategy):
     """
 
     strategy_name: ClassVar[str] = "prompt_lookup"
+    reads_expected: ClassVar[bool] = True
 
     k: int = Field(6, ge=1, le=32, description="lookahead: the most tokens to guess in a round")
     longest: int = Field(3, ge=1, le=16, description="longest n-gram looked for; longer ones are tried first")
@@ -32,8 +33,10 @@ class PromptLookup(SequenceStrategy):
         """k draft tokens a round."""
         return self.k
 
-    def draft(self, context: Context) -> list[int]:
-        """Up to k tokens, or none if no n-gram occurred before."""
+    def draft(self, context: Context) -> Draft | list[int]:
+        """Up to k tokens, or none if no n-gram occurred before. What the caller expects goes first."""
+        if expected := context.expected(self.k):
+            return expected
         tokens = tuple(context.token_ids)
         # where each n-gram that something follows ended last; the empty one ends where the previous call stopped
         ends = context.memory.setdefault(self.strategy_name, {})

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from ssd_lab import Context, SequenceStrategy, register_strategy
+from ssd_lab import Context, Draft, SequenceStrategy, register_strategy
 from ssd_lab.strategies.components.suffix_automaton import SuffixAutomaton
 
 
@@ -23,6 +23,7 @@ class SuffixTree(SequenceStrategy):
     """
 
     strategy_name: ClassVar[str] = "suffix_tree"
+    reads_expected: ClassVar[bool] = True
 
     k: int = Field(16, ge=1, le=32, description="lookahead: the most tokens to guess in a round")
     per_match: float = Field(
@@ -38,8 +39,12 @@ class SuffixTree(SequenceStrategy):
         """k draft tokens a round, at most."""
         return self.k
 
-    def draft(self, context: Context) -> list[int]:
-        """Of the longest endings' continuations the one with the most tokens to be expected, or none."""
+    def draft(self, context: Context) -> Draft | list[int]:
+        """Of the longest endings' continuations the one with the most tokens to be expected, or none. What the caller
+        expects goes first.
+        """
+        if expected := context.expected(self.k):
+            return expected
         text = context.memory.setdefault(self.strategy_name, SuffixAutomaton())
         text.extend(context.token_ids[len(text) :])
         drafts: list[tuple[float, list[int]]] = [(0.0, [])]

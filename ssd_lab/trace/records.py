@@ -59,9 +59,9 @@ class SequenceRound:
     draft token under either model (softmax at the request's temperature, at temperature 0 the plain softmax).
     num_accepted: 0..len(draft_tokens). recovery_token: the target's own token after the accepted ones. num_emitted:
     tokens that entered the text (fewer than num_accepted + 1 if a stop came first). origin: which path made the draft
-    tokens (`draft`, `tree`, `hit`, `jit`, `fast`, `custom`, `none`). cache_hit: was the outcome of the previous round
-    in the speculation cache (None where there is no cache or no previous round). tree: what was drafted while this
-    round was verified, or the tree that was verified.
+    tokens (`draft`, `tree`, `hit`, `jit`, `fast`, `expected`, `custom`, `none`). cache_hit: was the outcome of the
+    previous round in the speculation cache (None where there is no cache or no previous round). tree: what was drafted
+    while this round was verified, or the tree that was verified.
 
     Recorded where the strategy and the run's settings give them, else None:
     coins: the uniform number with which each draft token was tested, accepted if it is below target / draft probability

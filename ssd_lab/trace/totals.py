@@ -40,7 +40,8 @@ class Totals:
     be before. tested: draft tokens that verification looked at (all before them were accepted).
     drafted_at / reached_at / accepted_at: by position, how many rounds had a draft token there, tested it, accepted it.
     Of a tree, draft tokens are the chain that `SequenceRound` describes. outcomes[d][a]: in how many rounds of a
-    sequence `a` of `d` draft tokens were accepted. drafted_by / accepted_by: draft tokens by origin.
+    sequence `a` of `d` draft tokens were accepted. drafted_by / accepted_by / kept_by: draft
+    tokens by origin, kept being those in the text.
     """
 
     rounds: int = 0
@@ -65,6 +66,7 @@ class Totals:
     outcomes: list[list[int]] = field(default_factory=list)
     drafted_by: dict[str, int] = field(default_factory=dict)
     accepted_by: dict[str, int] = field(default_factory=dict)
+    kept_by: dict[str, int] = field(default_factory=dict)
 
     @property
     def timed_rounds(self) -> int:
@@ -120,6 +122,7 @@ class Totals:
         self.origins[origin] = self.origins.get(origin, 0) + 1
         self.drafted_by[origin] = self.drafted_by.get(origin, 0) + num_drafted
         self.accepted_by[origin] = self.accepted_by.get(origin, 0) + num_accepted
+        self.kept_by[origin] = self.kept_by.get(origin, 0) + min(num_accepted, num_emitted)
         while len(self.outcomes) <= num_drafted:
             self.outcomes.append([0] * (len(self.outcomes) + 1))
         self.outcomes[num_drafted][num_accepted] += 1

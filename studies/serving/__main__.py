@@ -1,0 +1,211 @@
+"""Measures a server of the bundled models on this machine, beside the library in the same run; JSON to stdout."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+import ssd_lab
+from studies.serving.client import LIMIT_S, Answer, ask
+
+TOKENS = 128
+STRATEGY = "sync_chain"
+PROMPTS = (
+    "Water is",
+    "Bread is made of",
+    "The moon is",
+    "A computer is",
+    "In the morning",
+    "Rivers are",
+    "My friend",
+    "Two and two",
+)
+
+
+def main() -> None:
+    """Everything, or the parts that are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=" ".join(PARTS))
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the run with many clients")
+    parser.add_argument("--rounds", type=int, default=5, help="how often library and server take turns")
+    options = parser.parse_args()
+    found: dict[str, Any] = {"strategy": STRATEGY, "tokens": TOKENS}
+    with server() as (url, process), ssd_lab.LLM(strategy=STRATEGY, chat=False, progress=False) as llm:
+        for part in options.parts:
+            found[part] = PARTS[part](url, process, llm, options)
+            sys.stderr.write(f"{part}: {json.dumps(found[part])}\n")
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+
+
+@contextmanager
+def server() -> Iterator[tuple[str, int]]:
+    """In a process of its own: its URL and process id."""
+    command = [sys.executable, "-m", "ssd_lab.cli", "serve", "--strategy", STRATEGY, "--port", "0", "--no-access-log"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            url = next(line.rsplit(" ", 1)[1].strip() for line in lines if line.startswith("serving "))
+            threading.Thread(target=lambda: [None for _ in lines], daemon=True).start()
+            with httpx.Client(base_url=url) as client:
+                _until(lambda: _answers(client))
+            yield url, process.pid
+        finally:
+            process.terminate()
+
+
+def body(number: int, tokens: int = TOKENS) -> dict[str, Any]:
+    """The request with this number."""
+    prompt = f"{PROMPTS[number % len(PROMPTS)]}"
+    return {"model": "bundled", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+
+
+def overhead(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:
+    """Time per output token, server over `LLM.stream`, taking turns; the median of the turns' ratios."""
+    found = {}
+    for clients in (1, 16):
+        turns = []
+        for turn in range(options.rounds + 1):
+            ours = statistics.median(each.per_token_s for each in asyncio.run(_all(url, clients)))
+            plain = statistics.median(_streams(llm, clients))
+            if turn:  # the first one warms both up
+                turns.append((ours, plain))
+        ratios = [ours / plain for ours, plain in turns]
+        found[str(clients)] = {
+            "ratio": statistics.median(ratios),
+            "ratios": ratios,
+            "server_ms": [ours * 1e3 for ours, _ in turns],
+            "library_ms": [plain * 1e3 for _, plain in turns],
+        }
+    return found
+
+
+def throughput(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:
+    """Tokens per second of 16 clients over one, taking turns."""
+    turns = []
+    for _ in range(options.rounds):
+        rates = []
+        for clients in (1, 16):
+            begun_s = time.perf_counter()
+            answers = asyncio.run(_all(url, clients))
+            rates.append(sum(each.tokens for each in answers) / (time.perf_counter() - begun_s))
+        turns.append(rates)
+    return {"ratio": statistics.median(many / one for one, many in turns), "tokens_per_second": turns}
+
+
+def many(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:
+    """64 streaming clients, each asking again and again."""
+    tokens, end_s = 32, time.perf_counter() + options.seconds
+    expected = [
+        output.text for output in llm.generate([body(i)["prompt"] for i in range(len(PROMPTS))], _params(tokens))
+    ]
+    memory: list[int] = []
+    answers: list[tuple[int, Answer]] = []
+
+    async def client(first: int) -> None:
+        number = first
+        while time.perf_counter() < end_s:
+            answers.append((number, await ask(url, body(number, tokens))))
+            number += 1
+
+    async def everybody() -> None:
+        clients = [asyncio.create_task(client(number)) for number in range(64)]
+        while time.perf_counter() < end_s:
+            await asyncio.sleep(options.seconds / 12)
+            memory.append(_resident_bytes(process))
+        await asyncio.gather(*clients)
+
+    asyncio.run(everybody())
+    seconds = sorted(each.seconds for _, each in answers)
+    return {
+        "answers": len(answers),
+        "errors": sum(each.error is not None for _, each in answers),
+        "other_texts": sum(each.text != expected[number % len(PROMPTS)] for number, each in answers),
+        "median_s": statistics.median(seconds),
+        "slowest_over_median": seconds[-1] / statistics.median(seconds),
+        "tokens_per_second": sum(each.tokens for _, each in answers) / options.seconds,
+        "resident_mb": [round(each / 1e6) for each in memory],
+    }
+
+
+def leaving(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:
+    """200 clients that leave in the middle of their texts."""
+
+    async def everybody() -> list[Answer]:
+        return await asyncio.gather(*(ask(url, body(number, 400), leave_after=2) for number in range(200)))
+
+    answers = asyncio.run(everybody())
+    begun_s = time.perf_counter()
+    with httpx.Client(base_url=url) as client:
+        _until(lambda: "vllm:kv_cache_usage_perc{" in (text := client.get("/metrics").text) and _is_idle(text))
+    return {"left": len(answers), "idle_after_s": time.perf_counter() - begun_s}
+
+
+PARTS = {"overhead": overhead, "throughput": throughput, "many": many, "leaving": leaving}
+
+
+async def _all(url: str, clients: int) -> list[Answer]:
+    answers = await asyncio.gather(*(ask(url, body(number)) for number in range(clients)))
+    if wrong := [each.error for each in answers if each.error]:
+        raise RuntimeError(f"{len(wrong)} of {clients} requests failed: {wrong[0]}")
+    return answers
+
+
+def _streams(llm: ssd_lab.LLM, clients: int) -> list[float]:
+    """Seconds per token of so many `LLM.stream` at once."""
+
+    def one(number: int) -> float:
+        moments, tokens = [], 0
+        for chunk in llm.stream(body(number)["prompt"], _params(TOKENS)):
+            moments.append(time.perf_counter())
+            tokens += len(chunk.token_ids)
+        return (moments[-1] - moments[0]) / (tokens - 1)
+
+    with ThreadPoolExecutor(clients) as pool:
+        return list(pool.map(one, range(clients)))
+
+
+def _params(tokens: int) -> ssd_lab.SamplingParams:
+    return ssd_lab.SamplingParams(max_tokens=tokens, ignore_eos=True)
+
+
+def _is_idle(metrics: str) -> bool:
+    lines = [line for line in metrics.split("\n") if line.startswith(("vllm:num_requests", "vllm:kv_cache_usage_perc"))]
+    return all(float(line.rsplit(" ", 1)[1]) == 0 for line in lines)
+
+
+def _resident_bytes(process: int) -> int:
+    pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * 4096
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _until(condition: Any) -> None:
+    end_s = time.monotonic() + LIMIT_S
+    while not condition():
+        if time.monotonic() > end_s:
+            raise RuntimeError(f"it did not come true within {LIMIT_S:g} s")
+        time.sleep(0.02)
+
+
+if __name__ == "__main__":
+    main()

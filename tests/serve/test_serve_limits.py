@@ -1,0 +1,167 @@
+"""Keys, sizes, queues and times; the log; how a server stops, and what a fault ends."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+
+import httpx
+import pytest
+
+from ssd_lab.errors import CacheCapacityError, ConfigError
+from ssd_lab.serve.app import make_app
+from ssd_lab.serve.config import ServeConfig, read_api_keys
+from ssd_lab.serve.served import load_served
+from ssd_lab.serve.server import bound, running
+
+KEY = "a-long-and-secret-key"
+LONG = {"model": "tiny", "prompt": "Once", "max_tokens": 400, "ignore_eos": True}
+SHORT = {"model": "tiny", "prompt": "Once", "max_tokens": 3, "ignore_eos": True}
+
+
+def load(pair, **fields):
+    return load_served(
+        pair.target, pair.draft, ["sync_chain"], served_name="tiny", max_queue=1, dtype="float32", max_batch=2, **fields
+    )
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny_pair):
+    """A server with a key, small limits and a queue of one."""
+    config = ServeConfig(port=0, max_queue=1, max_body_bytes=2048, max_output=450, max_choices=3, request_timeout_s=60)
+    with load(tiny_pair) as models, running(make_app(models, config, ["another", KEY]), config) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def client(guarded):
+    with httpx.Client(base_url=guarded, headers={"Authorization": f"Bearer {KEY}"}, timeout=60) as made:
+        yield made
+
+
+@pytest.mark.parametrize("given", [None, "Bearer wrong", f"Bearer {KEY}x", KEY, "Basic !", "Bearer", "Bearer \xe9"])
+def test_without_a_key_nothing_is_told(guarded, given):
+    headers = {} if given is None else {"Authorization": given.encode("latin-1")}
+    for path in ("/v1/models", "/", "/live/requests", "/openapi.json"):
+        answer = httpx.get(f"{guarded}{path}", headers=headers)
+        assert answer.status_code == 401 and answer.json()["error"]["code"] == "invalid_api_key"
+    assert httpx.post(f"{guarded}/v1/completions", json=SHORT, headers=headers).status_code == 401
+
+
+def test_with_a_key_as_a_program_or_as_a_browser_sends_it(guarded, client):
+    assert client.get("/v1/models").status_code == 200
+    basic = base64.b64encode(f"me:{KEY}".encode()).decode()
+    assert httpx.get(f"{guarded}/", headers={"Authorization": f"Basic {basic}"}).status_code == 200
+    assert httpx.get(f"{guarded}/").headers["www-authenticate"].startswith("Basic")
+    assert {httpx.get(f"{guarded}{path}").status_code for path in ("/health", "/ready", "/metrics")} == {200}
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(client):
+    assert client.post("/v1/completions", json={**SHORT, "prompt": "x" * 4096}).status_code == 413
+    parts = (b"x" * 512 for _ in range(8))  # sent without saying how much it is
+    answer = client.post("/v1/completions", content=parts, headers={"content-type": "application/json"})
+    assert answer.status_code == 413 and answer.json()["error"]["code"] == "body_too_large"
+
+
+def test_what_one_request_may_ask_for(client):
+    for change, param in [({"max_tokens": 451}, "max_tokens"), ({"n": 4}, "n"), ({"prompt": ["a"] * 4}, "prompt")]:
+        answer = client.post("/v1/completions", json={**SHORT, **change})
+        assert answer.status_code == 400 and answer.json()["error"]["param"] == param
+
+
+def test_a_full_queue_says_when_to_come_again(client):
+    with client.stream("POST", "/v1/completions", json={**LONG, "n": 3, "stream": True}) as running_one:
+        next(running_one.iter_lines())
+        refused = client.post("/v1/completions", json=SHORT)
+        assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["error"]["code"] == "queue_full"
+    for _ in range(200):
+        if (answer := client.post("/v1/completions", json=SHORT)).status_code == 200:
+            break
+        time.sleep(0.05)
+    assert answer.json()["usage"]["completion_tokens"] == 3
+
+
+def test_a_request_that_takes_too_long_is_ended(tiny_pair):
+    config = ServeConfig(port=0, request_timeout_s=0.001)
+    with load(tiny_pair) as models, running(make_app(models, config), config) as url:
+        answer = httpx.post(f"{url}/v1/completions", json=LONG, timeout=60)
+        assert answer.status_code == 504 and answer.json()["error"]["code"] == "timeout"
+        streamed = httpx.post(f"{url}/v1/completions", json={**LONG, "stream": True}, timeout=60)
+        assert '"code":"timeout"' in streamed.text and streamed.text.endswith("data: [DONE]\n\n")
+        assert next(iter(models)).admission.under_way >= 0
+
+
+def test_the_access_log_is_json_without_texts_or_keys(client, caplog):
+    with caplog.at_level("INFO", logger="ssd_lab.serve.access"):
+        answer = client.post("/v1/completions", json={**SHORT, "prompt": "a secret"})
+        line = json.loads(caplog.messages[-1])
+    assert line["status"] == 200 and line["path"] == "/v1/completions" and line["model"] == "tiny:sync_chain"
+    assert line["output_tokens"] == 3 and line["finish"] == ["length"] and line["id"] == answer.headers["x-request-id"]
+    assert KEY not in caplog.text and "a secret" not in caplog.text
+
+
+def test_stopping_lets_running_answers_finish_and_refuses_new_ones(tiny_pair):
+    config = ServeConfig(port=0, grace_s=60)
+    texts = []
+    with load(tiny_pair) as models:
+        app = make_app(models, config)
+        server = running(app, config)
+        url = server.__enter__()
+        with httpx.Client(base_url=url, timeout=60) as kept:  # a connection that is open when it stops
+            assert kept.get("/ready").status_code == 200
+            body = {**LONG, "stream": True}
+            with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as stream:
+                lines = stream.iter_lines()
+                next(lines)
+                leaving = threading.Thread(target=server.__exit__, args=(None, None, None))
+                leaving.start()
+                while not app.state.server.is_stopping:
+                    time.sleep(0.005)
+                assert kept.post("/v1/completions", json=SHORT).status_code == 503
+                assert kept.get("/ready").status_code == 503
+                texts = [line for line in lines if line]
+        leaving.join()
+    assert texts[-1] == "data: [DONE]" and '"finish_reason":"length"' in texts[-2]
+
+
+def test_a_fault_in_one_request_ends_that_one(tiny_pair, monkeypatch):
+    config = ServeConfig(port=0)
+    with load(tiny_pair) as models, running(make_app(models, config), config) as url:
+        llm = next(iter(models)).llm
+        step = llm._engine.step
+
+        def full():
+            raise CacheCapacityError("out of memory, as it may happen in a round")
+
+        monkeypatch.setattr(llm._engine, "step", full)
+        failed = httpx.post(f"{url}/v1/completions", json=SHORT, timeout=60)
+        assert failed.status_code == 500 and "out of memory" in failed.json()["error"]["message"]
+        streamed = httpx.post(f"{url}/v1/completions", json={**SHORT, "stream": True}, timeout=60)
+        assert "out of memory" in streamed.text and streamed.text.endswith("data: [DONE]\n\n")
+        monkeypatch.setattr(llm._engine, "step", step)
+        assert httpx.post(f"{url}/v1/completions", json=SHORT, timeout=60).status_code == 200
+        assert httpx.get(f"{url}/health").status_code == 200
+        llm.close()
+        assert httpx.get(f"{url}/health").json()["error"]["code"] == "engine_ended"
+        assert httpx.post(f"{url}/v1/completions", json=SHORT, timeout=60).status_code == 503
+
+
+def test_settings_that_cannot_be(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_api_keys(tmp_path / "none")
+    keys = tmp_path / "keys"
+    keys.write_text("# of the team\n\nfirst\n second \n", encoding="utf-8")
+    assert read_api_keys(keys) == ("first", "second")
+    keys.write_text("#\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="holds no key"):
+        read_api_keys(keys)
+    taken = bound(ServeConfig(port=0))
+    with taken:
+        taken.listen()
+        with pytest.raises(ConfigError, match="give another"):
+            bound(ServeConfig(port=taken.getsockname()[1]))
+    assert ServeConfig().is_loopback and ServeConfig(host="::1").is_loopback
+    assert not ServeConfig(host="0.0.0.0").is_loopback
