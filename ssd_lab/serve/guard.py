@@ -67,7 +67,7 @@ class KeyGuard:
 
 
 class SizeGuard:
-    """Refuses bodies that are too large, before they are read."""
+    """Reads the body, and refuses one that is too large before all of it is there."""
 
     def __init__(self, app: App, max_bytes: int) -> None:
         self._app, self._max_bytes = app, max_bytes
@@ -78,23 +78,29 @@ class SizeGuard:
             await self._app(scope, receive, send)
             return
         told = Headers(scope=scope).get("content-length", "")
-        if told.isdigit() and int(told) > self._max_bytes:
-            await error_response(self._error())(scope, receive, send)
+        body = None if told.isdigit() and int(told) > self._max_bytes else await self._read(receive)
+        if body is None:
+            error = ApiError(413, f"the body is larger than {self._max_bytes} bytes: send less", code="body_too_large")
+            await error_response(error)(scope, receive, send)
             return
-        read = 0
+        unread: list[MutableMapping[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def counted() -> MutableMapping[str, Any]:
-            nonlocal read
+        async def replayed() -> MutableMapping[str, Any]:
+            return unread.pop() if unread else await receive()
+
+        await self._app(scope, replayed, send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """All of it; None if it is too large."""
+        body = bytearray()
+        more = True
+        while more:
             message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._max_bytes:
-                raise self._error()
-            return message
-
-        await self._app(scope, counted, send)
-
-    def _error(self) -> ApiError:
-        return ApiError(413, f"the body is larger than {self._max_bytes} bytes: send less", code="body_too_large")
+            body += message.get("body", b"")
+            more = message.get("more_body", False)  # also where the client has left: what it sent is no JSON then
+            if len(body) > self._max_bytes:
+                return None
+        return bytes(body)
 
 
 class AccessLog:

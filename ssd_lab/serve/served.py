@@ -62,6 +62,11 @@ class Served:
         """The one that says which strategy it is."""
         return self.names[-1]
 
+    def check_alive(self) -> None:
+        """Raise ApiError (503) if the engine's thread has ended."""
+        if not self.llm.is_alive:
+            raise ApiError(503, f"the engine of {self.name} has ended: restart the server", code="engine_ended")
+
     def card(self, name: str) -> dict[str, Any]:
         """An entry of /v1/models."""
         strategy = self.llm.strategy

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import uvicorn
@@ -23,10 +23,14 @@ START_S = 30.0  # longest that an application takes to start, its models being l
 def bound(config: ServeConfig) -> socket.socket:
     """A socket at the server's address, which nobody can connect to yet. Raises ConfigError if it is taken."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
-        made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
+        with ExitStack() as unfinished:
+            family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[
+                0
+            ]
+            made = unfinished.enter_context(socket.socket(family, kind, protocol))
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+            unfinished.pop_all()
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {config.host}, port {config.port} ({error}): give another host or port (0: a free one)"

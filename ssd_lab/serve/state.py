@@ -30,13 +30,14 @@ class ServerState(AnsweringObserver):
     def check_alive(self) -> None:
         """Raise ApiError (503) if an engine's thread has ended."""
         for model in self.models:
-            if not model.llm.is_alive:
-                raise ApiError(503, f"the engine of {model.name} has ended: restart the server", code="engine_ended")
+            model.check_alive()
 
     def open_for(self, name: str) -> Served:
         """The model of that name, for a request. Raises ApiError."""
         self.check_open()
-        return self.models.find(name)
+        found = self.models.find(name)
+        found.check_alive()
+        return found
 
     def piece(self, answering: Answering, gap_s: float) -> None:
         """A text went on."""

@@ -97,6 +97,8 @@ def test_a_request_that_takes_too_long_is_ended(tiny_pair):
 def test_the_access_log_is_json_without_texts_or_keys(client, caplog):
     with caplog.at_level("INFO", logger="ssd_lab.serve.access"):
         answer = client.post("/v1/completions", json={**SHORT, "prompt": "a secret"})
+        while not caplog.messages:  # it is written when the answer is out
+            time.sleep(0.01)
         line = json.loads(caplog.messages[-1])
     assert line["status"] == 200 and line["path"] == "/v1/completions" and line["model"] == "tiny:sync_chain"
     assert line["output_tokens"] == 3 and line["finish"] == ["length"] and line["id"] == answer.headers["x-request-id"]

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+import ssd_lab
 
 MODEL = "bundled:async_tree"
 QUESTION = [{"role": "user", "content": "What is bread made of?"}]
@@ -96,3 +102,15 @@ def test_the_state_of_an_idle_server(url):
     assert idle["vllm:num_requests_running"] == idle["vllm:num_requests_waiting"] == 0
     assert idle["vllm:kv_cache_usage_perc"] == 0 and idle["ssd_lab:kv_blocks"] == idle["ssd_lab:kv_blocks_free"]
     assert idle["ssd_lab:draft_lost"] == 0
+
+
+def test_the_grafana_board_asks_for_numbers_that_there_are(url):
+    board = json.loads((Path(ssd_lab.__file__).parents[1] / "docs" / "assets" / "grafana.json").read_text("utf-8"))
+    asked = {
+        name
+        for panel in board["panels"]
+        for target in panel["targets"]
+        for name in re.findall(r"(?:vllm|ssd_lab):\w+", target["expr"])
+    }
+    told = set(re.findall(r"^((?:vllm|ssd_lab):\w+)", httpx.get(f"{url}/metrics", timeout=60).text, re.MULTILINE))
+    assert len(asked) > 10 and asked <= told
