@@ -24,9 +24,8 @@ def bound(config: ServeConfig) -> socket.socket:
     """A socket at the server's address, which nobody can connect to yet. Raises ConfigError if it is taken."""
     try:
         with ExitStack() as unfinished:
-            family, kind, protocol, _, address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[
-                0
-            ]
+            found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)
+            family, kind, protocol, _, address = found[0]
             made = unfinished.enter_context(socket.socket(family, kind, protocol))
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(address)
