@@ -7,7 +7,6 @@ its pipes end. (Measured in docs/results/several-devices.md beside gloo.)
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import select
 import time
@@ -122,9 +121,9 @@ class SharedMemoryGroup(Group):
 
 def _shared(meeting: Meeting) -> torch.Tensor:
     """`[2, size, PIECE]` bytes."""
-    with meeting.file("memory").open("r+b") as file:
-        memory = mmap.mmap(file.fileno(), 2 * meeting.size * PIECE)
-    return torch.frombuffer(memory, dtype=torch.uint8).view(2, meeting.size, PIECE)
+    size = 2 * meeting.size * PIECE
+    memory = torch.from_file(str(meeting.file("memory")), shared=True, size=size, dtype=torch.uint8)
+    return memory.view(2, meeting.size, PIECE)
 
 
 def _gone(other: int) -> RankError:
