@@ -124,7 +124,7 @@ def test_a_rank_may_be_killed_at_any_moment(
     for after in (False, True):
         with LLM(strategy="async_tree", k=3, f=2, **options(tiny_pair, ranks=4)) as llm:
             processes = processes_of(llm)
-            run_and_kill(llm, monkeypatch, moment, draw.randrange(1, 40), after=after, rank=rank)
+            run_and_kill(llm, monkeypatch, moment, draw.randrange(1, 9), after=after, rank=rank)
         assert all_gone(processes) and folders() == before
 
 
