@@ -39,9 +39,11 @@ def serve(connection: socket.socket, shared: Sequence[int], on_start: Callable[[
     while True:
         number, message = parent.receive()
         reply = worker.handle(message)
-        if reply is not None:
+        if isinstance(reply, Proposal):
             parent.answer(number, portable(reply))
             worker.background()
+        elif reply is not None:  # of a rank, which answers no rounds
+            parent.send(number, reply)
 
 
 class _Parent:

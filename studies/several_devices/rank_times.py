@@ -62,9 +62,7 @@ def sums(transport: str, size: int, rows: int, trips: int) -> float:
     meeting = Meeting.called(size, LIMIT_S)
     SharedMemoryGroup.prepare(meeting)
     told = [str(each) for each in (size, meeting.folder, rows, trips)]
-    others = [
-        subprocess.Popen([sys.executable, "-c", RANK, transport, str(rank), *told]) for rank in range(1, size)
-    ]
+    others = [subprocess.Popen([sys.executable, "-c", RANK, transport, str(rank), *told]) for rank in range(1, size)]
     try:
         times = rank_of(transport, "0", *told)
     finally:
