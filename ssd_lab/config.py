@@ -68,8 +68,13 @@ class EngineConfig(BaseModel):
     num_blocks: int | None = Field(
         None, ge=2, description="KV blocks; None fits max_batch sequences of max_model_len, within memory"
     )
-    max_prefill_tokens: int = Field(
-        512, ge=1, description="prompt tokens computed between two rounds (chunked prefill)"
+    max_prefill_tokens: int | None = Field(
+        None, ge=1, description="prompt tokens computed in one step (chunked prefill); None: 2,048 on a GPU, else 512"
+    )
+    max_prefill_beside: int | None = Field(
+        None,
+        ge=1,
+        description="the same before a round in which others decode; None: what delays it by at most twice its length",
     )
     prefix_reuse: bool = Field(True, description="share KV blocks of equal prefixes")
     bitwise: bool = Field(

@@ -24,7 +24,7 @@ from ssd_lab.engine.service import EngineService
 from ssd_lab.engine.status import EngineStatus
 from ssd_lab.engine.stream_trace import StreamTrace
 from ssd_lab.engine.submission import Submission
-from ssd_lab.engine.warm_up import run_shape, shapes_of_rounds
+from ssd_lab.engine.warm_up import run_prompts, run_shape, shapes_of_prompts, shapes_of_rounds
 from ssd_lab.errors import SsdLabError
 from ssd_lab.execution.graphs import SMALLEST_CONTEXT
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver, Observers
@@ -197,13 +197,16 @@ class LLM:
         if longest is None:
             lengths = [len(request.prompt_ids) + request.params.max_tokens for request in requests]
             longest = max(lengths, default=SMALLEST_CONTEXT - self._engine.limits.reserved)
-        shapes = shapes_of_rounds(
-            self._engine, range(1, most + 1) if batch_sizes is None else batch_sizes, longest, kinds
-        )
-        shown = progress_bar(len(shapes), "warming up", "shape", enabled=self._progress)
+        sizes = list(range(1, most + 1) if batch_sizes is None else batch_sizes)
+        engine = self._engine
+        work = [
+            *(partial(run_shape, engine, shape) for shape in shapes_of_rounds(engine, sizes, longest, kinds)),
+            *(partial(run_prompts, engine, lengths) for lengths in shapes_of_prompts(engine, max(sizes), longest)),
+        ]
+        shown = progress_bar(len(work), "warming up", "shape", enabled=self._progress)
         with shown as bar, self._captures.beside(bar):
-            for shape in shapes:
-                self._service.ask(partial(run_shape, self._engine, shape), limit_s=SHAPE_LIMIT_S)
+            for each in work:
+                self._service.ask(each, limit_s=SHAPE_LIMIT_S)
                 bar.update(1)
 
     def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[Chunk]:

@@ -26,11 +26,13 @@ from ssd_lab.phases.reading import ModelReading
 from ssd_lab.phases.verification import VerifyOptions
 from ssd_lab.phases.verify import launch_verify
 from ssd_lab.rounds.drawing import Drawing
+from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import Bounds, RowTensors
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.strategies.step_sizes import StepSizes
 
+FEW_PROMPT_ROWS = 256  # where attention over a long context is shared by many programs, which leave their results
 SAMPLED_AND_FILTERED = (1.0, 0, 0.9, 0.0, 0)  # the settings that make a round hold the most
 
 
@@ -38,7 +40,7 @@ SAMPLED_AND_FILTERED = (1.0, 0, 0.9, 0.0, 0)  # the settings that make a round h
 class DryRun:
     """sizes: the strategy's. batch: sequences of a step. longest: positions of the longest sequence, draft tokens
     included. record: as in `EngineConfig`. graphs: will steps be captured, and so be planned for contexts in powers of
-    two?
+    two? prompt_rows: prompt tokens that a step computes, of one text or many.
     """
 
     sizes: StepSizes
@@ -48,6 +50,7 @@ class DryRun:
     device: torch.device
     record: bool = True
     graphs: bool = False
+    prompt_rows: int = LARGEST
 
     @property
     def contexts(self) -> list[int]:
@@ -79,9 +82,10 @@ class DryRun:
         return max(reader.peak_of(partial(step, runner, context)) for step in steps for context in self.contexts)
 
     def _prefill(self, runner: StepRunner, context: int) -> None:
-        context = min(context, self.longest)  # which is not captured
-        rows = min(LARGEST, context)
-        prefill(runner, [0] * rows, context - rows, [0] * -(-context // self.block_size))
+        context = min(context, self.longest)
+        table = [0] * -(-context // self.block_size)
+        for rows in {min(rows, context) for rows in (FEW_PROMPT_ROWS, self.prompt_rows)}:
+            prefill(runner, [PromptPart([0] * rows, context - rows, table)])
 
     def _verify(self, runner: StepRunner, context: int) -> None:
         k, vocab = self.sizes.lookahead, runner.decoder.config.vocab_size

@@ -13,6 +13,7 @@ from ssd_lab.assembly.memory_reader import MemoryReader
 from ssd_lab.common.device_guard import current
 from ssd_lab.common.out_of_memory import explain_out_of_memory
 from ssd_lab.config import EngineConfig
+from ssd_lab.engine.prefill_budget import PrefillBudget
 from ssd_lab.errors import ConfigError
 from ssd_lab.execution.graphs import batch_bucket
 from ssd_lab.models.eagle3.config import Eagle3Config
@@ -150,6 +151,7 @@ class MemoryPlanner:
             device=self.device,
             record=self.config.record,
             graphs=self.graphs,
+            prompt_rows=PrefillBudget.of(self.config, self.device, self.strategy.lookahead).most,
         )
         held = self._head_bytes()
         for role, model, peak in (

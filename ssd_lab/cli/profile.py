@@ -31,6 +31,13 @@ def command(
         list[int] | None, typer.Option("--context", help="Tokens before the round; repeatable.")
     ] = None,
     rounds: Annotated[bool, typer.Option("--rounds/--no-rounds", help="Whole runs too, at the first batch.")] = True,
+    prompts: Annotated[
+        bool,
+        typer.Option("--prompts", help="Instead: prompts to their first token, whole runs, a late prompt."),
+    ] = False,
+    peer: Annotated[
+        bool, typer.Option("--peer/--no-peer", help="With --prompts: transformers on the same weights beside ours.")
+    ] = True,
     check: Annotated[
         bool, typer.Option("--check", help="Predict rounds with the simulator, and set recorded ones beside them.")
     ] = False,
@@ -57,6 +64,9 @@ def command(
 
     place = str(resolve_device(device))
     progress = show_progress()
+    if prompts:
+        _prompts(sources, k, place, dtype, eager, peer, out, json_)
+        return
     models = [load_model(source, dtype=dtype, device=place, progress=progress) for source in sources]
     sizes = measure.Sizes(
         k=k,
@@ -93,6 +103,42 @@ def command(
         hardware.save(out / "hardware.json")
     if json_:
         print_json(measured.as_dict() | ({"check": [{**vars(c), "error": c.error} for c in checked]} if check else {}))
+    else:
+        console().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _prompts(
+    sources: list[str], k: int, place: str, dtype: str, eager: bool, peer: bool, out: Path | None, json_: bool
+) -> None:
+    """Measure prompts and whole runs, and show them."""
+    import torch
+
+    from ssd_lab.common.device_guard import current
+    from ssd_lab.models.loader import load_model, resolve_dtype
+    from ssd_lab.profile.peer_prefill import peer_times
+    from ssd_lab.profile.prompts import REPEATS, markdown, measure_prompts, shapes
+
+    def shown(line: str) -> None:
+        if show_progress():
+            console(stderr=True).print(line, markup=False, highlight=False)
+
+    progress = show_progress()
+    with current(place):
+        kind, where = resolve_dtype(dtype, place), torch.device(place)
+        peers = {}
+        if peer:
+            peers = peer_times(sources[0], dtype=kind, device=where, shapes=shapes(), repeats=REPEATS)
+        target, draft = (load_model(source, dtype=dtype, device=place, progress=progress) for source in sources)
+        measured = measure_prompts(
+            target, draft, k=k, peers=peers, on_line=shown, device=place, dtype=dtype, eager=eager
+        )
+    text = markdown(measured, command=shlex.join(["ssd-lab", *sys.argv[1:]]))
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "prompts.json").write_text(json.dumps(measured.as_dict(), indent=1) + "\n", encoding="utf-8")
+        (out / "prompts.md").write_text(text, encoding="utf-8")
+    if json_:
+        print_json(measured.as_dict())
     else:
         console().print(text, markup=False, highlight=False, soft_wrap=True)
 

@@ -64,7 +64,7 @@ class Drafter(ABC, Generic[AnyRunner]):
 
     @abstractmethod
     def prefill(self, message: PrefillMessage) -> None:
-        """Compute K/V of a part of a text."""
+        """Compute K/V of parts of texts."""
 
     @abstractmethod
     def reading(self, asked: DraftRound, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
@@ -122,7 +122,7 @@ class ModelDrafter(Drafter[StepRunner]):
 
     def prefill(self, message: PrefillMessage) -> None:
         """The same tokens at the same places."""
-        prefill(self.runner, message.token_ids, message.start, message.block_table)
+        prefill(self.runner, message.parts)
 
     def reading(self, asked: DraftRound, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
         """Tokens are all that it reads."""

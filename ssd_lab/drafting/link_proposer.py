@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import torch
 
 from ssd_lab.drafting.worker_proposer import AskedRound, WorkerProposer
@@ -13,7 +16,7 @@ from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch, StateOnDevice
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 
-LONGEST_PIECE = 512  # tokens of a text that a draft computes at once where it has to catch up
+LONGEST_PIECE = 2048  # tokens that a draft is told to compute at once: as many as the target does
 
 
 class LinkProposer(WorkerProposer):
@@ -46,14 +49,14 @@ class LinkProposer(WorkerProposer):
         self._seen[sequence.request_id] = 0
         self._unheld.add(sequence.request_id)
 
-    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
+    def prefill(self, chunks: list[PrefillChunk], features: list[torch.Tensor] | None = None) -> None:
         """The draft computes the same prompt tokens into the same blocks of its own cache, later if it is late now."""
-        start = min(chunk.start, self._num_seen(chunk.sequence))
+        own = [replace(chunk, start=min(chunk.start, self._num_seen(chunk.sequence))) for chunk in chunks]
         if self.is_late():
-            self._seen[chunk.sequence.request_id] = start
-            self._unheld.add(chunk.sequence.request_id)
+            self._seen.update({chunk.sequence.request_id: chunk.start for chunk in own})
+            self._unheld.update(chunk.sequence.request_id for chunk in own)
         else:
-            self._show(chunk.sequence, start, chunk.stop)
+            self._show(own)
 
     def cached_tokens(self, sequence: Sequence) -> int:
         """How many tokens at the front of the text have their K/V in the draft's cache, the last two left out: a round
@@ -73,11 +76,9 @@ class LinkProposer(WorkerProposer):
         if self.is_late():
             return AskedRound(sequences, None, 0.0)
         message = self._message(sequences, rows)  # before anything is shown: it goes by what was seen until now
-        for sequence in sequences:
-            start, stop = self.cached_tokens(sequence), len(sequence.token_ids) - 2
-            if start < stop:
-                self._show(sequence, start, stop)
-            self._unheld.discard(sequence.request_id)
+        unread = [PrefillChunk(s, self.cached_tokens(s), len(s.token_ids) - 2) for s in sequences]
+        self._show([chunk for chunk in unread if chunk.start < chunk.stop])
+        self._unheld.difference_update(sequence.request_id for sequence in sequences)
         asked = self._begin(sequences, message)
         self._seen.update({sequence.request_id: len(sequence.token_ids) for sequence in sequences})
         self._followed = sequences if isinstance(rows.state, StateOnDevice) else []
@@ -111,9 +112,24 @@ class LinkProposer(WorkerProposer):
         """Tokens that the draft has read; at admission all but the last, or their blocks were shared and held them."""
         return self._seen.get(sequence.request_id, len(sequence.prompt_ids) - 1)
 
-    def _show(self, sequence: Sequence, start: int, stop: int) -> None:
-        """Let the draft compute K/V of these tokens, of a long text piece by piece."""
-        for first in range(start, stop, LONGEST_PIECE):
-            tokens = sequence.token_ids[first : min(stop, first + LONGEST_PIECE)]
-            self.link.post(PrefillMessage(tokens, first, list(sequence.blocks)))
-        self._seen[sequence.request_id] = stop
+    def _show(self, chunks: list[PrefillChunk]) -> None:
+        """Let the draft compute K/V of these tokens, of long texts piece by piece."""
+        for together in _pieces(chunks):
+            self.link.post(PrefillMessage([piece.part for piece in together]))
+        self._seen.update({chunk.sequence.request_id: chunk.stop for chunk in chunks})
+
+
+def _pieces(chunks: list[PrefillChunk]) -> Iterator[list[PrefillChunk]]:
+    """The chunks in their order, so many tokens at a time."""
+    together, room = list[PrefillChunk](), LONGEST_PIECE
+    for chunk in chunks:
+        start = chunk.start
+        while start < chunk.stop:
+            piece = PrefillChunk(chunk.sequence, start, min(chunk.stop, start + room))
+            together.append(piece)
+            start, room = piece.stop, room - (piece.stop - piece.start)
+            if not room:
+                yield together
+                together, room = [], LONGEST_PIECE
+    if together:
+        yield together

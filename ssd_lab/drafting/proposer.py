@@ -22,10 +22,12 @@ class Proposer(ABC):
     feature_layers: tuple[int, ...] = ()
     needs_outcomes: bool = True
 
-    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:  # noqa: B027 - may be nothing
-        """The target computes these prompt tokens; a draft model does the same with its own cache.
+    def prefill(  # noqa: B027 - may be nothing
+        self, chunks: list[PrefillChunk], features: list[torch.Tensor] | None = None
+    ) -> None:
+        """The target computes these prompt tokens, in one step; a draft model does the same with its own cache.
 
-        features: `[tokens, layers * hidden]` if `feature_layers` names some.
+        features: of each chunk `[tokens, layers * hidden]`, if `feature_layers` names some.
         """
 
     @abstractmethod

@@ -52,9 +52,14 @@ class SeveralDrafts(Proposer):
         """Drafts that are lost, and that come back."""
         self._report = report
 
-    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
-        """The request's draft computes the same tokens, and what others computed of its text."""
-        self._with_draft_of(chunk.sequence, lambda draft: draft.prefill(chunk), assign=True)
+    def prefill(self, chunks: list[PrefillChunk], features: list[torch.Tensor] | None = None) -> None:
+        """Each request's draft computes the same tokens, and what others computed of its text."""
+        for chunk in chunks:
+            self._assigned(chunk.sequence)
+        for seat in self._seats:
+            own = [chunk for chunk in chunks if self._shares.of(chunk.sequence.request_id) == seat.number]
+            if own:
+                self._do(seat, lambda draft, own=own: draft.prefill(own))  # type: ignore[misc]
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """One message to and from each draft that has rows in this round."""
@@ -165,12 +170,8 @@ class SeveralDrafts(Proposer):
                 draft.welcome(sequence)
         return self._seats[number]
 
-    def _with_draft_of(
-        self, sequence: Sequence, work: Callable[[LinkProposer], Result], *, assign: bool = False
-    ) -> Result | None:
+    def _with_draft_of(self, sequence: Sequence, work: Callable[[LinkProposer], Result]) -> Result | None:
         """What this work with the request's draft returns; None if there is none, or it is lost in it."""
-        if assign:
-            self._assigned(sequence)
         number = self._shares.of(sequence.request_id)
         return None if number is None else self._do(self._seats[number], work)
 

@@ -17,6 +17,8 @@ from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.engine.flight import Flight, Settled, may_follow, may_run_ahead
 from ssd_lab.engine.guarded_proposer import GuardedProposer
 from ssd_lab.engine.limits import EngineLimits
+from ssd_lab.engine.prefill_budget import PrefillBudget
+from ssd_lab.engine.prefilling import Prefilling
 from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.recording import Recording
 from ssd_lab.engine.rounds import Rounds
@@ -24,11 +26,11 @@ from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.engine.status import EngineStatus
 from ssd_lab.errors import ConfigError, NonFiniteLogitsError
 from ssd_lab.execution.preparations import Preparations
-from ssd_lab.phases.prefill import ScorePhase, prefill, wipe
+from ssd_lab.phases.prefill import ScorePhase, wipe
 from ssd_lab.rounds.block_manager import BlockManager
 from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
-from ssd_lab.rounds.sequence import PrefillChunk, Sequence
+from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.rounds.stopping import FinishReason, StopRules
 from ssd_lab.trace.totals import Totals
 from ssd_lab.trace.trace import Trace
@@ -63,18 +65,15 @@ class Engine:
         self._sequences: dict[int, Sequence] = {}
         self._flight: Flight | None = None
         self._preemptions = 0
-        self._scheduler = Scheduler(
-            blocks,
-            max_batch=config.max_batch,
-            max_prefill_tokens=config.max_prefill_tokens,
-            reserved=limits.reserved,
-        )
+        self._budget = PrefillBudget.of(config, runner.device, limits.lookahead)
+        self._scheduler = Scheduler(blocks, max_batch=config.max_batch, budget=self._budget, reserved=limits.reserved)
         self.recorder = Recorder(meta, record=config.record, vocab_size=limits.vocab_size, preparations=preparations)
         self._proposer = GuardedProposer(
             *(proposer, limits, runner.device),
             on_loss=partial(self.recorder.note, "degraded"),
             on_change=partial(self.recorder.note_more, "drafts"),
         )
+        self._prefilling = Prefilling(runner, self._proposer, self._scheduler, self.recorder)
         self._rounds = Rounds(
             runner,
             self._proposer,
@@ -105,6 +104,11 @@ class Engine:
     def max_batch(self) -> int:
         """The most sequences that are decoded together."""
         return self._config.max_batch
+
+    @property
+    def most_prompt_tokens(self) -> int:
+        """The most prompt tokens that are computed in one step."""
+        return self._budget.most
 
     @property
     def prepares(self) -> bool:
@@ -222,7 +226,7 @@ class Engine:
 
         Where the device works by itself the host's work costs no time of the device's: the next round is launched
         before this one's outcome is read, if it can be told from the outcome where that lies, and otherwise before this
-        one's text is made.
+        one's text is made. Prompts that wait are computed behind this round, before its outcome is read.
         """
         if self._flight is None:
             self._launch()
@@ -233,6 +237,8 @@ class Engine:
             advanced = flight.verification.advanced
             if advanced is not None and self._may_follow(flight) and self._scheduler.extend(self._limits.lookahead + 1):
                 self._flight = self._rounds.follow(flight, advanced)
+            elif self._runner.executor.runs_behind:
+                self._prefill_behind(flight)
         except BaseException:
             self._settle(flight, self._rounds.observe)
             raise
@@ -243,8 +249,10 @@ class Engine:
         the sequences that took part.
         """
         settled = self._rounds.commit(flight, self._drop_flight)
+        began_s = self._prefilling.settle(flight.behind)
+        settled = replace(settled, flight=settled.flight.starting(began_s))
         if self._flight is not None:  # on the run's clock it begins now
-            self._flight = replace(self._flight, start_s=settled.end_s, verify_start_s=settled.end_s)
+            self._flight = self._flight.starting(settled.end_s)
         try:
             then(settled)
         finally:
@@ -255,6 +263,9 @@ class Engine:
         """Tell the proposer, and launch the next round if it is certain who takes part."""
         self._rounds.observe(settled)
         if self._flight is None and self._runner.executor.runs_behind and may_run_ahead(settled):
+            for sequence in settled.flight.sequences:
+                if sequence.is_complete:  # its text is still to be made; its blocks and its place are free
+                    self._scheduler.remove(sequence)
             self._launch()
 
     @contextmanager
@@ -290,20 +301,6 @@ class Engine:
             closing.callback(self._proposer.now.close)
             self.cancel_all()
 
-    def _prefill(self, chunk: PrefillChunk) -> None:
-        start_s = self.recorder.now_s()
-        sequence, layers = chunk.sequence, self._proposer.now.feature_layers
-        tokens = sequence.token_ids[chunk.start : chunk.stop]
-        if layers:  # the draft feeds on what the target computes
-            features = prefill(self._runner, tokens, chunk.start, sequence.blocks, feature_layers=layers)
-            self._proposer.do(lambda proposer: proposer.prefill(chunk, features))
-        else:  # the draft goes first, since elsewhere it works while the target does
-            self._proposer.do(lambda proposer: proposer.prefill(chunk))
-            prefill(self._runner, tokens, chunk.start, sequence.blocks)
-        sequence.num_cached = chunk.stop
-        self._scheduler.register_full_blocks(sequence, chunk.stop)
-        self.recorder.prefill(sequence, start_s)
-
     def _launch(self) -> None:
         """Make room, compute prompt chunks, and start a round of all sequences that are past their prompt."""
         start_s = self.recorder.now_s()
@@ -311,15 +308,25 @@ class Engine:
         self._preemptions += len(self._scheduler.preempted)
         for sequence in self._scheduler.preempted:
             self._proposer.do(methodcaller("suspend", sequence))
-        for sequence in self._scheduler.running:
-            if sequence.admitted_s is None:
-                sequence.admitted_s = start_s
-        for chunk in chunks:
-            self._prefill(chunk)
+        self._note_admitted(start_s)
+        self._prefilling.compute(chunks)
         sequences = self._scheduler.ready()
         if not sequences:
             return
-        self._flight = self._rounds.launch(sequences, self.recorder.now_s())
+        launched = self._rounds.launch(sequences, self.recorder.now_s())
+        self._flight = replace(launched, behind=self._prefilling.take_launched())
+
+    def _prefill_behind(self, flight: Flight) -> None:
+        """Compute chunks of prompts that wait behind a round that runs: the device needs no word from the host then."""
+        start_s = self.recorder.now_s()
+        chunks = self._scheduler.schedule_behind(len(flight.sequences), self._limits.lookahead + 1)
+        self._note_admitted(start_s)
+        self._prefilling.compute(chunks)
+
+    def _note_admitted(self, moment_s: float) -> None:
+        for sequence in self._scheduler.running:
+            if sequence.admitted_s is None:
+                sequence.admitted_s = moment_s
 
     def _may_follow(self, flight: Flight) -> bool:
         """May the next round be launched before this one's outcome is read?"""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ssd_lab.engine.limits import EngineLimits
+from ssd_lab.engine.prefilling import LaunchedPrefill
 from ssd_lab.phases.verification import Verification
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import Sequence
@@ -14,13 +15,21 @@ from ssd_lab.rounds.verified import Verified
 
 @dataclass(frozen=True)
 class Flight:
-    """A launched round: its sequences, their verification, and when it began and was launched (the run's seconds)."""
+    """A launched round: its sequences, their verification, and when it began and was launched (the run's seconds).
+    behind: prompts that the device computes before it.
+    """
 
     sequences: list[Sequence]
     rows: RowBatch
     verification: Verification[Any]
     start_s: float
     verify_start_s: float
+    behind: list[LaunchedPrefill] = field(default_factory=list)
+
+    def starting(self, moment_s: float) -> Flight:
+        """The round as it is where it began no earlier than that."""
+        start_s = max(self.start_s, moment_s)
+        return replace(self, start_s=start_s, verify_start_s=max(self.verify_start_s, start_s))
 
 
 @dataclass(frozen=True)
@@ -61,5 +70,5 @@ def may_run_ahead(settled: Settled) -> bool:
     made?
     """
     return all(settled.verified.finite) and not any(
-        s.is_complete or s.stop.by_text or s.params.logprobs for s in settled.flight.sequences
+        s.stop.by_text or s.params.logprobs for s in settled.flight.sequences
     )

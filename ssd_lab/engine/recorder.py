@@ -60,12 +60,17 @@ class Recorder:
         """What was remembered, None if nothing was."""
         return self._meta.get(key)
 
-    def prefill(self, sequence: Sequence, start_s: float) -> None:
-        """A chunk of a request's prompt was computed since `start_s`."""
-        recording, prefill = self._recordings[sequence.request_id], Activity("target", "prefill", start_s, self.now_s())
-        recording.count_prefill(prefill, self._preparations.seconds(prefill.start_s, prefill.end_s))
-        if self._record:
-            recording.keep_prefill(prefill)
+    def recordings_of(self, sequences: list[Sequence]) -> list[Recording]:
+        """Where these requests are recorded, each once."""
+        return list({id(own): own for own in (self._recordings[one.request_id] for one in sequences)}.values())
+
+    def prefill(self, prefill: Activity, recordings: list[Recording]) -> None:
+        """Prompt chunks of requests that are recorded there were computed, together."""
+        preparation_s = self._preparations.seconds(prefill.start_s, prefill.end_s)
+        for recording in recordings:
+            recording.count_prefill(prefill, preparation_s)
+            if self._record:
+                recording.keep_prefill(prefill)
 
     def round(
         self,

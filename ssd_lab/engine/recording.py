@@ -61,7 +61,7 @@ class Recording:
         return taken
 
     def count_prefill(self, prefill: Activity, preparation_s: float) -> None:
-        """A prompt chunk was computed; of that time so much went into preparing."""
+        """Prompt chunks were computed together; of that time so much went into preparing."""
         self.totals.add_prefill(prefill.end_s - prefill.start_s, preparation_s=preparation_s)
 
     def keep_prefill(self, prefill: Activity) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from ssd_lab.engine.prefill_budget import PrefillBudget
 from ssd_lab.rounds.block_manager import ROOT, BlockManager
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 
@@ -18,10 +19,11 @@ class Scheduler:
     preempted: the sequences that gave up their blocks in the latest `schedule`.
     """
 
-    def __init__(self, blocks: BlockManager, *, max_batch: int, max_prefill_tokens: int, reserved: int) -> None:
+    def __init__(self, blocks: BlockManager, *, max_batch: int, budget: PrefillBudget, reserved: int) -> None:
         self._blocks = blocks
         self._max_batch = max_batch
-        self._max_prefill_tokens = max_prefill_tokens
+        self._budget = budget
+        self._chosen = 0  # prompt tokens that are computed before the next round already
         self._reserved = reserved
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
@@ -54,8 +56,19 @@ class Scheduler:
         """Make room for the running sequences, admit waiting ones, and choose the prompt tokens to compute now."""
         self.preempted = []
         self._reserve_running()
-        self._admit()
-        return self._prefill_chunks()
+        self._admit(kept=0)
+        decoding = sum(sequence.is_prefilled and sequence.last_accepted is not None for sequence in self.running)
+        chunks, self._chosen = self._prefill_chunks(decoding), 0
+        return chunks
+
+    def schedule_behind(self, decoding: int, ahead: int) -> list[PrefillChunk]:
+        """The same while a round of so many sequences is under way: nobody has to leave, and blocks are left for texts
+        that are `ahead` tokens longer after it.
+        """
+        self._admit(kept=sum(self._needed(sequence, ahead) for sequence in self.running))
+        chunks = self._prefill_chunks(decoding)
+        self._chosen += sum(chunk.stop - chunk.start for chunk in chunks)
+        return chunks
 
     @property
     def may_admit(self) -> bool:
@@ -96,14 +109,15 @@ class Scheduler:
             if sequence in self.running:
                 sequence.blocks += self._blocks.allocate(self._needed(sequence))
 
-    def _admit(self) -> None:
+    def _admit(self, kept: int) -> None:
+        """kept: blocks that are not given away."""
         while self.waiting and len(self.running) < self._max_batch:
             sequence = self.waiting[0]
             # the last token is always fed by a round, so only what is before it can be reused
             blocks, key = self._blocks.match_prefix(sequence.token_ids[:-1])
             sequence.blocks = blocks
             needed = self._needed(sequence)
-            if needed > self._blocks.num_available:
+            if needed > self._blocks.num_available - kept:
                 self._blocks.release(blocks)
                 sequence.blocks = []
                 return
@@ -113,13 +127,13 @@ class Scheduler:
             sequence.blocks += self._blocks.allocate(needed)
             self.running.append(self.waiting.popleft())
 
-    def _prefill_chunks(self) -> list[PrefillChunk]:
-        budget = self._max_prefill_tokens
+    def _prefill_chunks(self, decoding: int) -> list[PrefillChunk]:
+        waiting = [sequence for sequence in self.running if not sequence.is_prefilled]
+        budget = self._budget.tokens(decoding=decoding, waiting=len(waiting)) - self._chosen
         chunks = []
-        for sequence in self.running:
-            missing = len(sequence.token_ids) - 1 - sequence.num_cached
-            if missing > 0 and budget > 0:
-                size = min(missing, budget)
+        for sequence in waiting:
+            if budget > 0:
+                size = min(len(sequence.token_ids) - 1 - sequence.num_cached, budget)
                 chunks.append(PrefillChunk(sequence, sequence.num_cached, sequence.num_cached + size))
                 budget -= size
         return chunks

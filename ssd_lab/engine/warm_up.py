@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ssd_lab.config import SamplingParams
 from ssd_lab.engine.engine import Engine
 from ssd_lab.execution.graphs import context_bucket
+from ssd_lab.phases.prefill import USES_BEFORE_CAPTURE
+from ssd_lab.rounds.prompt_lines import GRAPH_LINE, GRAPH_ROWS
 
 ROUNDS = 8  # of each shape at least; a lookahead that is chosen while running has tried both of its first ones by then
 PROMPT = 64  # tokens of the longest prompt where the context need not be longer, and at most of all others
@@ -43,6 +45,37 @@ def shapes_of_rounds(
         for length in sorted({min(length, most) for length in lengths}, reverse=True)
         for size in sorted(rows, reverse=True)
     ]
+
+
+def shapes_of_prompts(engine: Engine, batch: int, longest: int) -> list[list[int]]:
+    """Lengths of prompts that are computed together, one list for each number of rows that a run captures a graph for:
+    of at most `batch` prompts of at most `longest` tokens.
+    """
+    found, before = [], 0
+    longest = min(longest, engine.limits.max_model_len) - 1
+    for bucket in GRAPH_ROWS:
+        for lines in range(bucket // GRAPH_LINE, before // GRAPH_LINE, -1):
+            prompts = min(batch, engine.max_batch, lines)
+            lengths = [(lines + row) // prompts * GRAPH_LINE - GRAPH_LINE + 1 for row in range(prompts)]
+            if max(lengths) < longest and sum(lengths) <= engine.most_prompt_tokens:
+                found.append([length + 1 for length in lengths])
+                break
+        before = bucket
+    return found
+
+
+def run_prompts(engine: Engine, lengths: list[int]) -> None:
+    """Prompts of these lengths, of random tokens, until their shape is captured; nothing of them is left. Raises
+    ConfigError while the engine has requests.
+    """
+    draw, params = random.Random(0), _rehearsed(SamplingParams(), 1)
+    for _ in range(USES_BEFORE_CAPTURE + 1):
+        with engine.rehearsal() as recording:
+            for length in lengths:
+                tokens = [draw.randrange(engine.limits.vocab_size) for _ in range(length)]
+                engine.submit(tokens, params, seed=0, recording=recording)
+            while engine.has_work:
+                engine.step()
 
 
 def run_shape(engine: Engine, shape: RoundShape) -> None:

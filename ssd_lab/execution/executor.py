@@ -33,6 +33,11 @@ class Executor(ABC):
         """Does the first call of a shape take longer than those after it?"""
         return self.runs_behind
 
+    @property
+    def captures(self) -> bool:
+        """Is it good to call a phase in few different shapes?"""
+        return False
+
     def keep_in_place(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027 - only captured work must know
         """These tensors stay where they are for as long as this executor lives."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 WARM_UPS = 2  # runs before a capture: kernels are compiled and library handles made where that is still allowed
 SMALLEST_CONTEXT = 512  # tokens; contexts are planned for in powers of two from here on
+REMEMBERED_USES = 4096  # shapes whose uses are counted before they are captured
 MOST_GRAPHS = 256  # of one executor: a few MB each; those not used for longest make room and are captured again
 
 
@@ -117,6 +119,7 @@ class GraphExecutor(Executor):
         self._observer = observer
         self._most_graphs = most_graphs
         self._calls: dict[Hashable, GraphedCall] = {}
+        self._uses: Counter[Hashable] = Counter()  # of shapes that are not captured yet
         self._num_calls = 0
         self._memory = PhaseMemory()
         self._persistent: set[int] = set()
@@ -124,6 +127,11 @@ class GraphExecutor(Executor):
     @property
     def runs_behind(self) -> bool:
         """A replay is queued."""
+        return True
+
+    @property
+    def captures(self) -> bool:
+        """Each shape is captured apart."""
         return True
 
     def bucket(self, rows: int) -> int:
@@ -146,11 +154,23 @@ class GraphExecutor(Executor):
         key = (phase, structure, tuple([(tensor.shape, tensor.dtype) for tensor in tensors]))
         found = self._calls.get(key)
         if found is None:
+            if not self._is_due(phase, key):
+                return phase.run(runner, inputs)
             found = self._calls[key] = self._captured(phase, runner, tensors, structure)
             self._forget_all_but_the_last()
         self._num_calls += 1
         found.last_use = self._num_calls
         return found(tensors)
+
+    def _is_due(self, phase: AnyPhase, key: Hashable) -> bool:
+        """Is this shape of the phase to be captured now? If not, this use of it is counted."""
+        if self._uses[key] >= phase.uses_before_capture:
+            del self._uses[key]
+            return True
+        if len(self._uses) > REMEMBERED_USES:
+            self._uses.clear()
+        self._uses[key] += 1
+        return False
 
     def forget(self, name: str) -> None:
         """Let go of the phase's graphs: each is captured again when it is called for. The device must be done with

@@ -16,10 +16,12 @@ class Phase(ABC, Generic[RunnerType, Inputs, Outputs]):
 
     Inputs and outputs are tensors, None, or frozen dataclasses and tuples of them (see `structure.py`); the first
     dimension of the tensors is the batch. name: as traces and error messages call it. captured: may it become a graph?
+    uses_before_capture: how often it runs as it is, in a shape, before that becomes a graph.
     """
 
     name: ClassVar[str]
     captured: ClassVar[bool] = True
+    uses_before_capture: ClassVar[int] = 0
 
     @abstractmethod
     def run(self, runner: RunnerType, inputs: Inputs) -> Outputs:

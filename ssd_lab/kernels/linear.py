@@ -64,6 +64,11 @@ class Linear:
         """Memory of the weight."""
         return self.out_features * self.in_features * self.dtype.itemsize
 
+    @property
+    def has_kernel(self) -> bool:
+        """Does a kernel for few rows, which takes any number, compute every product?"""
+        return self._few_rows is not None
+
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows `[n, in]` -> `[n, out]`, padded and cut as `padding` says."""
         if self.padding.is_none:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-LARGEST = 128  # rows up to which equality is probed; longer prompts are computed in pieces of this size
+LARGEST = 128  # rows up to which equality is probed
+MANY = 4096  # rows of one forward where kernels give a row the same bits by the way they are made, whatever the number
 
 
 @dataclass(frozen=True)
@@ -13,13 +14,15 @@ class RowPadding:
     """How many rows are computed together: padded to at least `minimum` and to a multiple of `multiple`, and more than
     `largest` in pieces.
 
-    invariant: with this the probe found equal bits for all row counts it tried.
+    invariant: with this the probe found equal bits for all row counts it tried. together: rows of all texts that one
+    forward may compute, so that each has the bits that it would have alone.
     """
 
     minimum: int = 1
     multiple: int = 1
     largest: int | None = None
     invariant: bool = field(default=False, kw_only=True)
+    together: int = field(default=LARGEST, kw_only=True)
 
     @cached_property
     def is_none(self) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
 from ssd_lab.kernels.linear import Linear
-from ssd_lab.kernels.row_padding import LARGEST, RowPadding
+from ssd_lab.kernels.row_padding import LARGEST, MANY, RowPadding
 
 ROW_COUNTS = (1, 2, 3, 4, 5, 7, 8, 16, 21, 32, 64, 112, LARGEST)
 FEW = 64  # rows compared where groups are small, to keep the probe short
+RESULTS, MOST_BLOCKS = 1 << 20, 16  # results that many rows are to have, from as many blocks of `LARGEST` rows at most
 
 # minimum and multiple; the last two for libraries that compute few rows in another way than many: let all be many
 CANDIDATES = ((1, 1), (2, 1), (4, 4), (8, 8), (24, 1), (32, 1))
@@ -25,8 +27,9 @@ def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
     Some libraries change the order of a sum with the number of rows (oneDNN does for a single row of more than 1,024
     inputs, cuBLAS for large row counts); greedy text then depends on batch and strategy where two tokens are nearly
     tied. In bfloat16 such a change shows in one result of thousands, so the probe compares many rows of every shape.
-    Returns the padding that all shapes share; `largest` is that of the shape that needs the smallest pieces. If some
-    shape has none, nothing is padded and the result is not invariant.
+    Returns the padding that all shapes share; `largest` is that of the shape that needs the smallest pieces, and holds
+    for all. If some shape has none, nothing is padded and the result is not invariant. A library is believed up to as
+    many rows as were probed, a kernel of ours, in which a row's sums do not depend on the others, up to any number.
     """
     linears = list(linears)
     for linear in linears:
@@ -35,14 +38,16 @@ def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
     probed = {shape: probe_row_padding(linear) for shape, linear in by_shape.items()}
     if not all(padding.invariant for padding in probed.values()):
         return RowPadding()
-    for linear in linears:
-        linear.padding = probed[linear.out_features, linear.in_features]
     pieces = [padding.largest for padding in probed.values() if padding.largest is not None]
+    largest = min(pieces, default=None)
+    for linear in linears:  # where a library changes its ways for one shape, another may have passed by luck
+        linear.padding = replace(probed[linear.out_features, linear.in_features], largest=largest)
     return RowPadding(
         minimum=max(padding.minimum for padding in probed.values()),
         multiple=max(padding.multiple for padding in probed.values()),
-        largest=min(pieces, default=None),
+        largest=largest,
         invariant=True,
+        together=MANY if all(linear.has_kernel for linear in linears) and largest is None else LARGEST,
     )
 
 
@@ -50,10 +55,11 @@ def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
 def probe_row_padding(linear: Linear) -> RowPadding:
     """The least padding and the largest pieces for one product; not invariant if none of those tried works."""
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn(LARGEST, linear.in_features, generator=generator).to(linear.device, linear.dtype)
+    total = LARGEST * min(MOST_BLOCKS, -(-RESULTS // (LARGEST * linear.out_features)))
+    inputs = torch.randn(total, linear.in_features, generator=generator).to(linear.device, linear.dtype)
     for largest in (None, *PIECES):
         count = largest or LARGEST
-        expected = torch.cat([linear.product(inputs[start : start + count]) for start in range(0, LARGEST, count)])
+        expected = torch.cat([linear.product(inputs[start : start + count]) for start in range(0, total, count)])
         for minimum, multiple in CANDIDATES:
             candidate = RowPadding(minimum, multiple, largest, invariant=True)
             tried = [rows for rows in ROW_COUNTS if candidate.padded(rows) <= count]
@@ -64,7 +70,8 @@ def probe_row_padding(linear: Linear) -> RowPadding:
 
 def _agrees(linear: Linear, inputs: torch.Tensor, expected: torch.Tensor, rows: int, padding: RowPadding) -> bool:
     """Is the product the expected one when computed `rows` at a time with padding?"""
-    compared = LARGEST if rows > FEW else FEW if rows == 1 else FEW // 2
+    blocks = len(inputs) // LARGEST if rows >= 8 else 1  # else there would be too many groups
+    compared = blocks * (LARGEST if rows > FEW else FEW if rows == 1 else FEW // 2)
     for start in range(0, compared, rows):
         group = inputs[start : start + rows]
         missing = padding.padded(len(group)) - len(group)

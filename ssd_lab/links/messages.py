@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ssd_lab.execution.device_tensor import DeviceTensor
+from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.rows import KnownState, SamplingRow, StateOnDevice
 
 Outcome = tuple[int, int]  # accepted length, recovery token
@@ -15,11 +16,9 @@ NO_OUTCOME = -1  # in place of an accepted length
 
 @dataclass(frozen=True)
 class PrefillMessage:
-    """Compute K/V of these tokens, which stand at `start` and after it. No reply."""
+    """Compute K/V of these parts of texts. No reply."""
 
-    token_ids: list[int]
-    start: int
-    block_table: list[int]
+    parts: list[PromptPart]
 
 
 @dataclass(frozen=True)

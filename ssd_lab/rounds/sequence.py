@@ -8,6 +8,7 @@ from typing import Any
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import SsdLabError
 from ssd_lab.rounds.block_manager import ROOT
+from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.stopping import FinishReason, StopChecker
 
 ALL_TOKENS = 2**31 - 1  # no vocabulary is as large, and an integer of a tensor can be
@@ -74,3 +75,9 @@ class PrefillChunk:
     sequence: Sequence
     start: int
     stop: int
+
+    @property
+    def part(self) -> PromptPart:
+        """The tokens, and where they go."""
+        sequence = self.sequence
+        return PromptPart(sequence.token_ids[self.start : self.stop], self.start, list(sequence.blocks))

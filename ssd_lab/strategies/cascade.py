@@ -127,10 +127,10 @@ class CascadeProposer(Proposer):
             raise ConfigError("both parts of the cascade feed on the target's features, at different layers")
         self.feature_layers = layers.pop() if layers else ()
 
-    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
+    def prefill(self, chunks: list[PrefillChunk], features: list[torch.Tensor] | None = None) -> None:
         """Both see the prompt."""
         for part in self._parts:
-            part.prefill(chunk, features if part.feature_layers else None)
+            part.prefill(chunks, features if part.feature_layers else None)
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """The first one's drafts where they are long enough, else the second one's."""

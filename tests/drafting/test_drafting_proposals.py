@@ -41,7 +41,7 @@ class Changing(Proposer):
     def __init__(self, change: Change, in_prefill: bool) -> None:
         self._change, self._in_prefill, self._rounds = change, in_prefill, 0
 
-    def prefill(self, chunk: Any) -> None:
+    def prefill(self, chunks: Any) -> None:
         if self._in_prefill:
             self._change(good(1))
 

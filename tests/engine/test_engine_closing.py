@@ -291,6 +291,7 @@ def test_a_child_that_takes_nothing_in_ends_at_the_limit(models: Any, nothing_le
 
     from ssd_lab.links import child_process
     from ssd_lab.links.messages import PrefillMessage
+    from ssd_lab.rounds.prompt_lines import PromptPart
 
     monkeypatch.setattr(child_process, "END_S", 0.3)
     llm = LLM(*models, **ASYNC, draft_link="process")
@@ -298,7 +299,7 @@ def test_a_child_that_takes_nothing_in_ends_at_the_limit(models: Any, nothing_le
     os.kill(link.process_id, signal.SIGSTOP)
     link._channel._send_timeout_s = link._send_timeout_s = 0.2
     with pytest.raises(DraftWorkerError, match=r"took in no message for 0\.2 s"):
-        link.post(PrefillMessage(list(range(2_000_000)), 0, [1]))
+        link.post(PrefillMessage([PromptPart(list(range(2_000_000)), 0, [1])]))
     llm.close()
 
 

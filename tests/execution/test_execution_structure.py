@@ -15,7 +15,7 @@ from ssd_lab.phases.draft_tree import BranchShape, TreePhase
 from ssd_lab.phases.grow_dynamic_tree import DynamicShape, GrowDynamicTreePhase
 from ssd_lab.phases.grow_tree import GrowTreePhase
 from ssd_lab.phases.keep_path import KeepPathPhase
-from ssd_lab.phases.prefill import HeadPrefillPhase, PrefillPhase, ScorePhase, WipePhase
+from ssd_lab.phases.prefill import HeadPrefillPhase, LongPrefillPhase, PrefillPhase, ScorePhase, WipePhase
 from ssd_lab.phases.verification import VerifyOptions
 from ssd_lab.phases.verify import VerifyChainPhase
 from ssd_lab.phases.verify_tree import VerifyTreePhase
@@ -27,8 +27,9 @@ PHASES = [
     GrowTreePhase(from_widths([2, 2]), 512, True, True),
     GrowDynamicTreePhase(DynamicShape(2, 3, 5), 512, True),
     KeepPathPhase(),
-    PrefillPhase((1, 2)),
-    HeadPrefillPhase(),
+    PrefillPhase(512, (1, 2)),
+    LongPrefillPhase(512),
+    HeadPrefillPhase(512),
     ScorePhase(),
     WipePhase(),
     VerifyChainPhase(512, VerifyOptions()),

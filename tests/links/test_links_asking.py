@@ -21,6 +21,7 @@ from ssd_lab.links.link import InlineLink, Link, Pending
 from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.links.thread_link import ThreadLink
+from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.proposal import Proposal
 
 ROUND = round_of(5, 50, None)
@@ -96,8 +97,8 @@ def test_an_answer_that_was_left_behind_is_not_taken_for_a_later_one(link: Link)
     expected = [asked(link, message).answer(30).tokens.tolist() for message in (ROUND, other)]
     assert expected[0] != expected[1]
     left = asked(link, ROUND)  # Ctrl-C came between
-    link.post(PrefillMessage([1], 3, [1, 2, 3]))
-    link.post(PrefillMessage([40], 3, [1, 2, 3]))
+    link.post(PrefillMessage([PromptPart([1], 3, [1, 2, 3])]))
+    link.post(PrefillMessage([PromptPart([40], 3, [1, 2, 3])]))
     assert asked(link, other).answer(30).tokens.tolist() == expected[1]
     with pytest.raises(DraftWorkerError, match="answered already"):
         left.answer(30)
@@ -114,7 +115,7 @@ def test_answers_may_be_taken_in_the_order_of_the_asking(link: Link) -> None:
 def test_what_is_posted_between_asking_and_answering_is_read_after_the_round(link: Link) -> None:
     expected = asked(link, ROUND).answer(30)
     pending = asked(link, ROUND)
-    link.post(PrefillMessage([1, 2, 3], 0, [4, 5, 6]))
+    link.post(PrefillMessage([PromptPart([1, 2, 3], 0, [4, 5, 6])]))
     assert torch.equal(pending.answer(30).tokens, expected.tokens)
 
 

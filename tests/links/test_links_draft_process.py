@@ -28,6 +28,7 @@ from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.models.loader import load_model
 from ssd_lab.models.opened import OpenedModel
+from ssd_lab.rounds.prompt_lines import PromptPart
 
 ROUND = round_of(5, 50, None)
 OUTSIDE = 99_999  # no token of the tiny pair has this id
@@ -53,7 +54,7 @@ def link(tiny_pair: Any):
 
 
 def test_a_child_that_failed_in_a_message_without_a_reply_is_quoted_by_the_next_call(link: ProcessLink) -> None:
-    link.post(PrefillMessage([OUTSIDE], 0, [1]))
+    link.post(PrefillMessage([PromptPart([OUTSIDE], 0, [1])]))
     link._child._process.wait(timeout=30)  # it has said why, and is gone
     with pytest.raises(DraftWorkerError, match=r"failed: IndexError: .+") as failure:
         asked(link, ROUND).answer(30)
@@ -62,10 +63,10 @@ def test_a_child_that_failed_in_a_message_without_a_reply_is_quoted_by_the_next_
 
 
 def test_a_child_that_failed_is_quoted_by_the_next_posted_message_too(link: ProcessLink) -> None:
-    link.post(PrefillMessage([OUTSIDE], 0, [1]))
+    link.post(PrefillMessage([PromptPart([OUTSIDE], 0, [1])]))
     link._child._process.wait(timeout=30)
     with pytest.raises(DraftWorkerError, match="failed: IndexError"):
-        link.post(PrefillMessage([1], 0, [1]))
+        link.post(PrefillMessage([PromptPart([1], 0, [1])]))
 
 
 def test_a_run_whose_draft_fails_in_the_prompt_says_why_and_goes_on(tiny_pair: Any, monkeypatch: Any) -> None:

@@ -17,6 +17,7 @@ from ssd_lab.links.link import InlineLink
 from ssd_lab.links.messages import PrefillMessage, RoundMessage
 from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.links.thread_link import ThreadLink
+from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.strategies.components.fallback import Auto, Fast
 from ssd_lab.strategies.fanout import Adaptive, Explicit
 
@@ -48,7 +49,7 @@ def round_trip(link, message: RoundMessage, sampling=WARM):
 def test_prepared_outcomes_hit_and_others_miss(tiny_pair, kind: str, sampling) -> None:
     link = open_link(kind, setup_for(tiny_pair))
     try:
-        link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
+        link.post(PrefillMessage([PromptPart(PROMPT[:-1], 0, [1, 2, 3])]))
         first = round_trip(link, round_of(5, 50, None), sampling)
         assert first.origins == ["jit"] and first.cache_hits == [None]
         absent = round_trip(link, round_of(6, 1, 0, 50), sampling)  # token 1 is no likely recovery token
@@ -73,7 +74,7 @@ def test_every_link_gives_the_same_replies(tiny_pair) -> None:
     replies = []
     for kind in ("inline", "thread", "process"):
         link = open_link(kind, setup_for(tiny_pair))
-        link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
+        link.post(PrefillMessage([PromptPart(PROMPT[:-1], 0, [1, 2, 3])]))
         got = [round_trip(link, round_of(5, 50, None))]
         for step in range(1, 4):
             got.append(round_trip(link, round_of(5 + step, 60 + step, 0, 59 + step)))
@@ -95,7 +96,7 @@ def test_every_plan_travels_and_gives_the_same_replies(tiny_pair, name: str) -> 
     replies = []
     for kind in ("inline", "process"):
         link = open_link(kind, setup_for(tiny_pair, **PLANS[name]))
-        link.post(PrefillMessage(PROMPT[:-1], 0, [1, 2, 3]))
+        link.post(PrefillMessage([PromptPart(PROMPT[:-1], 0, [1, 2, 3])]))
         link.post(control_of(WARM, PROMPT if name == "n-gram" else None))
         got, accepted, previous, last = [], None, 40, 50
         for step in range(6):

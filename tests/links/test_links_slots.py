@@ -24,6 +24,7 @@ from ssd_lab.links.shared_memory import SharedMemory, make_memory
 from ssd_lab.links.slots import ANSWERED, ASKED, CANCEL, Slots, SlotSizes
 from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.models.loader import load_model
+from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import StateOnDevice
 from ssd_lab.strategies.fanout import Explicit
@@ -203,7 +204,7 @@ def test_a_round_that_is_asked_while_another_is_unanswered_goes_beside(tiny_pair
         left = link.ask(ROUND)  # Ctrl-C came between
         second = link.ask(round_of(5, 60, None))
         expected = second.answer(30).tokens
-        link.post(PrefillMessage([40], 3, [1, 2, 3]))
+        link.post(PrefillMessage([PromptPart([40], 3, [1, 2, 3])]))
         again = link.ask(round_of(5, 60, None)).answer(30)
         assert torch.equal(again.tokens, expected)
         assert {activity.name for activity in again.activities if activity.lane == "link"} == {"outcome", "speculation"}
@@ -216,7 +217,7 @@ def test_memory_and_queue_carry_the_same(tiny_pair: Any) -> None:
     setup = setup_for(tiny_pair)
     replies = []
     for link in (opened(tiny_pair), ThreadLink(setup.make_worker, threads=1, start_timeout_s=60)):
-        link.post(PrefillMessage([10, 20, 30, 40], 0, [1, 2, 3]))
+        link.post(PrefillMessage([PromptPart([10, 20, 30, 40], 0, [1, 2, 3])]))
         got = [asked(link, ROUND, (1.0, 0, 1.0, 0.0, 7)).answer(30)]
         for step in range(3):
             got.append(link.ask(round_of(6 + step, 60 + step, 0)).answer(30))

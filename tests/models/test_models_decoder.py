@@ -11,6 +11,7 @@ from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.phases.prefill import prefill
+from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 
@@ -61,8 +62,8 @@ def test_sequences_of_different_lengths_do_not_disturb_each_other(
     own = runner(model)
     tables = [TABLE[:8], [20, 21, 22, 23, 24]]
     with torch.inference_mode():
-        prefill(own, ids[:50].tolist(), 0, tables[0])
-        prefill(own, tokens(20, seed=5).tolist(), 0, tables[1])
+        prefill(own, [PromptPart(ids[:50].tolist(), 0, tables[0])])
+        prefill(own, [PromptPart(tokens(20, seed=5).tolist(), 0, tables[1])])
         both = torch.stack([ids[50:54], tokens(4, seed=6)])
         logits = own.logits(causal_step_at(both, [50, 20], tables, BLOCK))
     torch.testing.assert_close(logits[0], reference[50:54], atol=1e-4, rtol=0)
@@ -78,7 +79,7 @@ def test_a_tree_branch_sees_its_prefix_and_ancestors_only(
     branch_tokens, prefixes = torch.tensor([[11, 12], [21, 22], [31, 32]]), [30, 27, 30]
     scratch = torch.arange(64, 70).view(2, 3).T  # [branch, step], behind the eight blocks of the text
     with torch.inference_mode():
-        prefill(own, ids[:30].tolist(), 0, TABLE[:8])
+        prefill(own, [PromptPart(ids[:30].tolist(), 0, TABLE[:8])])
         table = torch.tensor([TABLE])
         for step in range(2):
             result = own.logits(
@@ -109,9 +110,9 @@ def test_bits_do_not_depend_on_rows_batch_or_threads(checkpoint: Path, dtype: st
         assert torch.equal(logits_in_chunks(model, ids, chunk), one_by_one), f"{chunk} rows at a time"
     batched, tables = runner(model), [TABLE[:9], *([17 + 5 * i + j for j in range(5)] for i in range(3))]
     with torch.inference_mode():  # the same rows beside three other sequences, over a longer and over a shorter context
-        prefill(batched, ids[:60].tolist(), 0, tables[0])
+        prefill(batched, [PromptPart(ids[:60].tolist(), 0, tables[0])])
         for sequence in (1, 2, 3):
-            prefill(batched, tokens(20, seed=sequence).tolist(), 0, tables[sequence])
+            prefill(batched, [PromptPart(tokens(20, seed=sequence).tolist(), 0, tables[sequence])])
         rows = torch.stack([ids[60:67], *(tokens(7, seed=9 + i) for i in range(3))])
         step = causal_step_at(rows, [60, 20, 20, 20], tables, BLOCK)
         assert torch.equal(batched.logits(step)[0], one_by_one[60:67])

@@ -21,6 +21,7 @@ from ssd_lab.models.loader import load_model
 from ssd_lab.phases import keep_path, verify_tree
 from ssd_lab.phases.grow_dynamic_tree import DynamicShape
 from ssd_lab.rounds.placement import Placement
+from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import KnownState, RowBatch
 from ssd_lab.rounds.runner import StepRunner
@@ -190,7 +191,7 @@ def test_a_tree_travels_over_any_link(tiny_pair, kind: type, shape: Topology | D
     setup = WorkerSetup(tiny_pair.draft, "float32", "cpu", 20, 8, 4, 1, plan, longest_table=4)
     link = InlineLink(setup.make_worker()) if kind is InlineLink else ProcessLink(setup, start_timeout_s=60)
     try:
-        link.post(PrefillMessage([5, 6, 7], 0, [1, 2]))
+        link.post(PrefillMessage([PromptPart([5, 6, 7], 0, [1, 2])]))
         sampling = (0.9, 0, 1.0, 0.0, 3)
         first = asked(link, round_of(4, 8, None, 7), sampling).answer(60)
         path = torch.tensor([[0, 2, -1]])[:, : shape.depth]
@@ -202,7 +203,7 @@ def test_a_tree_travels_over_any_link(tiny_pair, kind: type, shape: Topology | D
         link.close()
     assert first.tree is not None and first.tree.problem(1, shape.num_nodes, shape.depth) is None
     reference = InlineLink(setup.make_worker())
-    reference.post(PrefillMessage([5, 6, 7, 8, tokens[0]], 0, [1, 2]))
+    reference.post(PrefillMessage([PromptPart([5, 6, 7, 8, tokens[0]], 0, [1, 2])]))
     assert asked(reference, after, sampling).answer(60).tokens.tolist() == second.tokens.tolist()
 
 

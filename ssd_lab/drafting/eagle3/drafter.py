@@ -33,7 +33,7 @@ class EagleDrafter(Drafter[HeadRunner]):
         """See `head_prefill`."""
         if not isinstance(message, EaglePrefill):
             raise TypeError(f"an EAGLE3 head reads features, and a {type(message).__name__} has none")
-        head_prefill(self.runner, message.token_ids, message.start, message.block_table, message.features.here())
+        head_prefill(self.runner, message.parts, [features.here() for features in message.features])
 
     def reading(self, asked: DraftRound, chosen: Sequence[int]) -> tuple[Reading, Bounds]:
         """The rows and what is new for them; padding rows learn nothing."""

@@ -13,11 +13,11 @@ from ssd_lab.links.messages import PrefillMessage, RoundMessage
 
 @dataclass(frozen=True)
 class EaglePrefill(PrefillMessage):
-    """features: `[tokens, feature_size]` of the target's tokens at `start` and after it; token_ids: what follows each
-    of these.
+    """features: of each part `[tokens, feature_size]`, of the target's tokens at its `start` and after it; its
+    token_ids: what follows each of these.
     """
 
-    features: DeviceTensor
+    features: list[DeviceTensor]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from ssd_lab.links.opening import LinkKind, open_link
 from ssd_lab.links.worker import Worker
 from ssd_lab.models.eagle3.head import Eagle3Head
 from ssd_lab.rounds.head_runner import HeadRunner
+from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
@@ -62,15 +63,16 @@ class EagleProposer(WorkerProposer):
         self.feature_layers = feature_layers
         self._k = k
 
-    def prefill(self, chunk: PrefillChunk, features: torch.Tensor | None = None) -> None:
+    def prefill(self, chunks: list[PrefillChunk], features: list[torch.Tensor] | None = None) -> None:
         """The head reads the same part of the prompt, each feature beside the token that follows it."""
         if features is None:
             raise ConfigError(
                 "an EAGLE3 head needs the target's features of the prompt, and whatever runs it here gives none: "
                 "run the strategy by itself"
             )
-        new = PendingFeatures(features[None], 0, len(features))
-        chunk.sequence.memory[_PENDING] = self._read_by_head(chunk.sequence, new, chunk.stop + 1)
+        new = [PendingFeatures(own[None], 0, len(own)) for own in features]
+        lengths = [chunk.stop + 1 for chunk in chunks]
+        self._read_by_head([chunk.sequence for chunk in chunks], new, lengths)
 
     def cached_tokens(self, sequence: Sequence) -> int:
         """Tokens whose place in the head's cache is settled: features of the last round are met with the next one."""
@@ -105,20 +107,25 @@ class EagleProposer(WorkerProposer):
             if sequence.last_accepted is None:
                 continue
             new, length = PendingFeatures(own, row, sequence.last_accepted + 1), len(sequence.token_ids)
-            if not sequence.is_complete and not self._drafted_last_round(sequence):
-                if (before := sequence.memory.get(_PENDING)) is not None:
-                    self._read_by_head(sequence, before, length - new.count)
-                new = self._read_by_head(sequence, new, length)
-            sequence.memory[_PENDING] = new
+            if sequence.is_complete or self._drafted_last_round(sequence):
+                sequence.memory[_PENDING] = new
+                continue
+            if (before := sequence.memory.get(_PENDING)) is not None:
+                self._read_by_head([sequence], [before], [length - new.count])
+            self._read_by_head([sequence], [new], [length])
 
-    def _read_by_head(self, sequence: Sequence, new: PendingFeatures, length: int) -> PendingFeatures:
-        """Let the head read features that a text of so many tokens ends in; the last one is left to be met again, since
-        drafting begins with it.
+    def _read_by_head(self, sequences: list[Sequence], news: list[PendingFeatures], lengths: list[int]) -> None:
+        """Let the head read features that texts of so many tokens end in; the last one of each is left to be met again,
+        since drafting begins with it.
         """
-        features = new.features[new.row, : new.count]
-        following, start = sequence.token_ids[length - new.count : length], length - 1 - new.count
-        self.link.post(EaglePrefill(following, start, list(sequence.blocks), DeviceTensor.of(features)))
-        return PendingFeatures(features[None, -1:].clone(), 0, 1)
+        features = [new.features[new.row, : new.count] for new in news]
+        parts = [
+            PromptPart(sequence.token_ids[length - new.count : length], length - 1 - new.count, list(sequence.blocks))
+            for sequence, new, length in zip(sequences, news, lengths, strict=True)
+        ]
+        self.link.post(EaglePrefill(parts, [DeviceTensor.of(own) for own in features]))
+        for sequence, own in zip(sequences, features, strict=True):
+            sequence.memory[_PENDING] = PendingFeatures(own[None, -1:].clone(), 0, 1)
 
     def _eagle_message(self, sequences: list[Sequence], rows: RowBatch) -> EagleRound:
         known: list[PendingFeatures] = [sequence.memory[_PENDING] for sequence in sequences]
