@@ -119,21 +119,21 @@ def measure_prompts(
                 on_line(f"{strategy}, {count} prompts of {length}: {seconds * 1e3:.1f} ms")
             runs.append(_whole_run(llm, strategy, requests))
             on_line(f"{strategy}: {runs[-1].whole:,.0f} of {runs[-1].rounds:,.0f} tokens/s")
-            late = min(LATE, longest // 2)
+            late = min(LATE, llm.memory_plan.max_model_len // 2)
             delays.append(_delay(llm, draw, strategy, late))
             on_line(f"{strategy}, late prompt: {delays[-1].usual_s * 1e3:.2f}, {delays[-1].longest_s * 1e3:.2f} ms")
     return PromptMeasurement(prompts, delays, runs)
 
 
-def _ids(draw: random.Random, length: int) -> list[int]:
-    """Of the small vocabulary, which an inflated model has too."""
-    return [draw.randrange(3, 1000) for _ in range(length)]
+def _ids(llm: LLM, draw: random.Random, length: int) -> list[int]:
+    """Of a small vocabulary, which an inflated model has too."""
+    return [draw.randrange(3, min(1000, llm.target.decoder.num_tokens)) for _ in range(length)]
 
 
 def _first_tokens_s(llm: LLM, draw: random.Random, count: int, length: int) -> float:
     params, times = SamplingParams(max_tokens=1, ignore_eos=True), []
     for _ in range(UNTIMED + REPEATS):
-        requests = llm.run([_ids(draw, length) for _ in range(count)], params).trace.requests
+        requests = llm.run([_ids(llm, draw, length) for _ in range(count)], params).trace.requests
         first = [request.first_token_s for request in requests if request.first_token_s is not None]
         times.append(max(first) - min(request.arrival_s for request in requests))
     return statistics.median(times[UNTIMED:])
@@ -156,11 +156,11 @@ def _delay(llm: LLM, draw: random.Random, strategy: str, length: int) -> Delay:
     places = llm.config.max_batch
     few = SamplingParams(max_tokens=24, ignore_eos=True)
     long = SamplingParams(max_tokens=8 * (24 + 40), ignore_eos=True)
-    short = [_ids(draw, 24) for _ in range(places)]
+    short = [_ids(llm, draw, 24) for _ in range(places)]
     params = [long] * DECODING + [few] * (places - DECODING)
     found = []
     for _ in range(2):  # the first captures what the second replays
-        result = llm.run([*short, _ids(draw, length)], [*params, few])
+        result = llm.run([*short, _ids(llm, draw, length)], [*params, few])
         found = _gaps(result.trace, late=places)
     usual, beside = found
     return Delay(strategy, DECODING, length, statistics.median(usual), max(beside))

@@ -34,6 +34,11 @@ class RanksExecutor(Executor):
         """As the own one does."""
         return self._own.prepares
 
+    @property
+    def captures(self) -> bool:
+        """As the own one does."""
+        return self._own.captures
+
     def keep_in_place(self, tensors: Iterable[torch.Tensor]) -> None:
         """Of this rank."""
         self._own.keep_in_place(tensors)

@@ -95,16 +95,19 @@ class PromptStep:
             width = -(-self.context // block_size)
         else:
             width = max(len(parts[line.part].block_table) for line in self.lines)
-        host = np.zeros((self.size, 2 + self.rows + width), dtype=np.int64)
+        size, rows = self.size, self.rows
+        packed = np.zeros(size * (2 + rows + width), dtype=np.int64)
+        starts, counts, tokens, tables = np.split(packed, np.cumsum([size, size, size * rows]))
+        token_lines, table_lines = tokens.reshape(size, rows), tables.reshape(size, width)
         for number, first, lines in self.of_parts():
             part = parts[number]
             table = part.block_table[:width]
-            host[first : first + len(lines), 2 + self.rows : 2 + self.rows + len(table)] = table
+            table_lines[first : first + len(lines), : len(table)] = table
             for own, line in enumerate(lines, start=first):
-                host[own, :2] = (part.start + line.first, line.count)
-                host[own, 2 : 2 + line.count] = part.token_ids[line.first : line.first + line.count]
-        packed = sent(torch.from_numpy(host), device)
-        return PromptLines(packed[:, 0], packed[:, 1], packed[:, 2 : 2 + self.rows], packed[:, 2 + self.rows :])
+                starts[own], counts[own] = part.start + line.first, line.count
+                token_lines[own, : line.count] = part.token_ids[line.first : line.first + line.count]
+        on_device = sent(torch.from_numpy(packed), device).split([size, size, size * rows, size * width])
+        return PromptLines(on_device[0], on_device[1], on_device[2].view(size, rows), on_device[3].view(size, width))
 
 
 def cut_into_steps(parts: Sequence[PromptPart], most_rows: int, *, recurring: bool) -> list[PromptStep]:

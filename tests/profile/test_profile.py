@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from ssd_lab.cli.main import app
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import LoadedModel, load_model
-from ssd_lab.profile import points, report
+from ssd_lab.profile import points, prompts, report
 from ssd_lab.profile.check import CheckedRounds, check_rounds, check_trace
 from ssd_lab.profile.host_time import idle_s
 from ssd_lab.profile.measure import Sizes, fits, hardware_profile, measure_phases
@@ -205,3 +205,32 @@ def test_predicted_round_times_are_within_ten_percent_of_recorded_ones():
         if not failed:
             break
     assert not failed, report.check_markdown([one for checked in tries for one in checked])
+
+
+def test_prompts_and_whole_runs_are_measured(pair, monkeypatch: pytest.MonkeyPatch):
+    for name, value in {
+        "REPEATS": 1,
+        "UNTIMED": 0,
+        "TOGETHER": (3, 9),
+        "OUTPUT": 12,
+        "DECODING": 2,
+        "BATCH": 4,
+    }.items():
+        monkeypatch.setattr(prompts, name, value)
+    measured = prompts.measure_prompts(
+        *pair,
+        k=2,
+        lengths=(20, 10**6),
+        requests=6,
+        peers={(1, 20): 0.5},
+        progress=False,
+        draft_link="inline",
+        threads=1,
+    )
+    assert [(one.strategy, one.prompts, one.length, one.peer_s) for one in measured.prompts] == [
+        (strategy, *each) for strategy in ("autoregressive", "sync_chain") for each in ((1, 20, 0.5), (3, 9, None))
+    ]
+    assert all(0 < one.whole <= one.rounds * 1.01 for one in measured.runs)
+    assert all(one.usual_s > 0 and one.longest_s > 0 for one in measured.delays)
+    text = prompts.markdown(measured, command="ssd-lab profile --prompts")
+    assert f"| autoregressive | 1 | 20 | {measured.prompts[0].seconds * 1e3:.1f} | 500.0 |" in text
