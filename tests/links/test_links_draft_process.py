@@ -74,8 +74,8 @@ def test_a_run_whose_draft_fails_in_the_prompt_says_why_and_goes_on(tiny_pair: A
 
     with LLM(tiny_pair.target, tiny_pair.draft, **ASYNC) as llm:
         expected = llm.generate("Hello there, you", PARAMS)[0].token_ids
-        original = link_proposer.PrefillMessage
-        monkeypatch.setattr(link_proposer, "PrefillMessage", lambda ids, *rest: original([OUTSIDE], *rest))
+        original, wrong = link_proposer.PrefillMessage, [PromptPart([OUTSIDE], 0, [1])]
+        monkeypatch.setattr(link_proposer, "PrefillMessage", lambda parts: original(wrong))
         with pytest.warns(RuntimeWarning, match=r"failed: IndexError: .+autoregressively"):
             result = llm.run("Hello there, you two", PARAMS)
         assert "IndexError" in result.trace.meta["degraded"]
