@@ -27,6 +27,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.models.opened import OpenedModel
+from ssd_lab.models.share import check_sizes
 from ssd_lab.ranks.team import RankTeam
 from ssd_lab.strategies import StrategyConfig
 
@@ -57,8 +58,6 @@ def load_pair(
     only opened here and read there. Raises ConfigError, ModelLoadError (DraftMismatchError where the two do not fit
     each other) or CacheCapacityError.
     """
-    if placement.draft_parallel != "rows":
-        raise ConfigError(f"placement {str(placement)!r}: a draft over several devices is not built yet")
     device, draft_device = torch.device(placement.target[0]), torch.device(placement.first_draft)
     check_cuda(device, config.kernels)
     target, draft = _chosen(target, draft, strategy)
@@ -90,6 +89,8 @@ def load_pair(
             draft = OpenedModel(draft, **its_options) if elsewhere else load_model(draft, **its_options)
         if draft is not None:
             check_draft(loaded, draft)
+        if draft is not None and placement.draft_parallel == "tensor":
+            check_sizes(draft.config, len(placement.draft), f"the draft {draft.source}")
         planner = replace(planner, target=loaded, draft=draft)
         plan = planner.once_loaded() if team is None else plan_of_ranks(planner, team)
         unfinished.pop_all()

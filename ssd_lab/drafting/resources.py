@@ -139,6 +139,8 @@ class Resources:
         threads = (
             setup.threads if len(devices) == 1 else (setup.threads or torch.get_num_threads()) // len(devices) or 1
         )
+        if self.placement.draft_parallel == "tensor":  # one draft, whose process starts the others
+            setup, devices = replace(setup, ranks=devices, limit_s=limit_s), devices[:1]
         with ExitStack() as unfinished:
             seats: list[DraftSeat] = []
             for number, device in enumerate(devices):

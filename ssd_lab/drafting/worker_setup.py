@@ -9,6 +9,7 @@ import torch
 
 from ssd_lab.common.device_guard import door
 from ssd_lab.drafting.drafter import Drafter, ModelDrafter
+from ssd_lab.errors import ConfigError
 from ssd_lab.execution.executor import Executor
 from ssd_lab.execution.make_executor import make_executor
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver
@@ -16,7 +17,10 @@ from ssd_lab.links.slots import SlotSizes
 from ssd_lab.links.worker import Worker
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.kv_cache import PagedKVCache
-from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.models.loader import LoadedModel, load_model, resolve_dtype
+from ssd_lab.ranks.executor import RanksExecutor
+from ssd_lab.ranks.rank_worker import Share
+from ssd_lab.ranks.team import RankTeam
 from ssd_lab.rounds.placement import Placement
 from ssd_lab.rounds.runner import StepRunner
 
@@ -45,7 +49,9 @@ class WorkerSetup:
 
     num_blocks: the target's KV blocks; the draft's cache mirrors them and adds scratch blocks for `max_batch` trees.
     longest_table: the most blocks that one sequence holds. target, num_tokens: what the draft is fitted to, see
-    `Decoder.fitted_to`; None leaves it as it is. eager: without CUDA graphs, also where there could be some.
+    `Decoder.fitted_to`; None leaves it as it is. eager: without CUDA graphs, also where there could be some. ranks:
+    devices that share the draft's weights, the first of which is `device` (none: it has all). limit_s: for these to
+    start, and for each other in a step.
     """
 
     model: LoadedModel | str
@@ -62,6 +68,8 @@ class WorkerSetup:
     eager: bool = False
     observer: ExecutorObserver = NOBODY
     debug_memory: bool = False
+    ranks: tuple[str, ...] = ()
+    limit_s: float = 120.0
 
     @property
     def source(self) -> str | None:
@@ -87,12 +95,15 @@ class WorkerSetup:
     @door(lambda setup: torch.device(setup.device))
     def make_worker(self) -> Worker:
         """Load the model if need be, allocate the cache, and build the worker."""
-        model = self.model
-        if isinstance(model, str):
+        model, team = self.model, None
+        if self.ranks:
+            team = self._team()
+            model = team.model
+        elif isinstance(model, str):
             model = load_model(model, dtype=self.dtype, device=self.device)
         decoder = model.decoder
-        if self.target is not None:
-            decoder = decoder.fitted_to(self.target, self.num_tokens or self.target.vocab_size)
+        if self._fit is not None and team is None:
+            decoder = decoder.fitted_to(*self._fit)
         device = torch.device(self.device)
         memory = WorkerMemory.allocate(
             decoder.config,
@@ -107,8 +118,31 @@ class WorkerSetup:
             observer=self.observer,
             debug_memory=self.debug_memory,
         )
-        runner = StepRunner(decoder, memory.cache, device, memory.executor)
+        executor = memory.executor
+        if team is not None:
+            team.allocate(memory.cache.num_blocks, self.block_size, eager=self.eager, debug_memory=self.debug_memory)
+            executor = RanksExecutor(executor, team)
+        runner = StepRunner(decoder, memory.cache, device, executor)
         return self.plan.make_worker(ModelDrafter(runner, memory.placement))
+
+    @property
+    def _fit(self) -> tuple[ModelConfig, int] | None:
+        return None if self.target is None else (self.target, self.num_tokens or self.target.vocab_size)
+
+    def _team(self) -> RankTeam:
+        """The draft's ranks, which end with this process."""
+        if self.source is None:
+            raise ConfigError("a draft over several devices is loaded by name on each: give its folder or hub id")
+        share = Share(
+            source=self.source,
+            dtype=str(resolve_dtype(self.dtype, self.device)).removeprefix("torch."),
+            device=self.device,
+            bitwise=True,
+            kernels="auto",
+            role="draft",
+            fit=self._fit,
+        )
+        return RankTeam(share, self.ranks, threads=self.threads, limit_s=self.limit_s, progress=False)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""A target over several devices: its ranks, what they are told, and how what they compute comes together."""
+"""A model over several devices: its ranks, what they are told, and how what they compute comes together."""

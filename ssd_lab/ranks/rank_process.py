@@ -22,7 +22,7 @@ class RankProcess:
     """A child process of its own session, which ends when its connection does, also if this process dies."""
 
     def __init__(self, setup: RankSetup) -> None:
-        self.rank, self.device = setup.rank, setup.share.device
+        self.rank, self.device, self._role = setup.rank, setup.share.device, setup.share.role
         self._number = 0
         self._child = ChildProcess(threads=setup.threads)
         self._channel = Channel(self._child.connection, send_timeout_s=setup.meeting.limit_s)
@@ -91,7 +91,7 @@ class RankProcess:
         self._channel.abandon()
 
     def __str__(self) -> str:
-        return f"rank {self.rank} of the target (process {self._child.pid}, {self.device})"
+        return f"rank {self.rank} of the {self._role} (process {self._child.pid}, {self.device})"
 
     def _failed(self, name: str, text: str, traceback: str) -> SsdLabError:
         kind = getattr(errors, name, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ import torch
 from ssd_lab.common.device_guard import current, door
 from ssd_lab.execution.make_executor import make_executor
 from ssd_lab.execution.structure import unflatten
+from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.group import Group
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
@@ -23,17 +24,21 @@ from ssd_lab.rounds.runner import StepRunner
 
 @dataclass(frozen=True)
 class Share:
-    """Which model, how it is loaded, and on which device. The fields are the arguments of `load_model`."""
+    """Which model, how it is loaded, and on which device: arguments of `load_model`. role: what it is to a run. fit: a
+    draft's target and its number of tokens, see `Decoder.fitted_to`.
+    """
 
     source: str
     dtype: str
     device: str
     bitwise: bool
     kernels: str
+    role: str = "target"
+    fit: tuple[ModelConfig, int] | None = None
 
     def load(self, group: Group, *, progress: bool = False) -> LoadedModel:
         """This rank's part."""
-        return load_model(
+        model = load_model(
             self.source,
             dtype=self.dtype,
             device=self.device,
@@ -42,6 +47,7 @@ class Share:
             progress=progress,
             group=group,
         )
+        return model if self.fit is None else replace(model, decoder=model.decoder.fitted_to(*self.fit))
 
 
 @dataclass(frozen=True)

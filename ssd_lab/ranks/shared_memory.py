@@ -88,7 +88,7 @@ class SharedMemoryGroup(Group):
                 if not self._are_alive():
                     raise _gone(other)
                 if time.monotonic() > end_s:
-                    raise RankError(f"rank {other} of the target did not do its part within {self._limit_s:g} s")
+                    raise RankError(f"rank {other} did not do its part within {self._limit_s:g} s")
             if not os.read(self._read_from[other], 1):
                 raise _gone(other)
 
@@ -115,7 +115,7 @@ class SharedMemoryGroup(Group):
             if not self._are_alive():
                 raise _gone(other)
             if time.monotonic() > end_s:
-                raise RankError(f"rank {other} of the target did not start within {meeting.limit_s:g} s")
+                raise RankError(f"rank {other} did not start within {meeting.limit_s:g} s")
             time.sleep(LOOK_S)
 
 
@@ -127,4 +127,4 @@ def _shared(meeting: Meeting) -> torch.Tensor:
 
 
 def _gone(other: int) -> RankError:
-    return RankError(f"rank {other} of the target is gone")
+    return RankError(f"rank {other} is gone")
