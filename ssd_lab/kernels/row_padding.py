@@ -32,3 +32,6 @@ class RowPadding:
     def padded(self, rows: int) -> int:
         """How many rows to compute when `rows` are wanted."""
         return max(self.minimum, -(-rows // self.multiple) * self.multiple)
+
+
+ANY_ROWS = RowPadding(together=MANY)  # where bits may depend on the number of rows

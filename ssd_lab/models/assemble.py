@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 
 from ssd_lab.kernels.backend import choose_kernels
+from ssd_lab.kernels.row_padding import ANY_ROWS
 from ssd_lab.kernels.row_probe import make_row_invariant
 from ssd_lab.models.blocks import Parts
 from ssd_lab.models.config import ModelConfig
@@ -46,6 +47,5 @@ def assemble(
     parts = Parts(config, tensors, choose_kernels(device, kernels), pack, num_tokens, on_layer, group)
     decoder = family.make_decoder(parts)
     tensors.check_all_used(IGNORED)
-    if bitwise:
-        decoder.row_padding = make_row_invariant(decoder.linears())
+    decoder.row_padding = make_row_invariant(decoder.linears()) if bitwise else ANY_ROWS
     return decoder

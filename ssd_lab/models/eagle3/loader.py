@@ -12,7 +12,7 @@ from ssd_lab.common.device_guard import current
 from ssd_lab.errors import DraftMismatchError, ModelLoadError
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
-from ssd_lab.kernels.row_padding import RowPadding
+from ssd_lab.kernels.row_padding import ANY_ROWS, RowPadding
 from ssd_lab.kernels.row_probe import make_row_invariant
 from ssd_lab.models.blocks import Block, Parts, read_attention, read_mlp
 from ssd_lab.models.config import ModelConfig
@@ -89,8 +89,7 @@ def assemble_eagle3(
         target.decoder.num_tokens,
     )
     parts.tensors.check_all_used(_IGNORED)
-    if bitwise:
-        head.row_padding = make_row_invariant(head.linears())
+    head.row_padding = make_row_invariant(head.linears()) if bitwise else ANY_ROWS
     return head
 
 
