@@ -12,6 +12,7 @@ import torch
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.files.config_json import config_to_json
+from ssd_lab.models.inflate.geometry import Geometry
 from ssd_lab.models.inflate.source import open_inflated, split_inflated
 from ssd_lab.models.inflate.weights import InflatedWeights
 from ssd_lab.profile.timing import seconds_per_call
@@ -31,7 +32,7 @@ class PeerPrefill:
             loaded: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
             self._model: Any = loaded.to(device).eval()
         else:
-            self._model = _inflated(*inflated, dtype, device)
+            self._model = inflated_peer(*inflated, dtype, device)
 
     @torch.inference_mode()
     def seconds(self, count: int, length: int, *, repeats: int) -> float:
@@ -63,8 +64,8 @@ def peer_times(
     return times
 
 
-def _inflated(geometry: str, small: str, dtype: torch.dtype, device: torch.device) -> Any:
-    """The model in memory, tensor by tensor."""
+def inflated_peer(geometry: str | Geometry, small: str | Path, dtype: torch.dtype, device: torch.device) -> Any:
+    """transformers' model of a published shape, with the weights of `load_inflated`, made tensor by tensor."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     opened = open_inflated(geometry, small)
@@ -74,9 +75,9 @@ def _inflated(geometry: str, small: str, dtype: torch.dtype, device: torch.devic
         text = json.dumps(config_to_json(opened.plan.config, dtype=name))
         (Path(folder) / "config.json").write_text(text, encoding="utf-8")
         config = AutoConfig.from_pretrained(folder)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    tensors = {name: weights.read(name) for name in sorted(weights.names())}
-    model.load_state_dict(tensors, strict=False, assign=True)
-    model.tie_weights()
+    with device:
+        model: Any = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    own = model.state_dict()
+    for tensor in weights.names():
+        own[tensor].copy_(weights.read(tensor))
     return model.eval()

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from trace_samples import round_record, sequence_round
 from typer.testing import CliRunner
 
+from ssd_lab import demo
 from ssd_lab.cli.main import app
 from ssd_lab.errors import ConfigError
-from ssd_lab.models.loader import LoadedModel, load_model
+from ssd_lab.models.inflate.geometry import GEOMETRIES
+from ssd_lab.models.kv_cache import PagedKVCache
+from ssd_lab.models.loader import LoadedModel, load_inflated, load_model
 from ssd_lab.profile import points, prompts, report
 from ssd_lab.profile.check import CheckedRounds, check_rounds, check_trace
 from ssd_lab.profile.host_time import idle_s
 from ssd_lab.profile.measure import Sizes, fits, hardware_profile, measure_phases
+from ssd_lab.profile.peer_prefill import inflated_peer
 from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.profile.points import Measurement, Point, RoundPoint
+from ssd_lab.rounds.rows import causal_step_at
+from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.simulate import HardwareProfile
 from ssd_lab.trace import Activity, Trace
 
+CPU = torch.device("cpu")
 SMALL = Sizes(k=2, fan_out=(2, 1, 1), batches=(1, 2), contexts=(32,), rows=(1, 3), repeats=1)
 
 
@@ -234,3 +243,20 @@ def test_prompts_and_whole_runs_are_measured(pair, monkeypatch: pytest.MonkeyPat
     assert all(one.usual_s > 0 and one.longest_s > 0 for one in measured.delays)
     text = prompts.markdown(measured, command="ssd-lab profile --prompts")
     assert f"| autoregressive | 1 | 20 | {measured.prompts[0].seconds * 1e3:.1f} | 500.0 |" in text
+
+
+@pytest.mark.full
+def test_transformers_computes_the_same_function_on_the_same_weights():
+    """An inflated model, made in memory on both sides; of tokens that the small model has."""
+    shape = GEOMETRIES["llama-1b"]
+    short = replace(shape, config=replace(shape.config, num_layers=6, vocab_size=8000))
+    ours = load_inflated(short, demo.TARGET, dtype="float32", device="cpu")
+    theirs = inflated_peer(short, demo.TARGET, torch.float32, torch.device("cpu"))
+    ids = torch.randint(3, 1000, (1, 12), generator=torch.Generator().manual_seed(1))
+    runner = StepRunner(ours.decoder, PagedKVCache(ours.config, 2, 16, ours.dtype, CPU), CPU)
+    with torch.inference_mode():
+        logits = runner.logits(causal_step_at(ids, [0], [[1]], 16))[0, -1]
+        expected = theirs(ids, use_cache=True, logits_to_keep=1).logits[0, -1]
+    known = logits > -1e20
+    assert int(known.sum()) > 3000
+    torch.testing.assert_close(logits[known], expected[known], atol=1e-3, rtol=0)
