@@ -9,16 +9,11 @@ import torch
 import torch.nn.functional as F
 
 from ssd_lab.kernels.product import Product, whole
-from ssd_lab.kernels.row_padding import LARGEST, RowPadding
+from ssd_lab.kernels.row_padding import RowPadding
 
 
 class FewRowsProduct(Protocol):
-    """A kernel for products of few rows with one weight, which takes any number; a row's bits depend on it alone.
-
-    library_rows: more than `LARGEST` rows go to the library, so many at a time; 0: none do.
-    """
-
-    library_rows: int
+    """A kernel for products with one weight, of any number of rows; a row's bits depend on it alone."""
 
     def __call__(self, rows: torch.Tensor) -> Product:
         """Rows `[n, in]` -> `[n, out]` (+ bias); its sums may be left in pieces."""
@@ -112,18 +107,6 @@ class Linear:
         count = rows.shape[0]
         fits = 0 < count <= (self.padding.largest or count)
         return self._few_rows if fits and self.padding.padded(count) == count else None
-
-    @torch.inference_mode()
-    def leave_library_unless_it_agrees(self) -> None:
-        """Use the library for many rows only if each then has the bits that the kernel gives it."""
-        if self._few_rows is None or not self._few_rows.library_rows:
-            return
-        generator = torch.Generator().manual_seed(1)
-        rows = torch.randn(self._few_rows.library_rows, self.in_features, generator=generator)
-        rows = rows.to(self.device, self.dtype)
-        few = torch.cat([whole(self._few_rows(part)) for part in rows.split(LARGEST)])
-        if not torch.equal(whole(self._few_rows(rows)), few):
-            self._few_rows.library_rows = 0
 
 
 def _pack(weight: torch.Tensor) -> torch.Tensor | None:

@@ -143,7 +143,7 @@ def check(
     with caches(whole, device) as made:
         exact = _in_float64(whole, made, device)
         plain = _plain(whole, made, device)
-        first: dict[tuple[int, int, int], torch.Tensor] = {}
+        first: dict[tuple[int, int], torch.Tensor] = {}
         for tuning in tunings:
             together = run_once(whole, tuning, device, made)
             expected = first.setdefault(tuning.bits, together)

@@ -24,11 +24,10 @@ from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.kernels.triton_ops.linear import run_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
 from studies.tune_kernels.compiling import CompileAhead
-from studies.tune_kernels.product_timing import ProductCase, library_agrees, library_us, product_us, worst_error
+from studies.tune_kernels.product_timing import ProductCase, library_us, product_us, worst_error
 
 KEPT = 3  # candidates of a shape that are looked at closely
 ROWS = (8, 24, 64, 112)
-MANY_ROWS = (256, 384, 512)  # where the library may be faster, if it has the kernel's bits
 CHECKED_ROWS = (1, 2, 5, 16, 17, 33, 64, 100, LARGEST, 300)
 RESIDENT = {200: 132, 100: 264, 72: 396}  # programs at once, by shared_kib
 
@@ -65,7 +64,7 @@ def candidates(case: ProductCase) -> list[LinearTuning]:
                         penalty = (not tma) * 0.1 + (shared == 72) * 0.15 + (block_out == 128) * 0.1
                         penalty += {64: 0.04, 128: 0.0, 256: 0.06}[block_k] + (num_warps == 8) * 0.05
                         tuning = LinearTuning(block_out, block_k, split, shared, num_warps, tma)
-                        if tuning.pipeline(case.in_features, 16, tiles)[0] == block_k:
+                        if tuning.tile(case.in_features, 16, gated=tiles == 2).block_k == block_k:
                             ranked.append((penalty - busy, len(ranked), tuning))
     return [tuning for _, _, tuning in sorted(ranked)]
 
@@ -87,7 +86,8 @@ def compile_one(build: ProductBuild) -> None:
     rows = torch.empty(build.rows, case.in_features, dtype=torch.bfloat16, device="cuda")
     out = case.output(build.rows, build.tuning.split_k, device="cuda")
     gated = case.mode == "gated"
-    run_product(rows, weight, None, out, build.tuning, gated=gated, pdl=build.pdl, only_compile=True)
+    tile = build.tuning.tile(case.in_features, build.rows, gated=gated)
+    run_product(rows, weight, None, out, build.tuning, tile, gated=gated, pdl=build.pdl, only_compile=True)
 
 
 def first_pass(
@@ -122,8 +122,7 @@ def look_closely(
         for place, (us, tuning) in enumerate(best):
             entry: dict[str, Any] = {"tuning": asdict(tuning), "us": {1: us}}
             if all(search.ready(ProductBuild(case, tuning, rows)) for rows in (1, 24, 64, 112)):  # one of each bucket
-                entry["us"] |= {rows: product_us(case, weights, tuning, rows) for rows in (*ROWS, *MANY_ROWS)}
-                entry["library_agrees"] = [rows for rows in MANY_ROWS if library_agrees(case, weights[0], tuning, rows)]
+                entry["us"] |= {rows: product_us(case, weights, tuning, rows) for rows in ROWS}
                 entry["error"], entry["invariant"] = worst_error(case, weights[0], tuning, CHECKED_ROWS)
             if place == 0:
                 entry["behind_norm_us"] = {"no pdl": product_us(case, weights, tuning, 1, behind_norm=True)}
@@ -146,7 +145,6 @@ def report(case: ProductCase, library: dict[str, Any], found: list[dict[str, Any
         tuning = entry["tuning"]
         name = " ".join(str(tuning[key]) for key in ("block_out", "block_k", "split_k", "shared_kib", "num_warps"))
         note = f"error {entry.get('error', float('nan')):.1e} invariant {entry.get('invariant')}"
-        note += f" library agrees at {entry.get('library_agrees')}"
         text += line(f"{name} {'tma' if tuning['tma'] else 'cp.async'}", entry["us"], note)
         for variant, us in entry.get("behind_norm_us", {}).items():
             text += f"{'':12}{variant:30} behind norm {us:7.2f} us\n"
@@ -173,9 +171,7 @@ def main() -> None:
             search.ahead([ProductBuild(case, tuning, 1, pdl=True) for _, tuning in best[:1]])
         for case in cases:
             with case.weights() as weights:
-                library: dict[str, Any] = {
-                    "us": {rows: library_us(case, weights, rows) for rows in (1, *ROWS, *MANY_ROWS)}
-                }
+                library: dict[str, Any] = {"us": {rows: library_us(case, weights, rows) for rows in (1, *ROWS)}}
                 library["behind_norm_us"] = library_us(case, weights, 1, behind_norm=True)
             found = look_closely(search, case, ranked[case.name][:KEPT])
             everything = [{"us": us, "tuning": asdict(tuning)} for us, tuning in ranked[case.name]]

@@ -10,9 +10,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from ssd_lab.kernels.product import Partials
+from ssd_lab.kernels.product import Product, whole
 from ssd_lab.kernels.triton_ops.activation import gated_silu
-from ssd_lab.kernels.triton_ops.linear import run_product
+from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
 from ssd_lab.kernels.triton_ops.norm import add_rms_norm
 from studies.tune_kernels.graph_timing import graph_us
@@ -63,10 +63,10 @@ def product_us(
     pdl: bool = False,
 ) -> float:
     """Microseconds of one product, with the norm that makes its input if behind_norm."""
-    out = case.output(rows, tuning.split_k, "cuda")
+    kernels = {weight.data_ptr(): TritonFewRows(weight, None, tuning, pdl=pdl) for weight in weights}
 
     def product(inputs: torch.Tensor, weight: torch.Tensor) -> None:
-        run_product(inputs, weight, None, out, tuning, gated=case.mode == "gated", pdl=pdl)
+        _made(case, kernels[weight.data_ptr()], inputs)
 
     return _microseconds(case, weights, rows, product, behind_norm=behind_norm, pdl=pdl)
 
@@ -126,17 +126,13 @@ def worst_error(
     return float(ratio), invariant
 
 
-def library_agrees(case: ProductCase, weight: torch.Tensor, tuning: LinearTuning, rows: int) -> bool:
-    """Has the library, at so many rows, the bits of the kernel for every row?"""
-    generator = torch.Generator("cuda").manual_seed(2)
-    inputs = torch.randn(rows, case.in_features, dtype=torch.bfloat16, device="cuda", generator=generator)
-    plain = F.linear(inputs, weight)
-    plain = gated_silu(plain) if case.mode == "gated" else plain.float() if case.mode == "wide" else plain
-    return torch.equal(_product(case, inputs, weight, tuning), plain)
-
-
 def _product(case: ProductCase, inputs: torch.Tensor, weight: torch.Tensor, tuning: LinearTuning) -> torch.Tensor:
     """The result `[n, columns]`."""
-    out = case.output(inputs.shape[0], tuning.split_k, "cuda")
-    run_product(inputs.contiguous(), weight, None, out, tuning, gated=case.mode == "gated")
-    return Partials(out, weight.dtype).total() if tuning.split_k > 1 else out
+    return whole(_made(case, TritonFewRows(weight, None, tuning), inputs.contiguous()))
+
+
+def _made(case: ProductCase, kernel: TritonFewRows, inputs: torch.Tensor) -> Product:
+    if case.mode == "wide":
+        return kernel.wide(inputs)
+    gated = kernel.gated(inputs) if case.mode == "gated" else None
+    return kernel(inputs) if gated is None else gated

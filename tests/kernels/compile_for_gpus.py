@@ -93,7 +93,9 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     for few_rows_tuning in (FewRowsTuning(tma=pdl), FewRowsTuning(tma=False), FewRowsTuning(tma=pdl, split_k=2)):
         few_rows = TritonFewRows(weight, weight[:, 0], few_rows_tuning, pdl=pdl)
         few_rows(hidden)
-        few_rows(torch.zeros(100, 512, dtype=dtype))
+        for many in (100, 200):
+            few_rows(torch.zeros(many, 512, dtype=dtype))
+            few_rows.gated(torch.zeros(many, 512, dtype=dtype))
         few_rows.gated(hidden)
         few_rows.wide(hidden)
     probs, drafts, uniforms = torch.zeros(2, 5, 3000), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 5)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssd_lab.kernels.linear import Linear
-from ssd_lab.kernels.row_padding import LARGEST, RowPadding
+from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.row_probe import CANDIDATES, make_row_invariant, probe_row_padding
 
 
@@ -88,38 +88,3 @@ def test_more_rows_than_agree_are_computed_in_pieces(threshold: int, largest: in
     rows = torch.randn(128, 64, generator=torch.Generator().manual_seed(1))
     together = linear(rows)
     assert all(torch.equal(linear(rows[i : i + 1])[0], together[i]) for i in range(128))
-
-
-class ScriptedFewRows:
-    """A kernel for few rows that leaves many to a library, which may sum in another order."""
-
-    def __init__(self, weight: torch.Tensor, library_error: float) -> None:
-        self.library_rows = 256
-        self._weight, self._error = weight, library_error
-
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        by_library = self.library_rows and len(rows) > LARGEST
-        exact = (rows.double() @ self._weight.double().T).float()
-        return exact + self._error * (exact == exact.max()) if by_library else exact
-
-    def gated(self, rows: torch.Tensor) -> torch.Tensor | None:
-        return None
-
-    def wide(self, rows: torch.Tensor) -> torch.Tensor:
-        return self(rows)
-
-
-@pytest.mark.parametrize(("error", "kept"), [(0.0, 256), (1e-3, 0)])
-def test_the_library_gets_many_rows_only_if_it_has_the_bits_of_few(error: float, kept: int) -> None:
-    """One result of thousands is enough to leave it alone."""
-    few_rows = ScriptedFewRows(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)), error)
-    assert make_row_invariant([Linear(torch.zeros(32, 64), few_rows=few_rows)]).invariant
-    assert few_rows.library_rows == kept
-
-
-def test_few_rows_are_not_for_the_library() -> None:
-    pytest.importorskip("triton")
-    from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
-
-    with pytest.raises(ValueError, match="library_rows is 64: 0, or more than 128"):
-        LinearTuning(library_rows=64)

@@ -23,5 +23,6 @@ def test_kernels_compile(capability: int, tmp_path: Path) -> None:
         [sys.executable, str(program), str(capability)], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    names = "attend_splits add_splits _add_rms_norm _rope_and_write _gated_silu _sums _draw few_rows_product"
+    names = "attend_splits add_splits _add_rms_norm _rope_and_write _gated_silu _sums _draw split_product"
+    names += " whole_product"
     assert set(names.split()) <= set(done.stdout.split())

@@ -12,7 +12,6 @@ from ssd_lab.kernels.interface import Attention, HeadLayout
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention import attend_splits
 from ssd_lab.kernels.triton_ops.attention_tuning import (
-    LANES,
     AttentionChoice,
     AttentionTuning,
     measured_attention,
@@ -20,6 +19,8 @@ from ssd_lab.kernels.triton_ops.attention_tuning import (
 )
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
 from ssd_lab.kernels.triton_ops.split_sums import add_splits
+
+WINDOW = 32  # keys of a row's own at once: up to 15 that all rows share, the draft tokens behind them, the ancestors
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class SplitAttentionPlan:
     batch: int
     rows: int
     tile_rows: int
+    lanes: int
     split: int
     max_splits: int
     programs: int
@@ -55,9 +57,10 @@ def plan_split_attention(
     """Cut the work by the shapes and `context_length` alone: the device is not asked."""
     batch, rows = step.prefix_lengths.shape
     device = step.prefix_lengths.device
-    tile_rows = rows_of_a_tile(heads)
+    lanes, tile_rows = tuning.lanes, rows_of_a_tile(heads, tuning.lanes)
     if step.ancestors is not None:
-        tile_rows = min(tile_rows, tuning.tree_tile_rows)
+        lanes = tuning.tree_lanes
+        tile_rows = rows_of_a_tile(heads, lanes)
     tiles = batch * -(-rows // tile_rows) * heads.num_kv_heads
     split = tuning.float32_split if dtype == torch.float32 else tuning.split
     max_splits = max(1, -(-step.context_length // split))
@@ -78,6 +81,7 @@ def plan_split_attention(
         batch=batch,
         rows=rows,
         tile_rows=tile_rows,
+        lanes=max(lanes, triton.next_power_of_2(heads.group)),
         split=split,
         max_splits=max_splits,
         programs=programs,
@@ -136,7 +140,8 @@ def split_attention(
         BLOCK_SIZE=plan.block_size,
         SPLIT=plan.split,
         TILE_ROWS=plan.tile_rows,
-        LANES=max(LANES, triton.next_power_of_2(heads.group)),
+        WINDOW=WINDOW,
+        LANES=plan.lanes,
         HAS_ANCESTORS=depth > 0,
         WHOLE=is_whole,
         FUSED=is_fused,

@@ -21,31 +21,31 @@ none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.kernels.interface import HeadLayout
 
-LANES = 16  # rows of the product on the matrix units
+LANES = 16  # rows of the product on the matrix units, at least
 
 
 @dataclass(frozen=True)
 class AttentionTuning:
     """Choices that change the speed. Those in `bits` change the result's last bits too; the others no bit.
 
-    split, float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since its products do
-    not run on the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU;
-    with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it one program
-    does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last
-    program of a tile adds them, else a second launch does (with programmatic dependent launch never slower on an H100,
-    so that is the default). tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by
-    row. unroll: splits whose loads may be under way at once while splits are added, a power of 2; gathered: they are,
-    all of them, before the first is added. direct: a split's values are stored as the product left them. early: with
-    programmatic dependent launch, prefix lengths, block tables and the first split's K/V are read before the kernels
-    ahead have ended. Of all that, those may write nothing but K/V of this step's rows. So it is in a decoder: a kernel
-    that begins when those before it have ended (the lookup of the embeddings, the attention of the layer before)
-    stands after whatever made the rest.
+    lanes: rows times query heads that share a product, a power of 2 of at least `LANES`; tree_lanes: where some keys
+    are each row's own. split, float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since
+    its products do not run on the matrix units and large ones do not fit the registers. programs: how many programs
+    fill the GPU; with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it
+    one program does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile
+    holds, the last program of a tile adds them, else a second launch does (with programmatic dependent launch never
+    slower on an H100, so that is the default). unroll: splits whose loads may be under way at once while splits are
+    added, a power of 2; gathered: they are, all of them, before the first is added. direct: a split's values are stored
+    as the product left them. early: with programmatic dependent launch, prefix lengths, block tables and the first
+    split's K/V are read before the kernels ahead have ended. Of all that, those may write nothing but K/V of this
+    step's rows. So it is in a decoder: a kernel that begins when those before it have ended (the lookup of the
+    embeddings, the attention of the layer before) stands after whatever made the rest.
     """
 
     split: int = 128
@@ -53,7 +53,7 @@ class AttentionTuning:
     programs: int = 4 * 132
     partials_mib: int = 256
     fused_splits: int = 0
-    tree_tile_rows: int = 2
+    tree_lanes: int = LANES
     unroll: int = 8
     gathered: bool = False
     early: bool = False
@@ -61,6 +61,7 @@ class AttentionTuning:
     num_warps: int = 4
     num_stages: int = 2
     combine_warps: int = 1
+    lanes: int = LANES
 
     def __post_init__(self) -> None:
         for split in (self.split, self.float32_split):
@@ -70,9 +71,9 @@ class AttentionTuning:
             raise ConfigError(f"unroll is {self.unroll}: a power of 2 is allowed")
 
     @property
-    def bits(self) -> tuple[int, int, int]:
+    def bits(self) -> tuple[int, int]:
         """What the order of sums follows from: equal for all work of a model, or rows lose their bits."""
-        return self.split, self.float32_split, self.num_warps
+        return self.split, self.float32_split
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class SizedTunings:
         if not bounds or bounds != sorted(set(bounds)):
             raise ConfigError(f"tunings are for at most {bounds} tiles: at least one bound, each above the one before")
         if len({tuning.bits for _, tuning in self.by_tiles}) > 1:
-            raise ConfigError("tunings of one model differ in split, float32_split or num_warps: give all the same")
+            raise ConfigError("tunings of one model differ in split or float32_split: give all the same")
 
     def at(self, tiles: int) -> AttentionTuning:
         """The tuning for so many tiles."""
@@ -117,16 +118,23 @@ MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
 # Several rows of a sequence: reading ahead as one row does made trees up to twice as slow, adding splits at once makes
 # eight rows up to a quarter faster.
 MANY_ROWS = AttentionTuning(gathered=True)
+# Prompts, where the products count: four times the rows read each key once. On an H200 with 16 and with 64 lanes, 512
+# rows take 33 and 21 us, 2,048 rows 307 and 183, 2,048 rows behind 4,952 others 1,567 and 839; 80 rows are faster with
+# 16. With two stages, keys of 128 numbers leave no room for a second program on a processor.
+PROMPT = AttentionTuning(lanes=64, programs=132, num_stages=1)
+PROMPT_TILES = 400  # of `LANES`: fewer do not fill the GPU when four become one
 
 
 def measured_attention(heads: HeadLayout, tiles: int, rows: int) -> AttentionTuning:
     """The measured tuning of these heads, or the defaults. rows: of each sequence."""
+    if tiles >= PROMPT_TILES and rows >= 4 * rows_of_a_tile(heads):
+        return PROMPT if heads.head_dim > 64 else replace(PROMPT, num_stages=2)
     measured = MEASURED.get((heads.num_heads, heads.num_kv_heads, heads.head_dim))
     if measured is None:
         return AttentionTuning()
     return measured.at(tiles) if rows == 1 else MANY_ROWS
 
 
-def rows_of_a_tile(heads: HeadLayout) -> int:
-    """Rows of one sequence whose heads fill a product."""
-    return max(1, LANES // heads.group)
+def rows_of_a_tile(heads: HeadLayout, lanes: int = LANES) -> int:
+    """Rows of one sequence whose heads fill a product of so many lanes."""
+    return max(1, lanes // heads.group)

@@ -17,7 +17,7 @@ from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.row_probe import make_row_invariant
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
-from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
+from ssd_lab.kernels.triton_ops.linear_tuning import MEASURED, MORE, LinearTuning, Tile
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
 SHAPES = [(72, 100), (66, 520)]  # 100: lines that the copy engine cannot fetch
@@ -95,10 +95,9 @@ def test_the_probe_finds_the_kernel_invariant(device: torch.device, tuning: Line
 
 
 @pytest.mark.parametrize(
-    "tuning",
-    [LinearTuning(), LinearTuning(tma=False), LinearTuning(split_k=2, block_k=64), LinearTuning(library_rows=256)],
+    "tuning", [LinearTuning(), LinearTuning(tma=False), LinearTuning(split_k=2, block_k=64), LinearTuning(split_k=3)]
 )
-def test_many_rows_are_several_tiles_or_the_librarys(device: torch.device, tuning: LinearTuning) -> None:
+def test_many_rows_are_several_tiles_of_whole_sums(device: torch.device, tuning: LinearTuning) -> None:
     weight, rows = exact_numbers((96, 128), 0).to(device), exact_numbers((300, 128), 1).to(device)
     linear = Linear(weight, few_rows=TritonFewRows(weight, None, tuning))
     expected = (rows.double() @ weight.double().T).to(torch.float16)
@@ -106,7 +105,7 @@ def test_many_rows_are_several_tiles_or_the_librarys(device: torch.device, tunin
     assert torch.equal(whole(linear.unsummed(rows)), expected)
     assert torch.equal(linear.wide(rows), expected.float())
     assert torch.equal(linear.product(rows), expected)
-    assert isinstance(linear.unsummed(rows), Partials) == (tuning.split_k > 1), "pieces are left to the reader"
+    assert isinstance(linear.unsummed(rows), torch.Tensor), "no pieces are left to the reader"
 
 
 def test_many_gated_rows_have_the_bits_of_few(device: torch.device, triton_kernels: Kernels) -> None:
@@ -116,8 +115,6 @@ def test_many_gated_rows_have_the_bits_of_few(device: torch.device, triton_kerne
     for first in (0, 128, 195):
         part = rows[first : first + 5]
         assert same_bits(linear.gated(part, triton_kernels.gated_silu), together[first : first + 5])
-    by_library = Linear(weight, few_rows=TritonFewRows(weight, None, LinearTuning(library_rows=256)))
-    assert same_bits(by_library.gated(rows, triton_kernels.gated_silu), together)
 
 
 @pytest.mark.parametrize("padding", [RowPadding(24, 1, invariant=True), RowPadding(1, 1, 8, invariant=True)])
@@ -222,14 +219,45 @@ def test_tunings_fit_the_device_for_every_number_of_rows(shape: tuple[int, int])
     tuning = tuning_for(*shape)
     assert -(-shape[0] // tuning.block_out) * tuning.split_k <= 256 or tuning.split_k == 1
     for each in (tuning, LinearTuning(block_k=256, shared_kib=200), LinearTuning(block_out=128, num_warps=8)):
-        spans = set()
-        for rows in (16, 32, 64, 128):
+        for rows in (1, 16, 17, 64, 65, 128, 129, 300, 513, 2000):
             for tiles in (1, 2):
-                block_k, steps, stages = each.pipeline(shape[1], rows, tiles)
-                assert stages >= 2 and stages * (tiles * each.block_out + rows) * block_k * 2 <= 220 * 1024
-                assert steps * block_k * each.split_k >= shape[1]
-                spans.add(steps * block_k)
-        assert len(spans) == 1  # where splits are cut does not depend on the rows
+                tile = each.tile(shape[1], rows, gated=tiles == 2).within(227 * 1024, tiles)
+                assert tile.stages * (tiles * tile.block_out + tile.rows) * tile.block_k * 2 <= 227 * 1024
+                assert each.split_inputs(shape[1]) % tile.block_k == 0  # where splits are cut does not follow from rows
+                assert each.split_inputs(shape[1]) * each.split_k >= shape[1]
+
+
+TILES = {tile for tuning in MEASURED.values() for tiles in (tuning.many, tuning.gated) for _, tile in tiles}
+
+
+@pytest.mark.parametrize("tile", sorted(TILES, key=str), ids=str)
+@pytest.mark.parametrize("split_k", [1, 3])
+def test_bits_do_not_depend_on_the_tile(device: torch.device, tile: Tile, split_k: int) -> None:
+    if INTERPRETED:
+        weight, rows = exact_numbers((130, 520), 0).to(device), exact_numbers((70, 520), 1).to(device)
+    else:
+        weight = weight_of(1024, 4096, torch.bfloat16).to(device)
+        rows = random((600, 4096), 1, torch.bfloat16).to(device)
+    bias = exact_numbers((weight.shape[0],), 2).to(device, weight.dtype)
+    tile = replace(tile, stages=2)
+    tuning = LinearTuning(split_k=split_k, many=((MORE, tile),), gated=((MORE, replace(tile, whole=False)),))
+    kernel = TritonFewRows(weight, bias, tuning)
+    few = torch.cat([whole(kernel(part)) for part in rows.split(16)])
+    assert same_bits(whole(kernel(rows)), few)
+    assert same_bits(kernel.wide(rows), few.float())
+    if split_k == 1:
+        assert same_bits(kernel.gated(rows), torch.cat([kernel.gated(part) for part in rows.split(16)]))
+
+
+def test_a_device_with_less_shared_memory_gets_fewer_stages() -> None:
+    tile = Tile(128, 256, 64, 4, 8)
+    assert [tile.within(size * 1024).stages for size in (227, 163, 99, 40)] == [4, 3, 2, 1]
+    assert tile.within(163 * 1024, weights=2).stages == 2
+
+
+def test_gate_and_up_are_not_made_of_whole_sums() -> None:
+    with pytest.raises(ValueError, match="give whole=False"):
+        LinearTuning(gated=((MORE, Tile(128, 128, 64, 4, 8, whole=True)),))
 
 
 @pytest.mark.parametrize("wrong", [{"block_out": 32}, {"block_out": 64, "num_warps": 8}, {"block_k": 96}])
