@@ -55,7 +55,8 @@ class TileBuild:
     def tuning(self) -> LinearTuning:
         """The shape's, with this tile for any number of many rows."""
         tiles = ((MORE, self.tile),)
-        return replace(MEASURED[self.case.out_features, self.case.in_features], many=tiles, gated=tiles)
+        tuning = MEASURED[self.case.out_features, self.case.in_features]
+        return replace(tuning, gated=tiles) if self.case.mode == "gated" else replace(tuning, many=tiles)
 
 
 def product_of(case: ProductCase, kernel: TritonFewRows, rows: torch.Tensor) -> Product:

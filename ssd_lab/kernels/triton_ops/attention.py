@@ -19,7 +19,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ssd_lab.kernels.triton_ops.launching import add_product, product, start_after_previous, wait_for_previous
+from ssd_lab.kernels.triton_ops.launching import product, start_after_previous, wait_for_previous
 from ssd_lab.kernels.triton_ops.split_sums import add_split, combined, store_output, store_split
 
 
@@ -46,70 +46,19 @@ def _read(
 
 
 @triton.jit
-def _scores(query, keys, visible, scale, INTERPRETED: tl.constexpr):
-    """Scores `[M, KEYS]` in units of log 2; visible: `[M, KEYS]`, or what broadcasts to it."""
-    return tl.where(visible, product(query, tl.trans(keys), INTERPRETED) * scale, float("-inf"))
-
-
-@triton.jit
-def _finite(reference):
-    """The reference, 0 where nothing was visible."""
-    return tl.where(reference == float("-inf"), 0.0, reference)
-
-
-@triton.jit
-def _weigh(scores, reference, values, INTERPRETED: tl.constexpr):
-    """Weights, as the product that sums the values takes them: their sum `[M]`, and the weighted values.
-
-    The weights are summed by the matrix units too, in an order that is the same for any M; a reduction's follows from
-    how the tile lies in the threads.
-    """
-    weights = tl.exp2(scores - _finite(reference)[:, None]).to(values.dtype)
-    ones = tl.full([values.shape[0], 8], 1.0, tl.float32).to(values.dtype)
-    return product(weights, ones, INTERPRETED), product(weights, values, INTERPRETED)
-
-
-@triton.jit
-def _weigh_more(total, summed, scores, reference, values, INTERPRETED: tl.constexpr):
-    """`_weigh`, with both chains of sums going on from what they are."""
-    weights = tl.exp2(scores - _finite(reference)[:, None]).to(values.dtype)
-    ones = tl.full([values.shape[0], 8], 1.0, tl.float32).to(values.dtype)
-    return add_product(total, weights, ones, INTERPRETED), add_product(summed, weights, values, INTERPRETED)
-
-
-@triton.jit
 def _attend(query, keys, values, visible, scale, INTERPRETED: tl.constexpr):
     """One split: reference exponent `[M]`, sum of weights `[M]`, weighted values `[M, BLOCK_DIM]`.
 
-    visible `[M, SPLIT]`. Where nothing is visible: -inf, 0, 0.
+    visible `[M, SPLIT]`. Where nothing is visible: -inf, 0, 0. The weights are summed as the values are, by a product,
+    whose order is the same for any M; a reduction's follows from how the tile lies in the threads.
     """
-    scores = _scores(query, keys, visible, scale, INTERPRETED)
+    scores = tl.where(visible, product(query, tl.trans(keys), INTERPRETED) * scale, float("-inf"))
     reference = tl.ceil(tl.max(scores, 1))
-    total, summed = _weigh(scores, reference, values, INTERPRETED)
-    return reference, tl.max(total, 1), summed  # the total is there 8 times
-
-
-@triton.jit
-def _own_keys(
-    cache_ptr, table_ptr, prefix_ptr, line_ptr, rows, depth, depth_stride, first_row, first_key, last_key, kv_head,
-    lane_row, NUM_KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, BLOCK_SIZE: tl.constexpr,
-    TILE_ROWS: tl.constexpr, WINDOW: tl.constexpr,
-):  # fmt: skip
-    """Keys first_key + 0 .. WINDOW - 1, but not from last_key on, of each row of the tile, side by side: keys, values
-    `[TILE_ROWS * WINDOW, BLOCK_DIM]`, and which of them each lane sees.
-    """
-    column = tl.arange(0, TILE_ROWS * WINDOW)
-    own_row = column // WINDOW
-    key = first_key + column % WINDOW
-    exists = (first_row + own_row < rows) & (key < last_key)
-    own = key - tl.load(prefix_ptr + first_row + own_row, mask=exists, other=0).to(tl.int64)
-    line = line_ptr + (first_row + own_row) * depth_stride
-    ancestors = tl.load(line + own, mask=exists & (own >= 0) & (own < depth), other=-1).to(tl.int64)
-    positions = tl.where(own < 0, key, ancestors)
-    loaded = exists & (positions >= 0)
-    slots = _slots(table_ptr, positions, loaded, BLOCK_SIZE, "")
-    keys, values = _read(cache_ptr, slots, loaded, kv_head, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, "")
-    return keys, values, loaded[None, :] & (own_row[None, :] == lane_row[:, None])
+    base = tl.where(reference == float("-inf"), 0.0, reference)
+    weights = tl.exp2(scores - base[:, None]).to(values.dtype)
+    ones = tl.full([values.shape[0], 8], 1.0, tl.float32).to(values.dtype)
+    total = tl.max(product(weights, ones, INTERPRETED), 1)  # 8 times the same
+    return reference, total, product(weights, values, INTERPRETED)
 
 
 @triton.jit
@@ -149,7 +98,6 @@ def attend_splits(
     BLOCK_SIZE: tl.constexpr,
     SPLIT: tl.constexpr,
     TILE_ROWS: tl.constexpr,
-    WINDOW: tl.constexpr,
     LANES: tl.constexpr,
     HAS_ANCESTORS: tl.constexpr,
     WHOLE: tl.constexpr,
@@ -163,7 +111,6 @@ def attend_splits(
 ):
     """Splits p, p + programs, p + 2 * programs, ... of a tile of rows, of one sequence and K/V head.
 
-    WINDOW: keys that are each row's own and stand side by side, a multiple of 16.
     WHOLE: one program does all splits and writes the output. FUSED: the last program of a tile adds what all left.
     EARLY: what the kernel ahead does not write is read before it has ended, around the first cache: that may hold
     lines of an older step.
@@ -254,43 +201,33 @@ def attend_splits(
             )  # fmt: skip
 
     if HAS_ANCESTORS:
-        # What every row sees alike is read once, up to a multiple of 16, where a step of the sums begins; from there on
-        # each row's keys, which are few, stand side by side with the others', and go on with the same chains of sums.
-        line_ptr = ancestor_ptr + sequence * ancestor_stride
         done = tl.cdiv(tl.maximum(common - program, 0), programs)
         for split in range(program + done * programs, num_splits, programs):
-            first_own = tl.maximum(split * SPLIT, shortest // 16 * 16)
-            last_own = tl.minimum((split + 1) * SPLIT, longest + depth)
-            positions = split * SPLIT + tl.arange(0, SPLIT)
-            shared = positions < first_own
-            slots = _slots(table_ptr, positions, shared, BLOCK_SIZE, "")
-            keys, values = _read(cache_ptr, slots, shared, kv_head, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, "")
-            scores = _scores(query, keys, shared[None, :], scale, INTERPRETED)
-            own_keys, own_values, visible = _own_keys(
-                cache_ptr, table_ptr, prefix_ptr, line_ptr, rows, depth, depth_stride, first_row, first_own, last_own,
-                kv_head, lane_row, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, BLOCK_SIZE, TILE_ROWS, WINDOW,
-            )  # fmt: skip
-            own_scores = _scores(query, own_keys, visible, scale, INTERPRETED)
-            largest = tl.maximum(tl.max(scores, 1), tl.max(own_scores, 1))
-            for further in range(first_own + WINDOW, last_own, WINDOW):
-                more_keys, more_values, visible = _own_keys(
-                    cache_ptr, table_ptr, prefix_ptr, line_ptr, rows, depth, depth_stride, first_row, further, last_own,
-                    kv_head, lane_row, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, BLOCK_SIZE, TILE_ROWS, WINDOW,
-                )  # fmt: skip
-                largest = tl.maximum(largest, tl.max(_scores(query, more_keys, visible, scale, INTERPRETED), 1))
-            reference = tl.ceil(largest)
-            totals, split_summed = _weigh(scores, reference, values, INTERPRETED)
-            totals, split_summed = _weigh_more(totals, split_summed, own_scores, reference, own_values, INTERPRETED)
-            for further in range(first_own + WINDOW, last_own, WINDOW):
-                more_keys, more_values, visible = _own_keys(
-                    cache_ptr, table_ptr, prefix_ptr, line_ptr, rows, depth, depth_stride, first_row, further, last_own,
-                    kv_head, lane_row, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, BLOCK_SIZE, TILE_ROWS, WINDOW,
-                )  # fmt: skip
-                more_scores = _scores(query, more_keys, visible, scale, INTERPRETED)
-                totals, split_summed = _weigh_more(
-                    totals, split_summed, more_scores, reference, more_values, INTERPRETED
-                )
-            split_total = tl.max(totals, 1)
+            keys = split * SPLIT + tl.arange(0, SPLIT)
+            reference = tl.full([LANES], float("-inf"), tl.float32)
+            split_total = tl.zeros([LANES], tl.float32)
+            split_summed = tl.zeros([LANES, BLOCK_DIM], tl.float32)
+            for tile_row in range(TILE_ROWS):
+                exists = first_row + tile_row < rows
+                own_prefix = tl.load(prefix_ptr + first_row + tile_row, mask=exists, other=0).to(tl.int64)
+                if exists & (split * SPLIT < own_prefix + depth):
+                    own = keys - own_prefix
+                    line = ancestor_ptr + sequence * ancestor_stride + (first_row + tile_row) * depth_stride
+                    ancestors = tl.load(line + own, mask=(own >= 0) & (own < depth), other=-1).to(tl.int64)
+                    positions = tl.where(own < 0, keys, ancestors)
+                    loaded = positions >= 0
+                    slots = _slots(table_ptr, positions, loaded, BLOCK_SIZE, "")
+                    mine = valid & (lane_row == tile_row)
+                    visible = mine[:, None] & loaded[None, :]
+                    row_keys, row_values = _read(
+                        cache_ptr, slots, loaded, kv_head, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, ""
+                    )
+                    row_reference, row_total, row_summed = _attend(
+                        query, row_keys, row_values, visible, scale, INTERPRETED
+                    )
+                    reference = tl.where(mine, row_reference, reference)
+                    split_total = tl.where(mine, row_total, split_total)
+                    split_summed = tl.where(mine[:, None], row_summed, split_summed)
             if WHOLE:
                 best, total, summed = add_split(best, total, summed, reference, split_total, split_summed)
             else:

@@ -12,6 +12,7 @@ from ssd_lab.kernels.interface import Attention, HeadLayout
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention import attend_splits
 from ssd_lab.kernels.triton_ops.attention_tuning import (
+    LANES,
     AttentionChoice,
     AttentionTuning,
     measured_attention,
@@ -19,8 +20,6 @@ from ssd_lab.kernels.triton_ops.attention_tuning import (
 )
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
 from ssd_lab.kernels.triton_ops.split_sums import add_splits
-
-WINDOW = 32  # keys of a row's own at once: up to 15 that all rows share, the draft tokens behind them, the ancestors
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,7 @@ def plan_split_attention(
     device = step.prefix_lengths.device
     lanes, tile_rows = tuning.lanes, rows_of_a_tile(heads, tuning.lanes)
     if step.ancestors is not None:
-        lanes = tuning.tree_lanes
-        tile_rows = rows_of_a_tile(heads, lanes)
+        lanes, tile_rows = LANES, min(rows_of_a_tile(heads), tuning.tree_tile_rows)
     tiles = batch * -(-rows // tile_rows) * heads.num_kv_heads
     split = tuning.float32_split if dtype == torch.float32 else tuning.split
     max_splits = max(1, -(-step.context_length // split))
@@ -140,7 +138,6 @@ def split_attention(
         BLOCK_SIZE=plan.block_size,
         SPLIT=plan.split,
         TILE_ROWS=plan.tile_rows,
-        WINDOW=WINDOW,
         LANES=plan.lanes,
         HAS_ANCESTORS=depth > 0,
         WHOLE=is_whole,
@@ -192,7 +189,8 @@ class SplitAttention(Attention):
         tuning = self._tuning
         if not isinstance(tuning, AttentionTuning):
             batch, rows = step.prefix_lengths.shape
-            tuning = tuning(heads, batch * -(-rows // rows_of_a_tile(heads)) * heads.num_kv_heads, rows)
+            tiles = batch * -(-rows // rows_of_a_tile(heads)) * heads.num_kv_heads
+            tuning = tuning(heads, tiles, rows, step.ancestors is not None)
         return plan_split_attention(step, block_size, heads, dtype, tuning)
 
     def attend(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: SplitAttentionPlan) -> torch.Tensor:

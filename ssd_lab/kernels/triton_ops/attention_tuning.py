@@ -34,18 +34,19 @@ LANES = 16  # rows of the product on the matrix units, at least
 class AttentionTuning:
     """Choices that change the speed. Those in `bits` change the result's last bits too; the others no bit.
 
-    lanes: rows times query heads that share a product, a power of 2 of at least `LANES`; tree_lanes: where some keys
-    are each row's own. split, float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since
-    its products do not run on the matrix units and large ones do not fit the registers. programs: how many programs
-    fill the GPU; with fewer tiles the splits are spread over as many. partials_mib: working memory at most; beyond it
-    one program does all splits of a tile. fused_splits: with at most so many splits, and no more rows than a tile
-    holds, the last program of a tile adds them, else a second launch does (with programmatic dependent launch never
-    slower on an H100, so that is the default). unroll: splits whose loads may be under way at once while splits are
-    added, a power of 2; gathered: they are, all of them, before the first is added. direct: a split's values are stored
-    as the product left them. early: with programmatic dependent launch, prefix lengths, block tables and the first
-    split's K/V are read before the kernels ahead have ended. Of all that, those may write nothing but K/V of this
-    step's rows. So it is in a decoder: a kernel that begins when those before it have ended (the lookup of the
-    embeddings, the attention of the layer before) stands after whatever made the rest.
+    lanes: rows times query heads that share a product, a power of 2 of at least `LANES`, which trees take. split,
+    float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since its products do not run on
+    the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU; with fewer tiles
+    the splits are spread over as many. partials_mib: working memory at most; beyond it one program does all splits of a
+    tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last program of a tile adds
+    them, else a second launch does (with programmatic dependent launch never slower on an H100, so that is the
+    default). tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by row. unroll:
+    splits whose loads may be under way at once while splits are added, a power of 2; gathered: they are, all of them,
+    before the first is added. direct: a split's values are stored as the product left them. early: with programmatic
+    dependent launch, prefix lengths, block tables and the first split's K/V are read before the kernels ahead have
+    ended. Of all that, those may write nothing but K/V of this step's rows. So it is in a decoder: a kernel that begins
+    when those before it have ended (the lookup of the embeddings, the attention of the layer before) stands after
+    whatever made the rest.
     """
 
     split: int = 128
@@ -53,7 +54,7 @@ class AttentionTuning:
     programs: int = 4 * 132
     partials_mib: int = 256
     fused_splits: int = 0
-    tree_lanes: int = LANES
+    tree_tile_rows: int = 2
     unroll: int = 8
     gathered: bool = False
     early: bool = False
@@ -98,7 +99,8 @@ class SizedTunings:
         return next((tuning for most, tuning in self.by_tiles if tiles <= most), self.by_tiles[-1][1])
 
 
-AttentionChoice = Callable[[HeadLayout, int, int], AttentionTuning]  # heads, tiles, rows of a sequence
+# heads, tiles, rows of a sequence, and are some keys each row's own?
+AttentionChoice = Callable[[HeadLayout, int, int, bool], AttentionTuning]
 
 _FEW = AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combine_warps=4)
 _SOME = AttentionTuning(programs=1056, unroll=16, gathered=True, early=True, direct=True, combine_warps=4)
@@ -125,9 +127,9 @@ PROMPT = AttentionTuning(lanes=64, programs=132, num_stages=1)
 PROMPT_TILES = 400  # of `LANES`: fewer do not fill the GPU when four become one
 
 
-def measured_attention(heads: HeadLayout, tiles: int, rows: int) -> AttentionTuning:
-    """The measured tuning of these heads, or the defaults. rows: of each sequence."""
-    if tiles >= PROMPT_TILES and rows >= 4 * rows_of_a_tile(heads):
+def measured_attention(heads: HeadLayout, tiles: int, rows: int, tree: bool) -> AttentionTuning:
+    """The measured tuning of these heads, or the defaults. rows: of each sequence. tree: some keys are each row's."""
+    if not tree and tiles >= PROMPT_TILES and rows >= 4 * rows_of_a_tile(heads):
         return PROMPT if heads.head_dim > 64 else replace(PROMPT, num_stages=2)
     measured = MEASURED.get((heads.num_heads, heads.num_kv_heads, heads.head_dim))
     if measured is None:

@@ -45,15 +45,6 @@ def product(left, right, INTERPRETED: tl.constexpr):
     return tl.dot(left, right, input_precision="ieee")
 
 
-@triton.jit
-def add_product(total, left, right, INTERPRETED: tl.constexpr):
-    """total + `product`, one chain of sums with what the total is."""
-    if INTERPRETED:
-        left = left.to(tl.float32)
-        right = right.to(tl.float32)
-    return tl.dot(left, right, total, input_precision="ieee")
-
-
 def is_interpreted() -> bool:
     """Were these kernels made for Triton's interpreter (`TRITON_INTERPRET=1` when triton was imported)?"""
     return not isinstance(start_after_previous, triton.runtime.JITFunction)

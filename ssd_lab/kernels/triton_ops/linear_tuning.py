@@ -20,6 +20,7 @@ see `MEASURED`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -45,6 +46,13 @@ class Tile:
     num_warps: int
     whole: bool = False
     tma: bool = True
+
+    def dividing(self, split_inputs: int) -> Tile:
+        """With steps of which a split is a whole number. One step alone is not made whole: the compiler would take a
+        sum of products that begin at 0 for one chain.
+        """
+        block_k = math.gcd(self.block_k, split_inputs)
+        return replace(self, block_k=block_k, whole=self.whole and block_k < split_inputs)
 
     def within(self, shared_bytes: int, weights: int = 1) -> Tile:
         """With no more stages than fit so much shared memory. weights: weight tiles of a step."""
@@ -99,8 +107,7 @@ class LinearTuning:
         if padded is None:
             tiles = self.gated if gated else self.many
             tile = next(tile for most, tile in tiles if count <= most)
-            block_k = min(tile.block_k, self.block_k)  # a split is whole steps
-            return replace(tile, block_k=block_k) if block_k < tile.block_k else tile
+            return tile.dividing(self.split_inputs(in_features))
         block_k, stages = self._pipeline(in_features, padded, 2 if gated else 1)
         return Tile(self.block_out, padded, block_k, stages, self.num_warps, tma=self.tma)
 

@@ -23,7 +23,7 @@ EARLY = AttentionTuning(programs=10**6, early=True, num_stages=1)
 EARLY_SOME = AttentionTuning(programs=12, early=True, unroll=8, gathered=True, direct=True)
 EARLY_ONE = AttentionTuning(programs=1, early=True)
 EARLY_FUSED = AttentionTuning(programs=10**6, fused_splits=10**6, early=True)
-MANY_LANES = AttentionTuning(lanes=64, tree_lanes=32, programs=12, num_stages=1)
+MANY_LANES = AttentionTuning(lanes=64, programs=12, num_stages=1)
 READING_EARLY = [EARLY, EARLY_SOME, EARLY_ONE, EARLY_FUSED]
 TUNINGS = [
     ONE_PROGRAM,

@@ -19,7 +19,7 @@ from attention_tunings import (
     attend,
     budgeted,
 )
-from kernel_cases import BLOCK, INTERPRETED, AttentionCase, attention_case, same_bits
+from kernel_cases import BLOCK, AttentionCase, attention_case, same_bits
 
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
@@ -105,17 +105,12 @@ def laid_out_as_chain(case: AttentionCase, row: int) -> AttentionCase:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("prefix", [1, 120, 126, 128, 260])
-@pytest.mark.parametrize("depth", [5, 60])
 def test_a_row_of_a_tree_has_the_bits_of_the_chain_it_stands_for(
-    device: torch.device, dtype: torch.dtype, prefix: int, depth: int
+    device: torch.device, dtype: torch.dtype, prefix: int
 ) -> None:
     """Its ancestors cross the end of a split (31, 32 and 127, 128, 129 keys), and rows of a tile differ in prefix."""
     prefixes = [[prefix + offset for offset in (0, 1, 2, 3, 1)]]
-    case = attention_case(SMALL, dtype, prefixes, depth=depth, seed=prefix)
+    case = attention_case(SMALL, dtype, prefixes, depth=5, seed=prefix)
     chains = [attend(TritonKernels(MANY_PROGRAMS), laid_out_as_chain(case, row), device) for row in range(5)]
     for tuning in (ONE_PROGRAM, FUSED, GATHERED, EARLY_SOME, MANY_LANES):
-        tree, chain = attend(TritonKernels(tuning), case, device), torch.cat(chains, 1)
-        if INTERPRETED:  # a chain that goes on is the sum of two products there
-            torch.testing.assert_close(tree, chain, rtol=0, atol=2e-6 if dtype == torch.float32 else 0)
-        else:
-            assert same_bits(tree, chain), tuning
+        assert same_bits(attend(TritonKernels(tuning), case, device), torch.cat(chains, 1)), tuning
