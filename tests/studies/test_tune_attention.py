@@ -90,7 +90,7 @@ def test_tunings_of_one_model_cannot_differ_in_their_sums() -> None:
 
 
 def test_without_a_measurement_nothing_changes() -> None:
-    assert attention_tuning.measured_attention(HeadLayout(7, 7, 16), 8, 1) == AttentionTuning()
+    assert attention_tuning.measured_attention(HeadLayout(7, 7, 16), 8, 1, False) == AttentionTuning()
     assert variants()[0] == AttentionTuning() and len(set(variants())) == len(variants())
 
 

@@ -98,7 +98,7 @@ def test_the_probe_finds_the_kernel_invariant(device: torch.device, tuning: Line
     "tuning", [LinearTuning(), LinearTuning(tma=False), LinearTuning(split_k=2, block_k=64), LinearTuning(split_k=3)]
 )
 def test_many_rows_are_several_tiles_of_whole_sums(device: torch.device, tuning: LinearTuning) -> None:
-    weight, rows = exact_numbers((96, 128), 0).to(device), exact_numbers((300, 128), 1).to(device)
+    weight, rows = exact_numbers((96, 448), 0).to(device), exact_numbers((300, 448), 1).to(device)
     linear = Linear(weight, few_rows=TritonFewRows(weight, None, tuning))
     expected = (rows.double() @ weight.double().T).to(torch.float16)
     assert torch.equal(linear(rows), expected)
