@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
+from contextlib import ExitStack
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.inputs import Input, load_inputs
 from ssd_lab.bench.repeat import RepeatResult, RequestResult
-from ssd_lab.bench.support import find_parts
+from ssd_lab.bench.support import Parts, find_parts
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM, OnStep
 from ssd_lab.models.loader import LoadedModel
@@ -45,12 +46,26 @@ class Session:
         parts = find_parts(config)
         device = resolve_device(config.device)
         self.num_gpus = config.num_gpus if device.type == "cuda" else 0
+        engine: dict[str, Any] = {name: getattr(config, name) for name in _ENGINE_FIELDS}
+        engine |= {"chat": False, "progress": False, "max_batch": config.batch}
+        if config.num_gpus > 1:
+            self._open_shared(parts, {**engine, "device": "auto", "gpus": config.num_gpus})
+            return
         how: Any = {"dtype": config.dtype, "device": str(device), "bitwise": config.bitwise, "progress": progress}
         target = load(parts.target, **how)
         draft = None if parts.draft is None else load(parts.draft, **how)
-        self.inputs: dict[str, list[Input]] = {name: load_inputs(config, name, target) for name in config.dataset_names}
-        engine = {name: getattr(config, name) for name in _ENGINE_FIELDS}
-        self.llm = LLM(target, draft, parts.strategy, chat=False, progress=False, max_batch=config.batch, **engine)
+        self.inputs = self._inputs_for(target)
+        self.llm = LLM(target, draft, parts.strategy, **engine)
+
+    def _open_shared(self, parts: Parts, engine: dict[str, Any]) -> None:
+        """On several GPUs, each of which loads its share."""
+        with ExitStack() as unfinished:
+            self.llm = unfinished.enter_context(LLM(parts.target, parts.draft, parts.strategy, **engine))
+            self.inputs = self._inputs_for(self.llm.target)
+            unfinished.pop_all()
+
+    def _inputs_for(self, target: LoadedModel) -> dict[str, list[Input]]:
+        return {name: load_inputs(self.config, name, target) for name in self.config.dataset_names}
 
     def __enter__(self) -> Session:
         return self

@@ -22,11 +22,11 @@ OFFER = "add `--models bundled` to run the same strategy on this machine with th
 
 
 def check_supported(config: BenchConfig) -> StrategyConfig:
-    """The strategy's config. Raises ConfigError for what this version cannot do at all, whatever the machine."""
-    if config.num_gpus > 1:
+    """The strategy's config. Raises ConfigError for what cannot be done at all, and for more GPUs than are here."""
+    if config.num_gpus > max(1, torch.cuda.device_count()):
         raise ConfigError(
-            f"{config.num_gpus} GPUs were asked for (--gpus), and running on several GPUs is not built yet "
-            f"({torch.cuda.device_count()} are here): leave --gpus out, and for a target that needs several, {OFFER}"
+            f"{config.num_gpus} GPUs were asked for (--gpus), and {torch.cuda.device_count()} are here: leave --gpus "
+            f"out, and for a target that needs several, {OFFER}"
         )
     if config.peers and split_inflated(config.target) is not None:
         raise ConfigError(

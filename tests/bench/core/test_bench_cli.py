@@ -161,7 +161,7 @@ def test_a_file_of_runs_shares_the_flags_of_the_command_line(bench: Invoke, tiny
         ("k: 4", "no list of runs"),
         ("- [", "cannot be read"),
         ("- 4", "4 is no run"),
-        ("- {gpus: 2}", "not built yet"),
+        ("- {gpus: 2}", "2 GPUs were asked for"),
     ],
 )
 def test_a_wrong_file_of_runs_is_refused_with_its_place(bench: Invoke, tiny_flags: list[str], text: str, words: str):

@@ -80,7 +80,7 @@ def test_weights_that_do_not_fit_are_refused_with_what_would(monkeypatch: pytest
     words = str(caught.value)
     assert "llama-8b with llama-1b take 18.5 GB" in words and "room for 18.0 GB" in words
     assert "llama-1b, llama-3b, llama-8b" in words and "--models bundled" in words
-    with pytest.raises(ConfigError, match="several GPUs are not built yet"):
+    with pytest.raises(ConfigError, match="several share them with --gpus"):
         fit(monkeypatch, 80, "llama-70b")
 
 

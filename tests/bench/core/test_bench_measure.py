@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ssd_lab.bench import session, support
 from ssd_lab.bench.config import BenchConfig, cell_key
 from ssd_lab.bench.measure import run_benchmark, run_in_turns
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.errors import ConfigError, DatasetError, ModelLoadError
+from ssd_lab.llm import LLM
 
 
 def changed(config: BenchConfig, **fields: Any) -> BenchConfig:
@@ -126,7 +129,7 @@ def test_live_states_count_up_to_the_end(tiny_config: BenchConfig):
 @pytest.mark.parametrize(
     ("fields", "error", "words"),
     [
-        ({"num_gpus": 2}, ConfigError, "several GPUs is not built yet"),
+        ({"num_gpus": 2}, ConfigError, "2 GPUs were asked for"),
         ({"strategy": "eagle3", "strategy_fields": {"k": 2}, "draft": None}, ConfigError, "no EAGLE3 head is known"),
         ({"strategy": "eagle3", "strategy_fields": {"head": "some/head"}}, ModelLoadError, "not on this machine"),
         ({"strategy_fields": {"saguaro_c": 1.5}}, ConfigError, "saguaro_c"),
@@ -165,3 +168,19 @@ def test_cell_keys_tell_configs_apart_and_survive_storing():
     assert cell_key(config) == cell_key(BenchConfig(strategy_fields={"f": 3, "k": 2}))
     others = [{"seed": 1}, {"strategy_fields": {"k": 3}}, {"temperature": 0.5}, {"datasets": ("c4",)}]
     assert len({cell_key(config), *(cell_key(changed(config, **fields)) for fields in others)}) == 5
+
+
+def test_several_gpus_are_given_to_the_engine(tiny_config: BenchConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here two processes of the CPU stand for them."""
+    made: list[Any] = []
+
+    def on_cpus(*models: Any, gpus: int, **fields: Any) -> Any:
+        made.append(gpus)
+        return LLM(*models, **fields, placement={"target": ["cpu"] * gpus})
+
+    monkeypatch.setattr(session, "LLM", on_cpus)
+    cuda = SimpleNamespace(device_count=lambda: 2, is_available=lambda: False)
+    monkeypatch.setattr(support, "torch", SimpleNamespace(cuda=cuda))
+    wanted = changed(tiny_config, num_gpus=2, strategy="autoregressive", strategy_fields={}, repeats=1)
+    result = run_benchmark(wanted)
+    assert made == [2] and len(result.datasets["gsm8k"].repeats) == 1
