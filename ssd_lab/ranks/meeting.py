@@ -25,7 +25,7 @@ class Meeting:
     def called(cls, size: int, limit_s: float) -> Meeting:
         """A new one, in memory if possible."""
         place = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
-        return cls(tempfile.mkdtemp(prefix="ssd_lab-ranks-", dir=place), size, limit_s)
+        return cls(tempfile.mkdtemp(prefix=f"ssd_lab-ranks-{os.getpid()}-", dir=place), size, limit_s)
 
     def file(self, name: str) -> Path:
         """Of that name, in the folder."""

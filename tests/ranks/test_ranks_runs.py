@@ -41,7 +41,7 @@ def placement(ranks: int) -> dict[str, list[str]]:
 def leftovers() -> set[str]:
     """Folders in which ranks meet."""
     memory = Path("/dev/shm")
-    return {each.name for each in memory.glob("ssd_lab-ranks-*")} if memory.is_dir() else set()
+    return {each.name for each in memory.glob(f"ssd_lab-ranks-{os.getpid()}-*")} if memory.is_dir() else set()
 
 
 def texts_of(ranks: int, batch: int, params: SamplingParams, **fields: Any) -> list[list[int]]:
@@ -159,4 +159,4 @@ def test_nothing_stays_when_it_is_closed() -> None:
         assert Path(f"/proc/{process}").exists() and leftovers() == before
         llm.generate("Hello", SamplingParams(max_tokens=2))
     assert not Path(f"/proc/{process}").exists() and leftovers() == before
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
