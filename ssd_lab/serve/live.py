@@ -78,6 +78,10 @@ class LiveRequests:
         for name in done[: max(0, len(done) - self._keep)]:
             del self._entries[name]
 
+    def running(self) -> list[Answering]:
+        """Those that an engine is not done with."""
+        return [entry.answering for entry in self._entries.values() if entry.answering.ended_s is None]
+
     def table(self) -> list[dict[str, Any]]:
         """The latest first, those that run before all others."""
         rows = [entry.as_dict() for entry in reversed(self._entries.values())]

@@ -140,25 +140,28 @@ def load_served(
     loaded_draft: Any = str(demo.DRAFT) if target is None and draft is None else draft
     made: list[Served] = []
     with ExitStack() as unfinished:
-        for number, (strategy, own) in enumerate(chosen):
+        for number, (name, (strategy, own)) in enumerate(zip(_names(base, chosen), chosen, strict=True)):
             # chat=False: a completion's prompt is the text itself, and messages go through the template all the same
             llm = LLM(loaded_target, loaded_draft, strategy, chat=False, progress=progress, **{**fields, **own})
             unfinished.callback(llm.close)
             loaded_target = llm.target
             loaded_draft = loaded_draft if llm.draft is None else llm.draft
-            name = _unused(f"{base}:{llm.strategy.strategy_name}", own, made)
             names = (base, name) if number == 0 else (name,)
             made.append(Served(names, llm, Admission(llm.config.max_batch, max_queue)))
         unfinished.pop_all()
     return ServedModels(made)
 
 
-def _unused(name: str, own: dict[str, Any], made: Sequence[Served]) -> str:
-    """A second engine of one strategy has its fields in its name."""
-    taken = {name for model in made for name in model.names}
-    if name not in taken:
-        return name
-    told = f"{name}({','.join(f'{key}={value}' for key, value in own.items())})"
-    if told in taken:
-        raise ConfigError(f"{told} is served twice: give each --strategy other fields")
-    return told
+def _names(base: str, chosen: Sequence[tuple[Any, dict[str, Any]]]) -> list[str]:
+    """Of each strategy; where one is served more than once, those with fields of their own have them in their names.
+
+    Raises ConfigError for two that are the same.
+    """
+    plain = [f"{base}:{getattr(strategy, 'strategy_name', strategy)}" for strategy, _ in chosen]
+    names: list[str] = []
+    for name, (_, own) in zip(plain, chosen, strict=True):
+        fields = ",".join(f"{key}={value}" for key, value in own.items())
+        names.append(f"{name}({fields})" if fields and plain.count(name) > 1 else name)
+        if names.count(names[-1]) > 1:
+            raise ConfigError(f"{names[-1]} is served twice: give each --strategy other fields")
+    return names

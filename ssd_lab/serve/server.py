@@ -16,7 +16,8 @@ from fastapi import FastAPI
 from ssd_lab.errors import ConfigError
 from ssd_lab.serve.config import ServeConfig
 
-LOOK_S = 0.05  # between two looks whether the last answers are finished
+LOOK_S = 0.05  # for the last chunks to leave
+LAST_S = 5.0  # longest wait, after the grace, for an engine to end what is left
 START_S = 30.0  # longest that an application takes to start, its models being loaded
 
 
@@ -71,9 +72,13 @@ class GracefulServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second: is it time to end?"""
-        if self._state.is_stopping and (not self._state.models.under_way or time.monotonic() >= self._stop_at_s):
-            await asyncio.sleep(LOOK_S)  # the last chunks are on their way
-            self.should_exit = True
+        if self._state.is_stopping:
+            late_s = time.monotonic() - self._stop_at_s
+            if late_s >= 0:
+                self._state.cancel_running()
+            if not self._state.models.under_way or late_s >= LAST_S:
+                await asyncio.sleep(LOOK_S)  # the last chunks are on their way
+                self.should_exit = True
         return await super().on_tick(counter)
 
 

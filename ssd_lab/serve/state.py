@@ -18,7 +18,7 @@ class ServerState(AnsweringObserver):
     def __init__(self, models: ServedModels, config: ServeConfig) -> None:
         self.models, self.config = models, config
         self.metrics = ServerMetrics(models)
-        self.live = LiveRequests(config.recent)
+        self.live = LiveRequests(config.recent if config.page else 0)
         self.is_stopping = False
 
     def check_open(self) -> None:
@@ -38,6 +38,11 @@ class ServerState(AnsweringObserver):
         found = self.models.find(name)
         found.check_alive()
         return found
+
+    def cancel_running(self) -> None:
+        """End what is left of every request: the clients are told."""
+        for answering in self.live.running():
+            answering.cancel()
 
     def piece(self, answering: Answering, gap_s: float) -> None:
         """A text went on."""

@@ -41,9 +41,14 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=" ".join(PARTS))
     parser.add_argument("--seconds", type=float, default=60.0, help="of the run with many clients")
     parser.add_argument("--rounds", type=int, default=5, help="how often library and server take turns")
+    parser.add_argument("--target", help="None: the bundled models")
+    parser.add_argument("--draft")
+    parser.add_argument("--num-blocks", type=int, help="of each of the two engines, where they share a GPU")
     options = parser.parse_args()
+    fields = {name: getattr(options, name) for name in ("target", "draft", "num_blocks") if getattr(options, name)}
     found: dict[str, Any] = {"strategy": STRATEGY, "tokens": TOKENS}
-    with server() as (url, process), ssd_lab.LLM(strategy=STRATEGY, chat=False, progress=False) as llm:
+    with server(fields) as (url, process), ssd_lab.LLM(strategy=STRATEGY, chat=False, progress=False, **fields) as llm:
+        llm.warm_up()
         for part in options.parts:
             found[part] = PARTS[part](url, process, llm, options)
             sys.stderr.write(f"{part}: {json.dumps(found[part])}\n")
@@ -51,9 +56,10 @@ def main() -> None:
 
 
 @contextmanager
-def server() -> Iterator[tuple[str, int]]:
+def server(fields: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """In a process of its own: its URL and process id."""
     command = [sys.executable, "-m", "ssd_lab.cli", "serve", "--strategy", STRATEGY, "--port", "0", "--no-access-log"]
+    command += ["--served-name", "served", *(f"--{k.replace('_', '-')}={v}" for k, v in fields.items())]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
@@ -70,7 +76,7 @@ def server() -> Iterator[tuple[str, int]]:
 def body(number: int, tokens: int = TOKENS) -> dict[str, Any]:
     """The request with this number."""
     prompt = f"{PROMPTS[number % len(PROMPTS)]}"
-    return {"model": "bundled", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+    return {"model": "served", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
 
 
 def overhead(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:

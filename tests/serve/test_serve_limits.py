@@ -129,6 +129,21 @@ def test_stopping_lets_running_answers_finish_and_refuses_new_ones(tiny_pair):
     assert texts[-1] == "data: [DONE]" and '"finish_reason":"length"' in texts[-2]
 
 
+def test_after_the_grace_what_still_runs_is_told_so(tiny_pair):
+    config = ServeConfig(port=0, grace_s=0)
+    with load(tiny_pair) as models:
+        server = running(make_app(models, config), config)
+        url = server.__enter__()
+        with httpx.stream("POST", f"{url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            leaving = threading.Thread(target=server.__exit__, args=(None, None, None))
+            leaving.start()
+            rest = [line for line in lines if line]
+        leaving.join()
+    assert rest[-1] == "data: [DONE]" and '"code":"stopping"' in rest[-2]
+
+
 def test_a_fault_in_one_request_ends_that_one(tiny_pair, monkeypatch):
     config = ServeConfig(port=0)
     with load(tiny_pair) as models, running(make_app(models, config), config) as url:
