@@ -67,7 +67,8 @@ class Answering:
         self.submission: Submission | None = None
         self.is_left = False
         self.noted: dict[str, Any] = {}
-        self._mailbox, self._limit_s, self._observer = mailbox, limit_s, observer
+        self.limit_s = limit_s
+        self._mailbox, self._observer = mailbox, observer
         self._last_piece_s: dict[int, float] = {}
         self._count = 0
         self._pieces: asyncio.Queue[Event] = asyncio.Queue()
@@ -83,13 +84,13 @@ class Answering:
                 list(prompts), list(params), tell=partial(self._mailbox.put, self._take), expected=expected
             )
         except BaseException:
-            self.served.admission.leave(self._count, 0.0)
+            self.served.admission.leave(self._count)
             raise
         return self.submission
 
     async def pieces(self) -> AsyncIterator[Piece]:
         """Until all texts have ended. Raises ApiError if the engine failed, or time is up."""
-        end_s = self.started_s + self._limit_s
+        end_s = self.started_s + self.limit_s
         while True:
             try:
                 async with asyncio.timeout(end_s - time.perf_counter()):
@@ -97,7 +98,7 @@ class Answering:
             except TimeoutError:
                 self.cancel()
                 raise ApiError(
-                    504, f"the request took longer than {self._limit_s:g} s: ask for fewer tokens", code="timeout"
+                    504, f"the request took longer than {self.limit_s:g} s: ask for fewer tokens", code="timeout"
                 ) from None
             if isinstance(event, Piece):
                 yield event

@@ -169,6 +169,7 @@ _REASONS = {
     400: "The request says something that cannot be done; `param` is the field",
     401: "No valid API key",
     404: "No such model",
+    408: "The body did not come in time",
     413: "The body is too large",
     429: "Too much is waiting; Retry-After says when to come again",
     500: "The engine failed",
@@ -185,4 +186,4 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def _generated() -> dict[int | str, dict[str, Any]]:
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
     done: dict[int | str, dict[str, Any]] = {200: {"description": "The text, or a stream of it", "content": stream}}
-    return {**done, **_errors(400, 401, 404, 413, 429, 500, 503, 504), 422: {"description": "Never: see 400"}}
+    return {**done, **_errors(400, 401, 404, 408, 413, 429, 500, 503, 504), 422: {"description": "Never: see 400"}}

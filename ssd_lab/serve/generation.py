@@ -20,6 +20,7 @@ from ssd_lab.serve.job import Job
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+SLOW_READER_S = 60.0  # for what is left of a stream when its text has ended
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
@@ -62,10 +63,11 @@ class Stream(Response):
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Send it all."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with _watched(receive, self._answering):
-            async for chunk in self._events():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        with contextlib.suppress(TimeoutError):  # the text ended in time, and its reader did not take it
+            async with asyncio.timeout(self._answering.limit_s + SLOW_READER_S), _watched(receive, self._answering):
+                async for chunk in self._events():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(self) -> AsyncIterator[bytes]:
         try:

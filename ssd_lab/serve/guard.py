@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -24,6 +25,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/health", "/ready", "/metrics"})  # numbers and states, no text of anybody
 COUNTED = OPEN | {"/", "/v1/models", "/v1/completions", "/v1/chat/completions"}
+UPLOAD_S = 60.0  # longest that a body may take to come
 ACCESS = logging.getLogger("ssd_lab.serve.access")
 
 
@@ -67,7 +69,7 @@ class KeyGuard:
 
 
 class SizeGuard:
-    """Reads the body, and refuses one that is too large before all of it is there."""
+    """Reads the body, and refuses one that is too large before all of it is there, or that does not come in time."""
 
     def __init__(self, app: App, max_bytes: int) -> None:
         self._app, self._max_bytes = app, max_bytes
@@ -78,7 +80,13 @@ class SizeGuard:
             await self._app(scope, receive, send)
             return
         told = Headers(scope=scope).get("content-length", "")
-        body = None if told.isdigit() and int(told) > self._max_bytes else await self._read(receive)
+        try:
+            async with asyncio.timeout(UPLOAD_S):
+                body = None if told.isdigit() and int(told) > self._max_bytes else await self._read(receive)
+        except TimeoutError:
+            error = ApiError(408, f"the body was not there within {UPLOAD_S:g} s: send it faster", code="timeout")
+            await error_response(error)(scope, receive, send)
+            return
         if body is None:
             error = ApiError(413, f"the body is larger than {self._max_bytes} bytes: send less", code="body_too_large")
             await error_response(error)(scope, receive, send)

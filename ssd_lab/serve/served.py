@@ -42,10 +42,11 @@ class Admission:
             )
         self.under_way += count
 
-    def leave(self, count: int, took_s: float) -> None:
-        """They have ended."""
+    def leave(self, count: int, took_s: float | None = None) -> None:
+        """They have ended; took_s: from asking to the end, None if they never began."""
         self.under_way -= count
-        self._mean_s += 0.1 * (took_s - self._mean_s)
+        if took_s is not None:
+            self._mean_s += 0.1 * (took_s - self._mean_s)
 
 
 @dataclass
