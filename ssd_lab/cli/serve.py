@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,10 +69,8 @@ def command(
         raise ConfigError(f"the server needs {error.name}: pip install 'ssd_lab[serve]'") from error
     from ssd_lab.serve.served import load_served
 
-    if config.access_log:
-        _log_to_stderr()
     listening = bound(config)  # before the models are loaded: an address that is taken is known at once
-    with listening:
+    with listening, _access_log() if config.access_log else nullcontext():
         chosen = [parse_strategy(text) for text in strategies or ("async_tree",)]
         models = load_served(
             strategies=chosen,
@@ -87,14 +87,26 @@ def command(
             if not config.is_loopback and not keys:
                 told.print(f"warning: {config.host} can be reached from elsewhere, and no --api-key-file was given")
             names = ", ".join(card["id"] for card in models.cards())
-            told.print(f"serving {names} at {url_of(listening)}", soft_wrap=True)
-            serve(make_app(models, config, keys), config, listening)
+            address = url_of(listening)
+            serve(
+                make_app(models, config, keys),
+                config,
+                listening,
+                on_start=lambda: told.print(f"serving {names} at {address}", soft_wrap=True),
+            )
 
 
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
+@contextmanager
+def _access_log() -> Iterator[None]:
+    """Within this every request is a line on stderr."""
+    access, handler = logging.getLogger("ssd_lab.serve.access"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))
-    access = logging.getLogger("ssd_lab.serve.access")
+    before = access.level, access.propagate
     access.setLevel(logging.INFO)
-    access.addHandler(handler)
     access.propagate = False
+    access.addHandler(handler)
+    try:
+        yield
+    finally:
+        access.removeHandler(handler)
+        access.level, access.propagate = before

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
@@ -50,13 +50,20 @@ class GracefulServer(uvicorn.Server):
     twice, it ends at once.
     """
 
-    def __init__(self, app: FastAPI, config: ServeConfig) -> None:
+    def __init__(self, app: FastAPI, config: ServeConfig, on_start: Callable[[], None] = lambda: None) -> None:
         super().__init__(
             uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=1, ws="none"
             )
         )
         self._state, self._grace_s = app.state.server, config.grace_s
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """From here on requests are answered."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came."""
@@ -82,9 +89,9 @@ class GracefulServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def serve(app: FastAPI, config: ServeConfig, listening: socket.socket) -> None:
-    """Until it is told to stop, by Ctrl-C or SIGTERM."""
-    GracefulServer(app, config).run(sockets=[listening])
+def serve(app: FastAPI, config: ServeConfig, listening: socket.socket, on_start: Callable[[], None]) -> None:
+    """Until it is told to stop, by Ctrl-C or SIGTERM. on_start: called when requests are answered."""
+    GracefulServer(app, config, on_start).run(sockets=[listening])
 
 
 @contextmanager
