@@ -53,7 +53,6 @@ class Entry:
             "tokens": sum(len(sequence.token_ids) - len(sequence.prompt_ids) for sequence in sequences),
             "finish": None if answering.ended_s is None else [sequence.finish_reason for sequence in sequences],
             "rounds": totals.sequence_rounds if totals else 0,
-            "emitted": totals.emitted if totals else 0,
             "drafted": totals.drafted if totals else 0,
             "accepted": totals.accepted if totals else 0,
             "hits": totals.hits if totals else 0,
