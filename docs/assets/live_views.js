@@ -13,6 +13,14 @@
     off: () => {},
   });
 
+  // On a fresh page nothing has the focus: the arrows are the first view's, as its page says.
+  const arrows = (event) => {
+    const { key, target, altKey, ctrlKey, metaKey, defaultPrevented } = event;
+    if (target !== document.body || altKey || ctrlKey || metaKey || defaultPrevented || !["ArrowLeft", "ArrowRight"].includes(key)) return;
+    (places[0].querySelector(".ssd-story") ?? places[0].querySelector(".ssd-lab"))?.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+    event.preventDefault();
+  };
+
   const draw = () => {
     for (const place of places) {
       const state = JSON.parse(place.querySelector("script").textContent);
@@ -20,6 +28,7 @@
       const el = place.appendChild(document.createElement("div"));
       window.ssdLabWidgets.render({ model: modelOf(state), el });
     }
+    document.addEventListener("keydown", arrows);
   };
 
   const sheet = document.createElement("link");

@@ -11,6 +11,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from ssd_lab.trace import Trace, load_trace
+from ssd_lab.trace.named import strategy_name
 from ssd_lab.widgets.bundle import bundle, style
 from ssd_lab.widgets.page import html_page, script_json
 from ssd_lab.widgets.static_html import tables
@@ -27,8 +28,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     script = bundle("widget", "globalThis.ssdLabWidgets = in_widget;")  # no module: those do not load from a file
     files.append(File.generated(config, "assets/front_end.js", content=script))
     files.append(File.generated(config, "assets/front_end.css", content=style()))
-    for path in sorted(TRACES.glob("*.jsonl.gz")):
-        name = path.name.removesuffix(".jsonl.gz")
+    for name in _names():
         page = html_page(recorded(name), title="A recorded run, round by round")
         files.append(File.generated(config, f"assets/rounds/{name}.html", content=page))
     return files
@@ -39,9 +39,15 @@ def on_page_content(html: str, **_: Any) -> str:
     return _PLACE.sub(lambda match: view_of(recorded(match[1]), match[2].split()), html)
 
 
+def _names() -> list[str]:
+    return sorted(path.name.split(".")[0] for path in TRACES.iterdir() if path.is_dir() or path.suffix == ".gz")
+
+
 def recorded(name: str) -> dict[str, Trace]:
-    """A trace that comes with the documentation, by the name of its run."""
-    return {name: load_trace(TRACES / f"{name}.jsonl.gz")}
+    """What comes with the documentation under this name, by strategy: a trace, or a folder of them in their order."""
+    folder = TRACES / name
+    paths = sorted(folder.glob("*.jsonl.gz")) if folder.is_dir() else [TRACES / f"{name}.jsonl.gz"]
+    return {strategy_name(trace): trace for trace in map(load_trace, paths)}
 
 
 def view_of(traces: Mapping[str, Trace], views: Sequence[str]) -> str:
@@ -56,10 +62,13 @@ def view_of(traces: Mapping[str, Trace], views: Sequence[str]) -> str:
         "summary": "",
         "clock": "measured",
     }
-    return live_view(state, "".join(table.to_html() for table in tables(data, views, {})))
+    stills = "".join(table.to_html() for table in tables(data, views, data["opening"]))
+    return live_view(state, f"<noscript>{stills}</noscript>")
 
 
 def live_view(state: Mapping[str, Any], instead: str) -> str:
     """A widget's state as a part of a page. instead: what is there until a script draws it, or if none does."""
     shown = script_json({name: state[name] for name in SHOWN if name in state})
-    return f'<div class="live-view"><script type="application/json">{shown}</script>{instead}</div>'
+    views = " ".join(state.get("views", ()))
+    data = f'<script type="application/json">{shown}</script>'
+    return f'<div class="live-view" data-views="{views}">{data}{instead}</div>'

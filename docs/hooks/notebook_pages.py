@@ -58,7 +58,7 @@ def on_page_content(html: str, page: Any, **_: Any) -> str:
 
 def _download(page: Any) -> str:
     name = page.file.name
-    return f'<p class="download"><a href="../../{DOWNLOADS}/{name}.ipynb" download>This page as a notebook</a></p>'
+    return f'<p class="download"><a href="../{DOWNLOADS}/{name}.ipynb" download>This page as a notebook</a></p>'
 
 
 def for_site(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -1,4 +1,4 @@
-"""Record the run that the home page shows: `python docs/traces/record.py` writes async_tree.jsonl.gz."""
+"""Record what the home page shows: `python docs/traces/record.py` writes story.jsonl.gz and race/*.jsonl.gz."""
 
 from __future__ import annotations
 
@@ -6,18 +6,27 @@ from pathlib import Path
 
 import ssd_lab
 
-PROMPTS = [
-    "Why is teamwork important?",
-    "A baker puts 6 muffins in each box and fills 8 boxes. How many muffins are there in total?",
-]
+FOLDER = Path(__file__).parent
+PROMPT = "Tell me about the moon."  # a clear first sentence, of whole words but one
+SEED = 4
+RACE = ("autoregressive", "sync_chain", "async_tree")
+
+
+def record(name: str, strategy: str, **options: object) -> None:
+    """The bundled pair on one core."""
+    knobs: dict[str, object] = {"sync_chain": {"k": 4}, "async_tree": {"k": 4, "f": 2}}.get(strategy, {})
+    run = ssd_lab.run(PROMPT, strategy=strategy, threads=1, progress=False, **knobs, **options)  # type: ignore[arg-type]
+    run.trace.meta |= {"target": "bundled target", "draft": "bundled draft"}  # not the paths of the recording machine
+    path = FOLDER / f"{name}.jsonl.gz"
+    path.parent.mkdir(exist_ok=True)
+    run.trace.save(path)
 
 
 def main() -> None:
-    """The bundled pair, one request at a time, on one core; sampled, so that coins are tossed."""
-    options = {"max_tokens": 80, "max_batch": 1, "threads": 1, "progress": False, "record_details": 12}
-    run = ssd_lab.run(PROMPTS, strategy="async_tree", k=4, f=2, temperature=0.7, seed=1, **options)
-    run.trace.meta |= {"target": "bundled target", "draft": "bundled draft"}  # not the paths of the recording machine
-    run.trace.save(Path(__file__).with_name("async_tree.jsonl.gz"))
+    """The story is sampled, so that coins are tossed; the race is not, so that all write the same text."""
+    record("story", "async_tree", max_tokens=24, temperature=0.7, seed=SEED, record_details=12)
+    for number, strategy in enumerate(RACE, 1):
+        record(f"race/{number}_{strategy}", strategy, max_tokens=64)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def _ray() -> Any:
         import ray
     except ImportError as error:
         raise ConfigError(
-            "a sweep on Ray needs the package ray, which is not installed: pip install 'ssd_lab[ray]', or take "
+            "a sweep on Ray needs the package ray, which is not installed: pip install -e '.[ray]', or take "
             "workers='local'"
         ) from error
     return ray

@@ -125,7 +125,7 @@ class WandbTracker:
         except ImportError as error:
             raise ConfigError(
                 "logging to Weights & Biases (--wandb) needs the package wandb, which is not installed: "
-                "pip install 'ssd_lab[wandb]', or leave --wandb out (results are in the run table all the same)"
+                "pip install -e '.[wandb]', or leave --wandb out (results are in the run table all the same)"
             ) from error
         self._wandb: Any = wandb
         self._project, self._mode, self._folder = project, mode, folder

@@ -12,6 +12,10 @@ from ssd_lab.cli.run import metrics_table
 
 K, FAN_OUT = 6, 3
 SHOWN_PROMPTS = 4
+MODELS = (
+    "The bundled models are tiny, a target of 17 million parameters and a draft of 3 million, and what they say is "
+    "often wrong, with or without speculation. What is promised is the same text as the target's own, not a true one."
+)
 
 
 @options.takes(options.MAX_TOKENS, options.DEVICE, max_tokens=96)
@@ -24,6 +28,7 @@ def command(
     from rich.rule import Rule
     from rich.text import Text
 
+    out.print(Text(MODELS, style="dim"))
     out.print(Rule(f'ssd_lab.run(strategy="async_tree", k={K}, f={FAN_OUT})', align="left"))
 
     import ssd_lab
@@ -46,7 +51,7 @@ def command(
     out.print(
         Text(
             "\nOn a CPU the target and the draft share the same cores, so speculation gains little here; the simulated "
-            'column prices these same rounds on the published GPUs.\nNext: ssd-lab run "Your prompt", ssd-lab check '
+            'row prices these same rounds on the published GPUs.\nNext: ssd-lab run "Your prompt", ssd-lab check '
             "--quick, ssd-lab --help (in .venv/bin).",
             style="dim",
         )

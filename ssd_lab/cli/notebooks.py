@@ -28,14 +28,21 @@ def command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace notebooks that differ; yours are renamed, not lost.")
     ] = False,
+    keep_views: Annotated[
+        bool,
+        typer.Option("--keep-views/--no-keep-views", help="Let JupyterLab save views with a notebook (its setting)."),
+    ] = True,
     json_: options.Json = False,
 ) -> None:
     """Copy, say what was done, open."""
-    from ssd_lab.notebooks import copy_notebooks
+    from ssd_lab.notebooks import copy_notebooks, lab
 
     opens = open_ and not json_
     if opens and importlib.util.find_spec("jupyterlab") is None:
-        raise ConfigError("JupyterLab is not installed: pip install 'ssd_lab[notebook]', or give --no-open")
+        missing = (
+            "JupyterLab is not installed: in the checkout, pip install -e '.[notebook]' brings it; or give --no-open"
+        )
+        raise ConfigError(missing)
     copied = copy_notebooks(to, overwrite=overwrite)
     if json_:
         print_json([{"path": str(c.path), "action": c.action, "backup": c.backup and str(c.backup)} for c in copied])
@@ -44,11 +51,15 @@ def command(
     for each in copied:
         beside = f", yours is now {each.backup.name}" if each.backup else ""
         out.print(f"{each.path}: {_SAID[each.action]}{beside}", markup=False, highlight=False)
-    if opens:
+    if not opens:
+        out.print(f"Open them with: jupyter lab --notebook-dir={copied[0].path.parent}", markup=False, highlight=False)
+    else:
+        if keep_views and (written := lab.keep_views()) is not None:
+            out.print(f"Saved notebooks keep their views: set in {written}", markup=False, highlight=False)
         out.print("Ctrl-C here ends JupyterLab.", markup=False)
         first = copied[0].path
-        lab = [sys.executable, "-P", "-m", "jupyterlab", f"--notebook-dir={first.parent}", first.name]
-        raise typer.Exit(_run_to_end(lab))
+        program = [sys.executable, "-P", "-m", "jupyterlab", f"--notebook-dir={first.parent}", first.name]
+        raise typer.Exit(_run_to_end(program))
 
 
 def _run_to_end(command_line: list[str]) -> int:

@@ -69,7 +69,7 @@ class FlashInferAttention(Attention):
             import flashinfer
         except ImportError as error:
             raise ConfigError(
-                f"kernels 'flashinfer' need the package flashinfer ({error}): pip install 'ssd_lab[flashinfer]', or "
+                f"kernels 'flashinfer' need the package flashinfer ({error}): pip install -e '.[flashinfer]', or "
                 "choose kernels 'triton'"
             ) from error
         self._wrapper_class = flashinfer.BatchDecodeWithPagedKVCacheWrapper

@@ -15,6 +15,7 @@ SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PATTERNS = ("", "/", ".", "x", "-", "+")
 HEIGHT = 380
+INK, GRID = "#787878", "rgba(128,128,128,.25)"  # read on white and on black: a notebook's theme is not known here
 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
@@ -39,6 +40,10 @@ def lines(series: Series, *, x: str, y: str, title: str, log_x: bool = False, lo
         places = _powers_of_two([value for xs, _ in series.values() for value in xs])
         figure.update_xaxes(type="log", tickmode="array", tickvals=places)
     figure.update_yaxes(type="log" if log_y else None)
+    if log_y:
+        figure.update_yaxes(
+            tickmode="array", tickvals=_ones_twos_fives([value for _, ys in series.values() for value in ys])
+        )
     return figure
 
 
@@ -78,13 +83,16 @@ def _layout(x: str, y: str, title: str, num_series: int, *, below: int = 55) -> 
     below += legend + 16 * x.count("<br>")
     return {
         "title": {"text": title, "font": {"size": 15}, "x": 0.01, "xanchor": "left"},
-        "xaxis": {"title": {"text": x}},
-        "yaxis": {"title": {"text": y}, "rangemode": "tozero"},
+        "xaxis": {"title": {"text": x}, "gridcolor": GRID, "zerolinecolor": GRID},
+        "yaxis": {"title": {"text": y}, "rangemode": "tozero", "gridcolor": GRID, "zerolinecolor": GRID},
         "height": HEIGHT - 105 + above + below,
         "margin": {"l": 60 + 16 * y.count("<br>"), "r": 15, "t": above, "b": below},
         "showlegend": num_series > 1,
         "legend": {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom"},
         "template": "plotly_white",
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"color": INK},
     }
 
 
@@ -92,6 +100,13 @@ def _powers_of_two(values: Sequence[float]) -> list[float]:
     """At most seven round places between the least and the greatest value."""
     low, high = math.ceil(math.log2(min(values)) - 1e-9), math.floor(math.log2(max(values)) + 1e-9)
     return [2.0**power for power in range(low, high + 1, max(1, math.ceil((high - low) / 6)))]
+
+
+def _ones_twos_fives(values: Sequence[float]) -> list[float]:
+    """1, 2 and 5 of each power of ten in the range of the values, so that no two numbers collide."""
+    shown = [value for value in values if value > 0]
+    low, high = math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown)))
+    return [digit * 10.0**power for power in range(low, high + 1) for digit in (1, 2, 5)]
 
 
 def _in_lines(text: str, width: int) -> str:

@@ -1,6 +1,6 @@
 """Views of traces: step through rounds in a notebook, or in one file without a kernel.
 
-Nothing here knows the engine. A widget needs `pip install "ssd_lab[notebook]"`; files and tables need nothing more.
+Nothing here knows the engine. A widget needs the extra `notebook`; files and tables need nothing more.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 _HOMES = {
     "AcceptanceView": "views", "CacheView": "views", "Explorer": "views", "TextView": "views", "Timeline": "views",
     "TreeStepper": "views", "explore": "views",
-    "Playground": "playground", "Selection": "selection", "SpeedExplorer": "speed_explorer",
+    "Playground": "playground", "Race": "views", "Selection": "selection", "SpeedExplorer": "speed_explorer",
     "html_page": "page", "write_html": "page",
 }  # fmt: skip
 
@@ -20,6 +20,7 @@ __all__ = [
     "CacheView",
     "Explorer",
     "Playground",
+    "Race",
     "Selection",
     "SpeedExplorer",
     "TextView",

@@ -12,7 +12,7 @@ try:
     import traitlets
 except ImportError as error:
     raise ConfigError(
-        'widgets need anywidget and ipywidgets: pip install "ssd_lab[notebook]"; '
+        'widgets need anywidget and ipywidgets: in the checkout, pip install -e ".[notebook]" brings them; '
         "without them, trace.to_html(path) writes the same views to a file"
     ) from error
 

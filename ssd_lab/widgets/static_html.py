@@ -49,6 +49,8 @@ def tables(data: Data, views: Sequence[str], selection: Data) -> list[Table]:
     number = min(selection.get("step") or 0, len(request["steps"]) - 1)
     step = request["steps"][number]
     made = {
+        "story": lambda: story_table(run, step, number),
+        "race": lambda: race_table(data),
         "stepper": lambda: step_table(run, step, number),
         "text": lambda: text_table(run, request),
         "cache": lambda: cache_table(run, step, number),
@@ -56,6 +58,40 @@ def tables(data: Data, views: Sequence[str], selection: Data) -> list[Table]:
         "timeline": lambda: timeline_table(run),
     }
     return [made[view]() for view in views]
+
+
+def race_table(data: Data) -> Table:
+    """How long each run took for its first request, on each of its clocks."""
+    rows = []
+    for run in data["runs"]:
+        steps = run["requests"][0]["steps"] if run["requests"] else []
+        for clock in run["clocks"] if steps else []:
+            first, last = clock["rounds"][0][0], clock["rounds"][steps[-1]["round"] - run["first_round"]][1]
+            tokens = sum(step["num_emitted"] for step in steps)
+            rows.append(
+                [run["name"], clock["note"], f"{tokens} tokens in {len(steps)} passes", f"{last - first:.3f} s"]
+            )
+    return _table("The race", ("run", "clock", "text", "time"), rows)
+
+
+def story_table(run: Data, step: Step, number: int) -> Table:
+    """The round in words, for pages without a script."""
+    drafted = [token(run, one) for one in step["draft_tokens"]]
+    accepted, own = step["num_accepted"], token(run, step["recovery_token"])
+    rows = [["The target alone", "one token for each pass over its weights"]]
+    if drafted:
+        rows += [
+            ["The draft guesses", " ".join(drafted)],
+            ["The target checks", "all in one pass: " + " ".join(f"{prob:.2f}" for prob in step["target_probs"])],
+            ["Kept", " ".join(drafted[:accepted]) or "none"],
+        ]
+    if accepted < len(drafted):
+        rows.append(["Rejected", f"{drafted[accepted]}; what came after it is not used"])
+    rows.append(["The target writes", own])
+    if step["tree"] is not None and not step["tree"]["verified"]:
+        verdict = "a hit: it was prepared" if step["branch"] is not None else "a miss: it was not prepared"
+        rows.append(["Prepared meanwhile", f"{len(step['tree']['branches'])} outcomes; the one that came is {verdict}"])
+    return _table(f"Round {number + 1}, told", ("what", "with which tokens"), rows)
 
 
 def step_table(run: Data, step: Step, number: int) -> Table:

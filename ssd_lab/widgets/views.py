@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from ssd_lab.display.tables import Table
 from ssd_lab.trace.named import named_traces
@@ -24,7 +24,7 @@ class TraceWidget(TabularWidget):
     max_rounds: show only so many rounds of each. Raises ConfigError for anything else.
     """
 
-    shown: ClassVar[tuple[str, ...]] = ALL_VIEWS
+    shown: tuple[str, ...] = ALL_VIEWS
 
     kind = traitlets.Unicode("views").tag(sync=True)
     views = traitlets.List(traitlets.Unicode()).tag(sync=True)
@@ -70,9 +70,17 @@ class TraceWidget(TabularWidget):
 
 
 class TreeStepper(TraceWidget):
-    """The round's tree: what was verified, what was kept, what was prepared; buttons, slider, arrow keys and play."""
+    """The round's tree: what was verified, what was kept, what was prepared; buttons, slider, arrow keys and play.
 
-    shown = ("stepper",)
+    tour: tell the round first, in eight beats.
+    """
+
+    shown: tuple[str, ...] = ("stepper",)
+
+    def __init__(self, traces: Any, *, tour: bool = False, **options: Any) -> None:
+        if tour:
+            self.shown = ("story", "stepper")
+        super().__init__(traces, **options)
 
 
 class TextView(TraceWidget):
@@ -99,6 +107,12 @@ class Timeline(TraceWidget):
     """
 
     shown = ("timeline",)
+
+
+class Race(TraceWidget):
+    """The runs write the same request side by side, each at its speed on the simulated or the measured clock."""
+
+    shown = ("race",)
 
 
 class Explorer(TraceWidget):

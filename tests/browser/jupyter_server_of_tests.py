@@ -24,6 +24,7 @@ SETTINGS = {
         "doNotDisturbMode": True,
     },
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+    "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},  # as `ssd-lab notebooks` sets it
 }
 EMPTY_CELL = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
 

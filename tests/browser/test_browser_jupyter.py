@@ -152,6 +152,22 @@ def test_keys_pressed_in_a_widget_never_reach_the_notebook(open_notebook):
         assert error.startswith("ConfigError: no traces in int 3: give a Trace") and "Traceback" not in error
 
 
+def test_a_saved_notebook_shows_its_views_when_it_is_opened_again(open_notebook, jupyter):
+    with open_notebook("saved", [LOAD, "TreeStepper(trace)"]) as page:
+        run_all(page)
+        cell(page, 1).locator(".ssd-tree [data-place]").first.wait_for()
+        page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
+        page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        page.wait_for_function("!window.jupyterapp.shell.currentWidget.sessionContext.session")
+        page.reload()
+        again = cell(page, 1)
+        again.locator(".ssd-tree [data-place]").first.wait_for()
+        again.locator("[data-do=first]").click()
+        again.locator("[data-do=next]").click()
+        assert where(again) == "round 2 of 20", "alive, though nothing ran"
+
+
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(

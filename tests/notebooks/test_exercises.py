@@ -14,16 +14,19 @@ from ssd_lab.notebooks.exercises import EXERCISES
 
 # worked out by hand, so that the code that works them out is tested, too
 NUMBERS = {
+    "00-1": 3,
     "01-1": 5, "02-1": 0.6, "02-2": 0.5, "02-3": 3.3616, "04-1": 21, "04-2": 11.2, "04-3": 13.54,
     "03-1": 20, "03-2": 0.96, "03-3": 2 / 3, "05-1": 0.4096, "05-2": 0.8, "05-3": 0.2, "06-1": 1 / 3, "06-2": 5 / 6,
     "07-1": 12288, "07-2": 1, "10-1": 161.1, "10-2": 253.5,
     "08-1": 1, "08-2": 0.3, "09-1": 15, "09-2": 6, "09-3": 1.5, "09-4": 0.43,
 }  # fmt: skip
 WORDS = {
+    "00-2": "time",
     "01-2": "tokens_per_second", "03-4": "certain", "04-4": "missed", "06-3": "nothing", "06-4": "no", "07-3": "own",
     "07-4": "recovery", "10-3": "no",
 }  # fmt: skip
 SLIPS = {
+    "00-1": (2, "of its own"), "00-2": ("both", "whatever"),
     "01-1": (4, "target adds"), "02-1": (0.4, "rejected"), "02-2": (0.2, "scaled"), "02-3": (2.3616, "own token"),
     "04-1": (18, "0 as well"), "04-2": (16, "beside"), "04-3": (11.2, "all four"), "08-1": (0, "own token"),
     "08-2": (1, "min(1, p/q)"), "09-1": (7.5, "two bytes"), "09-2": (7, "still"), "09-3": (2, "hides"),

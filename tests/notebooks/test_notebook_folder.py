@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from ssd_lab.cli.main import app
 from ssd_lab.errors import ConfigError
-from ssd_lab.notebooks import copy_notebooks, notebook_paths
+from ssd_lab.notebooks import copy_notebooks, lab, notebook_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,6 +58,15 @@ def test_the_command_copies_and_says_so(tmp_path: Path):
     assert "01_quick_start.ipynb" in result.stdout.replace("\n", "")
     listed = CliRunner().invoke(app, ["notebooks", "--to", str(tmp_path / "here"), "--json"])
     assert {each["action"] for each in json.loads(listed.stdout)} == {"same"}
+
+
+def test_saved_notebooks_keep_their_views_unless_the_reader_has_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("jupyterlab")
+    monkeypatch.setenv("JUPYTERLAB_SETTINGS_DIR", str(tmp_path))
+    written = lab.keep_views()
+    assert written is not None and json.loads(written.read_text(encoding="utf-8")) == {"saveState": True}
+    written.write_text('{"saveState": false}', encoding="utf-8")
+    assert lab.keep_views() is None and "false" in written.read_text(encoding="utf-8")
 
 
 def test_without_jupyterlab_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -12,11 +12,12 @@ from recorded_traces import recorded_trace
 import ssd_lab
 from ssd_lab.errors import ConfigError
 from ssd_lab.results import Comparison, RunResult
-from ssd_lab.trace import Trace, compute_metrics
+from ssd_lab.trace import RoundRecord, SequenceRound, Trace, compute_metrics
 from ssd_lab.widgets import (
     AcceptanceView,
     CacheView,
     Playground,
+    Race,
     Selection,
     SpeedExplorer,
     TextView,
@@ -52,6 +53,27 @@ def test_alone_a_view_opens_on_a_round_that_rejects_and_rounds_count_as_on_the_s
     assert shared.value["step"] == 4
     shared.select(round=7)
     assert shared.value["step"] == 6 and "round" not in shared.value
+
+
+def test_a_tour_is_a_view_before_the_tree_and_words_where_nothing_draws():
+    assert TreeStepper(TRACE, tour=True).views == ["story", "stepper"] and TreeStepper(TRACE).views == ["stepper"]
+    told = TreeStepper(TRACE, tour=True).tables()[0]
+    words = dict(told.rows)
+    record = [r.sequences[0] for r in TRACE.rounds][TreeStepper(TRACE).selection["step"]]
+    assert words["Kept"].count(" ") == record.num_accepted - 1 and "Rejected" in words
+    assert words["Prepared meanwhile"].startswith("9 outcomes; the one that came is a hit")
+
+
+def test_a_race_has_a_line_for_each_run_on_each_clock():
+    alone = RoundRecord(0, 0.0, 1.0, [sequence_alone()])
+    race = Race({"drafts": TRACE, "alone": Trace({}, rounds=[alone])})
+    rows = race.tables()[0].rows
+    assert [row[0] for row in rows] == ["drafts", "drafts", "alone", "alone"]
+    assert rows[-1][1].startswith("simulated on published") and rows[-1][3] == "0.018 s", "54.7 tokens a second"
+
+
+def sequence_alone() -> SequenceRound:
+    return SequenceRound(0, 4, [], [], [], 0, 99, 0.9, 1, "none")
 
 
 def test_a_place_belongs_to_its_round():
@@ -202,7 +224,7 @@ def test_a_file_is_made_without_the_notebook_packages(tmp_path):
         f"load_trace({str(tmp_path / 'a.jsonl')!r}).to_html({str(tmp_path / 'a.html')!r});"
         "from ssd_lab.errors import ConfigError\n"
         "try:\n import ssd_lab.widgets; ssd_lab.widgets.explore\n"
-        "except ConfigError as error: sys.exit('ssd_lab[notebook]' not in str(error))\n"
+        "except ConfigError as error: sys.exit('.[notebook]' not in str(error))\n"
         "sys.exit(3)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

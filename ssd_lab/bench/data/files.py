@@ -70,7 +70,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ModuleNotFoundError as error:
-        raise DatasetError(f"{path} is a parquet file, which pyarrow reads: pip install 'ssd_lab[data]'") from error
+        raise DatasetError(f"{path} is a parquet file, which pyarrow reads: pip install -e '.[data]'") from error
     try:
         number = 0
         with ParquetFile(path) as file:

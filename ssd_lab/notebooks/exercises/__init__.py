@@ -10,6 +10,7 @@ from ssd_lab.notebooks.exercises import (
     quick_start,
     saguaro,
     schedules,
+    story,
     trees,
 )
 from ssd_lab.notebooks.judging import Exercise
@@ -17,6 +18,7 @@ from ssd_lab.notebooks.judging import Exercise
 EXERCISES: dict[str, Exercise] = {
     f"{notebook}-{number}": exercise
     for notebook, exercises in (
+        ("00", story.EXERCISES),
         ("01", quick_start.EXERCISES),
         ("02", from_scratch.EXERCISES),
         ("03", trees.EXERCISES),

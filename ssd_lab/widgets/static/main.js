@@ -6,7 +6,9 @@ import { detailsView } from "./details.js";
 import { h, replace } from "./dom.js";
 import { keepKeys } from "./keys.js";
 import { extend } from "./live.js";
+import { raceView } from "./race.js";
 import { createApp, stepAt } from "./state.js";
+import { storyView } from "./story.js";
 import { textView } from "./text.js";
 import { followTheme } from "./theme.js";
 import { timelineView } from "./timeline.js";
@@ -14,6 +16,8 @@ import { transport } from "./transport.js";
 import { treeView } from "./tree.js";
 
 const VIEWS = {
+  story: (app) => [leading(storyView(app))],
+  race: (app) => [leading(raceView(app))],
   stepper: (app) => [treeView(app), detailsView(app), otherTree(app)],
   text: (app) => [textView(app)],
   cache: (app) => [cacheView(app)],
@@ -21,7 +25,14 @@ const VIEWS = {
   timeline: (app, { clock }) => [timelineView(app, clock)],
 };
 
-export function mount(root, { data, views = Object.keys(VIEWS), selection = {}, summary = "", clock, onSelect = () => {} }) {
+// Stands before the buttons that choose a round.
+function leading(view) {
+  return Object.assign(view, { leads: true });
+}
+
+const ALL = ["stepper", "text", "cache", "acceptance", "timeline"];
+
+export function mount(root, { data, views = ALL, selection = {}, summary = "", clock, onSelect = () => {} }) {
   const app = createApp(data, selection);
   const bar = transport(app);
   const parts = views.flatMap((name) => VIEWS[name](app, { clock }));
@@ -30,8 +41,10 @@ export function mount(root, { data, views = Object.keys(VIEWS), selection = {}, 
   const notes = h("div", { class: "ssd-notes" });
   const head = h("div", { class: "ssd-scroll ssd-summary" });
   head.innerHTML = summary; // made by Python, where everything in it was escaped
-  replace(root, head, notes, bar.element, h("div", { class: `ssd-grid ssd-views-${views.length}` }, parts.map((part) => part.element)));
+  const [leads, others] = [parts.filter((part) => part.leads), parts.filter((part) => !part.leads)];
+  replace(root, head, notes, leads.map((part) => part.element), bar.element, h("div", { class: `ssd-grid ssd-views-${views.length}` }, others.map((part) => part.element)));
   const release = keepKeys(root, bar.keys);
+  bar.element.hidden = views.every((name) => name === "race"); // it shows whole texts
   const off = app.on((reason) => {
     if (reason === "data") tellNotes();
     for (const part of [bar, ...parts]) {

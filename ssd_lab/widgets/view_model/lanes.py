@@ -40,6 +40,8 @@ def measured_clock(trace: Trace) -> dict[str, Any]:
 
 def simulated_clock(trace: Trace) -> list[dict[str, Any]]:
     """The same rounds on the virtual clock of the published profile; empty where they cannot be replayed."""
+    if trace.rounds and not any(row.draft_tokens for record in trace.rounds for row in record.sequences):
+        return [_plain_clock(trace)]
     try:
         simulation = simulate(trace, PUBLISHED_70B)
     except ConfigError:
@@ -55,6 +57,20 @@ def simulated_clock(trace: Trace) -> list[dict[str, Any]]:
             "spans": [_span(activity, r.index) for s, r in rounds for activity in s.activities],
         }
     ]
+
+
+def _plain_clock(trace: Trace) -> dict[str, Any]:
+    """Rounds without drafts, one autoregressive step of the published profile each."""
+    rounds: list[list[Any]] = []
+    spans: list[Span] = []
+    now_s = 0.0
+    for record in trace.rounds:
+        end_s = now_s + PUBLISHED_70B.autoregressive_s(len(record.sequences))
+        rounds.append([seconds(now_s), seconds(end_s), []])
+        spans.append(("target", "verify", seconds(now_s), seconds(end_s), record.index))
+        now_s = end_s
+    note = f"simulated on {PUBLISHED_70B.name}, not a measurement"
+    return {"name": "simulated", "note": note, "rounds": rounds, "spans": spans}
 
 
 def stalled_by(record: RoundRecord) -> list[int]:

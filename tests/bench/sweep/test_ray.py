@@ -21,7 +21,7 @@ Cheap = Callable[..., BenchConfig]
 
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[Any]:
-    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'ssd_lab[ray]'")
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install -e '.[ray]'")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         _start(ray)

@@ -76,7 +76,7 @@ def test_a_moment_becomes_a_row_of_what_is_known_of_it():
 def wandb(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
-    return pytest.importorskip("wandb", reason="wandb is not installed: pip install 'ssd_lab[wandb]'")
+    return pytest.importorskip("wandb", reason="wandb is not installed: pip install -e '.[wandb]'")
 
 
 def test_the_real_client_writes_group_name_config_rows_and_figures(tmp_path: Path, result: BenchResult, wandb: Any):
