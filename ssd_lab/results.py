@@ -168,9 +168,25 @@ class Comparison:
     def _table(self) -> Table:
         return COMPARISON_COLUMNS.table(self.rows(), notes=self._notes())
 
+    def _in_words(self) -> list[str]:
+        """What the table says, in a sentence; or what it lacks."""
+        baseline = self.baseline
+        if baseline is None:
+            return ["speed-up and same text need a run of autoregressive beside the others"]
+        rows = [row for row in self.rows() if row["tokens_per_round"] and row["strategy"] != _BASELINE]
+        best = max(rows, key=lambda row: row["tokens_per_round"], default=None)
+        if best is None:
+            return []
+        said = f"{best['name']}: {best['tokens_per_round']:.2f} tokens for each pass of the target; alone it gives one"
+        return [f"{said}; the same text" if best["same_text"] == best["num_outputs"] else said]
+
     def _notes(self) -> list[str]:
         own = [f"{name}: {note}" for name, run in self.runs.items() for note in run._notes()]
-        return [*own, f"simulated: these rounds on the virtual clock of {_simulated_hardware()}, not a measurement"]
+        return [
+            *self._in_words(),
+            *own,
+            f"simulated: these rounds on the virtual clock of {_simulated_hardware()}, not a measurement",
+        ]
 
 
 def _metrics_row(name: str, run: RunResult) -> Row:

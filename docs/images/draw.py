@@ -6,7 +6,8 @@ from html import escape
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-TARGET, DRAFT, FALLBACK, WAIT, INK = "#0072B2", "#009E73", "#D55E00", "#BBBBBB", "#222222"
+TARGET, AHEAD, FALLBACK, WAIT, INK = "#0072B2", "#00704F", "#B64400", "#BBBBBB", "#222222"
+DRAFT = "#E69F00"  # while the target waits; the colours are those of the views
 
 
 class Picture:
@@ -54,7 +55,7 @@ def draw_round() -> None:
     ):
         x = 130 + index * 110
         kept = guess == choice
-        picture.box(x, 12, 96, 28, guess, DRAFT if index < 3 else "white", "white" if index < 3 else INK, dash=not kept)
+        picture.box(x, 12, 96, 28, guess, DRAFT if index < 3 else "white", INK, dash=not kept)
         shown = choice if index <= 2 else "(not used)"
         picture.box(
             x, 74, 96, 28, shown, TARGET if index <= 2 else "white", "white" if index <= 2 else INK, dash=index > 2
@@ -62,7 +63,7 @@ def draw_round() -> None:
         picture.line(x + 48, 42, x + 48, 72)
         if index < 2:
             picture.text(x + 56, 62, "=")
-            picture.box(x, 138, 96, 28, f"{guess} ✓", DRAFT)
+            picture.box(x, 138, 96, 28, f"{guess} ✓", DRAFT, INK)
         elif index == 2:
             picture.text(x + 56, 62, "≠")
             picture.box(x, 138, 96, 28, "was", TARGET)
@@ -77,7 +78,7 @@ def draw_lanes() -> None:
     def lane(y: int, name: str, spans: list[tuple[int, int, str, str]]) -> None:
         picture.text(8, y + 19, name)
         for start, end, words, colour in spans:
-            picture.box(80 + start, y, end - start - 3, 28, words, colour, INK if colour == WAIT else "white")
+            picture.box(80 + start, y, end - start - 3, 28, words, colour, INK if colour in (WAIT, DRAFT) else "white")
 
     picture.text(8, 18, "synchronous: a round lasts 1 + T")
     lane(
@@ -101,10 +102,10 @@ def draw_lanes() -> None:
         170,
         "draft",
         [
-            (0, 110, "tree", DRAFT),
-            (140, 250, "tree", DRAFT),
+            (0, 110, "tree", AHEAD),
+            (140, 250, "tree", AHEAD),
             (280, 370, "fallback", FALLBACK),
-            (370, 480, "tree", DRAFT),
+            (370, 480, "tree", AHEAD),
         ],
     )
     for x, words in ((140, "hit"), (280, "miss")):
@@ -112,6 +113,8 @@ def draw_lanes() -> None:
         picture.text(80 + x, 224, words, "middle")
     picture.text(590, 224, "time")
     picture.line(625, 220, 750, 220)
+    for y in (215, 225):
+        picture.line(742, y, 750, 220)
     picture.save("lanes.svg")
 
 
@@ -124,13 +127,13 @@ def draw_tree() -> None:
     picture.line(128, 121, 170, 121)
     picture.line(240, 121, 280, 121)
     picture.text(260, 98, "under verification", "middle", size=12)
-    branches = [(128, 20, "r", 0), (128, 60, "r'", 0), (240, 165, "r", 1), (350, 205, "r", 2)]
+    branches = [(128, 10, "r", 0), (128, 48, "r'", 0), (350, 165, "r", 2), (240, 205, "r", 1)]
     for x, y, word, accepted in branches:
         first = x + 42
         picture.line(x, 121, first, y + 14)
         for index in range(3):
             picture.box(
-                first + index * 62, y, 50, 28, word if index == 0 else f"t{index}", FALLBACK if index == 0 else DRAFT
+                first + index * 62, y, 50, 28, word if index == 0 else f"t{index}", TARGET if index == 0 else AHEAD
             )
             if index:
                 picture.line(first + index * 62 - 12, y + 14, first + index * 62, y + 14)

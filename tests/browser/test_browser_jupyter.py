@@ -153,7 +153,7 @@ def test_keys_pressed_in_a_widget_never_reach_the_notebook(open_notebook):
 
 
 def test_a_saved_notebook_shows_its_views_when_it_is_opened_again(open_notebook, jupyter):
-    with open_notebook("saved", [LOAD, "TreeStepper(trace)"]) as page:
+    with open_notebook("saved", [LOAD, "TreeStepper(trace, tour=True)"]) as page:
         run_all(page)
         cell(page, 1).locator(".ssd-tree [data-place]").first.wait_for()
         page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
@@ -166,6 +166,10 @@ def test_a_saved_notebook_shows_its_views_when_it_is_opened_again(open_notebook,
         again.locator("[data-do=first]").click()
         again.locator("[data-do=next]").click()
         assert where(again) == "round 2 of 20", "alive, though nothing ran"
+        again.locator("[data-story=next]").focus()
+        page.keyboard.press("ArrowRight")
+        assert again.locator(".ssd-beat-title").inner_text().startswith("2.")
+        assert where(again) == "round 2 of 20", "in the story the arrows go from beat to beat"
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -9,7 +9,7 @@ import pytest
 
 import ssd_lab
 from ssd_lab.errors import ConfigError
-from ssd_lab.notebooks import check
+from ssd_lab.notebooks import check, solution
 from ssd_lab.notebooks.exercises import EXERCISES
 
 # worked out by hand, so that the code that works them out is tested, too
@@ -111,6 +111,13 @@ def test_without_an_answer_it_says_what_is_wanted(exercise: str):
     verdict = check(exercise)
     assert verdict.right is None
     assert "in place of the dots" in verdict.message
+
+
+def test_the_solution_of_an_exercise_is_its_answer():
+    for exercise in EXERCISES:
+        answer = solution(exercise)
+        assert answer is None or check(exercise, answer).right is True
+    assert solution("01-1") == 5 and solution("01-3") is None
 
 
 def test_an_unknown_exercise_is_told():

@@ -2,6 +2,7 @@
 
 import { decimal, h, percent, prob, replace, section, token } from "./dom.js";
 import { acceptChance, acceptedPath, isBonus, nodeVerdict, placeInTree, recoveryWord, treeParents, verdict } from "./state.js";
+import { overlapPicture } from "./stage.js";
 import { missNote } from "./tree.js";
 
 export function detailsView(app) {
@@ -69,6 +70,7 @@ function draftDetails(run, request, step, place) {
       sampled && coin === null && draft === 1 ? CERTAIN : null,
       ["verdict", verdicts[kind], "verdict"],
     ]),
+    sampled ? overlapPicture(run, step.alternatives?.[place]) : null,
     alternatives(run, step.alternatives?.[place], { residual: sampled && kind === "rejected", chosen: step.draft_tokens[place] }),
   ];
 }

@@ -85,7 +85,10 @@ function maskOf(run, step) {
 
 // p and q at the place of the rejection: what they share is kept, what p has more is where the recovery token is drawn from.
 function overlapOf(run, step) {
-  const at = step.alternatives?.[Math.min(step.num_accepted, step.draft_tokens.length - 1)];
+  return overlapPicture(run, step.alternatives?.[Math.min(step.num_accepted, step.draft_tokens.length - 1)]);
+}
+
+export function overlapPicture(run, at) {
   if (!at?.draft_probs) return null;
   const { tokens, target_probs: p, draft_probs: q } = at;
   const order = tokens.map((_, i) => i).sort((a, b) => Math.max(p[b], q[b]) - Math.max(p[a], q[a])).slice(0, FEW);

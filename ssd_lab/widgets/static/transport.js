@@ -26,7 +26,7 @@ export function transport(app) {
   const position = slider("Round", { min: 0, max: 0, value: 0, show: () => "", say: (step) => `round ${step + 1} of ${app.steps.length}`, change: (step) => app.select({ step }) });
   const where = h("span", { class: "ssd-where", role: "status", "aria-live": "polite" });
   const chooser = h("div", { class: "ssd-chooser" });
-  const presets = h("div", { class: "ssd-presets", role: "group", "aria-label": "Telling rounds" });
+  const presets = h("div", { class: "ssd-presets", role: "group", "aria-label": "Rounds to look at first" });
   const element = h(
     "div", { class: "ssd-transport" },
     chooser,
