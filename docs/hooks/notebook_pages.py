@@ -66,7 +66,7 @@ def for_site(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     states = notebook.metadata.pop("widgets", {}).get(WIDGET_STATES, {}).get("state", {})
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = formulas.replace_dollars(_LINK.sub(r"](../\1/\2)", cell.source))
+            cell.source = formulas.replace_dollars(_LINK.sub(r"](\1.html\2)", cell.source))
         else:
             cell.outputs = [shown for output in cell.outputs if (shown := _output(output, states)) is not None]
     return notebook

@@ -39,7 +39,7 @@ class Totals:
     predicted_hits: sum over predicted_lookups lookups of the chance that the outcome was prepared, as it was thought to
     be before. tested: draft tokens that verification looked at (all before them were accepted).
     drafted_at / reached_at / accepted_at: by position, how many rounds had a draft token there, tested it, accepted it.
-    Of a tree, draft tokens are the chain that `SequenceRound` describes. outcomes[d][a]: in how many rounds of a
+    Of a tree, draft tokens are the chain that `SequenceRound` describes. `outcomes[d][a]`: in how many rounds of a
     sequence `a` of `d` draft tokens were accepted. drafted_by / accepted_by / kept_by: draft
     tokens by origin, kept being those in the text.
     """

@@ -35,7 +35,7 @@ def test_formulas_become_mathml_and_code_and_prices_do_not():
 
 def test_links_to_notebooks_lead_to_pages():
     (cell,) = page_of(nbformat.v4.new_markdown_cell("[next](04_asynchronous.ipynb), [paper](https://arxiv.org/abs/1)"))
-    assert cell.source == "[next](../04_asynchronous/), [paper](https://arxiv.org/abs/1)"
+    assert cell.source == "[next](04_asynchronous.html), [paper](https://arxiv.org/abs/1)"
 
 
 def test_a_plot_becomes_its_data_with_a_name():

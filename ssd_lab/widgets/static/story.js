@@ -74,7 +74,7 @@ export function storyView(app) {
   };
 }
 
-function beatsOf({ data, run, request, step, selected }) {
+function beatsOf({ run, request, step }) {
   const k = step.draft_tokens.length;
   const own = token(run, step.recovery_token);
   const sampled = request.temperature > 0;
