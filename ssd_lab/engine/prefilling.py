@@ -40,6 +40,9 @@ class Prefilling:
         if layers:  # the draft feeds on what the target computes
             features = prefill(self._runner, parts, feature_layers=layers)
             self._proposer.do(lambda proposer: proposer.prefill(chunks, features))
+        elif self._runner.executor.runs_behind:  # the draft's work is launched while the device does the target's
+            prefill(self._runner, parts)
+            self._proposer.do(lambda proposer: proposer.prefill(chunks))
         else:  # the draft goes first, since elsewhere it works while the target does
             self._proposer.do(lambda proposer: proposer.prefill(chunks))
             prefill(self._runner, parts)

@@ -21,7 +21,8 @@ from ssd_lab.rounds.rows import slots_of
 LINE_ROWS = (64, 32, 16, 8)  # rows of a line that are tried
 MANY_LINES = (64, 32, 16)  # the same of many rows on a GPU
 GRAPH_LINE = 32  # rows of a line where shapes are to recur
-GRAPH_ROWS = (64, 128, 192, 256, 384, 512, 768, 1024)  # rows of a step that recurs; the work of more hides its launches
+# rows of a step that recurs; the work of more takes longer than its launches
+GRAPH_ROWS = (64, 128, 192, 256, 384, 512, 640, 768, 896, 1024)
 GRAPH_CONTEXT = 2048  # tokens; the contexts of steps that recur are planned for in powers of four from here on
 WASTE = 1.1  # longer lines are better, as long as padding adds no more than a tenth of the rows
 
