@@ -19,6 +19,7 @@ from end_to_end_cases import PROMPTS
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.errors import ForkedProcessError, RankError
 from ssd_lab.models.group import Group
+from ssd_lab.ranks.messages import Run
 from ssd_lab.ranks.rank_process import RankProcess
 from ssd_lab.ranks.team import RankTeam
 
@@ -128,6 +129,7 @@ def test_a_rank_may_be_killed_at_any_moment(
         assert all_gone(processes) and folders() == before
 
 
+@pytest.mark.full
 def test_every_caller_hears_of_it_and_so_does_who_comes_later(tiny_pair: Any) -> None:
     heard: list[BaseException] = []
     with LLM(strategy="autoregressive", **options(tiny_pair)) as llm:
@@ -173,12 +175,11 @@ def test_an_error_in_the_middle_of_a_step_leaves_no_rank_behind(
     assert all_gone(processes)
 
 
+@pytest.mark.full
 def test_what_a_rank_raises_reaches_the_caller(tiny_pair: Any) -> None:
     """Here a rank is told of a number that it does not know."""
     with LLM(strategy="autoregressive", **options(tiny_pair)) as llm:
         llm.generate(PROMPTS[0], SamplingParams(max_tokens=2))
-        from ssd_lab.ranks.messages import Run
-
         team_of(llm)._processes[0].tell(Run(250))
         with pytest.raises(RankError, match=r"rank 1 of the target .* failed: KeyError: 250"):
             llm.generate(PROMPTS[0], PARAMS)
@@ -200,6 +201,7 @@ def test_two_runs_at_once_do_not_meet(tiny_pair: Any) -> None:
     assert texts["one"] == texts["other"]
 
 
+@pytest.mark.full
 def test_a_forked_child_is_told_that_the_ranks_are_not_its_own(tiny_pair: Any) -> None:
     with LLM(strategy="autoregressive", **options(tiny_pair)) as llm:
         team = team_of(llm)
