@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -80,19 +81,26 @@ def body(number: int, tokens: int = TOKENS) -> dict[str, Any]:
 
 
 def overhead(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:
-    """Time per output token, server over `LLM.stream`, taking turns; the median of the turns' ratios."""
+    """Time per output token, server over `LLM.stream`, taking turns; the median of the turns' ratios. And processor
+    time of either process, which a busy machine changes less.
+    """
     found = {}
     for clients in (1, 16):
-        turns = []
+        turns, computed = [], []
         for turn in range(options.rounds + 1):
+            before = _processor_s(process), time.process_time()
             ours = statistics.median(each.per_token_s for each in asyncio.run(_all(url, clients)))
+            between = _processor_s(process), time.process_time()
             plain = statistics.median(_streams(llm, clients))
             if turn:  # the first one warms both up
                 turns.append((ours, plain))
+                computed.append((between[0] - before[0]) / (time.process_time() - between[1]))
         ratios = [ours / plain for ours, plain in turns]
         found[str(clients)] = {
             "ratio": statistics.median(ratios),
             "ratios": ratios,
+            "processor_ratio": statistics.median(computed),
+            "processor_ratios": computed,
             "server_ms": [ours * 1e3 for ours, _ in turns],
             "library_ms": [plain * 1e3 for _, plain in turns],
         }
@@ -196,6 +204,12 @@ def _is_idle(metrics: str) -> bool:
 def _resident_bytes(process: int) -> int:
     pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * 4096
+
+
+def _processor_s(process: int) -> float:
+    """Seconds that a process has computed so far."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _answers(client: httpx.Client) -> bool:
