@@ -14,6 +14,9 @@ _HOMES = {
     "Trace": "trace", "load_trace": "trace",
     "register_strategy": "strategies", "StrategyConfig": "strategies",
     "Proposer": "strategies", "Draft": "strategies", "Context": "strategies", "SequenceStrategy": "strategies",
+    "WrapperStrategy": "strategies", "NestedStrategy": "strategies",
+    "register_schedule": "strategies", "register_fallback": "strategies", "register_tree": "strategies",
+    "Schedule": "strategies", "FallbackConfig": "strategies", "TreeShape": "strategies",
 }  # fmt: skip
 _CALLABLE_PACKAGES = (
     "strategies",

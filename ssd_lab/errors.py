@@ -21,6 +21,16 @@ class SsdLabError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class RunInterrupted(KeyboardInterrupt):
+    """Ctrl-C ended this. result: what there was by then (a `RunResult`, `Comparison` or `Tuning`, which marks what is
+    incomplete).
+    """
+
+    def __init__(self, result: Any, message: str) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class ConfigError(SsdLabError, ValueError):
     """A setting, a field or a combination of them is not allowed."""
 

@@ -32,6 +32,7 @@ from ssd_lab.models.loader import LoadedModel
 from ssd_lab.results import Output, RunResult
 from ssd_lab.rounds.sequence import Sequence as EngineSequence
 from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.strategies.heads import given_as_draft
 from ssd_lab.trace import Trace, compute_metrics
 from ssd_lab.trace.token_texts import with_token_texts
 
@@ -76,7 +77,7 @@ class LLM:
         **fields: Any,
     ) -> None:
         engine_fields = {name: fields.pop(name) for name in list(fields) if name in EngineConfig.model_fields}
-        self.strategy = registry.config(strategy, fields)
+        self.strategy, draft = given_as_draft(registry.config(strategy, fields), draft)
         asked = validated(EngineConfig, engine_fields, name="engine")
         self.config, self.placement = placed(asked, self.strategy)
         self._progress = progress
@@ -132,8 +133,9 @@ class LLM:
     ) -> list[Output]:
         """Generate for every prompt; params: one for all, or one each. Outputs keep the prompts' order.
 
-        Ctrl-C returns what there is: finished outputs, and unfinished ones marked `cancelled`. If a request fails, the
-        error is raised with the other outputs in its attribute `outputs`, and the rounds so far in `trace`.
+        Ctrl-C returns what there is: finished outputs, and unfinished ones marked `cancelled` (`RunResult.interrupted`
+        tells it from other ends; `ssd_lab.run` raises `RunInterrupted` with it). If a request fails, the error is
+        raised with the other outputs in its attribute `outputs`, and the rounds so far in `trace`.
         """
         return self.run(prompts, params).outputs
 
@@ -169,7 +171,7 @@ class LLM:
                 error.outputs, error.trace = outputs, trace
             raise error
         strategy = {"name": self.strategy.strategy_name, **self.strategy.model_dump(mode="json")}
-        return RunResult(outputs, compute_metrics(trace), trace, strategy)
+        return RunResult(outputs, compute_metrics(trace), trace, strategy, interrupted=error is not None)
 
     def warm_up(
         self,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssd_lab.common.late import late
 from ssd_lab.display.tables import COMPARISON_COLUMNS, RUN_COLUMNS, Row, Table
-from ssd_lab.errors import ConfigError
+from ssd_lab.errors import ConfigError, RunInterrupted
 from ssd_lab.trace import Metrics, Trace
 
 if TYPE_CHECKING:
@@ -42,12 +42,26 @@ class Output:
 
 @dataclass(frozen=True, repr=False)
 class RunResult:
-    """A finished run: one output for each prompt, metrics, every round, and the strategy's fields with its `name`."""
+    """A run: one output for each prompt, metrics, every round, and the strategy's fields with its `name`. interrupted:
+    Ctrl-C ended it before all outputs were finished.
+    """
 
     outputs: list[Output]
     metrics: Metrics
     trace: Trace
     strategy: dict[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
+
+    @property
+    def num_finished(self) -> int:
+        """Outputs that came to their own end."""
+        return sum(output.finish_reason in ("stop", "length") for output in self.outputs)
+
+    def whole(self) -> RunResult:
+        """Itself. Raises RunInterrupted if Ctrl-C ended it."""
+        if self.interrupted:
+            raise RunInterrupted(self, f"interrupted: {self.num_finished} of {len(self.outputs)} outputs are finished")
+        return self
 
     @property
     def strategy_name(self) -> str:
@@ -65,7 +79,8 @@ class RunResult:
     def as_dict(self) -> dict[str, Any]:
         """Outputs, metrics and strategy as plain data (the trace has its own file format)."""
         outputs = [output.as_dict() for output in self.outputs]
-        return {"strategy": self.strategy, "metrics": self.metrics.as_dict(), "outputs": outputs}
+        numbers = self.metrics.as_dict()
+        return {"strategy": self.strategy, "metrics": numbers, "outputs": outputs, "interrupted": self.interrupted}
 
     def __repr__(self) -> str:
         return f"{self._first_text()!r}\n{self._line()}"
@@ -102,6 +117,8 @@ class RunResult:
 
     def _notes(self) -> list[str]:
         notes = [] if self.metrics.exact else [f"NOT EXACT: {self.metrics.lossy_reason}"]
+        if self.interrupted:
+            notes.append(f"INTERRUPTED: {self.num_finished} of {len(self.outputs)} outputs are finished")
         if self.metrics.num_untimed_rounds:
             notes.append(
                 f"{self.metrics.num_untimed_rounds} of {self.metrics.num_rounds} rounds are in no rate: graphs were "
@@ -117,7 +134,8 @@ class RunResult:
 class Comparison:
     """The same prompts under several strategies, by the name each run is shown with.
 
-    Speed-ups and `same_text` refer to the autoregressive run of the comparison; without one they are None.
+    Speed-ups and `same_text` refer to the autoregressive run of the comparison; without one they are None, and so they
+    are where Ctrl-C cut one of the two.
     """
 
     runs: dict[str, RunResult]
@@ -145,7 +163,11 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
-        return {"simulated_hardware": _simulated_hardware(), "rows": self.rows()}
+        return {
+            "simulated_hardware": _simulated_hardware(),
+            "rows": self.rows(),
+            "interrupted": any(run.interrupted for run in self.runs.values()),
+        }
 
     def to_markdown(self) -> str:
         """A table for a README or an issue."""
@@ -202,6 +224,7 @@ def _metrics_row(name: str, run: RunResult) -> Row:
         "predicted_cache_hit_rate": metrics.predicted_cache_hit_rate,
         "time_to_first_token_s": None if first_token is None else first_token.mean,
         "num_outputs": len(run.outputs),
+        "interrupted": run.interrupted,
         "num_output_tokens": metrics.num_output_tokens,
         "exact": metrics.exact,
         "lossy_reason": metrics.lossy_reason,
@@ -209,7 +232,9 @@ def _metrics_row(name: str, run: RunResult) -> Row:
 
 
 def _against(baseline: RunResult | None, run: RunResult) -> Row:
-    """What only makes sense beside other runs."""
+    """What only makes sense beside other runs, whole ones."""
+    if run.interrupted or (baseline is not None and baseline.interrupted):
+        baseline = None
     speed, base_speed = run.metrics.tokens_per_second, baseline.metrics.tokens_per_second if baseline else None
     same_text = None
     if baseline is not None:

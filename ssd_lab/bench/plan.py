@@ -14,9 +14,9 @@ from ssd_lab.bench.flags import Flags, first_name, make_flags, parse_flags
 from ssd_lab.bench.grid import expand, read_grid
 from ssd_lab.bench.meaning import to_config
 from ssd_lab.bench.support import find_parts
-from ssd_lab.common.parsing import import_modules
 from ssd_lab.errors import ConfigError
 from ssd_lab.settings import Settings
+from ssd_lab.strategies.importing import import_strategies
 
 _OF_THE_COMMAND = ("sweep", "runs", "in_turns", "workers", "table", "json_", "wandb", "verbose", "debug", "import_")
 
@@ -41,7 +41,7 @@ class Plan:
 def make_plan(arguments: Sequence[str], settings: Settings) -> Plan:
     """Read a command line and the files it names. Raises ConfigError that says what is wrong and where."""
     flags = parse_flags(arguments)
-    import_modules(flags.import_ or ())
+    import_strategies(flags.import_ or ())
     if flags.runs is not None and flags.sweep is not None:
         raise ConfigError("--runs and --sweep both say what to run: give one of them")
     if flags.in_turns and flags.runs is None:

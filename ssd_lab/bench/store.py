@@ -152,6 +152,8 @@ class RunTable:
             database.execute("PRAGMA synchronous = FULL")  # a row that was reported is on the disk
             with database:
                 yield database
+        except sqlite3.OperationalError as error:  # no room, no rights
+            raise ConfigError(f"{self.path} cannot be used as a run table ({error}): name another file") from error
         finally:
             database.close()
 

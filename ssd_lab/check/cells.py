@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from ssd_lab.check.evidence import Tally, TestsOfPath, text_tests
-from ssd_lab.check.greedy import GreedyResult, compare_greedy, finished
+from ssd_lab.check.greedy import GreedyResult, compare_greedy
 from ssd_lab.check.path_tests import PathTests
 from ssd_lab.check.reference import Filters, probabilities
 from ssd_lab.check.steps import steps_of
@@ -127,7 +127,7 @@ class Setting:
     def _expected(self) -> list[list[int]]:
         """By autoregressive decoding at batch 1."""
         with self.models.llm(registry.config(BASELINE, {}), max_batch=1) as llm:
-            return [output.token_ids for output in finished(llm.run(list(self.prompts), self._greedy)).outputs]
+            return [output.token_ids for output in llm.run(list(self.prompts), self._greedy).whole().outputs]
 
     @property
     def _greedy(self) -> SamplingParams:
@@ -162,7 +162,7 @@ class Setting:
             )
             for i, own in zip(wave, filters, strict=True)
         ]
-        result = finished(llm.run([self.contexts[i % len(self.contexts)] for i in wave], params))
+        result = llm.run([self.contexts[i % len(self.contexts)] for i in wave], params).whole()
         if "degraded" in result.trace.meta:
             raise DraftWorkerError(f"the run went on without its draft: {result.trace.meta['degraded']}")
         rounds: dict[int, list[SequenceRound]] = defaultdict(list)

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from ssd_lab.check.subjects import Subject
 from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.strategies.components.kinds import OpenKinds
 
 Fields = dict[str, Any]
 # small, so that a round is quick, everything happens often, and explicit lists (k + 1 numbers) fit
@@ -96,7 +97,7 @@ class _Strategy:
         self._knobs: dict[str, list[Any]] = {}
         for own, info in strategy.model_fields.items():
             options = [] if own in self._base else _options(own, info)
-            leaves = list(_leaves(info.annotation))
+            leaves = list(_leaves_of(info))
             if all(value is _UNSET for value in options):
                 continue
             if any(_is_strategy(leaf) for leaf in leaves):
@@ -175,7 +176,7 @@ def _problem(strategy: type[StrategyConfig], fields: Fields) -> str:
 def _options(name: str, info: FieldInfo, component: str = "") -> list[Any]:
     """Values to try for a field of a strategy, or of this component; its default stands as _UNSET."""
     values: list[Any] = [] if info.is_required() else [_UNSET]
-    for leaf in _leaves(info.annotation):
+    for leaf in _leaves_of(info):
         if get_origin(leaf) is Literal and len(get_args(leaf)) > 1:
             values += [value for value in get_args(leaf) if value != info.default]
         elif leaf is bool:
@@ -221,10 +222,24 @@ def _sizes(model: type[BaseModel]) -> Fields:
     return {name: SIZES[name] for name in model.model_fields if name in SIZES}
 
 
+def _leaves_of(info: FieldInfo) -> Iterator[Any]:
+    """Those of a field, kinds that were registered for it among them."""
+    yield from _leaves(info.annotation)
+    yield from _registered(info.metadata)
+
+
+def _registered(metadata: Iterable[Any]) -> Iterator[type[BaseModel]]:
+    for each in metadata:
+        if isinstance(each, OpenKinds):
+            yield from each.classes
+
+
 def _leaves(annotation: Any) -> Iterator[Any]:
     """The types that a field may hold, unions and annotations taken apart."""
     if get_origin(annotation) is Annotated:
-        yield from _leaves(get_args(annotation)[0])
+        inner, *metadata = get_args(annotation)
+        yield from _leaves(inner)
+        yield from _registered(metadata)
     elif get_origin(annotation) in (Union, types.UnionType):
         for part in get_args(annotation):
             yield from _leaves(part)

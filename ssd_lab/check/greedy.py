@@ -9,7 +9,7 @@ from typing import Any
 
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM
-from ssd_lab.results import Output, RunResult
+from ssd_lab.results import Output
 
 
 @dataclass(frozen=True)
@@ -63,18 +63,11 @@ def compare_tokens(
     return sum(map(len, places)), [(index, own[0]) for index, own in enumerate(places) if own]
 
 
-def finished(result: RunResult) -> RunResult:
-    """Raise KeyboardInterrupt for a run that Ctrl-C ended."""
-    if any(output.finish_reason == "cancelled" for output in result.outputs):
-        raise KeyboardInterrupt
-    return result
-
-
 def compare_greedy(
     llm: LLM, label: str, prompts: Sequence[Any], params: SamplingParams, expected: Sequence[list[int]]
 ) -> GreedyResult:
     """Run a strategy and count where its texts differ from the expected ones."""
-    result = finished(llm.run(list(prompts), params))
+    result = llm.run(list(prompts), params).whole()
     differing, firsts = compare_tokens(expected, [output.token_ids for output in result.outputs])
     return GreedyResult(
         strategy=label,

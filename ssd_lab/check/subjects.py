@@ -13,6 +13,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.strategies import StrategyConfig, registry
+from ssd_lab.strategies.heads import with_head
 from ssd_lab.strategies.registry import listed
 
 BASELINE = "autoregressive"
@@ -74,16 +75,6 @@ class Models:
             progress=False,
             **{**self.engine, "max_batch": max_batch, "record": True, "record_details": record_details},
         )
-
-
-def with_head(strategy: StrategyConfig, head: str) -> StrategyConfig:
-    """The strategy with this head wherever it, or a strategy within it, drafts with one."""
-    changed: dict[str, Any] = {
-        name: with_head(inner, head) for name, inner in strategy if isinstance(inner, StrategyConfig)
-    }
-    if strategy.draft_field is not None:
-        changed[strategy.draft_field] = head
-    return strategy.model_copy(update=changed)
 
 
 def resolve(strategies: Sequence[StrategyLike]) -> dict[str, StrategyConfig]:

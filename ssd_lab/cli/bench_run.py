@@ -39,7 +39,11 @@ def measure(arguments: Sequence[str]) -> None:
     shown = []
     with Tracking(_tracker(plan)) as tracking:
         for number, run, result in _measured(plan, tracking):
-            run_id = table.add(result, group=run.group, name=run.name)
+            try:
+                run_id = table.add(result, group=run.group, name=run.name)
+            except ConfigError:  # what was measured is not lost with its place
+                console(stderr=plan.flags.json_).print(result_tables(result, f"not stored in {table.path}"))
+                raise
             tracking.end(number, result)
             shown.append({"id": run_id, "name": run.name, "group": run.group, **result.as_dict()})
             if not plan.flags.json_:

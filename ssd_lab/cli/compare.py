@@ -9,8 +9,9 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.options import CHAT, ENGINE, FIELDS, KNOBS, MODELS, PROMPTS, SAMPLING, SEED
-from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_json, show_progress
+from ssd_lab.cli.output import console, print_json, show_progress
 from ssd_lab.common.parsing import parse_strategy
+from ssd_lab.common.places import ensure_writable, write_text
 
 DEFAULT = ("autoregressive", "sync_chain", "async_tree")
 
@@ -28,17 +29,24 @@ def command(
     """Compare and print one table."""
     chosen = [parse_strategy(text) for text in strategies or DEFAULT]
 
-    import ssd_lab
-
-    comparison = ssd_lab.compare(strategies=chosen, progress=show_progress(), warm_up=warm_up, **fields)
     if timeline is not None:
+        ensure_writable(timeline, "--timeline")
+
+    import ssd_lab
+    from ssd_lab.errors import RunInterrupted
+
+    stopped = None
+    try:
+        comparison = ssd_lab.compare(strategies=chosen, progress=show_progress(), warm_up=warm_up, **fields)
+    except RunInterrupted as interruption:
+        comparison, stopped = interruption.result, interruption
+    if json_:
+        print_json(comparison.as_dict() | {"interrupted": stopped is not None})
+    elif comparison.runs:
+        console().print(comparison)
+    if timeline is not None and comparison.runs:
         from ssd_lab.display.timeline import timeline_svg
 
-        traces = {name: run.trace for name, run in comparison.runs.items()}
-        timeline.write_text(timeline_svg(traces), encoding="utf-8")
-    if json_:
-        print_json(comparison.as_dict())
-    else:
-        console().print(comparison)
-    if any(interrupted(run.outputs) for run in comparison.runs.values()):
-        raise typer.Exit(INTERRUPTED)
+        write_text(timeline, timeline_svg({name: run.trace for name, run in comparison.runs.items()}))
+    if stopped is not None:
+        raise stopped

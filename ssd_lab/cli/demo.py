@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_outputs, show_progress
+from ssd_lab.cli.output import console, print_outputs, show_progress
 from ssd_lab.cli.run import metrics_table
 
 K, FAN_OUT = 6, 3
@@ -24,6 +24,16 @@ def command(
     num_prompts: Annotated[int, typer.Option("--num-prompts", min=1, help="Canned prompts to use.")] = 8,
 ) -> None:
     """Run once for the text, then side by side, one request at a time."""
+    from ssd_lab.errors import RunInterrupted
+
+    try:
+        _shown(fields, num_prompts)
+    except RunInterrupted as stopped:
+        console().print(stopped.result)
+        raise
+
+
+def _shown(fields: dict[str, Any], num_prompts: int) -> None:
     out = console()
     from rich.rule import Rule
     from rich.text import Text
@@ -39,15 +49,11 @@ def command(
     result = ssd_lab.run(prompts, strategy="async_tree", **knobs)
     print_outputs(result.outputs[:SHOWN_PROMPTS])
     out.print(metrics_table(result))
-    if interrupted(result.outputs):
-        raise typer.Exit(INTERRUPTED)
 
     out.print()
     out.print(Rule("The same prompts, one request at a time, three ways", align="left"))
     comparison = ssd_lab.compare(prompts, max_batch=1, **knobs)
     out.print(comparison)
-    if any(interrupted(run.outputs) for run in comparison.runs.values()):
-        raise typer.Exit(INTERRUPTED)
     out.print(
         Text(
             "\nOn a CPU the target and the draft share the same cores, so speculation gains little here; the simulated "

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import traceback
+from contextvars import ContextVar
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from ssd_lab import __version__
-from ssd_lab.cli.output import INTERRUPTED, report_error, want_json
-from ssd_lab.errors import SsdLabError
+from ssd_lab.cli.output import INTERRUPTED, report_error, say_interrupted, want_json
+from ssd_lab.errors import ConfigError, SsdLabError
 
 COMMANDS = {
     "run": "Generate text with one strategy, and show what it took.",
@@ -38,10 +40,15 @@ GROUPS = {
 }
 
 
+_traceback_wanted: ContextVar[bool] = ContextVar("traceback_wanted", default=False)
+GO_ON = ("train", "reproduce")  # given again, they go on where they were
+
+
 class LazyCommands(TyperGroup):
     """Lists every command and imports the file of the one that is asked for.
 
-    Turns our errors into one line and exit code 2, and Ctrl-C into exit code 130.
+    Turns our errors, and those of places that cannot be read or written, into one line and exit code 2, and Ctrl-C into
+    a line and exit code 130.
     """
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -54,9 +61,23 @@ class LazyCommands(TyperGroup):
         try:
             return super().invoke(ctx)
         except SsdLabError as error:
+            if _traceback_wanted.get():
+                traceback.print_exception(error)
             raise typer.Exit(report_error(error)) from error
+        except BrokenPipeError:  # nobody reads on: typer knows
+            raise
+        except OSError as error:
+            raise typer.Exit(report_error(ConfigError(_said(error)))) from error
         except KeyboardInterrupt as error:
+            say_interrupted(str(error), goes_on=ctx.invoked_subcommand in GO_ON)
             raise typer.Exit(INTERRUPTED) from error
+
+
+def _said(error: OSError) -> str:
+    """What could not be read or written, and why."""
+    reason = error.strerror or str(error)
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{reason}: make room there, or name another place"
 
 
 def _load(name: Any) -> Any:
@@ -77,7 +98,6 @@ app = typer.Typer(
     cls=LazyCommands,
     help="Understand, change and measure speculative decoding of language models.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -92,8 +112,12 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", help="Show the version.", callback=_version, is_eager=True),
+    traceback_: bool = typer.Option(
+        False, "--traceback", help="Before the command: show where an error came from, your own code's too."
+    ),
 ) -> None:
     want_json(False)
+    _traceback_wanted.set(traceback_)
 
 
 def _listed() -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from ssd_lab.cli.output import want_json
 from ssd_lab.cli.prompts import read_prompts
-from ssd_lab.common.parsing import import_modules, merged
+from ssd_lab.common.parsing import merged
 from ssd_lab.config import EngineConfig, SamplingParams
 
 Command = Callable[..., None]
@@ -152,8 +152,16 @@ def takes(*groups: Group, without: Sequence[str] = (), **defaults: Any) -> Calla
     return decorate
 
 
+def imported(names: list[str] | None) -> None:
+    """Import modules of the user's, whose strategies are known from then on."""
+    if names:
+        from ssd_lab.strategies.importing import import_strategies
+
+        import_strategies(names)
+
+
 def _given(context: typer.Context, values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    import_modules(values.pop("import_", None) or ())
+    imported(values.pop("import_", None))
     assignments = values.pop("set_", None) or ()
     fields: dict[str, Any] = {}
     if "prompt_file" in values:

@@ -78,9 +78,10 @@ def print_outputs(outputs: Sequence[Output]) -> None:
         out.print()
 
 
-def interrupted(outputs: Sequence[Output]) -> bool:
-    """Did Ctrl-C end some of these?"""
-    return any(output.finish_reason == "cancelled" for output in outputs)
+def say_interrupted(what: str = "", *, goes_on: bool = False) -> None:
+    """One line on stderr: what was finished when Ctrl-C came, and whether the same command goes on there."""
+    how = "the same command goes on where it was" if goes_on else "the same command begins anew"
+    console(stderr=True).print(f"{what or 'interrupted'}; {how}", markup=False, soft_wrap=True)
 
 
 def report_error(error: SsdLabError) -> int:

@@ -12,6 +12,7 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, show_progress
+from ssd_lab.common.places import ensure_writable, write_text
 from ssd_lab.errors import ConfigError
 
 
@@ -30,7 +31,10 @@ def command(
     contexts: Annotated[
         list[int] | None, typer.Option("--context", help="Tokens before the round; repeatable.")
     ] = None,
-    rounds: Annotated[bool, typer.Option("--rounds/--no-rounds", help="Whole runs too, at the first batch.")] = True,
+    rounds: Annotated[bool, typer.Option("--rounds/--no-rounds", help="Whole runs too.")] = True,
+    strategies: Annotated[
+        list[str] | None, typer.Option("--strategy", "-s", help="Whole runs of this one; repeatable. None: all.")
+    ] = None,
     prompts: Annotated[
         bool,
         typer.Option("--prompts", help="Instead: prompts to their first token, whole runs, a late prompt."),
@@ -39,7 +43,8 @@ def command(
         bool, typer.Option("--peer/--no-peer", help="With --prompts: transformers on the same weights beside ours.")
     ] = True,
     check: Annotated[
-        bool, typer.Option("--check", help="Predict rounds with the simulator, and set recorded ones beside them.")
+        bool,
+        typer.Option("--check", help="Twice the runs: half of them beside what the simulator says of them."),
     ] = False,
     eager: Annotated[bool, typer.Option("--eager", help="Without CUDA graphs.")] = False,
     name: Annotated[str, typer.Option("--name", help="Of the hardware profile.")] = "this-machine",
@@ -51,7 +56,11 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Measure, show the table, and keep what the simulator takes (`--hardware hardware.json`)."""
+    if check and not rounds:
+        raise ConfigError("--check needs whole runs: leave --no-rounds out")
     sources = _sources(target, draft, geometry, draft_geometry)
+    if out is not None:
+        ensure_writable(out, "--out", folder=True)
 
     import dataclasses
 
@@ -60,7 +69,8 @@ def command(
     from ssd_lab.display.environment import describe
     from ssd_lab.models.loader import load_model
     from ssd_lab.profile import measure, report
-    from ssd_lab.profile.rounds import measure_rounds
+    from ssd_lab.profile.check import check_rounds
+    from ssd_lab.profile.rounds import HeldOut, measure_rounds
 
     place = str(resolve_device(device))
     progress = show_progress()
@@ -79,32 +89,38 @@ def command(
         if progress:
             console(stderr=True).print(str(point), markup=False, highlight=False)
 
+    held_out: list[HeldOut] = []
     with current(place):
         measured = measure.measure_phases(models[0], models[1], sizes, eager=eager, on_point=shown)
-        if rounds:
-            measured = dataclasses.replace(measured, rounds=measure_rounds(models[0], models[1], sizes))
+        if rounds and not measured.unusable:
+            phases = measure.hardware_profile(measured, name)
+            told = held_out if check else None
+            own = measure_rounds(models[0], models[1], sizes, phases=phases, held_out=told, only=strategies or ())
+            measured = dataclasses.replace(measured, rounds=own)
     measured = dataclasses.replace(measured, surroundings=describe())
-    hardware = measure.hardware_profile(measured, name)
-    checked = []
-    if check:
-        from ssd_lab.profile.check import check_rounds
-
-        with current(place):
-            checked = check_rounds(
-                models[0], models[1], phases=hardware, k=k, f=f, device=place, dtype=dtype, eager=eager
-            )
+    hardware, problem = None, None
+    try:
+        hardware = measure.hardware_profile(measured, name)
+    except ConfigError as error:
+        problem = str(error)
+    checked = check_rounds(held_out, hardware) if hardware is not None else []
     text = report.markdown(measured, command=shlex.join(["ssd-lab", *sys.argv[1:]]))
     if checked:
         text += "\n" + report.check_markdown(checked)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "measurement.json").write_text(json.dumps(measured.as_dict(), indent=1) + "\n", encoding="utf-8")
-        (out / "report.md").write_text(text, encoding="utf-8")
-        hardware.save(out / "hardware.json")
     if json_:
-        print_json(measured.as_dict() | ({"check": [{**vars(c), "error": c.error} for c in checked]} if check else {}))
+        of_check = [{**vars(one), "error": one.error, "ratios": one.ratios} for one in checked]
+        print_json(measured.as_dict() | ({"check": of_check} if check else {}))
     else:
         console().print(text, markup=False, highlight=False, soft_wrap=True)
+    if out is not None:
+        write_text(out / "measurement.json", json.dumps(measured.as_dict(), indent=1) + "\n")
+        write_text(out / "report.md", text)
+        if hardware is not None:
+            hardware.save(out / "hardware.json")
+            said = f"wrote {out}; go on with: ssd-lab simulate TRACE --hardware {out / 'hardware.json'}"
+            console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
+    if problem is not None:
+        raise ConfigError(problem)
 
 
 def _prompts(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import typer
-
 from ssd_lab.cli import options
 from ssd_lab.cli.options import CHAT, ENGINE, FIELDS, KNOBS, MODELS, PROMPTS, SAMPLING, SEED
-from ssd_lab.cli.output import INTERRUPTED, console, interrupted, print_json, print_outputs, show_progress
+from ssd_lab.cli.output import console, print_json, print_outputs, show_progress
 from ssd_lab.common.parsing import parse_strategy
+from ssd_lab.common.places import ensure_writable
 
 
 @options.takes(PROMPTS, KNOBS, FIELDS, MODELS, CHAT, SAMPLING, SEED, ENGINE)
@@ -21,19 +20,26 @@ def command(
 ) -> None:
     """Generate, print texts and numbers."""
     chosen = parse_strategy(strategy)
+    if trace is not None:
+        ensure_writable(trace, "--trace")
 
     import ssd_lab
+    from ssd_lab.errors import RunInterrupted
 
-    result = ssd_lab.run(progress=show_progress(), **{**fields, **chosen})
-    if trace is not None:
-        result.trace.save(trace)
+    stopped = None
+    try:
+        result = ssd_lab.run(progress=show_progress(), **{**fields, **chosen})
+    except RunInterrupted as interruption:
+        result, stopped = interruption.result, interruption
     if json_:
         print_json(result.as_dict())
     else:
         print_outputs(result.outputs)
         console().print(metrics_table(result))
-    if interrupted(result.outputs):
-        raise typer.Exit(INTERRUPTED)
+    if trace is not None:
+        result.trace.save(trace)
+    if stopped is not None:
+        raise stopped
 
 
 def metrics_table(result: Any) -> Any:

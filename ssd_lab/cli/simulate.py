@@ -10,7 +10,7 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json
-from ssd_lab.common.parsing import given, import_modules, parse_strategy
+from ssd_lab.common.parsing import given, parse_strategy
 from ssd_lab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Replay a trace, draw from its outcomes, or draw from rates."""
-    import_modules(import_ or ())
+    options.imported(import_)
     if (trace is None) == (acceptance is None):
         raise ConfigError("give a trace, or --acceptance (with --k and --hit-rate) to make rounds up: one of the two")
     from ssd_lab.simulate import Rates, simulate
@@ -77,6 +77,8 @@ def command(
         return
     out = console()
     out.print(str(found), markup=False)
+    if found.recorded_tokens_per_second is not None:
+        out.print(f"recorded, where it ran: {found.recorded_tokens_per_second:.1f} tokens/s")
     for cause, seconds in found.time_by_cause.items():
         if seconds > 0:
             out.print(f"  {cause}: {seconds / found.time_s:.1%} of the time")

@@ -8,7 +8,6 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, folded, print_json
-from ssd_lab.common.parsing import import_modules
 
 if TYPE_CHECKING:
     from ssd_lab.strategies import StrategyConfig
@@ -20,7 +19,7 @@ def command(
     json_: options.Json = False,
 ) -> None:
     """Print a table, or JSON schemas."""
-    import_modules(import_ or ())
+    options.imported(import_)
 
     from ssd_lab.strategies import registry
 
@@ -86,7 +85,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return " or ".join(_allowed(option) for option in schema["anyOf"])
     if "oneOf" in schema or "$ref" in schema:
         options_ = schema.get("oneOf", [schema])
-        return " or ".join(f"{option['$ref'].rsplit('/', 1)[-1].lower()} {{...}}" for option in options_)
+        names = (option.get("$ref", option.get("title", "any")).rsplit("/", 1)[-1].lower() for option in options_)
+        return " or ".join(f"{name} {{...}}" for name in names)
     if "enum" in schema:
         return " or ".join(map(str, schema["enum"]))
     return f"{schema.get('type', 'any')} {options.bounds(schema)}".rstrip()

@@ -11,9 +11,11 @@ import typer
 from ssd_lab.cli import options
 from ssd_lab.cli.options import DEVICE, REQUIRED, SEED, Group
 from ssd_lab.cli.output import console, print_json, show_progress
+from ssd_lab.common.places import ensure_writable
 
 app = typer.Typer(no_args_is_help=True)
 
+_HELPS = 1.05  # tokens a round, below which a draft costs more than it can give
 CheckpointSteps = Annotated[
     int, typer.Option("--checkpoint-steps", min=1, help="Steps from one checkpoint to the next.")
 ]
@@ -70,7 +72,7 @@ def eagle3(
     json_: options.Json = False,
 ) -> None:
     """Answers, training, measures, model card."""
-    _begin(json_)
+    _begin(fields, json_)
     from ssd_lab.training.jobs import TrainingJob, train_eagle3_head
 
     job = TrainingJob(**fields, progress=show_progress())
@@ -82,7 +84,7 @@ def eagle3(
         mlp_size=mlp,
         checkpoint_steps=checkpoint_steps,
     )
-    _show(job.output, measured, json_)
+    _show(job.output, measured, json_, use=f"{_target(job.target)}-s eagle3 --set head={job.output}")
 
 
 @app.command(help="Distil a small draft: a Llama with the target's vocabulary, half as wide and half as deep.")
@@ -100,25 +102,39 @@ def draft(
     json_: options.Json = False,
 ) -> None:
     """Answers, training, measures, model card."""
-    _begin(json_)
+    _begin(fields, json_)
     from ssd_lab.training.jobs import DraftSize, TrainingJob, train_small_draft
 
     job = TrainingJob(**fields, progress=show_progress())
     size = DraftSize(hidden, layers, heads, kv_heads, mlp)
-    _show(job.output, train_small_draft(job, size, checkpoint_steps=checkpoint_steps), json_)
+    measured = train_small_draft(job, size, checkpoint_steps=checkpoint_steps)
+    _show(job.output, measured, json_, use=f"{_target(job.target)}-s sync_chain --draft {job.output}")
 
 
-def _begin(json_: bool) -> None:
+def _begin(fields: dict[str, Any], json_: bool) -> None:
+    output = fields["output"]
+    ensure_writable(output if output.exists() else output.parent, "--output", folder=True)
     if not json_:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
-def _show(output: Path, measured: dict[str, Any], json_: bool) -> None:
+def _target(target: str) -> str:
+    return "" if target == "bundled" else f"--target {target} "
+
+
+def _show(output: Path, measured: dict[str, Any], json_: bool, *, use: str) -> None:
+    """The result, what it is good for, and how it is used."""
     if json_:
         print_json({"folder": str(output), **measured})
         return
-    console().print(
-        f"wrote {output}: {measured['tokens_per_round']:.2f} tokens per round at k = {measured['k']} (README.md there)",
+    out, each = console(), measured["tokens_per_round"]
+    out.print(
+        f"wrote {output}: {each:.2f} tokens per round at k = {measured['k']} (README.md there)",
         markup=False,
         soft_wrap=True,
     )
+    if each < _HELPS:
+        said = "next to none of its tokens is kept: it makes nothing faster; train longer, or on more text"
+    else:
+        said = f'try it: ssd-lab run "..." {use}'
+    out.print(said, markup=False, soft_wrap=True)

@@ -35,19 +35,24 @@ def command(
     """Calibrate, score a grid on the virtual clock, confirm the best, and say how to run it."""
     if trace is not None and fields["prompts"] is not None:
         raise ConfigError("--trace holds its own texts: leave the prompts out")
+    from ssd_lab.errors import RunInterrupted
     from ssd_lab.trace import load_trace
     from ssd_lab.tune import tune
 
-    tuning = tune(
-        budget_s=budget_s,
-        batch=batch,
-        hardware=hardware,
-        trace=None if trace is None else load_trace(trace),
-        full_grid=full_grid,
-        head=head,
-        progress=show_progress(),
-        **fields,
-    )
+    stopped = None
+    try:
+        tuning = tune(
+            budget_s=budget_s,
+            batch=batch,
+            hardware=hardware,
+            trace=None if trace is None else load_trace(trace),
+            full_grid=full_grid,
+            head=head,
+            progress=show_progress(),
+            **fields,
+        )
+    except RunInterrupted as interruption:
+        tuning, stopped = interruption.result, interruption
     if json_:
         print_json(tuning.as_dict())
     else:
@@ -55,3 +60,5 @@ def command(
         out.print(tuning.table())
         for line in tuning.lines():  # the command stays one line, to be copied
             out.print(line, markup=False, soft_wrap=True)
+    if stopped is not None:
+        raise stopped

@@ -14,6 +14,7 @@ _HOMES = {
     "summary_html": "widgets.static_html",
     "view_data": "widgets.view_model",
     "cell_bundle": "widgets.display",
+    "compute_metrics": "trace.metrics",
     "simulate": "simulate.simulation",
     "PUBLISHED_70B": "simulate.published",
     "explain": "explain.explaining",

@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from ssd_lab.errors import ConfigError, SsdLabError
@@ -61,16 +62,18 @@ def merged(knobs: dict[str, Any], assignments: Iterable[str]) -> dict[str, Any]:
     return {**knobs, **fields}
 
 
-def import_modules(names: Iterable[str]) -> None:
-    """Import modules of the user's, so that they can register strategies. The current folder is searched too, after
-    everything else: no file there takes the place of a module that is installed.
+def import_modules(names: Iterable[str]) -> list[ModuleType]:
+    """Import modules of the user's. The current folder is searched too, after everything else: no file there takes the
+    place of a module that is installed.
     """
+    found = []
     for name in names:
         if not {"", os.getcwd()} & {*sys.path}:
             sys.path.append(os.getcwd())
         try:
-            importlib.import_module(name)
+            found.append(importlib.import_module(name))
         except SsdLabError:
             raise
         except Exception as error:  # the user's module may do anything
             raise ConfigError(f"--import {name}: {type(error).__name__}: {error}") from error
+    return found

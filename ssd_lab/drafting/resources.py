@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from pydantic import BaseModel
 
 from ssd_lab.config import EngineConfig
 from ssd_lab.devices import DevicePlacement
@@ -165,7 +166,13 @@ class Resources:
         if self.draft_device.type == "cuda" and not self._may_be_several:
             return ("stream", "inline")
         known_elsewhere = isinstance(self.draft, LoadedModel) and self.draft.config.model_type in FAMILIES.built_in
-        can_leave = setup.source is not None and (known_elsewhere or isinstance(self.draft, str))
+        # a component that was defined in a notebook or a script is known to this process alone
+        parts = [type(part) for part in vars(setup.plan).values() if isinstance(part, BaseModel)]
+        can_leave = (
+            setup.source is not None
+            and (known_elsewhere or isinstance(self.draft, str))
+            and all(part.__module__.startswith("ssd_lab.") for part in parts)
+        )
         if self.draft_device.type == "cuda":
             apart = can_leave and takes_a_process("auto", self.draft_device, apart=True)
             return ("process", "stream", "inline") if apart else ("stream", "inline")

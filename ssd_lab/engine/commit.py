@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ssd_lab.engine.logprobs import token_logprobs
-from ssd_lab.rounds.sequence import Sequence
+from ssd_lab.rounds.sequence import LastRound, Sequence
 from ssd_lab.rounds.verified import Verified
 
 
@@ -25,6 +25,10 @@ def append_outcome(sequence: Sequence, row: int, verified: Verified, max_model_l
         if sequence.is_complete:
             break
     sequence.last_accepted = num_accepted
+    numbers = verified.probabilities
+    sequence.last_round = LastRound(
+        verified.num_drafted[row], num_accepted, None if numbers is None else (numbers, row)
+    )
     sequence.last_path = [] if verified.paths is None else verified.paths[row]
     sequence.num_cached = len(sequence.token_ids) - 1
     return appended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import replace
@@ -62,15 +63,19 @@ def _explained(
         miss_cost: MissCost = "paper" if hardware.name in PUBLISHED_PROFILES else "full"
         machine = RunMachine(hardware, miss_cost, hardware.autoregressive_s(batch) - hardware.overhead_s)
         baseline, measured = batch / hardware.autoregressive_s(batch), None
-        caveats += [*hardware.caveats, f"priced on {hardware.name}, not measured"]
+        caveats += [*hardware.notes, f"priced on {hardware.name}, not measured"]
     predicted = tokens_per_second(workload, machine.profile, machine.miss_cost)
     curve: dict[int, float] = {}
     if machine.step_s is not None:
         curve = _speedup_by_batch(metrics, workload, machine)
+        if measured and baseline:  # at its own batch the run itself tells
+            curve[batch] = measured / baseline
         caveats += _range_caveats(machine, batch)
     else:
         caveats.append("no autoregressive run: whether speculation pays is not known; add one, or give --hardware")
     rows = statistics.median(sum(row.verify_rows for row in rows) for rows in workload.rounds)
+    own_rows = max(row.verify_rows for each in workload.rounds for row in each)
+    interval = None if plain is None or not (measured and baseline) else _interval(trace, plain, measured / baseline)
     return RunExplanation(
         strategy=strategy_name(trace, workload.strategy),
         batch=batch,
@@ -84,7 +89,36 @@ def _explained(
         terms=terms_of(workload, machine),
         speedup_by_batch=curve,
         caveats=caveats,
+        timed_to=_timed_to(machine.profile, own_rows, batch),
+        speedup_interval=interval,
     )
+
+
+def _timed_to(profile: HardwareProfile, rows: int, batch: int) -> int | None:
+    """The largest batch of so many rows a sequence that a table of times covers, the run's own at least; None for times
+    that are no table.
+    """
+    table = profile.verify_s
+    return max(batch, table.rows[-1] // rows) if isinstance(table, TableTime) else None
+
+
+def _interval(trace: Trace, plain: Trace, speedup: float) -> tuple[float, float] | None:
+    """95 % of a ratio of two rates, each of a run's rounds; None for a single round."""
+    spreads = [_relative_error(one) for one in (trace, plain)]
+    if None in spreads:
+        return None
+    error = 1.96 * math.hypot(*(spread for spread in spreads if spread is not None))
+    return speedup * math.exp(-error), speedup * math.exp(error)
+
+
+def _relative_error(trace: Trace) -> float | None:
+    """Of tokens per second: rounds vary in tokens and in time."""
+    rounds = [(sum(row.num_emitted for row in one.sequences), one.end_s - one.start_s) for one in trace.timed_rounds]
+    tokens, seconds = sum(emitted for emitted, _ in rounds), sum(taken for _, taken in rounds)
+    if len(rounds) < 2 or not tokens or not seconds:
+        return None
+    off = sum((emitted - tokens / seconds * taken) ** 2 for emitted, taken in rounds)
+    return math.sqrt(off * len(rounds) / (len(rounds) - 1)) / tokens
 
 
 def _own_machine(
@@ -136,5 +170,5 @@ def _speedup_by_batch(metrics: Metrics, workload: Workload, machine: RunMachine)
 def _range_caveats(machine: RunMachine, batch: int) -> list[str]:
     table = machine.profile.verify_s
     if isinstance(table, TableTime):
-        return [f"verification was timed up to {table.rows[-1]} rows; larger batches go on along the last slope"]
+        return [f"verification was timed up to {table.rows[-1]} rows; beyond them nothing is said"]
     return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,9 @@ class RunExplanation:
     priced on a machine they did not run on, baseline (autoregressive) None where nothing tells it.
 
     verify_over_step: verification of a usual round over one autoregressive step. terms: the largest gain first.
-    speedup_by_batch: simulated from this run's rates and times.
+    speedup_by_batch: simulated from this run's rates and times, at its own batch size as measured. timed_to: the
+    largest batch whose verifications were timed; beyond it nothing is claimed. speedup_interval: 95 %, from how rounds
+    vary.
     """
 
     strategy: str
@@ -41,6 +43,8 @@ class RunExplanation:
     terms: list[Term]
     speedup_by_batch: dict[int, float]
     caveats: list[str] = field(default_factory=list)
+    timed_to: int | None = None
+    speedup_interval: tuple[float, float] | None = None
 
     @property
     def tokens_per_second(self) -> float:
@@ -66,9 +70,25 @@ class RunExplanation:
         return next((term for term in worth if term.name != "acceptance"), worth[0] if worth else None)
 
     @property
+    def told(self) -> dict[int, float]:
+        """The speed-ups by batch, as far as verification was timed."""
+        most = max(self.speedup_by_batch, default=0) if self.timed_to is None else self.timed_to
+        return {batch: gain for batch, gain in sorted(self.speedup_by_batch.items()) if batch <= most}
+
+    @property
+    def pays_at(self) -> list[int]:
+        """Batch sizes at which it should be faster, of those that were timed."""
+        return [batch for batch, gain in self.told.items() if gain > 1]
+
+    @property
+    def off_at(self) -> list[int]:
+        """Batch sizes at which it should not be, of those that were timed."""
+        return [batch for batch, gain in self.told.items() if gain <= 1]
+
+    @property
     def off_from_batch(self) -> int | None:
-        """The batch size from which on it should be off; None if it pays at every one that was simulated."""
-        return off_from(self.speedup_by_batch)
+        """The batch size from which on it should be off; None if it pays at the largest that was timed."""
+        return off_from(self.told)
 
     def sentences(self) -> list[str]:
         """The explanation in words."""
@@ -81,6 +101,8 @@ class RunExplanation:
             "pays": self.pays,
             "blame": None if self.blame is None else self.blame.name,
             "off_from_batch": self.off_from_batch,
+            "pays_at": self.pays_at,
+            "off_at": self.off_at,
             "sentences": self.sentences(),
         }
         return {**asdict(self), **derived}
@@ -94,14 +116,19 @@ class RunExplanation:
         if self.measured_tokens_per_second is None:
             said = f"These rounds would give {predicted}"
         else:
-            said = (
-                f"It ran at {self.measured_tokens_per_second:.1f} tokens/s; from its parts one would expect {predicted}"
-            )
+            together = "one sequence at a time" if self.batch == 1 else f"{self.batch} sequences together"
+            ran = f"{self.measured_tokens_per_second:.1f} tokens/s, {together}"
+            said = f"It ran at {ran}; from its parts one would expect {predicted}"
         if self.speedup is None:
             return f"{said}."
-        faster = "faster" if self.pays else "not faster"
+        faster, interval = "faster" if self.pays else "not faster", ""
+        if self.speedup_interval is not None:
+            low, high = self.speedup_interval
+            interval = f" ({low:.2f} to {high:.2f})"
+            if low < 1 < high:
+                faster = "neither faster nor slower beyond noise"
         return (
-            f"{said}. That is {self.speedup:.2f} times autoregressive decoding "
+            f"{said}. That is {self.speedup:.2f}{interval} times autoregressive decoding "
             f"({self.baseline_tokens_per_second:.1f} tokens/s): {faster}."
         )
 
@@ -128,12 +155,17 @@ class RunExplanation:
     def _batches(self) -> list[str]:
         if not self.speedup_by_batch:
             return []
-        off = self.off_from_batch
-        if off is None:
-            return [f"It should pay at every batch size up to {max(self.speedup_by_batch)} (simulated)."]
-        if off == min(self.speedup_by_batch):
-            return ["It should be off at every batch size (simulated)."]
-        return [f"From about {off} sequences together it should be off (simulated)."]
+        parts = []
+        if self.pays_at:
+            parts.append(f"It should pay at {spoken(self.pays_at, list(self.told))} sequences together")
+        if self.off_at:
+            lead = "be off at" if parts else "It should be off at"
+            parts.append(f"{lead} {spoken(self.off_at, list(self.told))}" + (" sequences together" * (not parts)))
+        beyond = [batch for batch in self.speedup_by_batch if batch not in self.told]
+        if not parts:
+            return []
+        untimed = f"; {min(beyond)} and more are beyond what was timed" if beyond else ""
+        return [f"{', and '.join(parts)} (simulated, at {self.batch} as measured{untimed})."]
 
 
 @dataclass(frozen=True, repr=False)
@@ -189,3 +221,15 @@ def off_from(speedups: Mapping[int, float]) -> int | None:
             return off
         off = batch
     return off
+
+
+def spoken(batches: Sequence[int], known: Sequence[int]) -> str:
+    """Batch sizes in words, neighbours in the known ones as ranges: `1 to 4, 16`."""
+    ranges: list[list[int]] = []
+    for batch in batches:
+        place = known.index(batch)
+        if ranges and place and ranges[-1][-1] == known[place - 1]:
+            ranges[-1].append(batch)
+        else:
+            ranges.append([batch])
+    return ", ".join(f"{own[0]} to {own[-1]}" if len(own) > 1 else str(own[0]) for own in ranges)

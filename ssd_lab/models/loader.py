@@ -15,6 +15,7 @@ from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.assemble import assemble
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder
+from ssd_lab.models.eagle3.known import is_head
 from ssd_lab.models.files.checkpoint import open_checkpoint
 from ssd_lab.models.files.weights import MappingWeights, Weights
 from ssd_lab.models.group import Group
@@ -75,6 +76,11 @@ def load_model(
     inflated = split_inflated(str(source))
     if inflated is not None:
         return loading.inflated(open_inflated(*inflated), str(source), seed=0)
+    if is_head(source):
+        raise ModelLoadError(
+            f"{source} is an EAGLE3 head and no model of its own: it drafts with the strategy eagle3 and head={source} "
+            f"(-s eagle3 --set head={source})"
+        )
     opened = open_checkpoint(source)
     return loading.load(opened.config, opened.weights, opened.tokenizer, str(source))
 

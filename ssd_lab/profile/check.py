@@ -6,14 +6,10 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from ssd_lab import demo
-from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
-from ssd_lab.llm import LLM
-from ssd_lab.models.loader import LoadedModel
-from ssd_lab.simulate import HardwareProfile
+from ssd_lab.profile.rounds import HeldOut
+from ssd_lab.simulate import HardwareProfile, simulate
 from ssd_lab.simulate.clock import round_on_clock
 from ssd_lab.simulate.run_times import FIRST_ROUNDS, RunTimes
 from ssd_lab.simulate.workload import ReplayRow, recorded_strategy, workload_of_rounds
@@ -24,16 +20,22 @@ ALLOWED_ERROR = 0.10
 
 @dataclass(frozen=True)
 class CheckedRounds:
-    """One run. recorded_s: its usual round. predicted_s: the simulator's, from times that the other half of the same
-    run's rounds took. from_phases_s: the simulator's, from phases timed alone and the overhead of an autoregressive
-    round (None: not asked for); that knows nothing of what target and draft take from each other.
+    """Runs of one strategy. recorded_s: the usual round of the first. predicted_s: the simulator's, from times that the
+    other half of the same run's rounds took. rates: tokens per second, of each run as measured, and as `simulate` says
+    from the hardware profile that was measured before (empty: none was given).
     """
 
     strategy: str
     rounds: int
     recorded_s: float
     predicted_s: float
-    from_phases_s: float | None = None
+    batch: int = 1
+    rates: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def ratios(self) -> list[float]:
+        """Predicted over measured, of each run."""
+        return [predicted / measured for measured, predicted in self.rates]
 
     @property
     def error(self) -> float:
@@ -79,35 +81,21 @@ def usual_round_s(rounds: Sequence[RoundRecord], trace: Trace, profile: Hardware
     )
 
 
-def check_rounds(
-    target: LoadedModel,
-    draft: LoadedModel,
-    *,
-    phases: HardwareProfile | None = None,
-    k: int = 4,
-    f: int = 1,
-    max_tokens: int = 96,
-    prompts: Sequence[Any] | None = None,
-    **engine: Any,
-) -> list[CheckedRounds]:
-    """Run autoregressive, synchronous and asynchronous decoding, one request at a time, and check each."""
-    runs: list[tuple[str, dict[str, Any]]] = [
-        ("autoregressive", {}), ("sync_chain", {"k": k}), ("async_tree", {"k": k, "f": f}),
-    ]  # fmt: skip
-    found = []
-    overhead_s = 0.0
-    for strategy, fields in runs:
-        with LLM(target, draft, strategy, progress=False, max_batch=1, **engine, **fields) as llm:
-            params = SamplingParams(max_tokens=max_tokens, ignore_eos=True)
-            trace = llm.run(list(prompts or demo.canned_prompts()[:3]), params).trace
-        checked = check_trace(trace, strategy)
-        if strategy == "autoregressive":
-            overhead_s = RunTimes.of(trace).overhead_s
-        if phases is not None:
-            profile = phases.model_copy(update={"overhead_s": overhead_s})
-            checked = replace(checked, from_phases_s=usual_round_s(_settled(trace), trace, profile)[1])
-        found.append(checked)
-    return found
+def check_rounds(held_out: Sequence[HeldOut], hardware: HardwareProfile) -> list[CheckedRounds]:
+    """Each kind of run beside what the simulator says of it. Raises ConfigError for runs of too few rounds."""
+    runs: dict[tuple[str, int], list[Trace]] = defaultdict(list)
+    for one in held_out:
+        runs[one.strategy, one.batch].append(one.trace)
+    return [
+        replace(check_trace(traces[0], strategy), batch=batch, rates=tuple(_rates(trace, hardware) for trace in traces))
+        for (strategy, batch), traces in runs.items()
+    ]
+
+
+def _rates(trace: Trace, hardware: HardwareProfile) -> tuple[float, float]:
+    """Measured, and predicted."""
+    simulated = simulate(trace, hardware, miss_cost="full")
+    return simulated.recorded_tokens_per_second or 0.0, simulated.tokens_per_second
 
 
 def _kind(rows: Sequence[ReplayRow]) -> tuple[int, int]:

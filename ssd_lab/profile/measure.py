@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -18,8 +19,14 @@ from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.profile.points import Measurement, Point
 from ssd_lab.profile.timing import read_bandwidth, seconds_per_call
 from ssd_lab.rounds.runner import StepRunner
-from ssd_lab.simulate import HardwareProfile, TableTime
+from ssd_lab.simulate import HardwareProfile, MeasuredRound, TableTime
+from ssd_lab.simulate.hardware import Drafting
 
+DRAFTING: dict[str, Drafting] = {
+    "autoregressive": "none", "sync_chain": "chain", "async_tree": "async", "eagle3": "head",
+    "eagle3 mode=async": "head async",
+}  # fmt: skip
+TRIES = 3  # of a point that noise left no sense in
 OnPoint = Callable[[Point], None]
 
 
@@ -51,6 +58,7 @@ def measure_phases(
     device = target.decoder.device
     bandwidth = read_bandwidth(device)
     measured: list[Point] = []
+    unusable: list[str] = []
 
     def add(point: Point) -> None:
         measured.append(point)
@@ -62,9 +70,22 @@ def measure_phases(
             if fits(target, work):
                 _measure_target(target, work, sizes, eager, add)
             if draft is not None and fits(draft, work, sum(sizes.fan_out) * sizes.k):
-                _measure_draft(draft, work, sizes, eager, add)
-    models = {"target": str(target.source)} | ({} if draft is None else {"draft": str(draft.source)})
-    return Measurement(bandwidth, models, sizes.k, sizes.fan_out, measured)
+                unusable += _measure_draft(draft, work, sizes, eager, add)
+    models = {"target": _named(target)} | ({} if draft is None else {"draft": _named(draft)})
+    return Measurement(
+        bandwidth, models, sizes.k, sizes.fan_out, measured, device=device_name(device), unusable=unusable
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """As a profile calls it."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _named(model: LoadedModel) -> str:
+    """Its source; of a folder the last part, which is no secret of this machine."""
+    source = str(model.source)
+    return Path(source).name if Path(source).exists() else source
 
 
 def fits(model: LoadedModel, work: Work, scratch_positions: int = 0) -> bool:
@@ -94,7 +115,8 @@ def _measure_target(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, a
         add(Point(points.ATTENTION, "target", work.batch, work.context, work.batch, seconds, timer.kv_bytes(work)))
 
 
-def _measure_draft(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, add: OnPoint) -> None:
+def _measure_draft(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, add: OnPoint) -> list[str]:
+    """Returns what could not be told."""
     branches = sum(sizes.fan_out)
     with PhaseTimer(model, work, scratch_positions=branches * sizes.k, eager=eager) as timer:
         moved = timer.weight_bytes + timer.kv_bytes(work)
@@ -102,11 +124,18 @@ def _measure_draft(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, ad
         chain_s = timer.chain_s(work, sizes.k, repeats=sizes.repeats)
         add(Point(points.CHAIN_STEP, *place, work.batch, chain_s / sizes.k, moved))
         # a tree is one forward over the k tokens under verification, and k over all branches
-        extension_s = timer.verify_s(work, sizes.k, repeats=sizes.repeats)
+        for _ in range(TRIES):
+            extension_s = timer.verify_s(work, sizes.k, repeats=sizes.repeats)
+            tree_s = timer.tree_s(work, sizes.k, sizes.fan_out, repeats=sizes.repeats)
+            if tree_s > extension_s:
+                break
         add(Point(points.EXTENSION, *place, work.batch * (sizes.k + 1), extension_s, moved))
-        tree_s = timer.tree_s(work, sizes.k, sizes.fan_out, repeats=sizes.repeats)
+        if tree_s <= extension_s:
+            what = f"{points.TREE_STEP}, batch {work.batch}, context {work.context}"
+            return [f"{what}: the tree took no longer than its first forward, {TRIES} times on a busy machine"]
         step_s = (tree_s - extension_s) / sizes.k
         add(Point(points.TREE_STEP, *place, work.batch * branches, step_s, moved))
+    return []
 
 
 @torch.inference_mode()
@@ -138,23 +167,41 @@ class _AttentionPhase(Phase[StepRunner, Tensors, Tensors]):
 
 
 def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
-    """What the simulator takes: times by rows at the first context. Raises ConfigError if there was no draft."""
+    """What the simulator takes: times by rows at the first context. Raises ConfigError if there was no draft, or what
+    the profile needs is among the unusable points.
+    """
     chains = _by_rows(measurement, points.CHAIN_STEP, "draft")
     trees = _by_rows(measurement, points.TREE_STEP, "draft")
     verify = _by_rows(measurement, points.VERIFY, "target") | _by_rows(measurement, points.AUTOREGRESSIVE, "target")
-    if not chains or not trees or not verify:
+    if not chains or not verify or not (trees or measurement.unusable):
         raise ConfigError("a hardware profile needs the times of a target and of a draft: give --draft")
+    if not trees:
+        raise ConfigError(f"no hardware profile can be made: {'; '.join(measurement.unusable)}: measure again")
     known = [point.overhead_s for point in measurement.rounds if point.overhead_s is not None]
     overheads = [overhead_s for overhead_s in known if overhead_s > 0]
+    steps = {point.batch: point.step_s for point in measurement.rounds if point.step_s is not None}
+    heads = dict(sorted(steps.items()))
     return HardwareProfile(
         name=name,
         source=f"measured by ssd-lab profile: {measurement.models['target']} and {measurement.models['draft']}",
+        caveats=tuple(f"not measured: {one}" for one in measurement.unusable),
+        target_device=measurement.device,
+        draft_device=measurement.device,
         verify_s=TableTime.of(verify),
         draft_step_s=TableTime.of(chains),
         draft_tree_step_s=TableTime.of(trees),
         draft_extension_s=TableTime.of(_by_rows(measurement, points.EXTENSION, "draft")),
         autoregressive_step_s=TableTime.of(_by_rows(measurement, points.AUTOREGRESSIVE, "target")),
-        overhead_s=min(overheads, default=0.0),
+        # as it came out, beside the rounds that it prices: smoothed by its neighbours it would price others
+        head_step_s=TableTime(rows=tuple(heads), seconds=tuple(heads.values())) if heads else None,
+        overhead_s=0.0 if known and measurement.rounds[0].priced_s is not None else min(overheads, default=0.0),
+        measured_rounds=tuple(
+            MeasuredRound(
+                drafting=DRAFTING[point.strategy], sequences=point.batch, seconds=point.mean_s, priced_s=point.priced_s
+            )
+            for point in measurement.rounds
+            if point.mean_s is not None and point.priced_s is not None
+        ),
     )
 
 

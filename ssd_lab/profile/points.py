@@ -38,7 +38,9 @@ class Point:
 @dataclass(frozen=True)
 class RoundPoint:
     """Rounds of a whole run: seconds of the median round, and of the phases alone that it cannot do without (None: not
-    timed alone). host_s: in which no graph ran on the device (None: there are no graphs).
+    timed alone). host_s: in which no graph ran on the device (None: there are no graphs). mean_s: of the mean round;
+    priced_s: of the same rounds by the phases alone, as the simulator prices them; step_s: of a head's step (None: not
+    asked for).
     """
 
     strategy: str
@@ -49,6 +51,9 @@ class RoundPoint:
     tokens_per_second: float
     tokens_per_round: float
     host_s: float | None = None
+    mean_s: float | None = None
+    priced_s: float | None = None
+    step_s: float | None = None
 
     @property
     def overhead_s(self) -> float | None:
@@ -58,7 +63,9 @@ class RoundPoint:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A profile run. bandwidth: bytes per second of a large sum, in the same run. models: role -> source."""
+    """A profile run. bandwidth: bytes per second of a large sum, in the same run. models: role -> source. device: what
+    both ran on. unusable: points that a busy machine left no sense in, which are left out.
+    """
 
     bandwidth: float
     models: dict[str, str]
@@ -67,6 +74,8 @@ class Measurement:
     points: list[Point]
     rounds: list[RoundPoint] = field(default_factory=list)
     surroundings: dict[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    unusable: list[str] = field(default_factory=list)
 
     def find(self, what: str, model: str, *, batch: int, context: int, rows: int | None = None) -> Point | None:
         """The point of that kind and size."""

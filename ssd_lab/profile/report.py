@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from ssd_lab.display.tables import Table
@@ -15,7 +16,8 @@ ROUND_TITLES = (
     "strategy", "batch", "context", "round ms", "phases ms", "beyond them", "device idle", "tokens/s", "tokens/round",
 )  # fmt: skip
 CHECK_TITLES = (
-    "strategy", "rounds", "recorded ms", "predicted ms", "error", "within 10 %", "from phases alone ms",
+    "strategy", "batch", "rounds", "recorded ms", "predicted ms", "error", "within 10 %", "measured tokens/s",
+    "by the profile", "predicted / measured",
 )  # fmt: skip
 RATIO_TITLES = ("figure", "measured")
 
@@ -94,23 +96,34 @@ def check_rows(checked: Sequence[CheckedRounds]) -> list[Cells]:
     return [
         [
             one.strategy,
+            str(one.batch),
             str(one.rounds),
             f"{one.recorded_s * 1e3:.3f}",
             f"{one.predicted_s * 1e3:.3f}",
             f"{one.error:+.1%}",
             "yes" if one.holds else "no",
-            "-" if one.from_phases_s is None else f"{one.from_phases_s * 1e3:.3f}",
+            *_rates(one),
         ]
         for one in checked
     ]
+
+
+def _rates(one: CheckedRounds) -> Cells:
+    """Mean rates, and the ratio's mean and range over the runs."""
+    if not one.rates:
+        return ["-", "-", "-"]
+    measured, predicted = (statistics.mean(own) for own in zip(*one.rates, strict=True))
+    spread = f" ({min(one.ratios):.2f} to {max(one.ratios):.2f})" if len(one.ratios) > 1 else ""
+    return [f"{measured:,.1f}", f"{predicted:,.1f}", f"{statistics.mean(one.ratios):.2f}{spread}"]
 
 
 def check_markdown(checked: Sequence[CheckedRounds]) -> str:
     """The simulator against real rounds."""
     return (
         "## The simulator against these rounds\n\n"
-        "Predicted: from times that every other round of the same run took, for the rounds between. From phases alone: "
-        "without what target and draft take from each other.\n\n"
+        "Predicted ms: from times that every other round of the same run took, for the rounds between. By the profile: "
+        "what `simulate` says of the same rounds from the hardware profile above, which knows nothing of these runs: "
+        "they took turns, on other prompts, with those it was made of. The ratio's mean and range over runs.\n\n"
         + Table(CHECK_TITLES, check_rows(checked)).to_markdown()
         + "\n"
     )

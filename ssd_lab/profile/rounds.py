@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ssd_lab import demo
@@ -13,13 +15,30 @@ from ssd_lab.execution.observing import NOBODY
 from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.profile.host_time import Replays, idle_s
-from ssd_lab.profile.measure import Sizes
+from ssd_lab.profile.measure import DRAFTING, Sizes
 from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.profile.points import RoundPoint
 from ssd_lab.results import RunResult
+from ssd_lab.simulate import HardwareProfile, TableTime
+from ssd_lab.simulate.clock import round_on_clock
+from ssd_lab.simulate.run_times import RunTimes
+from ssd_lab.simulate.workload import recorded_strategy, workload_of_rounds
+from ssd_lab.trace import RoundRecord, Trace
+from ssd_lab.trace.named import strategy_name
 
 FIRST_ROUNDS = 3  # in which caches are cold
 FEWEST_ROUNDS = 16
+MOST_TOKENS = 96
+PASSES = 2
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A run of which no profile knows, made beside the runs that one is made of."""
+
+    strategy: str
+    batch: int
+    trace: Trace
 
 
 def measure_rounds(
@@ -27,41 +46,59 @@ def measure_rounds(
     draft: LoadedModel,
     sizes: Sizes,
     *,
-    batches: Sequence[int] = (1,),
+    phases: HardwareProfile | None = None,
+    held_out: list[HeldOut] | None = None,
+    only: Collection[str] = (),
     max_model_len: int = 1024,
 ) -> list[RoundPoint]:
-    """Rounds of each kind of strategy on real prompts, and the phases alone of the usual ones at the mean context.
+    """Rounds of each kind of strategy on real prompts: at the first batch size of all, with the phases alone of the
+    usual ones at the mean context; at the others of those that a hardware profile tells of. phases: prices the same
+    rounds. held_out: takes as many runs of those kinds on other prompts, in turn with the measured ones, so that a
+    machine that slows down favours neither. only: these strategies (none: all of them).
 
     The phases of an asynchronous round are the longer of verification and tree: what both take on one device together
     is the device's matter, and shows as overhead.
     """
-    found = []
+    found: list[RoundPoint] = []
     device = target.decoder.device
-    f = sizes.fan_out[0]
-    max_tokens = max(128, FEWEST_ROUNDS * (sizes.k + 1))  # rounds enough even if everything is accepted
+    max_tokens = max(MOST_TOKENS, FEWEST_ROUNDS * (sizes.k + 1))  # rounds enough even if everything is accepted
+    params = SamplingParams(max_tokens=max_tokens, ignore_eos=True)
     runs: list[tuple[str, dict[str, Any]]] = [
-        ("autoregressive", {}), ("sync_chain", {"k": sizes.k}), ("async_tree", {"k": sizes.k, "f": f}),
+        ("autoregressive", {}), ("sync_chain", {"k": sizes.k}), ("async_tree", {"k": sizes.k, "f": sizes.fan_out[0]}),
         ("sync_tree", {}), ("prompt_lookup", {}), ("suffix_tree", {}), ("cascade", {}),
     ]  # fmt: skip
     if target.source == str(demo.TARGET):
         runs += [("eagle3", {}), ("eagle3", {"mode": "async"})]
-    for batch in batches:
-        for strategy, fields in runs:
-            options: dict[str, Any] = {"device": str(device), "max_batch": batch, "max_model_len": max_model_len}
-            prompts = (demo.canned_prompts() * batch)[: max(2, batch)]
-            replays = Replays() if device.type == "cuda" else None
-            with LLM(target, draft, strategy, progress=False, observer=replays or NOBODY, **options, **fields) as llm:
-                params = SamplingParams(max_tokens=max_tokens, ignore_eos=True)
-                llm.run(prompts, params.model_copy(update={"max_tokens": 24}))
-                result = llm.run(prompts, params)
-                host_s = None if replays is None else _host_s(llm, prompts[:batch], params, replays)
-            name = " ".join([strategy, *(f"{key}={value}" for key, value in fields.items() if key == "mode")])
-            point = _point(name, batch, result, host_s)
-            if strategy in ("autoregressive", "sync_chain", "async_tree"):
-                alone_s = _phases_s(target, draft, strategy, Work(batch, point.context), sizes)
-                point = dataclasses.replace(point, phases_s=alone_s)
-            found.append(point)
+    for batch, (strategy, fields) in itertools.product(sizes.batches, runs):
+        name = " ".join([strategy, *(f"{key}={value}" for key, value in fields.items() if key == "mode")])
+        if (batch > sizes.batches[0] and name not in DRAFTING) or (only and strategy not in only):
+            continue
+        options: dict[str, Any] = {"device": str(device), "max_batch": batch, "max_model_len": max_model_len}
+        prompts, others = _prompts(batch)
+        replays = Replays() if device.type == "cuda" else None
+        with LLM(target, draft, strategy, progress=False, observer=replays or NOBODY, **options, **fields) as llm:
+            llm.run(prompts, params.model_copy(update={"max_tokens": 24}))
+            results = []
+            for _ in range(PASSES):
+                results.append(llm.run(prompts, params).whole())
+                if held_out is not None and name in DRAFTING:
+                    held_out.append(HeldOut(name, batch, llm.run(others, params).whole().trace))
+            host_s = None if replays is None else _host_s(llm, prompts[:batch], params, replays)
+        heads = {one.batch: one.step_s for one in found if one.step_s is not None}
+        point = _point(name, batch, results, host_s, phases, heads)
+        if batch == sizes.batches[0] and strategy in ("autoregressive", "sync_chain", "async_tree"):
+            alone_s = _phases_s(target, draft, strategy, Work(batch, point.context), sizes)
+            point = dataclasses.replace(point, phases_s=alone_s)
+        found.append(point)
     return found
+
+
+def _prompts(batch: int) -> tuple[list[str], list[str]]:
+    """For a measured run and for one that is held out, as many of each."""
+    canned = demo.canned_prompts()
+    half = len(canned) // 2
+    one, other = ([some[i % len(some)] for i in range(max(2, batch))] for some in (canned[:half], canned[half:]))
+    return one, other
 
 
 def _host_s(llm: LLM, prompts: Sequence[Any], params: SamplingParams, replays: Replays) -> float:
@@ -71,19 +108,52 @@ def _host_s(llm: LLM, prompts: Sequence[Any], params: SamplingParams, replays: R
     return idle_s(replays.spans(), skipped=FIRST_ROUNDS)
 
 
-def _point(name: str, batch: int, result: RunResult, host_s: float | None) -> RoundPoint:
-    full = [r for r in result.trace.timed_rounds if len(r.sequences) == batch][FIRST_ROUNDS:]
-    metrics = result.metrics
+def _point(
+    name: str,
+    batch: int,
+    results: Sequence[RunResult],
+    host_s: float | None,
+    phases: HardwareProfile | None,
+    heads: Mapping[int, float],
+) -> RoundPoint:
+    """Of the rounds of a full batch in these runs. heads: a head's step by batch, as far as it is known."""
+    traces = [result.trace for result in results]
+    by_run = [[r for r in trace.timed_rounds if len(r.sequences) == batch][FIRST_ROUNDS:] for trace in traces]
+    full = [one for rounds in by_run for one in rounds]
+    step_s = priced_s = None
+    if name == "eagle3":
+        steps = [RunTimes.of_rounds(*own).chain_step.get(batch) for own in zip(by_run, traces, strict=True)]
+        step_s = statistics.median(step for step in steps if step is not None)
+        heads = {batch: step_s}
+    if phases is not None and batch in heads:
+        phases = phases.model_copy(update={"head_step_s": TableTime.of({batch: heads[batch]})})
+    if phases is not None and name in DRAFTING:
+        priced = [priced_rounds_s(*own, phases) for own in zip(by_run, traces, strict=True)]
+        priced_s = statistics.mean(itertools.chain(*priced))
+    rates = [result.metrics.tokens_per_second or 0.0 for result in results]
     return RoundPoint(
         strategy=name,
         batch=batch,
         context=round(statistics.mean(s.position for r in full for s in r.sequences)),
         round_s=statistics.median(r.end_s - r.start_s for r in full),
         phases_s=None,
-        tokens_per_second=metrics.tokens_per_second or 0.0,
-        tokens_per_round=metrics.tokens_per_round or 0.0,
+        tokens_per_second=statistics.mean(rates),
+        tokens_per_round=statistics.mean(result.metrics.tokens_per_round or 0.0 for result in results),
         host_s=host_s,
+        mean_s=statistics.mean(r.end_s - r.start_s for r in full),
+        priced_s=priced_s,
+        step_s=step_s,
     )
+
+
+def priced_rounds_s(rounds: Sequence[RoundRecord], trace: Trace, phases: HardwareProfile) -> list[float]:
+    """Seconds of each of these rounds of a trace, on the clock of a profile."""
+    machine = phases.for_head() if strategy_name(trace) == "eagle3" else phases
+    strategy = recorded_strategy(rounds)
+    if strategy == "autoregressive":
+        return [machine.autoregressive_s(len(one.sequences)) for one in rounds]
+    replayed = workload_of_rounds(rounds, trace.meta)
+    return [round_on_clock(0, 0.0, rows, strategy, machine, "full").end_s for rows in replayed]
 
 
 def _phases_s(target: LoadedModel, draft: LoadedModel, strategy: str, work: Work, sizes: Sizes) -> float:

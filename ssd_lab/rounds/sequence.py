@@ -10,8 +10,28 @@ from ssd_lab.errors import SsdLabError
 from ssd_lab.rounds.block_manager import ROOT
 from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.stopping import FinishReason, StopChecker
+from ssd_lab.rounds.verified import RoundProbabilities
 
 ALL_TOKENS = 2**31 - 1  # no vocabulary is as large, and an integer of a tensor can be
+
+
+@dataclass(frozen=True)
+class LastRound:
+    """How a request's last round ended. drafted: tokens that were verified, of a tree those along its path. accepted:
+    how many of them stayed. target_probs: the target's probability of each drafted one (None: rounds are not recorded).
+    """
+
+    drafted: int
+    accepted: int
+    probs: tuple[RoundProbabilities, int] | None = field(default=None, repr=False)
+
+    @property
+    def target_probs(self) -> list[float] | None:
+        """Told when it is asked for."""
+        if self.probs is None:
+            return None
+        numbers, row = self.probs
+        return [float(prob) for prob in numbers.target[row, : self.drafted]]
 
 
 @dataclass
@@ -41,6 +61,7 @@ class Sequence:
     first_token_s: float | None = None
     end_s: float | None = None
     last_accepted: int | None = None  # accepted length of the previous round, None before the first
+    last_round: LastRound | None = None
     last_path: list[int] = field(default_factory=list)  # accepted nodes, if the previous round verified a tree
     error: SsdLabError | None = None
     num_preemptions: int = 0

@@ -2,7 +2,7 @@
 
 from ssd_lab.common.callable_module import make_callable
 from ssd_lab.simulate.clock import SimulatedRound
-from ssd_lab.simulate.hardware import AffineTime, HardwareProfile, TableTime
+from ssd_lab.simulate.hardware import AffineTime, HardwareProfile, MeasuredRound, TableTime
 from ssd_lab.simulate.outcome_model import OutcomeModel, RoundModel
 from ssd_lab.simulate.published import PUBLISHED_70B, PUBLISHED_PROFILES, find_profile
 from ssd_lab.simulate.scenario import Scenario
@@ -14,6 +14,7 @@ __all__ = [
     "PUBLISHED_PROFILES",
     "AffineTime",
     "HardwareProfile",
+    "MeasuredRound",
     "OutcomeModel",
     "Rates",
     "RoundModel",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from ssd_lab.simulate.hardware import HardwareProfile
+from ssd_lab.simulate.hardware import Drafting, HardwareProfile
 from ssd_lab.simulate.workload import ReplayRow, Strategy, Workload
 from ssd_lab.trace import Activity
 
@@ -46,6 +46,22 @@ class RoundBuilder:
             self.activities.append(Activity(lane, cause, self.now_s, self.now_s + duration_s))
             self.causes[cause] += duration_s
             self.now_s += duration_s
+
+    def stretch(self, factor: float) -> None:
+        """Make everything so far this much longer."""
+        if factor == 1.0 or not self.activities:
+            return
+        start_s = min(one.start_s for one in self.activities)
+        self.activities = [
+            replace(
+                one,
+                start_s=start_s + factor * (one.start_s - start_s),
+                end_s=start_s + factor * (one.end_s - start_s),
+            )
+            for one in self.activities
+        ]
+        self.causes = {cause: factor * seconds for cause, seconds in self.causes.items()}
+        self.now_s = start_s + factor * (self.now_s - start_s)
 
     def beside(self, name: str, lane: str, duration_s: float) -> None:
         """A span that starts now on another lane and holds nothing up."""
@@ -90,6 +106,7 @@ def round_on_clock(
     else:
         _verify_only_round(builder, rows, profile)
     builder.add("overhead", "target", profile.overhead_s)
+    builder.stretch(profile.round_factor(_drafting(strategy, rows), len(rows)))
     return SimulatedRound(
         index=index,
         start_s=start_s,
@@ -154,12 +171,23 @@ def _async_round(
         just_in_time = _chain_s([row for row in missed if row.fallback == "jit"], profile)
         fast_s = profile.fast_fallback_s if any(row.fallback == "fast" for row in missed) else 0.0
         builder.add("fallback", "draft", just_in_time + fast_s)
+    if profile.shares_device:
+        builder.add("verify", "target", verify_s)
+        builder.add("wait for draft", "draft", tree_s)  # the device's time is the target's no more
+        return
     # the next tree starts when the outcome is answered: beside it go the answer's way, verification and host work
     beside_s = profile.link_s + verify_s + profile.overhead_s
     held_up_s = 0.0 if missed and miss_cost == "paper" else max(0.0, tree_s + profile.turnaround_s - beside_s)
     builder.beside("tree", "draft", min(tree_s, verify_s + held_up_s))
     builder.add("verify", "target", verify_s)
     builder.add("wait for draft", "target", held_up_s)
+
+
+def _drafting(strategy: Strategy, rows: Sequence[ReplayRow]) -> Drafting:
+    """Which measured rounds these are like."""
+    if strategy == "async":
+        return "async"
+    return "chain" if strategy == "sync" and any(row.steps for row in rows) else "none"
 
 
 def _chain_s(rows: Sequence[ReplayRow], profile: HardwareProfile) -> float:

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from ssd_lab.common.places import write_text
 from ssd_lab.errors import ConfigError
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Drafting = Literal["none", "chain", "async", "head", "head async"]
 
 
 class _Frozen(BaseModel):
@@ -70,14 +72,34 @@ def _constant_time(value: Any) -> Any:
 TimeModel = Annotated[AffineTime | TableTime, Field(discriminator="kind"), BeforeValidator(_constant_time)]
 
 
+class MeasuredRound(_Frozen):
+    """Rounds of a whole run on that machine, and what the phases alone say of the same rounds."""
+
+    drafting: Drafting = Field(description="none: autoregressive; chain, head: drafted first; async: meanwhile")
+    sequences: int = Field(ge=1, description="decoded together")
+    seconds: float = Field(gt=0, allow_inf_nan=False, description="of a round, as measured")
+    priced_s: float = Field(gt=0, allow_inf_nan=False, description="of the same rounds, by the phases of the profile")
+
+
 class HardwareProfile(_Frozen):
-    """Times in seconds of the phases of a round on one machine, for one pair of models."""
+    """Times in seconds of the phases of a round on one machine, for one pair of models.
+
+    Where target and draft shared one device and their phases were timed alone, an asynchronous round takes them in
+    turn. Where whole rounds were measured, priced rounds are as much longer or shorter as those were.
+    """
 
     name: str = Field(description="how the profile is asked for and shown")
     source: str = Field(description="where the numbers come from")
     caveats: tuple[str, ...] = Field(
         (), description="what the numbers cannot be trusted for; repeated with every result"
     )
+    target_device: str | None = Field(default=None, description="what the target ran on; absent: not known")
+    draft_device: str | None = Field(default=None, description="what the draft ran on; absent: not known")
+    timed: Literal["alone", "at work"] = Field(
+        default="alone",
+        description="alone: each phase by itself; at work: within runs",
+    )
+    measured_rounds: tuple[MeasuredRound, ...] = Field(default=(), description="of whole runs, by sequences together")
     verify_s: TimeModel = Field(description="one target forward, by rows: batch * (draft tokens + 1)")
     draft_step_s: TimeModel = Field(description="one step of the draft's chain, by sequences")
     draft_tree_step_s: TimeModel = Field(
@@ -106,9 +128,56 @@ class HardwareProfile(_Frozen):
     )
     overhead_s: Seconds = Field(default=0.0, description="host time of each round that nothing hides")
 
+    @property
+    def shares_device(self) -> bool:
+        """Do target and draft take one device from each other, without the times knowing it?"""
+        return self.timed == "alone" and self.target_device is not None and self.target_device == self.draft_device
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The caveats, and what is known of asynchronous rounds: said with every answer."""
+        if self.timed == "at work":
+            return self.caveats
+        if self.shares_device:
+            told = f"target and draft share one device ({self.target_device}): in asynchronous rounds they take turns"
+            known = any(one.drafting == "async" for one in self.measured_rounds)
+            return (*self.caveats, f"{told}, as long as measured ones" if known else told)
+        if self.target_device is None or self.draft_device is None:
+            unknown = "the profile does not say which devices target and draft had: one each is assumed"
+            return (*self.caveats, unknown)
+        return self.caveats
+
+    def with_draft_gpus(self, count: int) -> HardwareProfile:
+        """The same times, the draft on so many devices of its own. Raises ConfigError for none."""
+        if count < 1:
+            raise ConfigError(f"draft_gpus is {count}; it must be at least 1")
+        changed: dict[str, Any] = {"draft_gpus": count}
+        if self.shares_device:
+            assumed = f"assumed, not measured: the draft has {count} device{'s' * (count > 1)} of its own"
+            changed |= {
+                "draft_device": f"{count} of its own",
+                "caveats": (*self.caveats, assumed),
+                "measured_rounds": tuple(one for one in self.measured_rounds if one.drafting != "async"),
+            }
+        return self.model_copy(update=changed)
+
+    def round_factor(self, drafting: Drafting, sequences: int) -> float:
+        """How much longer rounds of so many sequences are than their phases say, by the measured ones; 1 if there are
+        none.
+        """
+        known = {one.sequences: one.seconds / one.priced_s for one in self.measured_rounds if one.drafting == drafting}
+        if not known:
+            return 1.0
+        sizes = sorted(known)
+        low = max((size for size in sizes if size <= sequences), default=sizes[0])
+        high = min((size for size in sizes if size >= sequences), default=sizes[-1])
+        share = (sequences - low) / (high - low) if low < high else 0.0
+        return known[low] + share * (known[high] - known[low])
+
     def autoregressive_s(self, sequences: int) -> float:
         """Seconds of one autoregressive step, overhead included."""
-        return (self.autoregressive_step_s or self.verify_s).at(sequences) + self.overhead_s
+        step_s = (self.autoregressive_step_s or self.verify_s).at(sequences) + self.overhead_s
+        return step_s * self.round_factor("none", sequences)
 
     def tree_s(self, *, steps: int, branches: int, rows: int) -> float:
         """Seconds to prepare `branches` branches in all, `steps` deep, behind `rows` rows under verification; no steps
@@ -125,11 +194,21 @@ class HardwareProfile(_Frozen):
             caveat = "no times of an EAGLE head in this profile: those of the draft model were taken"
             return self.model_copy(update={"caveats": (*self.caveats, caveat)})
         head = self.head_step_s
-        return self.model_copy(update={"draft_step_s": head, "draft_tree_step_s": head, "draft_extension_s": None})
+        as_draft = {"head": "chain", "head async": "async"}  # rounds of the draft model tell nothing of a head's
+        rounds = [one for one in self.measured_rounds if one.drafting not in as_draft.values()]
+        renamed = [one.model_copy(update={"drafting": as_draft.get(one.drafting, one.drafting)}) for one in rounds]
+        return self.model_copy(
+            update={
+                "draft_step_s": head,
+                "draft_tree_step_s": head,
+                "draft_extension_s": None,
+                "measured_rounds": tuple(renamed),
+            }
+        )
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write as JSON."""
-        Path(path).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        """Write as JSON. OSError if the place cannot be written."""
+        write_text(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> HardwareProfile:

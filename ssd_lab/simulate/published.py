@@ -39,6 +39,8 @@ PUBLISHED_70B = HardwareProfile(
         ),
         "batch times are fitted to speeds read off a chart",
     ),
+    target_device="4 H100",
+    draft_device="1 H100",
     verify_s=AffineTime(base_s=11.45e-3 - 7 * _PER_ROW_S, per_row_s=_PER_ROW_S),
     draft_step_s=AffineTime(base_s=2.54e-3),
     draft_tree_step_s=AffineTime(base_s=2.54e-3),

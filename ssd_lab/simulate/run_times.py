@@ -100,6 +100,7 @@ class RunTimes:
         return HardwareProfile(
             name=name,
             source=f"the spans of {self.rounds} recorded rounds",
+            timed="at work",
             verify_s=TableTime.of(verify),
             draft_step_s=TableTime.of(chain),
             draft_tree_step_s=TableTime.of(self.tree_step or chain),
@@ -127,6 +128,8 @@ class RunTimes:
         return base.model_copy(
             update={
                 "name": name,
+                "timed": "at work",
+                "measured_rounds": (),
                 "source": f"{base.source}; scaled to {self.rounds} recorded rounds",
                 "verify_s": times(base.verify_s, verify or 1.0),
                 "draft_step_s": times(base.draft_step_s, chain),

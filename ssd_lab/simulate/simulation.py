@@ -14,7 +14,8 @@ from ssd_lab.simulate.outcome_model import OutcomeModel
 from ssd_lab.simulate.published import PUBLISHED_70B, find_profile
 from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.simulate.workload import Rates, Strategy, Workload, with_strategy, workload_of_trace
-from ssd_lab.trace import Trace
+from ssd_lab.trace import Trace, compute_metrics
+from ssd_lab.trace.named import strategy_name
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Simulation:
     time_by_cause: dict[str, float]
     caveats: tuple[str, ...]
     rounds: tuple[SimulatedRound, ...] = field(repr=False)
+    recorded_tokens_per_second: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data without the rounds, ready for JSON, marked as simulated."""
@@ -75,7 +77,7 @@ def simulate(
     hardware: a published profile's name, a saved profile's path, or a profile. strategy: replay the same accepted
     lengths as `autoregressive`, `sync`, `async` or `free` (drafting costs nothing); None: as recorded. hit_rate:
     draws the lookups of `async`, with `seed`, instead of taking the recorded ones; needed if there were none.
-    miss_cost: `paper` or `full`, see `clock.replay`. draft_gpus: instead of the profile's.
+    miss_cost: `paper` or `full`, see `clock.replay`. draft_gpus: devices of the draft's own, instead of the profile's.
 
     Raises ConfigError for anything not allowed.
     """
@@ -83,20 +85,23 @@ def simulate(
         raise ConfigError(f"miss_cost is {miss_cost!r}; allowed: {', '.join(get_args(MissCost))}")
     profile = find_profile(hardware)
     if draft_gpus is not None:
-        if draft_gpus < 1:
-            raise ConfigError(f"draft_gpus is {draft_gpus}; it must be at least 1")
-        profile = profile.model_copy(update={"draft_gpus": draft_gpus})
+        profile = profile.with_draft_gpus(draft_gpus)
     if scenario is not None or isinstance(trace_or_rates, OutcomeModel):
         if strategy is not None or hit_rate is not None:
             raise ConfigError("strategy and hit_rate change recorded rounds; a scenario says itself what is drawn")
         return _of_scenario(trace_or_rates, scenario, profile, miss_cost)
+    recorded = None
     if isinstance(trace_or_rates, Trace):
         workload = workload_of_trace(trace_or_rates)
+        recorded = compute_metrics(trace_or_rates).tokens_per_second if strategy is None and hit_rate is None else None
+        if strategy_name(trace_or_rates) == "eagle3":
+            profile = profile.for_head()
     elif isinstance(trace_or_rates, Rates):
         workload = trace_or_rates.workload()
     else:
         raise ConfigError(f"simulate takes a Trace or Rates, not {type(trace_or_rates).__name__}; a run's is run.trace")
-    return _simulate(with_strategy(workload, strategy, hit_rate, seed), profile, miss_cost)
+    found = _simulate(with_strategy(workload, strategy, hit_rate, seed), profile, miss_cost)
+    return replace(found, recorded_tokens_per_second=recorded)
 
 
 def _of_scenario(
@@ -118,7 +123,10 @@ def _simulate(workload: Workload, profile: HardwareProfile, miss_cost: MissCost)
     rows = [row for round_rows in workload.rounds for row in round_rows]
     num_tokens = sum(row.emitted for row in rows)
     base_s = autoregressive_time_s(workload, profile.autoregressive_s)
-    verify_s = autoregressive_time_s(workload, lambda batch: profile.verify_s.at(batch) + profile.overhead_s)
+    verify_s = autoregressive_time_s(
+        workload,
+        lambda batch: (profile.verify_s.at(batch) + profile.overhead_s) * profile.round_factor("none", batch),
+    )
     if workload.strategy == "autoregressive":
         causes, time_s = {"verify": base_s}, base_s
         rounds: list[SimulatedRound] = []
@@ -145,6 +153,6 @@ def _simulate(workload: Workload, profile: HardwareProfile, miss_cost: MissCost)
         speedup=base_s / time_s,
         conservative_speedup=min(base_s, verify_s) / time_s,
         time_by_cause=causes,
-        caveats=profile.caveats + workload.caveats,
+        caveats=profile.notes + workload.caveats,
         rounds=tuple(rounds),
     )

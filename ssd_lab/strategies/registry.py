@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
+import inspect
+import warnings
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any, TypeVar
 
 from ssd_lab.common.validation import validated
@@ -41,12 +44,27 @@ class Registry:
         self._classes[name] = strategy
         return strategy
 
+    def register_of(self, module: ModuleType) -> None:
+        """Add the strategies that a module defines, with a decorator or without."""
+        for one in vars(module).values():
+            own = isinstance(one, type) and issubclass(one, StrategyConfig) and one.__module__ == module.__name__
+            if own and not inspect.isabstract(one) and isinstance(getattr(one, "strategy_name", None), str):
+                self.register(one)
+
     def all(self) -> dict[str, type[StrategyConfig]]:
         """Every known strategy, by name."""
         if not self._searched_packages:
             self._searched_packages = True
             for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-                self.register(entry_point.load())
+                try:
+                    self.register(entry_point.load())
+                except Exception as error:  # a package of somebody else's may do anything, and the others go on
+                    package = "an installed package" if entry_point.dist is None else entry_point.dist.name
+                    warnings.warn(
+                        f"the strategy {entry_point.name!r} of {package} ({entry_point.value}) cannot be loaded and is "
+                        f"left out: {type(error).__name__}: {error}",
+                        stacklevel=2,
+                    )
         return dict(sorted(self._classes.items()))
 
     def config(self, strategy: str | StrategyConfig | type[StrategyConfig], fields: dict[str, Any]) -> StrategyConfig:

@@ -6,19 +6,20 @@ A new field with a default does not change the schema version (older readers lea
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import gzip
+import importlib
 import json
 import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from ssd_lab.common.late import late
-from ssd_lab.errors import TraceFormatError
+from ssd_lab.common.places import write_whole
+from ssd_lab.errors import ConfigError, TraceFormatError
 from ssd_lab.trace.records import (
     SCHEMA_VERSION,
     Activity,
@@ -28,7 +29,11 @@ from ssd_lab.trace.records import (
     SequenceRound,
     TreeRecord,
 )
+from ssd_lab.trace.rows import rows_of
 from ssd_lab.trace.spans import overlap_s, union
+
+if TYPE_CHECKING:
+    from ssd_lab.trace.metrics import Metrics
 
 _RECORD_TYPES = (Activity, Position, RequestRecord, RoundRecord, SequenceRound, TreeRecord)
 _FIELDS: dict[type, frozenset[str]] = {cls: frozenset(f.name for f in dataclasses.fields(cls)) for cls in _RECORD_TYPES}
@@ -60,6 +65,23 @@ class Trace:
         prepared = union((each.start_s, each.end_s) for each in self.preparations)
         return end_s - start_s - overlap_s(prepared, [(start_s, end_s)])
 
+    @property
+    def metrics(self) -> Metrics:
+        """What `RunResult.metrics` would say of it."""
+        return cast("Metrics", late("compute_metrics")(self))
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One plain dictionary for each sequence in each round (`ssd_lab.trace.rows`)."""
+        return rows_of(self.meta, self.rounds)
+
+    def to_pandas(self) -> Any:
+        """`to_rows` as a pandas DataFrame. Raises ConfigError without pandas."""
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise ConfigError("to_pandas needs pandas: pip install pandas, or take to_rows()") from error
+        return pandas.DataFrame(self.to_rows())
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON lines, compressed if `path` ends in `.gz`; an existing file is replaced once all is written.
 
@@ -67,16 +89,13 @@ class Trace:
         Raises TraceFormatError on NaN, infinity or an object JSON has no form for; OSError if the place cannot be
         written.
         """
-        final = Path(path)
-        unfinished = final.with_name(f".{final.name}.{os.getpid()}.unfinished")
-        try:
-            with _open_text(unfinished, "wt", compressed=final.suffix == ".gz") as file:
+
+        def write(unfinished: Path) -> None:
+            with _open_text(unfinished, "wt", compressed=Path(path).suffix == ".gz") as file:
                 for name, line in _lines(self):
                     file.write(_json(name, line) + "\n")
-            os.replace(unfinished, final)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                unfinished.unlink()
+
+        write_whole(path, write)
 
     def to_html(self, path: str | os.PathLike[str], *, title: str | None = None) -> None:
         """Write the views of this trace as one HTML file that needs no network and no kernel.

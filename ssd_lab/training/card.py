@@ -73,6 +73,13 @@ def measured_table(facts: CardFacts, what: str) -> list[str]:
     return ["", "## Tokens per round", "", explained, "", Table(heads, rows).to_markdown()]
 
 
+def usage(folder: Path, target: str, options: str) -> list[str]:
+    """How what was trained is used."""
+    given = "" if target.startswith("the bundled") else f" --target {target}"
+    command = f'ssd-lab run "..."{given} {options}'
+    return ["", "## Use", "", "From the folder that holds this one:", "", "```bash", command, "```"]
+
+
 def write_draft_card(folder: Path, shape: ModelConfig, run: TrainConfig, facts: CardFacts, log: Path) -> None:
     """README.md: what the draft is, what it was trained on, its losses and what was measured."""
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
@@ -98,5 +105,6 @@ def write_draft_card(folder: Path, shape: ModelConfig, run: TrainConfig, facts: 
         "",
         table(rows),
         *measured_table(facts, "this draft"),
+        *usage(folder, facts.target, f"-s sync_chain --draft {folder.name}"),
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ssd_lab.display.tables import Table
 from ssd_lab.models.config import ModelConfig
-from ssd_lab.training.card import CardFacts, measured_table, run_rows, table
+from ssd_lab.training.card import CardFacts, measured_table, run_rows, table, usage
 from ssd_lab.training.eagle3 import Eagle3Training
 from ssd_lab.training.eagle3_model import TrainableHead
+from ssd_lab.training.hf_files import save_weights
 
 WEIGHTS = "model.safetensors"
 
@@ -32,7 +32,7 @@ def save_head(head: TrainableHead, target: ModelConfig, draft_ids: Tensor | None
         ids = draft_ids.cpu()
         tensors["d2t"] = ids - torch.arange(len(ids))
         tensors["t2d"] = torch.zeros(target.vocab_size, dtype=torch.bool).index_fill_(0, ids, True)
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_weights(tensors, folder / WEIGHTS, folder / "config.json")
 
 
 def write_card(
@@ -79,6 +79,7 @@ def write_card(
         _losses(records[0], records[-1], training.unroll_steps),
     ]
     lines += measured_table(facts, "this head")
+    lines += usage(folder, facts.target, f"-s eagle3 --set head={folder.name}")
     (folder / "README.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

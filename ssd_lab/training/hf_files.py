@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from ssd_lab.common.places import write_whole
 from ssd_lab.models.files.checkpoint import open_checkpoint
 from ssd_lab.models.files.config_json import config_to_json
 from ssd_lab.models.files.weights import TensorReader
@@ -41,4 +43,14 @@ def save_hf(model: TrainableLlama, folder: Path) -> None:
     weights = {
         name: value.detach().to("cpu", torch.bfloat16).contiguous() for name, value in model.state_dict().items()
     }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_weights(weights, folder / "model.safetensors", folder / "config.json")
+
+
+def save_weights(weights: dict[str, torch.Tensor], path: Path, beside: Path) -> None:
+    """Write them whole, or not at all; as readable as the file beside them, not for their owner alone."""
+
+    def write(unfinished: Path) -> None:
+        save_file(weights, unfinished, metadata={"format": "pt"})
+        shutil.copymode(beside, unfinished)
+
+    write_whole(path, write)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ssd_lab.common.places import write_whole
 from ssd_lab.errors import ConfigError
 
 
@@ -52,6 +52,7 @@ class RunCheckpoint:
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the file; a reader finds the old state or the new one, never half of one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path.with_suffix(".part")
-        torch.save({**state, "key": self._key}, unfinished)
-        os.replace(unfinished, self.path)
+        try:
+            write_whole(self.path, lambda unfinished: torch.save({**state, "key": self._key}, unfinished))
+        except RuntimeError as error:  # what torch makes of a full disk
+            raise OSError(f"{self.path} cannot be written: {str(error).splitlines()[0]}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from ssd_lab.llm import LLM, Prompt
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.results import RunResult
 from ssd_lab.tune.candidates import Candidate
+from ssd_lab.tune.tuning import Ratio
 
 WARM_TOKENS = 12
 LEAST_STEPS = 12  # of a run, however short its budget: fewer rounds tell nothing
@@ -48,7 +50,7 @@ class Subject:
                 list(prompts),
                 self.params,
                 on_step=lambda steps, _: steps < LEAST_STEPS or end_s is None or time.perf_counter() < end_s,
-            )
+            ).whole()
         finally:
             torch.set_num_threads(threads)
 
@@ -64,16 +66,33 @@ class Paired:
         own = self.speeds.get(candidate.label)
         return statistics.median(own) if own else None
 
+    def ratio(self, candidate: Candidate, other: Candidate) -> Ratio:
+        """Of the speeds of two candidates in the same passes: their logarithms' mean, and Student's interval."""
+        pairs = zip(self.speeds[candidate.label], self.speeds[other.label], strict=False)
+        logs = [math.log(one / two) for one, two in pairs if one and two]
+        mean = statistics.fmean(logs)
+        if len(logs) < 2:
+            return Ratio(math.exp(mean))
+        error = student(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+        return Ratio(*(math.exp(mean + off) for off in (0.0, -error, error)))
+
 
 def run_in_turn(
-    subject: Subject, candidates: Sequence[Candidate], *, end_s: float, start_s: float, per_pass: int, passes: int = 9
-) -> Paired:
-    """Pass after pass of all candidates until `end_s` (of the performance counter), each pass on the next prompts.
+    subject: Subject,
+    candidates: Sequence[Candidate],
+    paired: Paired,
+    *,
+    end_s: float,
+    start_s: float,
+    per_pass: int,
+    passes: int = 9,
+) -> None:
+    """Pass after pass of all candidates until `end_s` (of the performance counter), each pass on the next prompts;
+    speeds go to `paired` as they come.
 
     The first is always run, at least once, and so are those that start at once; another draft worker that would start
     after `end_s` is left out. start_s: what one takes to start.
     """
-    paired = Paired({})
     with ExitStack() as stack:
         opened: list[tuple[Candidate, LLM]] = []
         for candidate in candidates:
@@ -90,4 +109,9 @@ def run_in_turn(
             passed_s = (time.perf_counter() - first_s) / (number + 1)
             if time.perf_counter() + passed_s > end_s:
                 break
-    return paired
+
+
+def student(degrees: int) -> float:
+    """The 97.5 % point of Student's t."""
+    known = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+    return known[degrees - 1] if degrees <= len(known) else 2.23

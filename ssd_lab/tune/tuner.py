@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from ssd_lab import demo
 from ssd_lab.assembly.build import resolve_device
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import EngineConfig, SamplingParams
-from ssd_lab.errors import ConfigError, PromptError
+from ssd_lab.errors import ConfigError, PromptError, RunInterrupted
 from ssd_lab.llm import Prompt
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.simulate import HardwareProfile, find_profile
@@ -23,11 +24,13 @@ from ssd_lab.tune.calibration import K, calibrate
 from ssd_lab.tune.candidates import BUNDLED_HEAD, LOOKAHEADS, Candidate, coarse_grid, grid, variants
 from ssd_lab.tune.corrections import Coefficients, Confidence
 from ssd_lab.tune.full_grid import measured_grid, simulated_grid
-from ssd_lab.tune.recorded_runs import Subject, run_in_turn
+from ssd_lab.tune.recorded_runs import Paired, Subject, run_in_turn
 from ssd_lab.tune.scoring import Scorer, TuneMachine, drafted_rounds, head_model, outcome_model
 from ssd_lab.tune.tuning import Scored, Tuning
 
-FINALISTS = 3
+FINALISTS = 5  # families, at most
+LEAST_FINALISTS = 3
+NEAR = 0.7  # of the best prediction: families below it are not run
 LEAST_BUDGET_S = 2.0
 CONFIRMED_BY = 0.95  # share of the budget; closing what was opened takes a moment too
 _PARTS = 6  # of a calibration, for the progress bar
@@ -59,7 +62,8 @@ def tune(
     measured: every candidate is priced there. full_grid: also try the winner against a full grid, for as long as it
     takes.
 
-    Raises ConfigError for a budget, batch or combination that is not allowed.
+    Raises ConfigError for a budget, batch or combination that is not allowed. Ctrl-C raises KeyboardInterrupt; once
+    candidates are ranked that is RunInterrupted, whose `result` is the ranking.
     """
     if batch < 1:
         raise ConfigError(f"batch is {batch}; it must be at least 1")
@@ -88,7 +92,12 @@ def tune(
     subject = Subject(loaded[0], loaded[1], many, params, engine)
     if head is None and target == str(demo.TARGET):
         head = BUNDLED_HEAD
-    tuning = _measured(subject, batch, budget_s, progress, head)
+    try:
+        tuning = _measured(subject, batch, budget_s, progress, head)
+    except RunInterrupted as stopped:
+        if isinstance(stopped.result, Tuning):
+            raise
+        raise KeyboardInterrupt("interrupted while measuring: nothing is ranked yet") from stopped
     further: dict[str, Any] = {"target": target, "draft": draft} if isinstance(target, str) else {}
     if target == str(demo.TARGET):
         further = {}
@@ -119,33 +128,66 @@ def _measured(subject: Subject, batch: int, budget_s: float, progress: bool, hea
         bar.update(1)
         confirm_from_s = time.perf_counter()
         finalists = _finalists(ranking)
-        paired = run_in_turn(
-            subject,
-            [one.candidate for one in finalists],
-            end_s=start_s + CONFIRMED_BY * budget_s,
-            start_s=found.start_s,
-            per_pass=batch,
-        )
+        paired, stopped = Paired({}), False
+        try:
+            run_in_turn(
+                subject,
+                [one.candidate for one in finalists],
+                paired,
+                end_s=start_s + CONFIRMED_BY * budget_s,
+                start_s=found.start_s,
+                per_pass=batch,
+            )
+        except KeyboardInterrupt:
+            stopped = True
         seconds["confirming"] = time.perf_counter() - confirm_from_s
     confirmed = [replace(one, measured_tokens_per_second=paired.speed(one.candidate)) for one in finalists]
     measured = [one for one in confirmed if one.measured_tokens_per_second is not None]
     measured.sort(key=lambda one: -one.tokens_per_second)
     labels = {one.candidate.label for one in measured}
-    rest = [one for one in ranking if one.candidate.label not in labels]
-    notes = [f"outcomes: {scorer.model.source}"]
+    rest = scaled([one for one in ranking if one.candidate.label not in labels], measured)
+    past = "go on past" if subject.params.ignore_eos else "end at"
+    notes = [
+        f"outcomes: {scorer.model.source}",
+        f"texts {past} their end-of-text token" + "; `bench` goes on past it" * (not subject.params.ignore_eos),
+    ]
+    best = measured[0].candidate if measured else None
+    ratios = {one.candidate.label: paired.ratio(one.candidate, best) for one in measured[1:] if best is not None}
     device = subject.target.decoder.device
-    return Tuning([*measured, *rest], f"this machine ({device})", batch, seconds=seconds, notes=notes)
+    tuning = Tuning([*measured, *rest], f"this machine ({device})", batch, seconds=seconds, notes=notes, ratios=ratios)
+    if stopped:
+        said = f"INTERRUPTED while the best were confirmed: {len(measured)} of {len(finalists)} were run"
+        raise RunInterrupted(replace(tuning, notes=[said, *notes]), said)
+    return tuning
 
 
 def _finalists(ranking: Sequence[Scored]) -> list[Scored]:
-    """The best, then the best of another strategy, so that one whose prediction is off cannot fill all places, then the
-    next; autoregressive decoding always.
+    """The best of each family that comes near the best one, since predictions err by family, then the next ones;
+    autoregressive decoding always.
     """
-    first, *following = ranking
-    others = [one for one in following if one.candidate.strategy != first.candidate.strategy][:1]
-    best = [first, *others, *(one for one in following if one not in others)][:FINALISTS]
-    base = [one for one in ranking if one.candidate.strategy == "autoregressive" and one not in best]
-    return [first, *base, *best[1:]]
+    by_family: dict[str, Scored] = {}
+    for one in ranking:
+        by_family.setdefault(one.candidate.strategy, one)
+    base = by_family.pop("autoregressive", None)
+    first, *others = [
+        one
+        for one in by_family.values() or [ranking[0]]
+        if one.predicted_tokens_per_second >= NEAR * ranking[0].predicted_tokens_per_second
+    ] or [ranking[0]]
+    best = [first, *others][:FINALISTS]
+    best += [one for one in ranking if one not in best and one is not base][: max(0, LEAST_FINALISTS - len(best))]
+    return [best[0], *([base] if base not in (None, best[0]) else []), *best[1:]]
+
+
+def scaled(ranking: Sequence[Scored], measured: Sequence[Scored]) -> list[Scored]:
+    """Predictions corrected by what confirmed candidates came to: those of the same family, else of all that draft; the
+    fastest first.
+    """
+    found = {one.candidate.strategy: one.tokens_per_second / one.predicted_tokens_per_second for one in measured}
+    drafting = [ratio for strategy, ratio in found.items() if strategy != "autoregressive"]
+    usual = statistics.median(drafting or found.values()) if found else 1.0
+    corrected = [replace(one, scale=found.get(one.candidate.strategy, usual)) for one in ranking]
+    return sorted(corrected, key=lambda one: -one.tokens_per_second)
 
 
 def _on_hardware(profile: HardwareProfile, trace: Trace, batch: int, full_grid: bool) -> Tuning:
@@ -157,7 +199,7 @@ def _on_hardware(profile: HardwareProfile, trace: Trace, batch: int, full_grid: 
     candidates: list[Candidate] = grid(learned)
     drafted = drafted_rounds(learned, max(LOOKAHEADS))
     ranking = Scorer(model, machine, learned.requests, batch, drafted=drafted).best_first(candidates)
-    notes = [*profile.caveats, f"outcomes: {model.source}", f"every speed is simulated on {profile.name}"]
+    notes = [*profile.notes, f"outcomes: {model.source}", f"every speed is simulated on {profile.name}"]
     tuning = Tuning(ranking, profile.name, batch, notes=notes, further={"max_batch": batch})
     if not full_grid:
         return tuning

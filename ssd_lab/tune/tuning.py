@@ -16,24 +16,41 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate with its tokens per second of the whole batch: predicted, and measured where it was confirmed."""
+    """A candidate with its tokens per second of the whole batch: predicted, and measured where it was confirmed. scale:
+    what runs of its family, or of all, came to of their predictions.
+    """
 
     candidate: Candidate
     predicted_tokens_per_second: float
     tokens_per_round: float
     hit_rate: float | None
     measured_tokens_per_second: float | None = None
+    scale: float = 1.0
 
     @property
     def tokens_per_second(self) -> float:
-        """As measured, else as predicted."""
+        """As measured, else as predicted and scaled by what was measured of others."""
         measured = self.measured_tokens_per_second
-        return self.predicted_tokens_per_second if measured is None else measured
+        return self.predicted_tokens_per_second * self.scale if measured is None else measured
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         own = {name: value for name, value in vars(self).items() if name != "candidate"}
+        own["expected_tokens_per_second"] = self.tokens_per_second
         return {"name": self.candidate.label, "strategy": self.candidate.strategy, **self.candidate.fields, **own}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A mean of ratios, and its 95 % interval (None: too few to tell)."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        known = self.low is not None and self.high is not None
+        return f"{self.mean:.2f}, {self.low:.2f} to {self.high:.2f}" if known else f"{self.mean:.2f}, one pass"
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,7 @@ _COLUMNS = Columns(
     (
         Column("candidate", lambda row: str(row["name"]), number=False),
         Column("tokens/s predicted", number("predicted_tokens_per_second", "{:.1f}")),
+        Column("scaled", number("expected_tokens_per_second", "{:.1f}")),
         Column("tokens/s measured", number("measured_tokens_per_second", "{:.1f}")),
         Column("tokens/round", number("tokens_per_round", "{:.2f}")),
         Column("cache hits", number("hit_rate", "{:.0%}")),
@@ -62,7 +80,8 @@ _COLUMNS = Columns(
 class Tuning:
     """ranking: every candidate, those that were measured first, the fastest first. hardware: where it was tuned for.
 
-    seconds: by part of the calibration. further: fields that go with the winner (models, temperature, batch).
+    seconds: by part of the calibration. further: fields that go with the winner (models, temperature, batch). ratios:
+    speeds of confirmed candidates over the winner's in the same passes, with their 95 % intervals (None: one pass).
     """
 
     ranking: list[Scored]
@@ -72,6 +91,12 @@ class Tuning:
     further: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     grid: GridCheck | None = None
+    ratios: dict[str, Ratio] = field(default_factory=dict)
+
+    @property
+    def within_noise(self) -> list[str]:
+        """Confirmed candidates that the runs do not tell from the winner."""
+        return [name for name, ratio in self.ratios.items() if ratio.high is None or ratio.high >= 1]
 
     @property
     def winner(self) -> Scored:
@@ -129,6 +154,8 @@ class Tuning:
             "seconds": self.seconds,
             "ranking": [one.as_dict() for one in self.ranking],
             "notes": self.notes,
+            "within_noise": self.within_noise,
+            "ratios": {name: vars(ratio) for name, ratio in self.ratios.items()},
             "grid": None if self.grid is None else vars(self.grid),
         }
 
@@ -159,6 +186,9 @@ class Tuning:
         """What is said below the ranking: the winner, how to run it, how it was found."""
         gain = "" if self.speedup is None else f", {self.speedup:.2f}x autoregressive"
         lines = [f"best on {self.hardware}, batch {self.batch}: {self.winner.candidate.label}{gain}"]
+        if self.within_noise:
+            near = "; ".join(f"{name} ({self.ratios[name]})" for name in self.within_noise)
+            lines.append(f"within noise of it, over its speed in the same passes: {near}")
         lines += [self.command, self.call]
         if self.grid is not None:
             lines.append(f"full grid: {self.grid.share_of_best:.1%} of the best, {self.grid.best}")

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from ssd_lab.common.places import write_text
 from ssd_lab.trace import Trace
 from ssd_lab.trace.token_texts import Decode
 from ssd_lab.widgets.bundle import page_script, style
@@ -73,9 +74,8 @@ def write_html(
     decode: Decode | None = None,
 ) -> Path:
     """Write `html_page` to a file and return its path."""
-    path = Path(path)
-    path.write_text(html_page(traces, title=title, decode=decode), encoding="utf-8")
-    return path
+    write_text(path, html_page(traces, title=title, decode=decode))
+    return Path(path)
 
 
 def script_json(data: Mapping[str, Any]) -> str:

@@ -102,6 +102,46 @@ def test_speculation_is_switched_off_where_rows_are_dear_and_stays_on_where_they
     assert set(free.speedup_by_batch) == {1, 2, 4, 8, 16, 32, 64}
 
 
+def told(**fields: object) -> RunExplanation:
+    values = {
+        "strategy": "async_tree", "batch": 8, "measured_tokens_per_second": 47.0, "predicted_tokens_per_second": 50.0,
+        "baseline_tokens_per_second": 100.0, "tokens_per_round": 3.0, "acceptance_rate": 0.7, "hit_rate": 0.8,
+        "verify_over_step": 1.2, "terms": [], "timed_to": 8,
+        "speedup_by_batch": {1: 0.73, 2: 0.71, 4: 0.53, 8: 0.47, 16: 0.59, 32: 0.83, 64: 1.33}, **fields,
+    }  # fmt: skip
+    return RunExplanation(**values)  # type: ignore[arg-type]
+
+
+def test_it_claims_no_batch_beyond_what_was_timed_and_does_not_contradict_itself():
+    run = told()
+    assert (run.pays_at, run.off_at, run.off_from_batch) == ([], [1, 2, 4, 8], 1)
+    text = " ".join(run.sentences())
+    assert "not faster" in text and "47.0 tokens/s, 8 sequences together" in text
+    assert "It should be off at 1 to 8 sequences together" in text
+    assert "16 and more are beyond what was timed" in text
+    assert "pay at" not in text
+
+
+def test_batches_are_told_in_ranges_of_what_pays_and_what_does_not():
+    run = told(speedup_by_batch={1: 1.5, 2: 1.2, 4: 0.9, 8: 1.1}, timed_to=None)
+    assert "It should pay at 1 to 2, 8 sequences together, and be off at 4 (simulated" in run.sentences()[-1]
+
+
+def test_an_interval_that_holds_one_is_no_verdict():
+    noise = told(measured_tokens_per_second=98.0, speedup_interval=(0.9, 1.07))
+    assert "0.98 (0.90 to 1.07) times" in noise.sentences()[0]
+    assert "neither faster nor slower beyond noise" in noise.sentences()[0]
+
+
+def test_at_its_own_batch_the_run_itself_tells_and_its_rounds_the_interval():
+    found = only(ssd_lab.explain([plain_run(1.0), sync_run(Spans(verify=4.0, draft=0.1), accepted=1)]))
+    assert found.speedup_by_batch[found.batch] == found.speedup
+    assert found.speedup_interval is not None and found.speedup is not None
+    low, high = found.speedup_interval
+    assert low <= found.speedup <= high
+    assert found.timed_to is not None and found.timed_to >= found.batch
+
+
 def test_without_an_autoregressive_run_it_says_what_it_cannot_know():
     found = only(ssd_lab.explain(sync_run(Spans(2.0, 1.0))))
     assert (found.pays, found.speedup, found.off_from_batch) == (None, None, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -15,7 +16,9 @@ from ssd_lab.models.loader import load_model
 from ssd_lab.trace import Trace
 from ssd_lab.tune import Candidate, Tuning
 from ssd_lab.tune.full_grid import measured_grid
-from ssd_lab.tune.recorded_runs import Subject, run_in_turn
+from ssd_lab.tune.recorded_runs import Paired, Subject, run_in_turn
+from ssd_lab.tune.tuner import _finalists, scaled
+from ssd_lab.tune.tuning import Scored
 
 PUBLISHED = "published-4xh100+1"
 ENGINE = {"threads": 1, "draft_link": "thread", "max_model_len": 192}
@@ -78,7 +81,8 @@ def test_runs_in_turn_take_the_same_prompts_and_measure_each(tiny_pair):
     engine = {**ENGINE, "dtype": "float32", "device": "cpu"}
     subject = Subject(models[0], models[1], ["Hi", "You"], SamplingParams(max_tokens=12, ignore_eos=True), engine)
     few = [Candidate("autoregressive"), Candidate("sync_chain", {"k": 2})]
-    paired = run_in_turn(subject, few, end_s=0.0, start_s=0.0, per_pass=1)
+    paired = Paired({})
+    run_in_turn(subject, few, paired, end_s=0.0, start_s=0.0, per_pass=1)
     assert {label: len(speeds) for label, speeds in paired.speeds.items()} == {
         "autoregressive": 1, "sync_chain k=2": 1,
     }  # fmt: skip
@@ -86,6 +90,46 @@ def test_runs_in_turn_take_the_same_prompts_and_measure_each(tiny_pair):
     grid = measured_grid(subject, few[0], few, passes=2)
     assert set(grid.ratios) == {"autoregressive", "sync_chain k=2"}
     assert grid.share_of_best == pytest.approx(1 / max(grid.ratios.values()))
+
+
+def scored(strategy: str, predicted: float, measured: float | None = None, **fields: Any) -> Scored:
+    return Scored(Candidate(strategy, fields), predicted, 3.0, None, measured)
+
+
+def test_speeds_of_the_same_passes_are_told_apart_or_not():
+    fast, near, slow = (Candidate("sync_chain", {"k": k}) for k in (1, 2, 3))
+    paired = Paired({fast.label: [100, 120, 80, 110], near.label: [101, 112, 84, 104], slow.label: [50, 62, 39, 55]})
+    ratios = {name: paired.ratio(one, fast) for name, one in (("near", near), ("slow", slow))}
+    assert ratios["near"].high is not None and ratios["near"].high > 1
+    assert ratios["slow"].high is not None and ratios["slow"].high < 1
+    tuning = Tuning([scored("sync_chain", 1.0, 1.0)], "here", 1, ratios=ratios)
+    assert tuning.within_noise == ["near"]
+    assert any(line.startswith("within noise of it") and "near (0.98, 0." in line for line in tuning.lines())
+    assert tuning.as_dict()["within_noise"] == ["near"]
+    once = Paired({fast.label: [100], near.label: [90]}).ratio(near, fast)
+    assert (once.mean, once.high) == (pytest.approx(0.9), None)
+    assert Tuning([], "here", 1, ratios={"near": once}).within_noise == ["near"], "one pass tells nothing apart"
+
+
+def test_the_best_of_each_family_is_confirmed_if_it_comes_near():
+    ranking = [
+        scored("eagle3", 100, k=6), scored("eagle3", 99, k=5), scored("async_tree", 98), scored("sync_chain", 90, k=4),
+        scored("cascade", 80), scored("prompt_lookup", 40), scored("autoregressive", 30),
+    ]  # fmt: skip
+    confirmed = [one.candidate.strategy for one in _finalists(ranking)]
+    assert confirmed == ["eagle3", "autoregressive", "async_tree", "sync_chain", "cascade"]
+    alone = [scored("sync_chain", 100, k=k) for k in range(6)] + [scored("autoregressive", 30)]
+    assert len(_finalists(alone)) == 1 + 3
+    assert [one.candidate.strategy for one in _finalists([scored("autoregressive", 30)])] == ["autoregressive"]
+
+
+def test_predictions_are_scaled_by_what_was_confirmed():
+    measured = [scored("eagle3", 100, 50.0), scored("sync_chain", 90, 81.0), scored("autoregressive", 30, 30.0)]
+    rest = scaled([scored("eagle3", 99), scored("sync_chain", 80), scored("cascade", 70)], measured)
+    assert [(one.candidate.strategy, one.tokens_per_second) for one in rest] == [
+        ("sync_chain", pytest.approx(72)), ("eagle3", pytest.approx(49.5)), ("cascade", pytest.approx(49.0)),
+    ]  # fmt: skip
+    assert scaled([scored("cascade", 70)], [])[0].tokens_per_second == 70
 
 
 def test_a_published_machine_is_tuned_without_measuring(trace: Trace):

@@ -10,9 +10,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ssd_lab.learning.fallback_choice import FallbackChooser, FallbackSetting, FastSource, FixedChoice
+from ssd_lab.strategies.components.kinds import OpenKinds
 
 
-class _Fallback(BaseModel, FallbackSetting):
+class FallbackConfig(BaseModel, FallbackSetting):
+    """Base of the fallbacks: `chooser` says which of jit and fast answers each round's misses."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def __str__(self) -> str:
@@ -22,7 +25,7 @@ class _Fallback(BaseModel, FallbackSetting):
         return kind if not changed else f"{kind} {' '.join(f'{name}={value}' for name, value in changed.items())}"
 
 
-class Jit(_Fallback):
+class Jit(FallbackConfig):
     """The draft drafts now, for the missed rows, while the target waits: slow and accurate."""
 
     kind: Literal["jit"] = "jit"
@@ -32,7 +35,7 @@ class Jit(_Fallback):
         return FixedChoice("jit")
 
 
-class Fast(_Fallback):
+class Fast(FallbackConfig):
     """Something at hand, as certain guesses: nearly free and seldom right."""
 
     kind: Literal["fast"] = "fast"
@@ -52,7 +55,7 @@ class Fast(_Fallback):
         return FixedChoice("fast")
 
 
-class Auto(_Fallback):
+class Auto(FallbackConfig):
     """jit or fast, whichever gives more tokens per second, from measured rounds (Corollary 16 of arXiv 2603.03251)."""
 
     learns: ClassVar[bool] = True
@@ -77,4 +80,6 @@ def _from_name(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
 
 
-Fallback = Annotated[Jit | Fast | Auto, Field(discriminator="kind"), BeforeValidator(_from_name)]
+FALLBACKS = OpenKinds("fallback", FallbackConfig, ("jit", "fast", "auto"))
+Fallback = Annotated[Jit | Fast | Auto, Field(discriminator="kind"), FALLBACKS, BeforeValidator(_from_name)]
+register_fallback = FALLBACKS.register

@@ -16,6 +16,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.learning.confidence_fan_out import ConfidenceFanOut
 from ssd_lab.learning.fan_out_fit import fit_outcome_law, measured_curves
 from ssd_lab.learning.fan_out_learner import FanOutSchedule, OutcomeStatistics, ScheduleLearner
+from ssd_lab.strategies.components.kinds import OpenKinds
 from ssd_lab.trace import Trace
 from ssd_lab.trace.outcomes import outcome_samples
 
@@ -253,7 +254,9 @@ class Adaptive(Schedule):
         return ConfidenceFanOut(self.budget) if self.by_confidence else None
 
 
-FanOut = Annotated[Uniform | Explicit | Geometric | Adaptive, Field(discriminator="kind")]
+SCHEDULES = OpenKinds("fan-out schedule", Schedule, ("uniform", "explicit", "geometric", "adaptive"))
+FanOut = Annotated[Uniform | Explicit | Geometric | Adaptive, Field(discriminator="kind"), SCHEDULES]
+register_schedule = SCHEDULES.register
 
 
 def geometric(*, k: int, budget: int, acceptance: float, exponent: float) -> list[int]:

@@ -10,14 +10,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ssd_lab.decoding.dynamic_tree import pool_size
 from ssd_lab.decoding.random import MAX_SIBLINGS
 from ssd_lab.decoding.topology import Topology, from_paths, from_widths, optimal
+from ssd_lab.strategies.components.kinds import OpenKinds
 
 MAX_NODES = 256
 MAX_DEPTH = 32
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Static(BaseModel):
-    """A shape that is settled before anything is drafted."""
+class TreeShape(BaseModel):
+    """Base of shapes that are settled before anything is drafted: `topology` says the tree."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +43,7 @@ class _Static(BaseModel):
         return self.topology.width
 
     @model_validator(mode="after")
-    def _within_limits(self) -> _Static:
+    def _within_limits(self) -> TreeShape:
         tree = self.topology  # raises ValueError for a shape that is none
         if tree.num_nodes > MAX_NODES or tree.width > MAX_SIBLINGS or tree.depth > MAX_DEPTH:
             raise ValueError(
@@ -52,7 +53,7 @@ class _Static(BaseModel):
         return self
 
 
-class FixedTree(_Static):
+class FixedTree(TreeShape):
     """So many children at each depth (`widths`), or nodes listed as paths of ranks (`paths`, as Medusa's choices)."""
 
     kind: Literal["fixed"] = "fixed"
@@ -74,7 +75,7 @@ class FixedTree(_Static):
         return from_paths(self.paths or ())
 
 
-class OptimalTree(_Static):
+class OptimalTree(TreeShape):
     """The tree of `budget` nodes that keeps the most tokens on average (Sequoia, arXiv 2402.12374)."""
 
     kind: Literal["optimal"] = "optimal"
@@ -120,7 +121,9 @@ class DynamicTree(BaseModel):
         return self
 
 
-TreeTopologyConfig = Annotated[FixedTree | OptimalTree | DynamicTree, Field(discriminator="kind")]
+TREES = OpenKinds("tree shape", TreeShape, ("fixed", "optimal", "dynamic"))
+TreeTopologyConfig = Annotated[FixedTree | OptimalTree | DynamicTree, Field(discriminator="kind"), TREES]
+register_tree = TREES.register
 
 
 def _check_size(widths: tuple[int, ...]) -> None:
