@@ -110,6 +110,7 @@ def _chosen(
         draft = str(demo.DRAFT) if draft is None else draft
     if strategy.uses_draft and draft is None:
         raise ConfigError(
-            f"strategy {strategy.strategy_name!r} needs a draft model: pass draft=<hub id, folder or .gguf file>"
+            f"strategy {strategy.strategy_name!r} needs a draft model, and none was given: give one (draft=..., "
+            "--draft: a hub id, a folder or a .gguf file), or a strategy without: prompt_lookup, autoregressive"
         )
     return target, draft if strategy.uses_draft else None

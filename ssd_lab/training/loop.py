@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ssd_lab.common.interruption import between_steps
 from ssd_lab.training.optimiser import Optimiser, TrainingSchedule
 from ssd_lab.training.prefetching import prefetched
 from ssd_lab.training.run_checkpoint import RunCheckpoint
@@ -36,13 +37,14 @@ def run_steps(
     """Train until the schedule ends; returns the records of the run.
 
     batches_from: the batches after so many, always the same. loss_of: the loss of a batch at this progress (0 to 1),
-    and what is recorded of it. An interrupted run goes on from its last checkpoint; where its length is given in steps,
-    to the same bits as one that was not interrupted.
+    and what is recorded of it. Ctrl-C ends it after the step, with a checkpoint. An interrupted run goes on from its
+    last checkpoint; where its length is given in steps, to the same bits as one that was not interrupted.
     """
     records = _resume(optimiser, schedule, checkpoint)
     per_step = optimiser.config.microbatches_per_step
     batches = prefetched(batches_from(schedule.step_number * per_step))
-    with tqdm(total=1000, desc=name, disable=not progress, mininterval=5) as bar:
+    bar = tqdm(total=1000, desc=name, disable=not progress, mininterval=5)
+    with bar, between_steps() as interrupted:
         while schedule.progress < 1:
             begun = schedule.progress
             for _ in range(per_step):
@@ -60,6 +62,10 @@ def run_steps(
             if checkpoint is not None and checkpoint.due(schedule.step_number):
                 checkpoint.save(_state(optimiser, schedule, records))
             on_step(schedule.step_number)
+            if interrupted():
+                if checkpoint is not None:
+                    checkpoint.save(_state(optimiser, schedule, records))
+                raise KeyboardInterrupt(f"interrupted after step {schedule.step_number}")
     if checkpoint is not None:
         checkpoint.save(_state(optimiser, schedule, records))
     return records
