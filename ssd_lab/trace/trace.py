@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 from ssd_lab.common.late import late
 from ssd_lab.common.places import write_whole
@@ -31,9 +31,6 @@ from ssd_lab.trace.records import (
 )
 from ssd_lab.trace.rows import rows_of
 from ssd_lab.trace.spans import overlap_s, union
-
-if TYPE_CHECKING:
-    from ssd_lab.trace.metrics import Metrics
 
 _RECORD_TYPES = (Activity, Position, RequestRecord, RoundRecord, SequenceRound, TreeRecord)
 _FIELDS: dict[type, frozenset[str]] = {cls: frozenset(f.name for f in dataclasses.fields(cls)) for cls in _RECORD_TYPES}
@@ -66,9 +63,9 @@ class Trace:
         return end_s - start_s - overlap_s(prepared, [(start_s, end_s)])
 
     @property
-    def metrics(self) -> Metrics:
-        """What `RunResult.metrics` would say of it."""
-        return cast("Metrics", late("compute_metrics")(self))
+    def metrics(self) -> Any:
+        """The `Metrics` of these rounds, as `RunResult.metrics`."""
+        return late("compute_metrics")(self)
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One plain dictionary for each sequence in each round (`ssd_lab.trace.rows`)."""

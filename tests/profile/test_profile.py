@@ -193,7 +193,8 @@ def test_profile_on_the_command_line_measures_checks_and_writes(
     tiny_pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("ssd_lab.profile.rounds.MOST_TOKENS", 48)
-    options = ["--k", "2", "--f", "1", "--batch", "1", "--context", "32", "--check", "--json"]
+    names = [word for name in ("autoregressive", "sync_chain", "async_tree") for word in ("-s", name)]
+    options = ["--k", "2", "--f", "1", "--batch", "1", "--context", "32", "--check", "--json", *names]
     result = CliRunner().invoke(app, ["profile", *tiny_pair.options, *options, "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output
     checked = json.loads(result.stdout)["check"]
