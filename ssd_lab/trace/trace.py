@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
-import importlib
 import json
 import os
 import zlib
@@ -74,7 +73,7 @@ class Trace:
     def to_pandas(self) -> Any:
         """`to_rows` as a pandas DataFrame. Raises ConfigError without pandas."""
         try:
-            pandas = importlib.import_module("pandas")
+            import pandas  # type: ignore[import-untyped]
         except ImportError as error:
             raise ConfigError("to_pandas needs pandas: pip install pandas, or take to_rows()") from error
         return pandas.DataFrame(self.to_rows())
