@@ -297,7 +297,7 @@ def test_a_child_that_takes_nothing_in_ends_at_the_limit(models: Any, nothing_le
     llm = LLM(*models, **ASYNC, draft_link="process")
     link = llm._engine.proposer.link  # type: ignore[attr-defined]
     os.kill(link.process_id, signal.SIGSTOP)
-    link._channel._send_timeout_s = link._send_timeout_s = 0.2
+    link._channel._send_timeout_s = link._start_timeout_s = 0.2
     with pytest.raises(DraftWorkerError, match=r"took in no message for 0\.2 s"):
         link.post(PrefillMessage([PromptPart(list(range(2_000_000)), 0, [1])]))
     llm.close()
