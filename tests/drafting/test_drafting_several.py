@@ -157,13 +157,14 @@ def test_a_draft_that_is_slow_holds_no_round_up_for_longer_than_it_may(
 ) -> None:
     """It is stopped, and answers when it goes on: nobody waits for that answer any more."""
     where = {"target": ["cpu"], "draft": ["cpu"] * count}
-    options = {**OPTIONS, "placement": where, "draft_wait_s": 0.05}
+    options = {**OPTIONS, "placement": where, "draft_wait_s": 1.0}
     with LLM(tiny_pair.target, tiny_pair.draft, "async_tree", k=3, f=2, **options) as llm:
         proposer: Any = llm._engine.proposer
         slow = (proposer.drafts[0] if count == 2 else proposer).link.process_id
         os.kill(slow, signal.SIGSTOP)
         try:
-            assert origins_of(llm, expected) == ({"none"} if count == 1 else {"none", "jit", "hit"})
+            found = origins_of(llm, expected)
+            assert found == {"none"} if count == 1 else {"none"} < found
         finally:
             os.kill(slow, signal.SIGCONT)
         deadline_s = time.monotonic() + 60
