@@ -15,6 +15,7 @@ from functools import partial
 from ssd_lab.links.channel import Channel
 
 SPIN_S = 200e-6  # about what a hit takes; longer waits give the processor to others
+TAKEN_S = 20e-6  # giving way takes a microsecond where nobody else wants the processor
 # A store to an aligned 64-bit word is one instruction, and x86 lets nobody see it before the stores that precede it: a
 # flag needs no more than being written last. Elsewhere a flag is believed once the bell was heard, for which the
 # kernel orders what each side wrote and reads.
@@ -74,10 +75,8 @@ class SharedMemory:
         channel. Raises TimeoutError, and EOFError or OSError when the other side is gone or has set the word `cancel`.
         """
         start_s = time.monotonic()
-        if ORDERED:
-            spin_s = SPIN_S if timeout_s is None else min(SPIN_S, timeout_s)
-            while self.words[flag] <= last and not channel.has_object and time.monotonic() - start_s < spin_s:
-                _give_way()
+        if ORDERED and not channel.has_object:
+            self._look(flag, last, start_s, SPIN_S if timeout_s is None else min(SPIN_S, timeout_s))
         left_s = timeout_s
         while True:
             self._listen()
@@ -92,6 +91,16 @@ class SharedMemory:
                 raise TimeoutError("the time is up")
             self._sleep(channel, left_s)  # once at least: a limit of 0 takes what is there
             left_s = None if timeout_s is None else start_s + timeout_s - time.monotonic()
+
+    def _look(self, flag: int, last: int, start_s: float, limit_s: float) -> None:
+        """For so long, or until somebody else had this processor meanwhile: the next one may take it for longer."""
+        before_s = start_s
+        while self.words[flag] <= last and before_s - start_s < limit_s:
+            _give_way()
+            now_s = time.monotonic()
+            if now_s - before_s > TAKEN_S:
+                return
+            before_s = now_s
 
     def close(self) -> None:
         """Give up this process's view; calling it twice is fine."""

@@ -24,7 +24,10 @@ _HEAD_BYTES = 64 * WORD
 BESIDE = -1  # in place of a number of bytes: the rest travels over the socket
 
 ORIGINS = ("none", "hit", "jit", "fast", "draft", "tree", "custom")
+_KNOWN = frozenset(ORIGINS)
 _HITS: tuple[bool | None, ...] = (None, False, True)
+_ALL = tuple(field.name for field in fields(Proposal))
+_MAY_REMAIN = tuple(name for name in _ALL if name not in ("tokens", "num_drafted", "origins", "cache_hits"))
 _PLACED, _HAS_PROBS, _HAS_TOKEN_PROBS, _HAS_PREDICTED = 1, 2, 4, 8
 
 
@@ -126,10 +129,11 @@ class Slots:
     def write_speculation(self, proposal: Proposal) -> dict[str, Any] | None:
         """What has no room and must follow over the socket, by the names of the proposal's fields; None if all has."""
         placed = self._place(proposal)
+        names = _MAY_REMAIN if placed else _ALL
         rest = {
-            field.name: value
-            for field in fields(Proposal)
-            if field.name not in placed and not (_is_empty(value := getattr(proposal, field.name)) and placed)
+            name: value
+            for name in names
+            if name not in placed and not (_is_empty(value := getattr(proposal, name)) and placed)
         }
         data = dumped(rest) if rest else b""
         fits = len(data) <= len(self._rest_back)
@@ -143,15 +147,16 @@ class Slots:
         """Write what has a place of its own; returns the names of these fields."""
         tokens, sizes = proposal.tokens, self.sizes
         batch, k = tokens.shape
-        self._speculation[:3] = (0, 0, 0)
-        if batch > sizes.rows or k > sizes.tokens or any(origin not in ORIGINS for origin in proposal.origins):
+        if batch > sizes.rows or k > sizes.tokens or not _KNOWN.issuperset(proposal.origins):
+            self._speculation[:3] = 0
             return set()
         placed, mask = {"tokens", "num_drafted", "origins", "cache_hits"}, _PLACED
         _write(self._tokens, tokens)
-        columns = self._columns[: 3 * batch].reshape(3, batch)
-        columns[0] = proposal.num_drafted
-        columns[1] = [ORIGINS.index(origin) for origin in proposal.origins]
-        columns[2] = [_HITS.index(hit) for hit in proposal.cache_hits]
+        self._columns[: 3 * batch] = [
+            *proposal.num_drafted,
+            *map(ORIGINS.index, proposal.origins),
+            *map(_HITS.index, proposal.cache_hits),
+        ]
         probs, token_probs, predicted = proposal.probs, proposal.token_probs, proposal.predicted_hits
         if probs is not None and probs.dtype == torch.float32 and probs.shape[1:] == (k, sizes.vocab) and sizes.probs:
             _write(self._probs, probs)
@@ -216,7 +221,11 @@ def _is_empty(value: Any) -> bool:
 
 def _write(place: np.ndarray, tensor: torch.Tensor) -> None:
     """Copy a tensor to the beginning of the place, from whatever device it is on."""
-    torch.from_numpy(place[: tensor.numel()]).view(tensor.shape).copy_(tensor)
+    part = place[: tensor.numel()].reshape(tensor.shape)
+    if is_on_host(tensor):
+        part[...] = tensor.numpy()
+    else:
+        torch.from_numpy(part).copy_(tensor)
 
 
 def _read(place: np.ndarray, *shape: int) -> torch.Tensor:
