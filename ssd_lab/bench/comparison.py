@@ -70,9 +70,9 @@ def _figures(first: BenchResult, second: BenchResult, dataset: str) -> list[Comp
             continue
         over = None
         if left.estimates[name].method == "student":
-            over = ratio(
-                repeat_values(right.repeats, name, right.num_gpus), repeat_values(left.repeats, name, left.num_gpus)
-            )
+            numerators = repeat_values(right.repeats, name, right.num_gpus)
+            denominators = repeat_values(left.repeats, name, left.num_gpus)
+            over = ratio(numerators, denominators) if min(*numerators, *denominators) > 0 else None
         compared.append(
             ComparedFigure(
                 dataset, name, left.estimates[name], right.estimates[name], over, _verdict(over, figure.better)

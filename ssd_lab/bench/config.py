@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ssd_lab.bench.serving.config import LoadConfig
 from ssd_lab.config import DtypeName
 
 BUNDLED = "bundled"  # as `target` or `draft`: the models that come with the package
@@ -78,6 +79,7 @@ class BenchConfig(BaseModel):
     peers: tuple[str, ...] = Field((), description="other programs to run on the same weights, prompts and lengths")
     quality: bool = Field(False, description="score the answers of data sets that have a right one")
     unguarded: bool = Field(False, description="run a model's programs also where no sandbox works")
+    load: LoadConfig | None = Field(None, description="a load on a server, which has its own models and strategy")
 
     @model_validator(mode="after")
     def _each_dataset_once(self) -> BenchConfig:
@@ -98,14 +100,16 @@ class BenchConfig(BaseModel):
 
     @property
     def label(self) -> str:
-        """A short name for tables: the strategy and the knobs that were given."""
+        """A short name for tables: the strategy and the knobs that were given, or the server that was asked."""
+        if self.load is not None:
+            return self.load.label
         knobs = ", ".join(f"{name}={_short(value)}" for name, value in self.strategy_fields.items())
         return f"{self.strategy} ({knobs})" if knobs else self.strategy
 
     @property
     def others(self) -> str:
         """What else was asked for, models and data sets apart: fields that are not at their defaults."""
-        shown = {"strategy", "strategy_fields", "target", "draft", "datasets"}
+        shown = {"strategy", "strategy_fields", "target", "draft", "datasets", "load"}
         fields = self.model_dump(mode="json", exclude_defaults=True, exclude=shown)
         return ", ".join(f"{name}={_short(value)}" for name, value in fields.items())
 

@@ -58,6 +58,17 @@ FIGURES: dict[str, Figure] = {
         )
         for percent in PERCENTILES
     },
+    **{
+        f"gap_s_p{percent}": Figure(
+            f"between pieces p{percent}", "s", "between two pieces of a streamed answer, over all of them", "lower"
+        )
+        for percent in PERCENTILES
+    },
+    "requests_per_second": Figure("requests/s", "requests/s", "answers that came whole over the whole time", "higher"),
+    "goodput": Figure(
+        "goodput", "requests/s", "answers that came whole and within the limits over the whole time", "higher"
+    ),
+    "failed_share": Figure("failed", "share", "requests without a whole answer, of all", "lower"),
     "round_s": Figure("round", "s", "mean time of a round of the whole batch", "lower"),
     "tokens_per_round": Figure(
         "tokens/round", "tokens", "accepted tokens and the recovery token, mean over sequences and rounds", "higher"
@@ -99,6 +110,9 @@ def _times(num_gpus: int) -> dict[str, Callable[[RepeatResult], float | None]]:
     }
     if num_gpus:
         found["tokens_per_second_per_gpu"] = lambda r: _ratio(r.totals.timed_tokens, r.decode_s * num_gpus)
+    found |= _SERVED
+    for percent in PERCENTILES:
+        found[f"gap_s_p{percent}"] = _gap_percentile(percent)
     of_request: dict[str, Callable[[RequestResult], float | None]] = {
         "first_token_s": lambda request: request.first_token_s,
         "latency_s": lambda request: request.latency_s,
@@ -118,6 +132,35 @@ def _percentile_of(
         return float(np.percentile(values, percent)) if values else None
 
     return of_repeat
+
+
+def _gap_percentile(percent: int) -> Callable[[RepeatResult], float | None]:
+    def of_repeat(repeat: RepeatResult) -> float | None:
+        gaps = [gap for request in repeat.requests for gap in request.gaps_s]
+        return float(np.percentile(gaps, percent)) if gaps else None
+
+    return of_repeat
+
+
+def _requests_per_second(repeat: RepeatResult) -> float | None:
+    return _ratio(sum(each.error is None for each in repeat.requests), repeat.wall_s) if repeat.served else None
+
+
+def _goodput(repeat: RepeatResult) -> float | None:
+    judged = [each.in_time for each in repeat.requests if each.in_time is not None]
+    return _ratio(sum(judged), repeat.wall_s) if judged else None
+
+
+def _failed_share(repeat: RepeatResult) -> float | None:
+    failed = sum(each.error is not None for each in repeat.requests)
+    return _ratio(failed, len(repeat.requests)) if repeat.served else None
+
+
+_SERVED: dict[str, Callable[[RepeatResult], float | None]] = {
+    "requests_per_second": _requests_per_second,
+    "goodput": _goodput,
+    "failed_share": _failed_share,
+}
 
 
 def _token_latency_s(request: RequestResult) -> float | None:

@@ -13,6 +13,10 @@ class RequestResult:
 
     queue_s: from arrival until it left the queue; first_token_s and latency_s count from there (None: it never began,
     or did not end). digest: of its token ids, equal for equal texts.
+
+    Measured from a client's side: gaps_s: between the pieces of the streamed answer; error: why it failed, in a few
+    words; in_time: did it keep the limits, None without any. queue_s is then how late it was sent, and times count from
+    when it was due.
     """
 
     prompt_id: str
@@ -28,6 +32,9 @@ class RequestResult:
     tested: int = 0
     hits: int = 0
     lookups: int = 0
+    gaps_s: tuple[float, ...] = ()
+    error: str | None = None
+    in_time: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class RepeatResult:
     """All prompts of a data set, once. wall_s: from the first request's arrival to the last one's end.
 
     prefill_s, decode_s: seconds of it in which prompts, and rounds, were computed, without those in which graphs were
-    captured or kernels compiled (see `Totals`); totals: counts over all rounds.
+    captured or kernels compiled (see `Totals`); totals: counts over all rounds. served: measured from a client's side,
+    which sees no rounds.
     """
 
     wall_s: float
@@ -44,6 +52,7 @@ class RepeatResult:
     totals: Totals
     requests: tuple[RequestResult, ...]
     peak_memory_bytes: int | None = None
+    served: bool = False
 
     @property
     def unprepared_s(self) -> float:

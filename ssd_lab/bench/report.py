@@ -10,6 +10,7 @@ from typing import Any
 
 from ssd_lab.bench.comparison import compare_runs
 from ssd_lab.bench.config import BenchConfig
+from ssd_lab.bench.figures import FIGURES
 from ssd_lab.bench.report_figures import Named, figures_svg
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.texts import PEER_COLUMNS, estimate_text, figures_table, peer_rows, ratio_text, value_text
@@ -17,11 +18,12 @@ from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
 
 HEADLINE = "decode_tokens_per_second"
+OF_SERVERS = "total_tokens_per_second"  # whose rounds nobody sees
 METHOD = (
     "Times and speeds: mean over the repeats with Student's t interval; rates: counts added up by request with the "
     "percentile bootstrap over requests; ratios: Welch's t interval on the logarithms. All intervals are 95 %. Decode "
     "tokens/s counts the seconds spent in rounds, total tokens/s all of them. Latency counts from the moment a request "
-    "leaves the queue, since all of them are handed over at once."
+    "leaves the queue, since all of them are handed over at once; of a load on a server, from when it was due."
 )
 
 
@@ -121,19 +123,20 @@ def _section_html(section: ReportSection) -> str:
 
 def _speed(runs: Named) -> ReportSection:
     baseline_name, baseline = runs[0]
+    headline = HEADLINE if all(result.config.load is None for _, result in runs) else OF_SERVERS
     rows = []
     for name, result in runs:
         comparison = {}
         if result is not baseline and baseline.datasets.keys() & result.datasets.keys():
             compared = compare_runs(baseline, result, (baseline_name, name))
-            comparison = {each.dataset: each.ratio for each in compared.figures if each.figure == HEADLINE}
+            comparison = {each.dataset: each.ratio for each in compared.figures if each.figure == headline}
             same = f"{compared.same_texts} of {compared.num_texts}"
         for dataset, found in result.datasets.items():
-            speed = estimate_text(HEADLINE, found.estimates.get(HEADLINE))
+            speed = estimate_text(headline, found.estimates.get(headline))
             over = ratio_text(comparison.get(dataset)) if comparison else "-"
             repeats = str(len(found.repeats))
             rows.append((name, dataset, speed, over, same if comparison else "-", repeats))
-    columns = ("run", "data set", "decode tokens/s", f"over {baseline_name}", "same text (all sets)", "repeats")
+    columns = ("run", "data set", FIGURES[headline].title, f"over {baseline_name}", "same text (all sets)", "repeats")
     return ReportSection("Speed", table=Table(columns, rows))
 
 

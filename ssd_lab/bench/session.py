@@ -167,7 +167,7 @@ def _counts_by_request(trace: Trace) -> dict[int, dict[str, int]]:
     return counts
 
 
-def _request(each: Input, output: Output, trace: Trace, record: RequestRecord, counts: dict[str, int]) -> RequestResult:
+def _request(each: Input, output: Output, trace: Trace, record: RequestRecord, counts: dict[str, Any]) -> RequestResult:
     start_s = record.admitted_s
     return RequestResult(
         prompt_id=each.prompt.id,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from ssd_lab import demo
@@ -155,7 +155,8 @@ class LocalModel:
         fields = parse_strategy(text)
         chosen = registry.config(fields.pop("strategy"), fields)
         target, before = self._llm.target, self._llm.strategy
-        self._llm.close()  # first: on a GPU both would not fit
+        with suppress(Exception):  # an engine that failed says so here once more
+            self._llm.close()  # first: on a GPU both would not fit
         try:
             self._llm = self._open(target, chosen)
         except (SsdLabError, KeyboardInterrupt):

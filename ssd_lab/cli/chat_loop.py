@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ssd_lab.chat.commands import SIGN, run_command
-from ssd_lab.chat.pieces import AnswerNumbers
 from ssd_lab.chat.session import Session
 from ssd_lab.cli.chat_input import open_input
 from ssd_lab.cli.chat_screen import Screen
@@ -29,10 +28,12 @@ class Loop:
     def __init__(self, session: Session, screen: Screen) -> None:
         self._session, self._screen = session, screen
         self._num_refused = 0
+        self._is_terminal = False
 
     def run(self) -> Ended:
         """Until the user leaves."""
         lines = open_input()
+        self._is_terminal = lines.is_terminal
         if lines.is_terminal:
             self._welcome()
         armed = False  # was Ctrl-C the last thing at the prompt?
@@ -58,11 +59,13 @@ class Loop:
                 self._screen.table(reply) if isinstance(reply, Table) else self._screen.lines(reply)
             else:
                 self._answer(line)
-        except SsdLabError as error:
-            self._num_refused += 1
-            self._screen.error(str(error))
         except KeyboardInterrupt:
+            if not self._is_terminal:
+                raise
             self._screen.note("stopped")
+        except Exception as error:  # a failed engine must not take the conversation with it: it can still be saved
+            self._num_refused += 1
+            self._screen.error(str(error) if isinstance(error, SsdLabError) else f"{type(error).__name__}: {error}")
 
     def _answer(self, question: str) -> None:
         session, before = self._session, len(self._session.turns)
@@ -73,13 +76,15 @@ class Loop:
                 self._screen.piece(piece)
         except KeyboardInterrupt:
             pieces.close()  # where it was raised outside of it
+            if not self._is_terminal:
+                raise
         finally:
-            numbers: AnswerNumbers | None = session.turns[-1].numbers if len(session.turns) > before else None
-            self._screen.end(numbers)
-            if numbers is None:
-                self._screen.note("no answer; the question is forgotten")
-            if session.left_out:
-                self._screen.note(f"the context is full: the oldest {session.left_out} turns were not read")
+            if len(session.turns) > before:
+                self._screen.end(session.turns[-1].numbers)
+        if len(session.turns) == before:
+            self._screen.note("stopped before the first word; the question is forgotten")
+        if session.left_out:
+            self._screen.note(f"the context is full: the oldest {session.left_out} turns were not read")
 
     def _welcome(self) -> None:
         self._screen.note(self._session.model.name)

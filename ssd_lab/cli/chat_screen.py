@@ -87,15 +87,14 @@ class Screen:
         self._out.print(text, end="", soft_wrap=True)
         self._out.file.flush()
 
-    def end(self, numbers: AnswerNumbers | None) -> None:
+    def end(self, numbers: AnswerNumbers) -> None:
         """The answer is over."""
         from ssd_lab.chat.numbers import line_of
 
         self._out.print()
-        if numbers is not None:
-            self.note(line_of(numbers))
-            if numbers.origins:
-                self._origins(numbers.origins)
+        self.note(line_of(numbers))
+        if numbers.origins:
+            self._origins(numbers.origins)
 
     def _origins(self, counts: dict[str, int]) -> None:
         """How many tokens came from where, each name written as its tokens are: a legend beside the text."""
