@@ -116,7 +116,8 @@ def command(
     }  # fmt: skip
     validated(BenchConfig, fields, name="bench serve")
     runs = RunTable(table)
-    with nullcontext(str(url)) if serve is None else own_server(_words(serve)) as first:
+    with nullcontext() if serve is None else own_server(_words(serve)) as started:
+        first = str(url) if started is None else started.url
         wanted = [(first, api_key_env), *((peer, peer_api_key_env) for peer in peer_url or ())]
         addresses, configs = [], []
         for place, key_variable in wanted:

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ssd_lab.errors import ServerError
 
@@ -17,9 +18,17 @@ _SAID = re.compile(r"serving .* at (http://\S+)")
 _KEPT_LINES = 5
 
 
+@dataclass(frozen=True)
+class OwnServer:
+    """Where it listens, and its process."""
+
+    url: str
+    process_id: int
+
+
 @contextmanager
-def own_server(arguments: Sequence[str]) -> Iterator[str]:
-    """The URL of a server in a process of its own, on a free port. arguments: of `ssd-lab serve`.
+def own_server(arguments: Sequence[str]) -> Iterator[OwnServer]:
+    """A server in a process of its own, on a free port. arguments: of `ssd-lab serve`.
 
     Raises ServerError, with what it said last, if it ends or does not listen in time.
     """
@@ -27,7 +36,7 @@ def own_server(arguments: Sequence[str]) -> Iterator[str]:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         reading = _Reading(process)
         try:
-            yield reading.url()
+            yield OwnServer(reading.url(), process.pid)
         finally:
             process.terminate()
             try:

@@ -21,8 +21,8 @@ FLAGS = ["--threads", "1", "--batch", "4"]
 
 
 def test_our_server_answers_with_the_texts_of_a_run():
-    with own_server(["-s", "sync_chain k=4", *FLAGS]) as url:
-        address = Address.of(url)
+    with own_server(["-s", "sync_chain k=4", *FLAGS]) as server:
+        address = Address.of(server.url)
         model = chosen_model(address, None)
         load = LoadConfig(url=address.base, model=model, concurrency=3, warmup=1)
         config = BenchConfig(target=model, datasets=("example",), num_sequences=5, output_len=16, load=load)
