@@ -117,6 +117,7 @@ def test_without_colours_marks_say_the_same():
     assert not re.search(r"\x1b\[[\d;]*38;5", child.before)
     assert "<d>" in plain(child.before)
     assert "<r>" in plain(child.before)
+    child.expect("2004h")  # the prompt is there
     child.sendeof()
     child.expect(pexpect.EOF)
     child.close()

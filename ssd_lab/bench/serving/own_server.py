@@ -6,14 +6,20 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import httpx
+
+from ssd_lab.client.address import unreachable
 from ssd_lab.errors import ServerError
 
 START_S = 300.0  # models are loaded, on a GPU graphs captured
+ANSWER_S = 30.0  # once it has said where it listens
 STOP_S = 60.0
+LOOK_S = 0.05
 _SAID = re.compile(r"serving .* at (http://\S+)")
 _KEPT_LINES = 5
 
@@ -36,7 +42,9 @@ def own_server(arguments: Sequence[str]) -> Iterator[OwnServer]:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         reading = _Reading(process)
         try:
-            yield OwnServer(reading.url(), process.pid)
+            url = reading.url()
+            _until_it_answers(url)
+            yield OwnServer(url, process.pid)
         finally:
             process.terminate()
             try:
@@ -44,6 +52,20 @@ def own_server(arguments: Sequence[str]) -> Iterator[OwnServer]:
             except subprocess.TimeoutExpired:
                 process.kill()
             reading.thread.join(STOP_S)
+
+
+def _until_it_answers(url: str) -> None:
+    """The address is known before the server takes requests. Raises ServerError."""
+    end_s = time.monotonic() + ANSWER_S
+    with httpx.Client(timeout=ANSWER_S) as client:
+        while True:
+            try:
+                client.get(f"{url}/health")
+                return
+            except httpx.HTTPError as error:
+                if time.monotonic() > end_s:
+                    raise unreachable(url, error) from error
+            time.sleep(LOOK_S)
 
 
 class _Reading:
