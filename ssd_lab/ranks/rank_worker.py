@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,7 +62,9 @@ class RankSetup:
 
     def make_worker(self) -> RankWorker:
         """The worker, before it has anything."""
-        return RankWorker(self)
+        worker = RankWorker(self)
+        weakref.finalize(worker, self.meeting.is_over)  # also where the first rank died before anybody met
+        return worker
 
 
 class RankWorker:
