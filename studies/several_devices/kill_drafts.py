@@ -18,7 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def main() -> None:
     end_s, chosen = time.monotonic() + 60 * asked.minutes, random.Random(counted.kills)
     while counted.kills < asked.kills and time.monotonic() < end_s:
         kill_some(counted, min(KILLS_OF_ONE, asked.kills - counted.kills), chosen, expected)
-        asked.out.write_text(json.dumps(asdict(counted)))
+        asked.out.write_text(json.dumps({**vars(counted), "moments": dict(counted.moments)}))
         say(counted)
 
 
