@@ -54,7 +54,7 @@ def test_every_field_of_the_engine_is_an_option_with_its_meaning_default_and_bou
     for name, field in EngineConfig.model_fields.items():
         assert name in own or f"--{name.replace('_', '-')}" in shown
         assert name in own or str(field.description)[:30] in shown
-    for words in ("[default: 512]", "(0..64)", "(above 0)", "auto|torch|triton|flashinfer", "--no-bitwise"):
+    for words in ("[default: 16]", "(0..64)", "(above 0)", "auto|torch|triton|flashinfer", "--no-bitwise"):
         assert words in shown
 
 

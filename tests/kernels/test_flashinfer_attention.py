@@ -111,7 +111,7 @@ def test_the_architecture_to_build_for_is_passed_on(monkeypatch: pytest.MonkeyPa
 
 def test_it_is_refused_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "flashinfer", None)
-    with pytest.raises(ConfigError, match=r"pip install 'ssd_lab\[flashinfer\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[flashinfer\]'"):
         choose_kernels("cuda", "flashinfer")
 
 

@@ -318,5 +318,5 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path):
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     (tmp_path / "gsm8k.parquet").touch()
-    with pytest.raises(DatasetError, match=r"pip install 'ssd_lab\[data\]'"):
+    with pytest.raises(DatasetError, match=r"pip install -e '\.\[data\]'"):
         prepare(DATASETS["gsm8k"], tmp_path, source=[tmp_path / "gsm8k.parquet"])

@@ -92,5 +92,5 @@ def test_a_cell_has_a_machine_for_itself_or_the_share_of_its_gpus(cheap: Cheap):
 
 def test_without_ray_it_says_what_to_install(tmp_path: Path, cheap: Cheap, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=r"ssd_lab\[ray\]"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[ray\]'"):
         run_sweep([cheap()], RunTable(tmp_path / "runs.sqlite"), workers="ray")

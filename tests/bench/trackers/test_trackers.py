@@ -199,7 +199,7 @@ def test_a_client_that_refuses_is_quoted(
 
 def test_without_wandb_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ConfigError, match=r"ssd_lab\[wandb\].*run table all the same"):
+    with pytest.raises(ConfigError, match=r"\.\[wandb\]'.*run table all the same"):
         WandbTracker()
 
 
