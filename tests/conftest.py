@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,19 @@ def pytest_configure(config: pytest.Config) -> None:
 def machine_threads() -> None:
     """Every test begins with the same number, whatever those before it have set."""
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(autouse=True)
+def event_loop_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A browser that an earlier test of this process opened keeps its event loop running in this thread: a test that
+    does not drive it begins without one.
+    """
+    running = None if "browser" in request.path.parts else asyncio._get_running_loop()
+    if running is not None:
+        asyncio._set_running_loop(None)
+    yield
+    if running is not None:
+        asyncio._set_running_loop(running)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
