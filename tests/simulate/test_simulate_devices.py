@@ -14,7 +14,7 @@ from ssd_lab.simulate import HardwareProfile, MeasuredRound, Rates, TableTime, s
 from ssd_lab.trace import load_trace
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-TRACE = Path(__file__).parents[2] / "docs" / "traces" / "async_tree.jsonl.gz"
+TRACE = Path(__file__).parents[2] / "docs" / "traces" / "race" / "3_async_tree.jsonl.gz"
 ALWAYS = Rates(acceptance=1.0, k=4, hit_rate=1.0, rounds=10)
 
 
