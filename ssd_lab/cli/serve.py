@@ -66,7 +66,9 @@ def command(
         from ssd_lab.serve.app import make_app
         from ssd_lab.serve.server import bound, serve, url_of
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the server needs {error.name}: in the checkout, pip install -e '.[serve]' brings it") from error
+        raise ConfigError(
+            f"the server needs {error.name}: in the checkout, pip install -e '.[serve]' brings it"
+        ) from error
     from ssd_lab.serve.served import load_served
 
     listening = bound(config)  # before the models are loaded: an address that is taken is known at once
