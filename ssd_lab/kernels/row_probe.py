@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.row_padding import LARGEST, MANY, RowPadding
 
-ROW_COUNTS = (1, 2, 3, 4, 5, 7, 8, 16, 21, 32, 64, 112, LARGEST)
+ROW_COUNTS = (32, 16, 8, 1, 2, 3, 4, 5, 7, 21, 64, 112, LARGEST)  # those first in which libraries most often differ
 FEW = 64  # rows compared where groups are small, to keep the probe short
 RESULTS, MOST_BLOCKS = 1 << 20, 16  # results that many rows are to have, from as many blocks of `LARGEST` rows at most
 
@@ -33,11 +33,12 @@ def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
     """
     linears = list(linears)
     by_shape = {(linear.out_features, linear.in_features): linear for linear in linears}
-    probed = {shape: probe_row_padding(linear) for shape, linear in by_shape.items()}
-    if not all(padding.invariant for padding in probed.values()):
-        return RowPadding()
-    pieces = [padding.largest for padding in probed.values() if padding.largest is not None]
-    largest = min(pieces, default=None)
+    probed, largest = {}, None
+    for shape, linear in by_shape.items():
+        padding = probed[shape] = probe_row_padding(linear, largest)
+        if not padding.invariant:
+            return RowPadding()
+        largest = padding.largest
     for linear in linears:  # where a library changes its ways for one shape, another may have passed by luck
         linear.padding = replace(probed[linear.out_features, linear.in_features], largest=largest)
     return RowPadding(
@@ -50,12 +51,14 @@ def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
 
 
 @torch.inference_mode()
-def probe_row_padding(linear: Linear) -> RowPadding:
-    """The least padding and the largest pieces for one product; not invariant if none of those tried works."""
+def probe_row_padding(linear: Linear, most: int | None = None) -> RowPadding:
+    """The least padding and the largest pieces, of `most` rows if that is given, for one product; not invariant if none
+    of those tried works.
+    """
     generator = torch.Generator().manual_seed(0)
     total = LARGEST * min(MOST_BLOCKS, -(-RESULTS // (LARGEST * linear.out_features)))
     inputs = torch.randn(total, linear.in_features, generator=generator).to(linear.device, linear.dtype)
-    for largest in (None, *PIECES):
+    for largest in (None, *PIECES) if most is None else (piece for piece in PIECES if piece <= most):
         count = largest or LARGEST
         expected = torch.cat([linear.product(inputs[start : start + count]) for start in range(0, total, count)])
         for minimum, multiple in CANDIDATES:
