@@ -367,5 +367,6 @@ class Engine:
         self._scheduler.remove(sequence)
         self._proposer.now.forget(sequence)
         sequence.memory.clear()  # callers keep their sequences, and features of the target may lie there
+        sequence.last_round = None  # whose numbers belong to the whole batch
         self._sequences.pop(sequence.request_id, None)
         self.recorder.request(sequence)

@@ -14,7 +14,6 @@ from leaving_cases import MOMENTS, SMALL, Visit, drafted, generated
 from replay_graphs import Backends
 
 from ssd_lab import LLM
-from ssd_lab.engine.flight import Settled
 from ssd_lab.results import RunResult
 
 LEARNING = ("auto", "adaptive", "async dynamic", "sync dynamic")  # by times, or from what others did
@@ -69,16 +68,6 @@ def test_the_next_requests_are_drafted_for_as_before(counting: Any, fresh: Any, 
     else:
         assert drafted(result) == drafted(fresh(kind))
         assert result.metrics.tokens_per_round == fresh(kind).metrics.tokens_per_round
-
-
-def test_a_head_that_hears_of_ended_requests_is_lost(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The planted fault: features of a round of the wrong sequences."""
-    monkeypatch.setattr(Settled, "decided", property(lambda settled: list(range(len(settled.flight.sequences)))))
-    with opened(counting, "sync") as llm:
-        visit = Visit(llm, PROMPTS)
-        MOMENTS["with a round in the air"](visit)
-        with pytest.warns(RuntimeWarning, match="the run goes on without a draft"):
-            visit.engine.step()
 
 
 def test_features_go_when_their_request_does(counting: Any) -> None:

@@ -21,6 +21,7 @@ from ssd_lab.drafting.link_proposer import LinkProposer
 from ssd_lab.engine.rounds import Rounds
 from ssd_lab.links import channel
 from ssd_lab.links.channel import Channel
+from ssd_lab.links.round_memory import RoundMemory
 from ssd_lab.links.thread_link import ThreadLink
 from ssd_lab.models.loader import LoadedModel, load_model
 
@@ -87,8 +88,8 @@ MOMENTS = {
     "thread: waiting for the first reply": ("thread", ThreadLink, "_receive", 2, False),
     "thread: waiting for a later reply": ("thread", ThreadLink, "_receive", 5, False),
     "thread: after sending": ("thread", ThreadLink, "_send", 6, True),
-    "process: waiting for a reply": ("process", Channel, "receive", 4, False),
-    "process: between a reply's length and its content": ("process", Channel, "_read", 8, False),
+    "process: waiting for a reply": ("process", RoundMemory, "wait", 4, False),
+    "process: before a reply is read": ("process", RoundMemory, "speculation", 3, False),
     "process: after sending": ("process", Channel, "send", 8, True),
     "inline: while the draft drafts": ("inline", DraftWorker, "handle", 7, False),
     "inline: while the draft builds a tree": ("inline", DraftWorker, "background", 3, False),

@@ -55,7 +55,7 @@ def test_the_record_has_command_versions_and_no_key(tmp_path: Path, monkeypatch:
     assert done.exit_code == 0, done.output
     (record,) = json.loads(done.stdout)
     assert record["environment"]["versions"]["torch"]
-    assert record["environment"]["run"]["command"].startswith("ssd-lab ")
+    assert record["environment"]["run"]["command"].startswith("ssd-lab")
     assert record["config"]["load"]["arrivals"] == "poisson"
     assert len(record["datasets"]["example"]["repeats"][0]["requests"]) == 4
     assert "secret-key" not in done.stdout
