@@ -1,6 +1,7 @@
 # make demo    a virtual environment in .venv, then text from async tree speculation and a comparison
 # make test    the same environment, then tests of every part: about eight minutes on two cores
 # make test-all  every test: about 20 minutes on two cores (test-rest: those that `make test` leaves out)
+# make test-extended  all cases of the long tests that start several processes for each: about half an hour
 # make test-isa  what computes with numbers, on every instruction set and with one and two threads: about an hour
 # make gpu-test  the tests that need a GPU, on a machine that has one
 # make lint    ruff and mypy
@@ -24,7 +25,7 @@ WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rest test-all test-isa gpu-test lint format docs clean
+.PHONY: help demo test test-rest test-all test-extended test-isa gpu-test lint format docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
@@ -36,10 +37,13 @@ test: $(STAMP)
 	$(PYTEST) -m "not full" $(PYTEST_ARGS)
 
 test-rest: $(STAMP)
-	$(PYTEST) -m full $(PYTEST_ARGS)
+	$(PYTEST) -m "full and not extended" $(PYTEST_ARGS)
 
 test-all: $(STAMP)
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) -m "not extended" $(PYTEST_ARGS)
+
+test-extended: $(STAMP)
+	$(PYTEST) -m extended $(PYTEST_ARGS)
 
 test-isa: $(STAMP)
 	PYTHON=$(BIN)/python scripts/instruction_sets.sh $(PYTEST_ARGS)

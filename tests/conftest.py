@@ -15,6 +15,7 @@ import torch
 from machine_threads import THREADS
 
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
+PROCESSES_EACH = ("ranks", "drafting")  # folders
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 
 
@@ -30,6 +31,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ["OMP_NUM_THREADS"] = str(THREADS)
         torch.set_num_threads(THREADS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests that start processes for each case of a grid: one of five belongs to `make test-all`."""
+    for folder in PROCESSES_EACH:
+        long = [item for item in items if folder in item.path.parts and item.get_closest_marker("full")]
+        for number, item in enumerate(long):
+            if number % 5:
+                item.add_marker("extended")
 
 
 @pytest.fixture(autouse=True)
