@@ -36,14 +36,18 @@ def command(
 
 
 def describe(strategy: type[StrategyConfig]) -> dict[str, Any]:
-    """What a program needs to know of a strategy."""
+    """What a program needs to know of a strategy; null: it follows from the fields, as of one around another."""
     return {
         "summary": _summary(strategy),
-        "exact": strategy.exact,
-        "needs_draft": strategy.needs_draft,
+        "exact": _constant(strategy.exact),
+        "needs_draft": _constant(strategy.needs_draft),
         "module": strategy.__module__,
         "schema": strategy.model_json_schema(),
     }
+
+
+def _constant(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _summary(strategy: type[StrategyConfig]) -> str:
