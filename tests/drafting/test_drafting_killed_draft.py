@@ -103,7 +103,7 @@ def test_a_draft_that_is_killed_at_any_moment_costs_a_warning(
     models: Any, expected: Any, monkeypatch: Any, moment: str
 ) -> None:
     chosen = random.Random(moment)
-    most = 3 if moment == "a prompt" else 8
+    most = 2 if moment == "a prompt" else 8  # two prompts are read together, and the third after them
     for place in range(8):
         with monkeypatch.context() as patch:
             run_and_kill(models, expected, patch, moment, chosen.randint(1, most), after=place % 2 == 1)

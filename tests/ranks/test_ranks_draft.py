@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -22,8 +23,9 @@ ASYNC: dict[str, Any] = {"strategy": "async_tree", "k": 3, "f": 2}
 
 def descendants(process: int) -> list[int]:
     children = []
-    for task in Path(f"/proc/{process}/task").iterdir():
-        children += [int(child) for child in (task / "children").read_text(encoding="utf-8").split()]
+    for task in Path(f"/proc/{process}/task").glob("*"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            children += [int(child) for child in (task / "children").read_text(encoding="utf-8").split()]
     return children + [below for child in children for below in descendants(child)]
 
 
