@@ -96,6 +96,7 @@ def test_slices_of_longer_runs_are_read_where_they_are(device: torch.device) -> 
     budgeted(attend(TritonKernels(), sliced, device), sliced)
 
 
+@pytest.mark.filterwarnings("ignore:All-NaN slice encountered")  # the interpreter's maximum of that row
 def test_a_row_with_a_value_that_is_no_number_spoils_no_other_row(device: torch.device) -> None:
     case = attention_case(SMALL, torch.float32, [[20, 20, 20]], depth=2, seed=4)
     assert case.ancestors is not None
