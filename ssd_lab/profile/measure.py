@@ -180,7 +180,6 @@ def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
     known = [point.overhead_s for point in measurement.rounds if point.overhead_s is not None]
     overheads = [overhead_s for overhead_s in known if overhead_s > 0]
     steps = {point.batch: point.step_s for point in measurement.rounds if point.step_s is not None}
-    heads = dict(sorted(steps.items()))
     return HardwareProfile(
         name=name,
         source=f"measured by ssd-lab profile: {measurement.models['target']} and {measurement.models['draft']}",
@@ -192,8 +191,7 @@ def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
         draft_tree_step_s=TableTime.of(trees),
         draft_extension_s=TableTime.of(_by_rows(measurement, points.EXTENSION, "draft")),
         autoregressive_step_s=TableTime.of(_by_rows(measurement, points.AUTOREGRESSIVE, "target")),
-        # as it came out, beside the rounds that it prices: smoothed by its neighbours it would price others
-        head_step_s=TableTime(rows=tuple(heads), seconds=tuple(heads.values())) if heads else None,
+        head_step_s=TableTime.of(steps) if steps else None,
         overhead_s=0.0 if known and measurement.rounds[0].priced_s is not None else min(overheads, default=0.0),
         measured_rounds=tuple(
             MeasuredRound(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,17 @@ class HeldOut:
     trace: Trace
 
 
+@dataclass(frozen=True)
+class Runs:
+    """Of one kind. host_s: of a round, in which the device was idle. alone_s: of a round, its phases timed alone."""
+
+    name: str
+    batch: int
+    results: Sequence[RunResult]
+    host_s: float | None = None
+    alone_s: float | None = None
+
+
 def measure_rounds(
     target: LoadedModel,
     draft: LoadedModel,
@@ -59,7 +70,7 @@ def measure_rounds(
     The phases of an asynchronous round are the longer of verification and tree: what both take on one device together
     is the device's matter, and shows as overhead.
     """
-    found: list[RoundPoint] = []
+    found: list[Runs] = []
     device = target.decoder.device
     max_tokens = max(MOST_TOKENS, FEWEST_ROUNDS * (sizes.k + 1))  # rounds enough even if everything is accepted
     params = SamplingParams(max_tokens=max_tokens, ignore_eos=True)
@@ -84,13 +95,13 @@ def measure_rounds(
                 if held_out is not None and name in DRAFTING:
                     held_out.append(HeldOut(name, batch, llm.run(others, params).whole().trace))
             host_s = None if replays is None else _host_s(llm, prompts[:batch], params, replays)
-        heads = {one.batch: one.step_s for one in found if one.step_s is not None}
-        point = _point(name, batch, results, host_s, phases, heads)
+        measured = Runs(name, batch, results, host_s)
         if batch == sizes.batches[0] and strategy in ("autoregressive", "sync_chain", "async_tree"):
-            alone_s = _phases_s(target, draft, strategy, Work(batch, point.context), sizes)
-            point = dataclasses.replace(point, phases_s=alone_s)
-        found.append(point)
-    return found
+            context = _context([one for own, _ in _rounds(measured) for one in own])
+            alone_s = _phases_s(target, draft, strategy, Work(batch, context), sizes)
+            measured = dataclasses.replace(measured, alone_s=alone_s)
+        found.append(measured)
+    return points_of_runs(found, phases)
 
 
 def _prompts(batch: int) -> tuple[list[str], list[str]]:
@@ -108,42 +119,55 @@ def _host_s(llm: LLM, prompts: Sequence[Any], params: SamplingParams, replays: R
     return idle_s(replays.spans(), skipped=FIRST_ROUNDS)
 
 
-def _point(
-    name: str,
-    batch: int,
-    results: Sequence[RunResult],
-    host_s: float | None,
-    phases: HardwareProfile | None,
-    heads: Mapping[int, float],
-) -> RoundPoint:
-    """Of the rounds of a full batch in these runs. heads: a head's step by batch, as far as it is known."""
-    traces = [result.trace for result in results]
-    by_run = [[r for r in trace.timed_rounds if len(r.sequences) == batch][FIRST_ROUNDS:] for trace in traces]
-    full = [one for rounds in by_run for one in rounds]
-    step_s = priced_s = None
-    if name == "eagle3":
-        steps = [RunTimes.of_rounds(*own).chain_step.get(batch) for own in zip(by_run, traces, strict=True)]
-        step_s = statistics.median(step for step in steps if step is not None)
-        heads = {batch: step_s}
-    if phases is not None and batch in heads:
-        phases = phases.model_copy(update={"head_step_s": TableTime.of({batch: heads[batch]})})
-    if phases is not None and name in DRAFTING:
-        priced = [priced_rounds_s(*own, phases) for own in zip(by_run, traces, strict=True)]
-        priced_s = statistics.mean(itertools.chain(*priced))
-    rates = [result.metrics.tokens_per_second or 0.0 for result in results]
+def full_rounds(trace: Trace, batch: int) -> list[RoundRecord]:
+    """Rounds of a full batch, those left out in which caches are cold."""
+    return [one for one in trace.timed_rounds if len(one.sequences) == batch][FIRST_ROUNDS:]
+
+
+def points_of_runs(runs: Sequence[Runs], phases: HardwareProfile | None = None) -> list[RoundPoint]:
+    """Of the rounds of a full batch. phases: prices them, with the steps of an EAGLE3 head as the synchronous runs here
+    took them, at every batch size, as the hardware profile will have them.
+    """
+    steps = {one.batch: _head_step_s(one) for one in runs if one.name == "eagle3"}
+    if phases is not None and steps:
+        phases = phases.model_copy(update={"head_step_s": TableTime.of(steps)})
+    return [_point(one, steps.get(one.batch) if one.name == "eagle3" else None, phases) for one in runs]
+
+
+def _head_step_s(runs: Runs) -> float:
+    """Median of the runs."""
+    steps = [RunTimes.of_rounds(own, trace).chain_step.get(runs.batch) for own, trace in _rounds(runs)]
+    return statistics.median(step for step in steps if step is not None)
+
+
+def _rounds(runs: Runs) -> list[tuple[list[RoundRecord], Trace]]:
+    return [(full_rounds(one.trace, runs.batch), one.trace) for one in runs.results]
+
+
+def _point(runs: Runs, step_s: float | None, phases: HardwareProfile | None) -> RoundPoint:
+    by_run = _rounds(runs)
+    full = [one for rounds, _ in by_run for one in rounds]
+    priced_s = None
+    if phases is not None and runs.name in DRAFTING:
+        priced_s = statistics.mean(itertools.chain(*(priced_rounds_s(*own, phases) for own in by_run)))
     return RoundPoint(
-        strategy=name,
-        batch=batch,
-        context=round(statistics.mean(s.position for r in full for s in r.sequences)),
+        strategy=runs.name,
+        batch=runs.batch,
+        context=_context(full),
         round_s=statistics.median(r.end_s - r.start_s for r in full),
-        phases_s=None,
-        tokens_per_second=statistics.mean(rates),
-        tokens_per_round=statistics.mean(result.metrics.tokens_per_round or 0.0 for result in results),
-        host_s=host_s,
+        phases_s=runs.alone_s,
+        tokens_per_second=statistics.mean(result.metrics.tokens_per_second or 0.0 for result in runs.results),
+        tokens_per_round=statistics.mean(result.metrics.tokens_per_round or 0.0 for result in runs.results),
+        host_s=runs.host_s,
         mean_s=statistics.mean(r.end_s - r.start_s for r in full),
         priced_s=priced_s,
         step_s=step_s,
     )
+
+
+def _context(rounds: Sequence[RoundRecord]) -> int:
+    """The mean."""
+    return round(statistics.mean(s.position for r in rounds for s in r.sequences))
 
 
 def priced_rounds_s(rounds: Sequence[RoundRecord], trace: Trace, phases: HardwareProfile) -> list[float]:
