@@ -14,6 +14,7 @@ from ssd_lab.assembly.loading import load_pair
 from ssd_lab.assembly.placing import placed
 from ssd_lab.assembly.waiting import CaptureProgress, OnStep, Waiting
 from ssd_lab.common.cpu_threads import CLAIMS
+from ssd_lab.common.processor_time import ProcessorTime
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.common.validation import validated
 from ssd_lab.config import EngineConfig, SamplingParams
@@ -156,6 +157,7 @@ class LLM:
         self._streamed.other_begins()
         call = Call(requests, self._service.recording(), wanted=() if on_step is None else (Step,))
         error: BaseException | None = None
+        processor = ProcessorTime()
         try:
             self._service.begin(call)
             error = self._waiting.until_ended(call, on_step)
@@ -163,7 +165,10 @@ class LLM:
             self._service.cancel(call)
             error = raised
         outputs = [_output(sequence) for sequence in call.sequences]
+        used = processor.so_far()
         trace = self._with_token_texts(call.recording.trace())
+        if on_step is None and self.placement.target == ("cpu",):  # a slow `on_step` holds the engine up
+            trace.meta["processor"] = used
         if error is None:
             error = next((sequence.error for sequence in call.sequences if sequence.error is not None), None)
         if error is not None and not isinstance(error, KeyboardInterrupt):

@@ -51,6 +51,7 @@ def test_a_run_reads_as_its_first_text_and_one_line():
     text = str(run_result("sync_chain", [3, 1]))
     assert text == (
         "'Hello'\nsync_chain | tokens/s 3.0 | tokens/round 3.00 | acceptance 80% | first token 500 ms | tokens 6"
+        " | 3.00 tokens for each pass of the target, which alone gives one; the text is the target's own"
     )
 
 
@@ -137,3 +138,47 @@ def test_an_unknown_run_is_named(comparison: Comparison):
 def test_a_run_can_be_simulated_elsewhere():
     simulation = run_result("sync_chain", [3, 1]).simulated(strategy="async", hit_rate=1.0)
     assert (simulation.hardware, simulation.strategy) == ("published-4xh100+1", "async")
+
+
+def with_turns(run: RunResult, *speeds: float) -> RunResult:
+    return dataclasses.replace(run, turns=speeds)
+
+
+def test_repeated_runs_show_their_mean_and_how_far_to_believe_it():
+    plain = with_turns(run_result("autoregressive", [0] * 8), 1.0, 1.1, 0.9)
+    chain = with_turns(run_result("sync_chain", [3, 1]), 3.0, 3.3, 2.7)
+    both = Comparison({"autoregressive": plain, "sync_chain": chain})
+    first, second = both.rows()
+    assert (first["speedup"], first["speedup_low"]) == (1.0, 1.0)
+    assert second["tokens_per_second"] == pytest.approx(3.0)
+    assert second["tokens_per_second_low"] < 2.7 and second["tokens_per_second_high"] > 3.3
+    assert second["speedup_low"] < second["speedup"] < second["speedup_high"]
+    assert second["speedup"] == pytest.approx(3.0)
+    assert "3.0 (2.3 to 3.7)" in str(both) and "means of 3 turns" in str(both) and "once" not in str(both)
+    assert "means of 3 turns" in str(chain) and chain.as_dict()["turns"] == [3.0, 3.3, 2.7]
+
+
+def test_what_was_measured_once_says_so(comparison: Comparison):
+    assert "each speed was measured once" in str(comparison)
+    once = comparison.rows()[1]
+    assert once["speedup"] == 3.0 and once["speedup_low"] is None and "3.00x |" in str(comparison)
+
+
+@pytest.mark.parametrize(("cpu_s", "is_told"), [(0.4, True), (0.95, False), (1.9, False)])
+def test_a_busy_processor_is_told_of(cpu_s: float, is_told: bool):
+    run = run_result("sync_chain", [3, 1], processor={"cpu_s": cpu_s, "wall_s": 1.0})
+    for shown in (str(run), str(Comparison({"chain": run})), Comparison({"chain": run})._repr_html_()):
+        assert ("processor was busy with other work" in shown) == is_told
+    assert run.metrics.processor_share == pytest.approx(cpu_s)
+
+
+def test_a_moment_says_nothing_of_the_processor():
+    assert run_result("sync_chain", [3], processor={"cpu_s": 0.0, "wall_s": 0.1}).metrics.processor_share is None
+    assert run_result("sync_chain", [3]).metrics.processor_share is None
+
+
+def test_sampled_text_is_called_a_draw():
+    run = run_result("sync_chain", [3, 1])
+    warm = dataclasses.replace(run.trace.requests[0], params={"temperature": 0.8})
+    trace = dataclasses.replace(run.trace, requests=[warm])
+    assert "a draw by the target's own probabilities" in str(dataclasses.replace(run, trace=trace))

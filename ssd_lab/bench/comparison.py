@@ -8,7 +8,7 @@ from typing import Any
 
 from ssd_lab.bench.figures import FIGURES, repeat_values
 from ssd_lab.bench.result import BenchResult
-from ssd_lab.bench.statistics import Estimate, ratio
+from ssd_lab.common.statistics import Estimate, ratio
 from ssd_lab.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.live import Live
 from ssd_lab.bench.repeat import RepeatResult
 from ssd_lab.bench.session import Session
-from ssd_lab.bench.statistics import Estimate, paired_ratio, student_interval
+from ssd_lab.common.statistics import Estimate, paired_ratio, student_interval
 from ssd_lab.models.loader import load_model
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ssd_lab.bench.repeat import RepeatResult, RequestResult
-from ssd_lab.bench.statistics import Estimate, bootstrap_ratio, student_interval
+from ssd_lab.common.statistics import Estimate, bootstrap_ratio, student_interval
 
 PERCENTILES = (50, 90, 99)
 

@@ -16,7 +16,7 @@ from ssd_lab.bench.quality import Limits, score
 from ssd_lab.bench.repeat import RepeatResult
 from ssd_lab.bench.result import BenchResult, DatasetResult
 from ssd_lab.bench.session import Session
-from ssd_lab.bench.statistics import student_interval
+from ssd_lab.common.statistics import student_interval
 from ssd_lab.display import environment
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.results import Output, RunResult

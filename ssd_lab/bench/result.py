@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.figures import estimates
 from ssd_lab.bench.repeat import RepeatResult
-from ssd_lab.bench.statistics import Estimate
+from ssd_lab.common.statistics import Estimate
 from ssd_lab.errors import ConfigError
 
 RESULT_VERSION = 1

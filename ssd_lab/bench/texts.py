@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ssd_lab.bench.figures import FIGURES
 from ssd_lab.bench.result import BenchResult
-from ssd_lab.bench.statistics import Estimate
+from ssd_lab.common.statistics import Estimate
 from ssd_lab.display.tables import Table
 
 PEER_COLUMNS = ("data set", "program", "its tokens/s", "ours", "ours over it", "same text")

@@ -11,9 +11,9 @@ from ssd_lab.bench.comparison import RunComparison
 from ssd_lab.bench.cost import WatchingCost
 from ssd_lab.bench.figures import FIGURES
 from ssd_lab.bench.result import BenchResult
-from ssd_lab.bench.statistics import Estimate
 from ssd_lab.bench.texts import PEER_COLUMNS, estimate_text, figures_table, peer_rows, ratio_text, value_text
 from ssd_lab.cli.output import folded
+from ssd_lab.common.statistics import Estimate
 
 PEERS_TITLE = "Beside other programs: tokens/s with prefill, in turns with ours"
 

@@ -21,6 +21,7 @@ def command(
     fields: dict[str, Any],
     strategies: options.Strategies = None,
     warm_up: options.WarmUp = True,
+    repeats: options.Repeats = None,
     timeline: Annotated[
         Path | None, typer.Option("--timeline", help="Draw the rounds of all runs into this SVG.")
     ] = None,
@@ -37,7 +38,9 @@ def command(
 
     stopped = None
     try:
-        comparison = ssd_lab.compare(strategies=chosen, progress=show_progress(), warm_up=warm_up, **fields)
+        comparison = ssd_lab.compare(
+            strategies=chosen, progress=show_progress(), warm_up=warm_up, repeats=repeats, **fields
+        )
     except RunInterrupted as interruption:
         comparison, stopped = interruption.result, interruption
     if json_:

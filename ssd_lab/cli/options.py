@@ -91,6 +91,10 @@ Import = Annotated[
 WarmUp = Annotated[
     bool, _option("--warm-up/--no-warm-up", "On a GPU: capture graphs and compile kernels before.", _ENGINE)
 ]
+Repeats = Annotated[
+    int | None,
+    _option("--repeats", "Turns of each; speeds get intervals. None: by the time of the first.", _ENGINE, min=1),
+]
 Json = Annotated[bool, _option("--json", "One JSON document on stdout and nothing else.", callback=want_json)]
 TraceFile = Annotated[Path | None, _option("--trace", "Save every round here (JSON lines; .gz compresses).")]
 

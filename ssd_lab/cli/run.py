@@ -47,6 +47,4 @@ def metrics_table(result: Any) -> Any:
     from ssd_lab.display.tables import RUN_COLUMNS
     from ssd_lab.results import Comparison
 
-    metrics = result.metrics
-    notes = [] if metrics.exact else [f"NOT EXACT: {metrics.lossy_reason}"]
-    return RUN_COLUMNS.table(Comparison({result.strategy_name: result}).rows(), notes=notes).to_rich()
+    return RUN_COLUMNS.table(Comparison({result.strategy_name: result}).rows(), notes=result.notes()).to_rich()

@@ -108,6 +108,18 @@ def number(key: str, pattern: str) -> Callable[[Row], str | None]:
     return lambda row: None if row.get(key) is None else pattern.format(row[key])
 
 
+def _estimated(key: str, pattern: str) -> Callable[[Row], str | None]:
+    """A number with its interval, as far as there is one."""
+
+    def show(row: Row) -> str | None:
+        shown, low, high = number(key, pattern)(row), row.get(f"{key}_low"), row.get(f"{key}_high")
+        if shown is None or low is None or high is None or low == high:
+            return shown
+        return f"{shown} ({pattern.format(max(0.0, low)).rstrip('x')} to {pattern.format(high).rstrip('x')})"
+
+    return show
+
+
 def _duration(key: str) -> Callable[[Row], str | None]:
     def show(row: Row) -> str | None:
         seconds = row.get(key)
@@ -128,7 +140,7 @@ def _same_text(row: Row) -> str | None:
 
 _RUN = (
     Column("run", _name, number=False),
-    Column("tokens/s", number("tokens_per_second", "{:.1f}")),
+    Column("tokens/s", _estimated("tokens_per_second", "{:.1f}")),
     Column("tokens/round", number("tokens_per_round", "{:.2f}")),
     Column("acceptance", number("acceptance_rate", "{:.0%}")),
     Column("cache hits", number("cache_hit_rate", "{:.0%}")),
@@ -144,7 +156,7 @@ RUN_COLUMNS = Columns(
 COMPARISON_COLUMNS = Columns(
     (
         *_RUN,
-        Column("speed-up", number("speedup", "{:.2f}x")),
+        Column("speed-up", _estimated("speedup", "{:.2f}x")),
         Column("same text", _same_text),
         Column("tokens/s (simulated)", number("simulated_tokens_per_second", "{:.0f}")),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from ssd_lab.trace.records import RoundRecord
 from ssd_lab.trace.spans import Interval, length_s, overlap_s, union
 from ssd_lab.trace.totals import Totals
 from ssd_lab.trace.trace import Trace
+
+SHORTEST_S = 0.2  # clocks of processors tick in hundredths of a second
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Metrics:
     predicted_cache_hit_rate: what the fan-out's learned statistics said of the same lookups, each before its outcome.
     cache_hit_rate_after_hit / _after_miss: given the same sequence's previous lookup.
     lanes: by lane name; an activity whose name begins with `wait` is waiting.
+    processor_share: processor time of the process over the seconds in which the target did not wait for its draft; a
+    process that is alone has about 1 for each thread, one that shares its cores has less.
     exact: False also where the trace does not say (see lossy_reason).
     """
 
@@ -88,6 +92,7 @@ class Metrics:
     inter_token_latency_s: Spread | None
     round_time_s: Spread | None
     lanes: dict[str, LaneShare]
+    processor_share: float | None
     exact: bool
     bit_exact: bool | None
     lossy_reason: str | None
@@ -106,6 +111,7 @@ def compute_metrics(trace: Trace) -> Metrics:
     meta = trace.meta
     exact = meta.get("exact") is True
     after_hit, after_miss = _hit_rates_by_previous(trace.rounds)
+    lanes = _lane_shares(trace.timed_rounds)
     return Metrics(
         num_requests=len(trace.requests),
         num_output_tokens=sum(len(r.token_ids) for r in trace.requests) if trace.requests else totals.emitted,
@@ -135,7 +141,8 @@ def compute_metrics(trace: Trace) -> Metrics:
         ),
         inter_token_latency_s=Spread.of(_inter_token_latencies(trace)),
         round_time_s=_round_time(trace, totals),
-        lanes=_lane_shares(trace.timed_rounds),
+        lanes=lanes,
+        processor_share=_processor_share(meta, totals, lanes),
         exact=exact,
         bit_exact=meta.get("bit_exact"),
         lossy_reason=None if exact else meta.get("lossy_reason") or "the trace does not say that it is exact",
@@ -186,6 +193,17 @@ def _hit_rates_by_previous(rounds: Sequence[RoundRecord]) -> tuple[float | None,
                 hits[before] += sequence.cache_hit
             previous[sequence.request_id] = sequence.cache_hit
     return _ratio(hits[True], lookups[True]), _ratio(hits[False], lookups[False])
+
+
+def _processor_share(meta: Mapping[str, Any], totals: Totals, lanes: Mapping[str, LaneShare]) -> float | None:
+    """None where it was not measured, or for so short that it says nothing."""
+    measured = meta.get("processor")
+    if not isinstance(measured, Mapping) or measured.get("wall_s", 0.0) < SHORTEST_S:
+        return None
+    waits = [lanes[lane].wait for lane in ("target", "link") if lane in lanes]
+    waited_s = max(waits, default=0.0) * totals.decode_time_s
+    worked_s = measured["wall_s"] - waited_s
+    return float(measured["cpu_s"]) / worked_s if worked_s > SHORTEST_S / 2 else None
 
 
 def _lane_shares(rounds: Sequence[RoundRecord]) -> dict[str, LaneShare]:

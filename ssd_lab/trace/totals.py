@@ -11,6 +11,7 @@ stores `totals.as_dict()` under `trace.meta["totals"]`. Other keys of `meta` tha
     drafts              list of str, which drafts were lost, or came back, while the run went on
     device, dtype       str
     peak_memory_bytes   int
+    processor           dict, cpu_s of the process that ran the target and wall_s, of a run on a CPU
     ranked_candidates   int, the largest recovery_rank, which stands for itself and all beyond it
     token_texts         dict, the text of each token id (as text) that the rounds mention
     missing             list of str, parts of the trace that could not be made, each with its reason

@@ -115,7 +115,7 @@ def test_a_comparison_ends_with_ctrl_c_keeps_what_is_finished_and_compares_nothi
 ):
     done = interrupt_after(monkeypatch, 14)  # the first run takes 9 steps
     names = [word for name in ("autoregressive", "prompt_lookup", "suffix_tree") for word in ("-s", name)]
-    result = invoke("compare", "Hello", *names, "--json", *LIGHT, *tiny_pair.options)
+    result = invoke("compare", "Hello", *names, "--json", "--repeats", "1", *LIGHT, *tiny_pair.options)
     assert result.exit_code == 130
     assert "interrupted: 1 of 3 strategies are finished; the same command begins anew" in result.stderr
     document = json.loads(result.stdout)
@@ -124,6 +124,20 @@ def test_a_comparison_ends_with_ctrl_c_keeps_what_is_finished_and_compares_nothi
     assert whole["num_output_tokens"] == 8 > cut["num_output_tokens"]
     assert cut["same_text"] is cut["speedup"] is None
     assert len(done) < 18, "no third strategy was run"
+
+
+def test_ctrl_c_in_a_later_turn_keeps_the_text_and_the_turns_before(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
+    interrupt_after(monkeypatch, 14)  # each turn takes 9 steps at most
+    with pytest.raises(RunInterrupted, match="the text is whole, 1 of 5 turns"):
+        ssd_lab.run(
+            "Hello",
+            strategy="autoregressive",
+            target=tiny_pair.target,
+            max_tokens=8,
+            threads=1,
+            repeats=5,
+            progress=False,
+        )
 
 
 def test_one_ctrl_c_ends_a_loop_of_runs(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):

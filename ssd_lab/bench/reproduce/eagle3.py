@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ssd_lab.bench.reproduce.recording import CHAIN_K, DATASETS, Recordings
 from ssd_lab.bench.reproduce.section import Claim, PaperSection
-from ssd_lab.bench.statistics import Estimate, bootstrap_ratio
+from ssd_lab.common.statistics import Estimate, bootstrap_ratio
 from ssd_lab.display.tables import Table
 from ssd_lab.trace import Trace
 

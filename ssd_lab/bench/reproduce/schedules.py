@@ -11,7 +11,7 @@ from typing import Any
 
 from ssd_lab.bench.reproduce.recording import Recordings
 from ssd_lab.bench.reproduce.section import Claim, PaperSection, percent
-from ssd_lab.bench.statistics import Estimate, bootstrap_ratio
+from ssd_lab.common.statistics import Estimate, bootstrap_ratio
 from ssd_lab.display.charts import Line, line_chart
 from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ssd_lab.bench.statistics import (
+from ssd_lab.common.statistics import (
     MIN_REQUESTS,
     bootstrap_ratio,
     paired_ratio,

@@ -1,0 +1,153 @@
+"""One run: its texts, its numbers, every round, and how it shows itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from ssd_lab.common.late import late
+from ssd_lab.display.tables import RUN_COLUMNS, Table
+from ssd_lab.errors import RunInterrupted
+from ssd_lab.results.rows import metrics_row
+from ssd_lab.results.speeds import notes_on_processor, notes_on_turns
+from ssd_lab.trace import Metrics, Trace
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ssd_lab.explain import Explanation
+    from ssd_lab.simulate import Simulation
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+_SHOWN_CHARACTERS = 160
+
+
+@dataclass(frozen=True)
+class Output:
+    """One request's result. error: what went wrong where finish_reason is `error`; tokens made before it are kept."""
+
+    request_id: int
+    prompt: str | None
+    prompt_ids: list[int]
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    logprobs: list[dict[str, Any]] | None = None
+    error: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON if the log-probabilities are."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, repr=False)
+class RunResult:
+    """A run: one output for each prompt, metrics, every round, and the strategy's fields with its `name`. interrupted:
+    Ctrl-C ended it before all outputs were finished. turns: tokens per second of each turn, where it was repeated; all
+    else is of the first one.
+    """
+
+    outputs: list[Output]
+    metrics: Metrics
+    trace: Trace
+    strategy: dict[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
+    turns: tuple[float, ...] = ()
+
+    @property
+    def num_finished(self) -> int:
+        """Outputs that came to their own end."""
+        return sum(output.finish_reason in ("stop", "length") for output in self.outputs)
+
+    def whole(self) -> RunResult:
+        """Itself. Raises RunInterrupted if Ctrl-C ended it."""
+        if self.interrupted:
+            raise RunInterrupted(self, f"interrupted: {self.num_finished} of {len(self.outputs)} outputs are finished")
+        return self
+
+    @property
+    def strategy_name(self) -> str:
+        """The strategy's registered name."""
+        return str(self.strategy.get("name", "unknown"))
+
+    def simulated(self, hardware: Any = None, **options: Any) -> Simulation:
+        """These rounds on another machine's virtual clock; arguments and errors as `ssd_lab.simulate`."""
+        return late("simulate")(self.trace, late("PUBLISHED_70B") if hardware is None else hardware, **options)
+
+    def explain(self, hardware: Any = None) -> Explanation:
+        """Why it was as fast as it was; arguments and errors as `ssd_lab.explain`."""
+        return late("explain")(self.trace, hardware)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Outputs, metrics and strategy as plain data (the trace has its own file format)."""
+        outputs = [output.as_dict() for output in self.outputs]
+        numbers = self.metrics.as_dict()
+        return {
+            "strategy": self.strategy,
+            "metrics": numbers,
+            "outputs": outputs,
+            "interrupted": self.interrupted,
+            "turns": list(self.turns),
+        }
+
+    def __repr__(self) -> str:
+        return f"{self._first_text()!r}\n{self._line()}"
+
+    __str__ = __repr__
+
+    def __rich__(self) -> RenderableType:
+        return self._table().to_rich()
+
+    def _repr_html_(self) -> str:
+        return self._table().turned().to_html()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return late("cell_bundle")({self.strategy_name: self.trace}, self._repr_html_())
+
+    def _table(self) -> Table:
+        row = metrics_row(self.strategy_name, self)
+        return RUN_COLUMNS.table([row], lead=self._first_text(), notes=self.notes())
+
+    def _line(self) -> str:
+        shown = zip(self._table().columns, self._table().rows[0], strict=True)
+        parts = [cell if title == "run" else f"{title} {cell}" for title, cell in shown if cell != "-"]
+        return " | ".join([*parts, *self.notes()])
+
+    def _first_text(self) -> str:
+        if not self.outputs:
+            return "(no outputs)"
+        first = self.outputs[0]
+        text = first.text if first.error is None else f"{first.text} [error: {first.error}]"
+        if len(text) > _SHOWN_CHARACTERS:
+            text = text[: _SHOWN_CHARACTERS - 1] + "…"
+        more = len(self.outputs) - 1
+        return f"{text} (+ {more} more)" if more else text
+
+    def notes(self) -> list[str]:
+        """What its numbers mean, and what is to be known of them."""
+        turns = notes_on_turns([self]) if self.turns else []
+        return [*self._in_words(), *turns, *notes_on_processor({self.strategy_name: self}), *self.warnings()]
+
+    def _in_words(self) -> list[str]:
+        metrics = self.metrics
+        if not metrics.tokens_per_round or metrics.acceptance_rate is None or not metrics.exact:
+            return []
+        greedy = all(not request.params.get("temperature") for request in self.trace.requests)
+        text = "the text is the target's own" if greedy else "the text is a draw by the target's own probabilities"
+        return [f"{metrics.tokens_per_round:.2f} tokens for each pass of the target, which alone gives one; {text}"]
+
+    def warnings(self) -> list[str]:
+        """What a reader must not overlook."""
+        notes = [] if self.metrics.exact else [f"NOT EXACT: {self.metrics.lossy_reason}"]
+        if self.interrupted:
+            notes.append(f"INTERRUPTED: {self.num_finished} of {len(self.outputs)} outputs are finished")
+        if self.metrics.num_untimed_rounds:
+            notes.append(
+                f"{self.metrics.num_untimed_rounds} of {self.metrics.num_rounds} rounds are in no rate: graphs were "
+                f"captured and kernels compiled in them; that took {self.metrics.preparation_time_s:.1f} s of this run "
+                "and can be done before it (warm_up)"
+            )
+        degraded = self.trace.meta.get("degraded")  # set where a dead draft left only autoregressive decoding
+        notes += self.trace.meta.get("drafts", [])  # of several, or of one that may be started again
+        return [*notes, f"DEGRADED to autoregressive: {degraded}"] if degraded else notes
