@@ -42,7 +42,9 @@ class BenchConfig(BaseModel):
     prompt_offset: int = Field(0, ge=0, description="prompts of each data set to skip first")
     random: bool = Field(False, description="random token ids, `input_len` each, instead of data sets")
     chat: bool = Field(False, description="wrap each prompt in the target's chat template")
-    input_len: int = Field(128, ge=1, description="longest prompt in tokens, without chat template; the rest is cut")
+    input_len: int | None = Field(
+        128, ge=1, description="longest prompt in tokens, without chat template; the rest is cut. None: nothing is"
+    )
     output_len: int = Field(512, ge=1, description="tokens generated for each request")
     ignore_eos: bool = Field(True, description="generate `output_len` tokens even where the model would stop")
 
@@ -86,6 +88,8 @@ class BenchConfig(BaseModel):
         twice = sorted({name for name in self.datasets if self.datasets.count(name) > 1})
         if twice:
             raise ValueError(f"data sets {', '.join(twice)} are named twice: name each once")
+        if self.random and self.input_len is None:
+            raise ValueError("random prompts need a length: give input_len")
         if self.precision is not None and self.max_repeats < max(2, self.repeats):
             raise ValueError(
                 f"max_repeats={self.max_repeats} leaves no room for precision={self.precision}: raise it above "

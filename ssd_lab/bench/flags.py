@@ -23,8 +23,8 @@ GROUPS = {  # as `--help` shows them
     "Models": "size llama qwen draft target draft_model models geometry",
     "Strategy": "spec async_ eagle k f fl flh flm backup x strategy import_",
     "Engine": "num_gpus eager batch block_size max_model_len device dtype threads draft_link prefix_reuse bitwise",
-    "Prompts and lengths": "datasets humaneval alpaca c4 ultrafeedback all random example num_sequences prompt_offset "
-    "input_len output_len ignore_eos chat temperature draft_temperature seed",
+    "Prompts and lengths": "datasets prompt_file humaneval alpaca c4 ultrafeedback all random example num_sequences "
+    "prompt_offset input_len output_len ignore_eos chat temperature draft_temperature seed",
     "Measuring": "repeats precision max_repeats warmup warm_up max_steps record peers quality unguarded",
     "Output": "verbose debug name group wandb sweep runs in_turns workers table json_",
 }
@@ -68,6 +68,10 @@ class Flags(BenchConfig):
     import_: list[str] | None = Field(None, description="modules that register strategies of yours")
 
     device: str = Field("", description="auto, cpu, cuda or cuda:N (--size: cuda, else auto)")
+    prompt_file: str | None = Field(
+        None,
+        description="prompts of yours instead of GSM8K, .txt (one a line) or .jsonl; --input_len cuts them, or none is",
+    )
     humaneval: bool = Field(False, description="HumanEval instead of GSM8K")
     alpaca: bool = Field(False, description="Alpaca instead of GSM8K")
     c4: bool = Field(False, description="C4 instead of GSM8K")

@@ -70,7 +70,7 @@ def _own_prompts(config: BenchConfig, file: str) -> list[BenchPrompt]:
 
 def _encode(prompt: BenchPrompt, config: BenchConfig, tokenizer: Tokenizer) -> Input:
     token_ids = tokenizer.encode(prompt.text)
-    was_cut = len(token_ids) > config.input_len
+    was_cut = config.input_len is not None and len(token_ids) > config.input_len
     token_ids = token_ids[: config.input_len]
     if not token_ids:
         raise PromptError(f"prompt {prompt.id} of {prompt.dataset} is empty: remove it from the file")
@@ -84,6 +84,7 @@ def _encode(prompt: BenchPrompt, config: BenchConfig, tokenizer: Tokenizer) -> I
 
 def _random_inputs(config: BenchConfig, vocab_size: int) -> list[Input]:
     draw = random.Random(config.seed)
+    assert config.input_len is not None  # the config sees to it
     ids = min(RANDOM_IDS, vocab_size)
     every = [
         [draw.randrange(ids) for _ in range(config.input_len)]
@@ -102,5 +103,5 @@ def _check_lengths(inputs: list[Input], config: BenchConfig, target: LoadedModel
         whose = "max_model_len" if limit == config.max_model_len else "the target"
         raise ConfigError(
             f"prompts of up to {longest} tokens and {config.output_len} tokens of output do not fit the context of "
-            f"{limit} tokens that {whose} allows: lower --input_len or --output_len"
+            f"{limit} tokens that {whose} allows: give a lower --output_len, or an --input_len that cuts prompts"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig
+from ssd_lab.bench.config import BUNDLED, EXAMPLE, BenchConfig, is_prompt_file
 from ssd_lab.bench.flags import Flags
 from ssd_lab.bench.inflated import inflated_draft, inflated_target
 from ssd_lab.bench.names import DEFAULT_SIZE, SIZES, Family
@@ -42,6 +42,7 @@ def to_config(flags: Flags, settings: Settings | None = None) -> BenchConfig:
         "target": target,
         "draft": _draft(flags, strategy, target, own_draft, own_head),
         "datasets": _datasets(flags),
+        "input_len": None if flags.given("prompt_file") and not flags.given("input_len") else flags.input_len,
         "num_sequences": NUM_EXAMPLES if flags.example and not flags.given("num_sequences") else flags.num_sequences,
         "device": flags.device or _device(flags, target == own_target),
     }
@@ -214,9 +215,13 @@ def _eagle_head(target: str, from_settings: str | None) -> str:
 
 
 def _datasets(flags: Flags) -> tuple[str, ...]:
-    chosen = flags.given("datasets", *SETS, "random")
+    chosen = flags.given("datasets", "prompt_file", *SETS, "random")
     if len(chosen) > 1:
         raise ConfigError(
             f"{', '.join(chosen)} each choose the prompts: give one, or several sets as --dataset gsm8k humaneval"
         )
+    if flags.prompt_file is not None:
+        if not is_prompt_file(flags.prompt_file):
+            raise ConfigError(f"--prompt-file {flags.prompt_file}: a benchmark reads a .txt or .jsonl file")
+        return (flags.prompt_file,)
     return next((names for field, names in SETS.items() if getattr(flags, field)), flags.datasets)

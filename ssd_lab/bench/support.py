@@ -9,10 +9,11 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.assembly.build import resolve_device
-from ssd_lab.bench.config import BUNDLED, BenchConfig
+from ssd_lab.bench.config import BUNDLED, BenchConfig, is_prompt_file
 from ssd_lab.bench.contenders import peer_names
 from ssd_lab.bench.inflated import check_fits, fits_gpu, geometry_of_repository
 from ssd_lab.bench.names import require_local, resolve_model
+from ssd_lab.common.prompt_file import read_prompt_file
 from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.inflate.source import split_inflated
 from ssd_lab.settings import settings
@@ -99,9 +100,12 @@ class Parts:
 def find_parts(config: BenchConfig) -> Parts:
     """Where everything is loaded from; the bundled target takes the bundled draft where none is named.
 
-    Raises ConfigError or ModelLoadError for what this machine cannot do or does not have, before anything is loaded.
+    Raises ConfigError, PromptError or ModelLoadError for what this machine cannot do or does not have, before anything
+    is loaded.
     """
     strategy = check_supported(config)
+    for file in filter(is_prompt_file, config.datasets):
+        read_prompt_file(file)
     field = strategy.draft_field
     if field is not None and getattr(strategy, field) is not None:
         strategy = strategy.model_copy(update={field: find_checkpoint(getattr(strategy, field))})

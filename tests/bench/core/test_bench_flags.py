@@ -176,6 +176,8 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
     ("--no-bitwise", "--no-bitwise", {"bitwise": False}),
     ("--no-record", "--no-record", {"record": False}),
     ("--dataset", "--dataset mine.txt", {"datasets": ("mine.txt",)}),
+    ("--prompt-file", "--prompt-file mine.txt", {"datasets": ("mine.txt",), "input_len": None}),
+    ("--prompt-file", "--prompt-file m.jsonl --input_len 9", {"datasets": ("m.jsonl",), "input_len": 9}),
     ("--peer", "--peer transformers", {"peers": ("transformers",), "draft": LLAMA_1}),
     ("--quality", "--quality", {"quality": True}),
     ("--unguarded", "--unguarded", {"unguarded": True}),
@@ -240,6 +242,8 @@ def test_all_names_of_a_flag_mean_the_same(field: str):
     ("command", "advice"),
     [
         ("--async", "--spec --async"),
+        ("--prompt-file a.txt --dataset c4", "--dataset, --prompt-file each choose the prompts"),
+        ("--prompt-file a.csv", "a .txt or .jsonl file"),
         ("--k 4", "add --spec"),
         ("--f 3", "add --spec"),
         ("--spec --f 3", "add --async"),
