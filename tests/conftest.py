@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -46,6 +47,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def machine_threads() -> None:
     """Every test begins with the same number, whatever those before it have set."""
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def young_heap() -> None:
+    """What is alive before a file of tests is no garbage of its tests: the collector looks past it. A worker's heap
+    grows with every library that some test imports, and a look at all of it takes a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
