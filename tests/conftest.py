@@ -7,16 +7,17 @@ import gc
 import json
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from machine_threads import THREADS
 
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
-PROCESSES_EACH = ("ranks", "drafting")  # folders
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 
 
@@ -35,12 +36,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests that start processes for each case of a grid: one of five belongs to `make test-all`."""
-    for folder in PROCESSES_EACH:
-        long = [item for item in items if folder in item.path.parts and item.get_closest_marker("full")]
-        for number, item in enumerate(long):
-            if number % 5:
+    """Of a test's cases that are marked `full`, `grid(one_of=n)` leaves every n-th to `make test-all`."""
+    cases = Counter[Any]()
+    for item in items:
+        grid = item.get_closest_marker("grid")
+        if grid is not None and item.get_closest_marker("full"):
+            case = (item.path, getattr(item, "originalname", item.name))
+            if cases[case] % grid.kwargs["one_of"]:
                 item.add_marker("extended")
+            cases[case] += 1
 
 
 @pytest.fixture(autouse=True)

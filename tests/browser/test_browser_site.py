@@ -167,7 +167,9 @@ def test_the_page_with_every_view_of_the_run(open_site: Any):
             assert page.locator(f"section.ssd-{name}").first.is_visible()
 
 
-@pytest.mark.parametrize("width", [390, pytest.param(1280, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.grid(one_of=2)
+@pytest.mark.parametrize("width", [390, 1280])
 def test_every_page_fits_its_window_and_has_no_error(open_site: Any, site: Path, address: str, width: int):
     paths = [path for path in sorted(site.rglob("*.html")) if "rounds" not in path.parts and path.stem != "404"]
     assert len(paths) > 30

@@ -45,21 +45,33 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
     ("strategy", "paths"),
     [
         ({"strategy": "sync_chain", "k": 3}, {"draft"}),
-        ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "jit"}, {"hit", "jit"}),
+        pytest.param(
+            {"strategy": "async_tree", "k": 3, "f": 3, "fallback": "jit"}, {"hit", "jit"}, marks=pytest.mark.full
+        ),
         ({"strategy": "async_tree", "k": 3, "f": 3, "fallback": "fast"}, {"hit", "fast", "jit"}),
         pytest.param(SAGUARO, {"hit", "jit"}, marks=pytest.mark.full),
         pytest.param({**SAGUARO, "saguaro_c": 0.0}, {"hit", "jit"}, marks=pytest.mark.full),
         pytest.param(RANDOM_GUESSES, {"hit", "fast", "jit"}, marks=pytest.mark.full),
         pytest.param(AUTOMATIC, {"hit", "fast", "jit"}, marks=pytest.mark.full),
         pytest.param({**SHORT_TREE, "dynamic_lookahead": True}, {"hit", "jit"}, marks=pytest.mark.full),
-        ({"strategy": "sync_chain", "k": 3, "draft_temperature": 0.0}, {"draft"}),
-        ({"strategy": "sync_chain", "k": 4, "dynamic_lookahead": True}, {"draft"}),
+        pytest.param({"strategy": "sync_chain", "k": 3, "draft_temperature": 0.0}, {"draft"}, marks=pytest.mark.full),
+        pytest.param({"strategy": "sync_chain", "k": 4, "dynamic_lookahead": True}, {"draft"}, marks=pytest.mark.full),
         ({"strategy": "prompt_lookup", "k": 3}, {"custom", "none"}),
-        ({"strategy": "suffix_tree", "k": 5}, {"custom", "none"}),
+        pytest.param({"strategy": "suffix_tree", "k": 5}, {"custom", "none"}, marks=pytest.mark.full),
         ({"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [3, 2, 1]}}, {"tree"}),
-        ({"strategy": "sync_tree", "tree": {"kind": "dynamic", "top_k": 3, "depth": 3, "num_nodes": 8}}, {"tree"}),
-        ({"strategy": "cascade", "second": {"strategy": "sync_chain", "k": 3}}, {"custom", "draft"}),
-        ({"strategy": "cascade", "second": {"strategy": "sync_tree"}}, {"custom", "tree"}),
+        pytest.param(
+            {"strategy": "sync_tree", "tree": {"kind": "dynamic", "top_k": 3, "depth": 3, "num_nodes": 8}},
+            {"tree"},
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            {"strategy": "cascade", "second": {"strategy": "sync_chain", "k": 3}},
+            {"custom", "draft"},
+            marks=pytest.mark.full,
+        ),
+        pytest.param(
+            {"strategy": "cascade", "second": {"strategy": "sync_tree"}}, {"custom", "tree"}, marks=pytest.mark.full
+        ),
     ],
     ids=lambda value: " ".join(str(part) for part in value.values()) if isinstance(value, dict) else "",
 )
@@ -205,10 +217,11 @@ PLANTED: dict[str, tuple[Any, Any, set[str], int]] = {
     "children always kept": (children_always_kept, FIXED_TREE, {"tree"}, 600),
     "likeliest children": (likeliest_children, FIXED_TREE, {"tree"}, 600),
 }
+QUICK = ("a lie about what it was drawn from", "likeliest for drawn", "children always kept")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.full) if name == "verified without C" else name for name in PLANTED]
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in PLANTED]
 )
 def test_a_planted_bug_is_found_on_the_paths_where_it_is(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, name: str):
     plant, strategy, wrong, draws = PLANTED[name]
@@ -220,6 +233,7 @@ def test_a_planted_bug_is_found_on_the_paths_where_it_is(tiny_pair: Any, monkeyp
 
 
 @pytest.mark.full
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found_whatever_the_seeds(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, name: str):
     """The power of the test above, from seeds of its own."""

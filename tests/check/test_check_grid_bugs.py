@@ -109,11 +109,13 @@ def test_a_residual_that_is_not_clipped(rejected: Any, monkeypatch: pytest.Monke
     assert rejected(CHAIN) == {("draft", "recovery"), ("draft", "emitted token")}
 
 
+@pytest.mark.full
 def test_recovery_from_the_target_instead_of_the_residual(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(TorchKernels, "accept_sampled", verifier(recovered_from=lambda p, q: p))
     assert ("draft", "recovery") in rejected(CHAIN)
 
 
+@pytest.mark.full
 def test_filters_that_come_after_the_verification(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     """Draft tokens are tested against the target before top-p; what is recovered is filtered."""
     right, settings = verification.target_distribution, []
@@ -127,6 +129,7 @@ def test_filters_that_come_after_the_verification(rejected: Any, monkeypatch: py
     assert ("draft", "acceptance") in rejected(CHAIN)
 
 
+@pytest.mark.full
 def test_recovery_with_the_number_that_drew_the_draft_token(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     """Each decision follows its law on average, and they hang together."""
     right = verify.uniform
@@ -142,7 +145,7 @@ def test_recovery_with_the_number_that_drew_the_draft_token(rejected: Any, monke
     ("name", "bug"),
     [
         ("residual", lambda p, q: p),
-        ("remove", lambda q, tokens: q),
+        pytest.param("remove", lambda q, tokens: q, marks=pytest.mark.full),
     ],
     ids=["residual not updated", "draft distribution keeps the tried sibling"],
 )
@@ -151,6 +154,7 @@ def test_siblings_verified_wrongly(rejected: Any, monkeypatch: pytest.MonkeyPatc
     assert ("tree", "acceptance of a sibling") in rejected(TREE, times=3)
 
 
+@pytest.mark.full
 def test_siblings_drawn_with_replacement(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     def with_replacement(probs: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = torch.stack([sample(probs, uniforms[..., i]) for i in range(uniforms.shape[-1])], -1)
@@ -160,6 +164,7 @@ def test_siblings_drawn_with_replacement(rejected: Any, monkeypatch: pytest.Monk
     assert ("tree", "drafted sibling") in rejected(TREE)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("configuration", [TREE, EAGLE3_TREE], ids=["a draft's", "a head's"])
 def test_siblings_verified_against_the_row_of_others(
     rejected: Any, monkeypatch: pytest.MonkeyPatch, configuration: Configuration
@@ -175,6 +180,7 @@ def test_siblings_verified_against_the_row_of_others(
     assert ("tree", "drafted token") in rejected(configuration)
 
 
+@pytest.mark.full
 def test_saguaro_sampling_verified_with_the_plain_distribution(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     right = StepRunner.choose
 

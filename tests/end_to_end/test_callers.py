@@ -23,7 +23,10 @@ from ssd_lab.results import RunResult
 from ssd_lab.strategies import Context, SequenceStrategy
 from ssd_lab.trace import Trace
 
-EVERY = pytest.mark.parametrize("name", STRATEGIES)
+QUICK = ("sync k=4", "async fast", "tree fixed", "cascade tree", "prompt lookup")  # of each kind one; `full` has all
+EVERY = pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in STRATEGIES]
+)
 LEARNING = ("async geometric, auto", "async dynamic", "sync dynamic")  # what was drafted before decides what is drafted
 LONG = SamplingParams(max_tokens=400, ignore_eos=True)
 
@@ -81,6 +84,7 @@ def assert_is_its_own(result: RunResult) -> None:
     assert all(0 <= request.arrival_s <= request.first_token_s <= request.end_s for request in result.trace.requests)
 
 
+@pytest.mark.grid(one_of=3)
 @EVERY
 def test_two_streams_read_in_turn_both_give_their_texts(make_llm, name: str) -> None:
     llm = make_llm(**STRATEGIES[name])
@@ -100,6 +104,7 @@ def test_two_streams_read_in_turn_both_give_their_texts(make_llm, name: str) -> 
         assert [chunk.finish_reason for chunk in got] == [None] * (len(got) - 1) + [expected.finish_reason]
 
 
+@pytest.mark.grid(one_of=3)
 @EVERY
 def test_a_generate_inside_a_stream_leaves_the_stream_alone(make_llm, name: str) -> None:
     llm = make_llm(**STRATEGIES[name])
@@ -130,6 +135,7 @@ def test_eight_threads_get_the_texts_they_would_get_alone(make_llm, link: str) -
         assert got == [alone[index], alone[index], alone[index + 8]]
 
 
+@pytest.mark.grid(one_of=3)
 @EVERY
 def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
     llm = make_llm(**STRATEGIES[name], max_batch=6)
@@ -142,7 +148,8 @@ def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["autoregressive", "sync k=4", "async jit", "async fast", "tree fixed", "cascade tree"]
+    "name",
+    ["sync k=4", "async fast", *(pytest.param(name, marks=pytest.mark.full) for name in ("async jit", "cascade tree"))],
 )
 def test_callers_come_and_go_while_rounds_are_launched_ahead(make_llm, monkeypatch, name: str) -> None:
     """With graphs, as on a GPU: a round is on its way whenever somebody enters, leaves or ends."""

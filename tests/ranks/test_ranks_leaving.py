@@ -23,6 +23,8 @@ from ssd_lab.ranks.messages import Run
 from ssd_lab.ranks.rank_process import RankProcess
 from ssd_lab.ranks.team import RankTeam
 
+pytestmark = pytest.mark.grid(one_of=5)  # each case starts processes of its own
+
 SOON_S = 10.0
 PARAMS = SamplingParams(max_tokens=24, ignore_eos=True)
 MOMENTS: dict[str, tuple[type, str]] = {  # what the first rank is about to do, or has just done, when another is killed
