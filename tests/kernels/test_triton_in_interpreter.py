@@ -25,7 +25,7 @@ def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent.parent, check=False)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
 @pytest.mark.parametrize(
     "file", [pytest.param(file, marks=pytest.mark.full) if file in LONG else file for file in FILES]
