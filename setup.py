@@ -20,6 +20,7 @@ class BuildWithNotebooks(build_py):
         self.mkpath(str(folder))
         for notebook in sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb")):
             self.copy_file(str(notebook), str(folder / notebook.name))
+        self.copy_file(str(Path("docs", "results", "h100", "hardware.json")), str(folder / "h100.json"))
         runs = sorted(Path("docs", "results", "runs").glob("*.json"))
         if runs:
             self.mkpath(str(folder / "runs"))

@@ -18,8 +18,22 @@ from ssd_lab.widgets.static_html import tables
 from ssd_lab.widgets.view_model import view_data
 
 TRACES = executed.ROOT / "docs" / "traces"
-SHOWN = ("kind", "views", "data", "selection", "link", "summary", "clock", "settings", "simulated")
-DRAWN = ("views", "speed")  # a playground is nothing without a kernel
+SHOWN = (
+    "kind",
+    "views",
+    "data",
+    "selection",
+    "link",
+    "summary",
+    "clock",
+    "settings",
+    "simulated",
+    "picture",
+    "frame",
+    "points",
+    "place",
+)
+DRAWN = ("views", "speed", "map")  # a playground is nothing without a kernel
 _PLACE = re.compile(r'<div class="live-view" data-trace="(\w+)" data-views="([\w ]+)"></div>')
 
 

@@ -70,6 +70,9 @@ class Table:
         head = f"<thead><tr>{line('th', self.columns)}</tr></thead>"
         return f'<div>{lead}<table style="{_TABLE_STYLE}">{head}<tbody>{body}</tbody></table>{notes}</div>'
 
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
     def to_rich(self) -> RenderableType:
         """For `rich.print`: one line a row, or one column a row where the terminal is too narrow for that.
 

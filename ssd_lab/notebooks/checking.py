@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
 from ssd_lab.notebooks.exercises import EXERCISES
+from ssd_lab.notebooks.hints import HINTS
+from ssd_lab.notebooks.journal import JOURNAL
 from ssd_lab.notebooks.judging import Choice, Code, Exercise, Number, Verdict
+from ssd_lab.notebooks.predicting import Said
 
 
 def solution(exercise: str) -> Any:
@@ -28,7 +32,22 @@ def check(exercise: str, answer: Any = ...) -> Verdict:
         wanted = {Number: "a number", Choice: "a word", Code: "a function or a class"}[type(known)]
         return Verdict(exercise, None, f"put {wanted} in place of the dots and run the cell again")
     objection = known.judge(answer)
+    JOURNAL.tried(exercise, right=objection is None)
     return Verdict(exercise, objection is None, known.praise if objection is None else objection)
+
+
+def hint(exercise: str) -> Said:
+    """Where to look; asked again, how to begin. Raises ConfigError for an exercise that does not exist."""
+    _known(exercise)
+    steps = HINTS[exercise]
+    number = JOURNAL.hinted(exercise, len(steps))
+    more = "; ask again for another" if number < len(steps) else ""
+    return Said(f"Hint {number} of {len(steps)} for {exercise}{more}", steps[number - 1])
+
+
+def tally() -> Table:
+    """What you have tried since the kernel started."""
+    return JOURNAL.tally()
 
 
 def _known(exercise: str) -> Exercise:

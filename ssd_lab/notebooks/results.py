@@ -7,9 +7,11 @@ from pathlib import Path
 
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.errors import ConfigError
+from ssd_lab.simulate import PUBLISHED_70B, HardwareProfile
 
 _INSTALLED = Path(__file__).parent / "files" / "runs"  # written there when a wheel is built
 _CHECKOUT = Path(__file__).parents[2] / "docs" / "results" / "runs"
+_H100 = _CHECKOUT.parent / "h100" / "hardware.json"
 
 
 def committed(folder: str | Path | None = None) -> dict[str, BenchResult]:
@@ -23,6 +25,19 @@ def committed(folder: str | Path | None = None) -> dict[str, BenchResult]:
     own = next((place for place in (_INSTALLED, _CHECKOUT) if place.is_dir()), None)
     place = own if folder is None else Path(folder)
     return {} if place is None else dict(sorted(pair for path in place.glob("*.json") for pair in _results(path)))
+
+
+def machines() -> dict[str, HardwareProfile]:
+    """Machines that were measured or published: one H100 for both models, two (assumed from the one), and four with a
+    fifth for the draft. Raises ConfigError where an installation lacks the measured one.
+    """
+    place = next((path for path in (_INSTALLED.parent / "h100.json", _H100) if path.is_file()), _H100)
+    one = HardwareProfile.load(place)
+    return {
+        "one H100, 8B and 1B": one,
+        "two H100 (assumed), 8B and 1B": one.with_draft_gpus(1),
+        "4 + 1 H100 (published), 70B and 1B": PUBLISHED_70B,
+    }
 
 
 def _results(path: Path) -> list[tuple[str, BenchResult]]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssd_lab.common.late import late
 from ssd_lab.display.tables import RUN_COLUMNS, Table
-from ssd_lab.errors import RunInterrupted
+from ssd_lab.errors import ConfigError, RunInterrupted
 from ssd_lab.results.rows import metrics_row
 from ssd_lab.results.speeds import notes_on_processor, notes_on_turns
-from ssd_lab.trace import Metrics, Trace
+from ssd_lab.trace import Metrics, SequenceRound, Trace
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -70,6 +71,31 @@ class RunResult:
     def strategy_name(self) -> str:
         """The strategy's registered name."""
         return str(self.strategy.get("name", "unknown"))
+
+    def rounds(self, prompt: int = 0) -> list[SequenceRound]:
+        """What happened to one prompt (by its place), round by round; empty if rounds were not recorded. Raises
+        ConfigError for a place that there is not.
+        """
+        if not 0 <= prompt < len(self.outputs):
+            raise ConfigError(f"no prompt {prompt}; this run had {len(self.outputs)}, counted from 0")
+        own = self.outputs[prompt].request_id
+        return [row for one in self.trace.rounds for row in one.sequences if row.request_id == own]
+
+    def round(self, number: int, prompt: int = 0) -> SequenceRound:
+        """One of them, counted from 1 as on the screen. Raises ConfigError for one that there is not."""
+        found = self.rounds(prompt)
+        if not 1 <= number <= len(found):
+            raise ConfigError(f"no round {number}; prompt {prompt} has rounds 1 to {len(found)}")
+        return found[number - 1]
+
+    def words(self, token_ids: Sequence[int]) -> list[str]:
+        """The text of each token that these rounds mention; of others its number, as `#7`."""
+        texts = self.trace.meta.get("token_texts", {})
+        return [texts.get(str(token), f"#{token}") for token in token_ids]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """The same as one text; it also goes where a function that decodes is wanted."""
+        return "".join(self.words(token_ids))
 
     def simulated(self, hardware: Any = None, **options: Any) -> Simulation:
         """These rounds on another machine's virtual clock; arguments and errors as `ssd_lab.simulate`."""

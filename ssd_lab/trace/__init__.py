@@ -4,6 +4,7 @@ from ssd_lab.trace.metrics import LaneShare, Metrics, Spread, compute_metrics
 from ssd_lab.trace.records import (
     SCHEMA_VERSION,
     Activity,
+    Branch,
     Position,
     RequestRecord,
     RoundRecord,
@@ -17,6 +18,7 @@ from ssd_lab.trace.trace import Trace, load_trace
 __all__ = [
     "SCHEMA_VERSION",
     "Activity",
+    "Branch",
     "LaneShare",
     "Metrics",
     "Position",

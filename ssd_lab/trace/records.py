@@ -33,6 +33,13 @@ class TreeRecord:
     alternatives: list[Position] | None = None
     coins: list[float] | None = None
 
+    def starts_of_runs(self, chain: int) -> list[int]:
+        """First nodes of the runs behind a chain of so many nodes. One may begin right behind the chain's last node,
+        which looks like its next.
+        """
+        parents = enumerate(self.parents)
+        return [node for node, parent in parents if node >= chain and (parent != node - 1 or node == chain)]
+
 
 @dataclass(frozen=True)
 class Position:
@@ -47,6 +54,23 @@ class Position:
     target_probs: list[float]
     draft_probs: list[float] | None = None
     draft_raw_probs: list[float] | None = None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """What an asynchronous draft prepared for one outcome: `tokens` to verify next, if `num_accepted` draft tokens stay
+    and `recovery_token` follows them. draft_prob: how likely the draft thought that token there.
+    """
+
+    num_accepted: int
+    recovery_token: int
+    tokens: list[int]
+    draft_prob: float
+
+    @property
+    def outcome(self) -> tuple[int, int]:
+        """The key in the speculation cache."""
+        return self.num_accepted, self.recovery_token
 
 
 @dataclass(frozen=True)
@@ -92,6 +116,36 @@ class SequenceRound:
     fan_out: list[int] | None = None
     alternatives: list[Position] | None = None
     predicted_hit: float | None = None
+
+    @property
+    def outcome(self) -> tuple[int, int]:
+        """All that a round decides: how many draft tokens stayed, and the target's own token after them."""
+        return self.num_accepted, self.recovery_token
+
+    def branches(self) -> list[Branch]:
+        """What was prepared while this round was verified, in the order of the accepted lengths; of strategies that
+        prepare nothing, none.
+        """
+        tree = self.tree
+        if tree is None or tree.target_probs is not None:
+            return []
+        starts = tree.starts_of_runs(self.chain_length())
+        ends = [*starts[1:], len(tree.tokens)]
+        return [
+            Branch(tree.parents[start] + 1, tree.tokens[start], tree.tokens[start + 1 : end], tree.draft_probs[start])
+            for start, end in zip(starts, ends, strict=True)
+        ]
+
+    def chain_length(self) -> int:
+        """Nodes of the tree that are the chain under verification. The schedule tells; without it, the first run of
+        nodes is the chain.
+        """
+        tree = self.tree
+        if tree is None:
+            return 0
+        if tree.target_probs is None and self.fan_out is not None:
+            return len(self.fan_out) - 1
+        return next((node for node, parent in enumerate(tree.parents) if parent != node - 1), len(tree.tokens))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ _HOMES = {
     "AcceptanceView": "views", "CacheView": "views", "Explorer": "views", "TextView": "views", "Timeline": "views",
     "TreeStepper": "views", "explore": "views",
     "Playground": "playground", "Race": "views", "Selection": "selection", "SpeedExplorer": "speed_explorer",
+    "SpeedMap": "speed_map",
     "html_page": "page", "write_html": "page",
 }  # fmt: skip
 
@@ -23,6 +24,7 @@ __all__ = [
     "Race",
     "Selection",
     "SpeedExplorer",
+    "SpeedMap",
     "TextView",
     "Timeline",
     "TreeStepper",

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from typing import Any
 
+from ssd_lab.common.progress import in_notebook
 from ssd_lab.trace import Trace
 
 MOST_ROUNDS = 300  # a cell's output is kept in the notebook's file
@@ -17,19 +18,10 @@ def cell_bundle(traces: Mapping[str, Trace], summary_html: str) -> dict[str, Any
     Nothing outside a notebook's kernel, without anywidget, or where no round was recorded.
     """
     drawn = {name: trace for name, trace in traces.items() if trace.rounds}
-    if not drawn or not _in_notebook() or importlib.util.find_spec("anywidget") is None:
+    if not drawn or not in_notebook() or importlib.util.find_spec("anywidget") is None:
         return {}
     from ssd_lab.widgets.views import Explorer
 
     explorer = Explorer(drawn, max_rounds=MOST_ROUNDS, summary=summary_html)
     data, _ = explorer._repr_mimebundle_()
     return {kind: content for kind, content in data.items() if kind.startswith("application/vnd.jupyter.widget")}
-
-
-def _in_notebook() -> bool:
-    """Is there a kernel, with a page that could draw?"""
-    if importlib.util.find_spec("IPython") is None:
-        return False
-    from IPython import get_ipython
-
-    return hasattr(get_ipython(), "kernel")

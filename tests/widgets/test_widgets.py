@@ -11,7 +11,9 @@ from recorded_traces import recorded_trace
 
 import ssd_lab
 from ssd_lab.errors import ConfigError
+from ssd_lab.notebooks.results import machines
 from ssd_lab.results import Comparison, RunResult
+from ssd_lab.simulate.closed_form import async_over_sync_bound
 from ssd_lab.trace import RoundRecord, SequenceRound, Trace, compute_metrics
 from ssd_lab.widgets import (
     AcceptanceView,
@@ -20,12 +22,14 @@ from ssd_lab.widgets import (
     Race,
     Selection,
     SpeedExplorer,
+    SpeedMap,
     TextView,
     Timeline,
     TreeStepper,
     explore,
 )
 from ssd_lab.widgets.view_model.speed import closed_form_speeds
+from ssd_lab.widgets.view_model.speed_map import gain_at
 
 TRACE = recorded_trace(rounds=10, seed=3)
 VIEWS = (TreeStepper, TextView, CacheView, AcceptanceView, Timeline)
@@ -122,7 +126,7 @@ def test_results_keep_their_tables_and_add_views_only_in_a_notebook():
 
 
 def test_in_a_notebook_a_result_draws_itself(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("ssd_lab.widgets.display._in_notebook", lambda: True)
+    monkeypatch.setattr("ssd_lab.widgets.display.in_notebook", lambda: True)
     assert list(result(TRACE)._repr_mimebundle_()) == ["application/vnd.jupyter.widget-view+json"]
     assert result(Trace({"strategy": {}}))._repr_mimebundle_() == {}  # no rounds: the table says it all
 
@@ -266,3 +270,24 @@ def test_a_run_that_waits_in_vain_for_the_one_before_it_says_so(monkeypatch: pyt
     assert first is not None
     first.join(30)
     widget.close()
+
+
+def test_the_map_has_machines_from_the_simulator_and_this_one_from_its_runs():
+    found = SpeedMap(machines(), k=6, fan_out=3, acceptance=0.8, hit_rate=0.85)
+    one, two, five = found.points
+    assert one["gain"] < 1 < two["gain"] and one["draft_time"] == two["draft_time"], "one device is shared"
+    assert five["draft_time"] == pytest.approx(6 * 2.54 / 11.45, rel=0.01) and five["gain"] == pytest.approx(
+        1.57, rel=0.03
+    )
+    assert found.picture.count("<circle") == 3 and "#D55E00" in found.picture
+    assert "4 + 1 H100" in repr(found) and "<svg" in found._repr_html_() and "<table" in found._repr_html_()
+    with pytest.raises(ConfigError, match="sync_chain and async_tree"):
+        SpeedMap(runs={"tree": TRACE})
+    with pytest.raises(ConfigError, match="unknown hardware"):
+        SpeedMap({"mine": "nowhere"})
+
+
+@pytest.mark.parametrize("draft_time", [0.0, 0.5, 1.0, 2.0])
+def test_the_map_is_the_papers_formula(draft_time: float):
+    assert gain_at(draft_time, 1.0) == pytest.approx(async_over_sync_bound(draft_time))
+    assert gain_at(draft_time, 0.0) == pytest.approx(1.0)

@@ -1,14 +1,16 @@
 // What JupyterLab calls: one front end for every widget, told apart by the model's `kind`.
 
 import { mount } from "./main.js";
+import { mountMap } from "./map.js";
 import { mountPlayground } from "./playground.js";
 import { mountSpeed } from "./speed.js";
 
 export function render({ model, el }) {
   const kind = model.get("kind");
-  const show = kind === "playground" ? playground : kind === "speed" ? speed : views;
-  return show(model, el);
+  return (OTHERS[kind] ?? views)(model, el);
 }
+
+const OTHERS = { playground, speed, map };
 
 // Widgets of one page that share a selection move together even where no kernel passes it on.
 function linksOfPage() {
@@ -73,6 +75,20 @@ function speed(model, el) {
     model.off("change:simulated", onSimulated);
     view.destroy();
   };
+}
+
+function map(model, el) {
+  const view = mountMap(el, {
+    picture: model.get("picture"),
+    frame: model.get("frame"),
+    points: model.get("points"),
+    place: model.get("place"),
+    onChange(place) {
+      model.set("place", place);
+      model.save_changes();
+    },
+  });
+  return () => view.destroy();
 }
 
 function playground(model, el) {

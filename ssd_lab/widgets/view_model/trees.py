@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssd_lab.trace import Position, SequenceRound, TreeRecord
+from ssd_lab.trace import Position, SequenceRound
 from ssd_lab.widgets.view_model.numbers import short, shorts
 
 
@@ -19,7 +19,7 @@ def tree_view(record: SequenceRound) -> dict[str, Any] | None:
     tree = record.tree
     if tree is None:
         return None
-    starts = _starts(tree, _chain_length(record, tree))
+    starts = tree.starts_of_runs(record.chain_length())
     ends = [*starts[1:], len(tree.tokens)]
     view: dict[str, Any] = {
         "tokens": tree.tokens,
@@ -65,15 +65,3 @@ def prepared_at(record: SequenceRound, view: dict[str, Any] | None, accepted: in
     if view is None or view["verified"]:
         return None
     return sum(parent == accepted - 1 for _, _, parent in view["branches"])
-
-
-def _chain_length(record: SequenceRound, tree: TreeRecord) -> int:
-    """Nodes under verification. The schedule tells; without it, the first run of nodes is the chain."""
-    if tree.target_probs is None and record.fan_out is not None:
-        return len(record.fan_out) - 1
-    return next((node for node, parent in enumerate(tree.parents) if parent != node - 1), len(tree.tokens))
-
-
-def _starts(tree: TreeRecord, chain: int) -> list[int]:
-    """First nodes of the branches. A branch may begin right behind the chain's last node, which looks like its next."""
-    return [node for node, parent in enumerate(tree.parents) if node >= chain and (parent != node - 1 or node == chain)]
