@@ -51,7 +51,7 @@ def test_a_run_reads_as_its_first_text_and_one_line():
     text = str(run_result("sync_chain", [3, 1]))
     assert text == (
         "'Hello'\nsync_chain | tokens/s 3.0 | tokens/round 3.00 | acceptance 80% | first token 500 ms | tokens 6"
-        " | 3.00 tokens for each pass of the target, which alone gives one; the text is the target's own"
+        "\n3.00 tokens for each pass of the target, which alone gives one; the text is the target's own"
     )
 
 

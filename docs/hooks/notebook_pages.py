@@ -90,4 +90,6 @@ def _output(output: nbformat.NotebookNode, states: Mapping[str, Any]) -> nbforma
         state = states.get(data.pop(WIDGET)["model_id"], {}).get("state", {})
         if state.get("kind") in live_views.DRAWN:  # others have their own HTML beside them
             output.data = nbformat.from_dict({"text/html": live_views.live_view(state, data.get("text/html", ""))})
+        elif "text/html" not in data:
+            return None  # a progress bar, of which nothing is left but its name
     return output

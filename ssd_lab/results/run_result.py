@@ -118,7 +118,7 @@ class RunResult:
         }
 
     def __repr__(self) -> str:
-        return f"{self._first_text()!r}\n{self._line()}"
+        return "\n".join([repr(self._first_text()), self._line(), *self.notes()])
 
     __str__ = __repr__
 
@@ -138,7 +138,7 @@ class RunResult:
     def _line(self) -> str:
         shown = zip(self._table().columns, self._table().rows[0], strict=True)
         parts = [cell if title == "run" else f"{title} {cell}" for title, cell in shown if cell != "-"]
-        return " | ".join([*parts, *self.notes()])
+        return " | ".join(parts)
 
     def _first_text(self) -> str:
         if not self.outputs:

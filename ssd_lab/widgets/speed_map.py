@@ -66,12 +66,12 @@ class SpeedMap(TabularWidget):
         """The points."""
         rows = [
             [f"{number}. {one['name']}", f"{one['draft_time']:.2f}", f"{one['hit_rate']:.0%}", f"{one['gain']:.2f}x",
-             f"{gain_at(one['draft_time'], one['hit_rate']):.2f}x", one["source"]]
+             f"{gain_at(one['draft_time'], one['hit_rate']):.2f}x"]
             for number, one in enumerate(self.points, 1)
         ]  # fmt: skip
-        titles = ("machine", "T", "hits", "async over sync", "by the map", "source")
-        notes = ["the map assumes a device for each model and a tree that costs no more than a chain"]
-        return Table(titles, rows, LEAD, notes, ("left", "right", "right", "right", "right", "left"))
+        assumed = "the map assumes a device for each model and a tree that costs no more than a chain"
+        sources = [f"{number}. {one['source']}" for number, one in enumerate(self.points, 1)]
+        return Table(("machine", "T", "hits", "async over sync", "by the map"), rows, LEAD, [assumed, *sources])
 
     def __repr__(self) -> str:
         return self.table().to_text()

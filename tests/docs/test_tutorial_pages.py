@@ -52,8 +52,9 @@ def test_progress_bars_and_widgets_of_a_kernel_are_left_out():
         nbformat.v4.new_output("stream", name="stderr", text="50%"),
         nbformat.v4.new_output("stream", name="stdout", text="kept"),
         nbformat.v4.new_output("display_data", {notebook_pages.WIDGET: {"model_id": "1"}, "text/html": "<p>view</p>"}),
+        nbformat.v4.new_output("display_data", {notebook_pages.WIDGET: {"model_id": "2"}, "text/plain": "HBox(...)"}),
     )
-    assert outputs[0].text == "kept"
+    assert len(outputs) == 2 and outputs[0].text == "kept"
     assert dict(outputs[1].data) == {"text/html": "<p>view</p>"}
 
 
