@@ -68,6 +68,9 @@ class BenchConfig(BaseModel):
 
     eager: bool = Field(False, description="without CUDA graphs")
     num_gpus: int = Field(1, ge=1, description="GPUs in all; an asynchronous draft takes the last one")
+    placement: str | None = Field(
+        None, description='devices by name: "target=cuda:0,cuda:1 draft=cuda:2"; each cpu is a process of its own'
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
     dtype: DtypeName = Field("auto", description="auto: bfloat16 where the device computes in it, else float32")
     threads: int | None = Field(None, ge=1, description="CPU threads of the target; None: strategy and machine decide")
@@ -90,6 +93,8 @@ class BenchConfig(BaseModel):
             raise ValueError(f"data sets {', '.join(twice)} are named twice: name each once")
         if self.random and self.input_len is None:
             raise ValueError("random prompts need a length: give input_len")
+        if self.placement is not None and self.num_gpus > 1:
+            raise ValueError("num_gpus and placement both say which devices are used: give one of them")
         if self.precision is not None and self.max_repeats < max(2, self.repeats):
             raise ValueError(
                 f"max_repeats={self.max_repeats} leaves no room for precision={self.precision}: raise it above "

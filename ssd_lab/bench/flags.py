@@ -22,7 +22,8 @@ Size = Literal["0.6", "1", "1.7", "3", "4", "8", "14", "32", "70"]
 GROUPS = {  # as `--help` shows them
     "Models": "size llama qwen draft target draft_model models geometry",
     "Strategy": "spec async_ eagle k f fl flh flm backup x strategy import_",
-    "Engine": "num_gpus eager batch block_size max_model_len device dtype threads draft_link prefix_reuse bitwise",
+    "Engine": "num_gpus placement eager batch block_size max_model_len device dtype threads draft_link prefix_reuse "
+    "bitwise",
     "Prompts and lengths": "datasets prompt_file humaneval alpaca c4 ultrafeedback all random example num_sequences "
     "prompt_offset input_len output_len ignore_eos chat temperature draft_temperature seed",
     "Measuring": "repeats precision max_repeats warmup warm_up max_steps record peers quality unguarded",

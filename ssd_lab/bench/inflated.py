@@ -66,7 +66,9 @@ def check_fits(config: BenchConfig, strategy: StrategyConfig) -> None:
     """Raises ConfigError if inflated weights are more than the memory of the device that they are to be made in."""
     shapes = _shapes(config, strategy)
     device = resolve_device(config.device)
-    if not shapes or config.num_gpus > 1:  # shared out: the memory plan looks at each device before it is loaded
+    if (
+        not shapes or config.num_gpus > 1 or config.placement is not None
+    ):  # shared out: the memory plan looks at each device before it is loaded
         return
     each_bytes = resolve_dtype(config.dtype, device).itemsize
     needed, room = sum(shape.num_parameters for shape in shapes) * each_bytes, _room(device)

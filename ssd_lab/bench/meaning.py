@@ -51,7 +51,7 @@ def to_config(flags: Flags, settings: Settings | None = None) -> BenchConfig:
 
 def _device(flags: Flags, from_settings: bool) -> str:
     """Published sizes run on a GPU if nothing else is said: on a CPU they take minutes a token, and all memory."""
-    return "auto" if from_settings or flags.given("target", "models") else "cuda"
+    return "auto" if from_settings or flags.given("target", "models", "placement") else "cuda"
 
 
 def _strategy(flags: Flags) -> tuple[str, dict[str, Any]]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Protocol
 
 import torch
+from pydantic import BaseModel
 
 from ssd_lab.assembly.build import resolve_device
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.inputs import Input, load_inputs
 from ssd_lab.bench.repeat import RepeatResult, RequestResult
 from ssd_lab.bench.support import Parts, find_parts
+from ssd_lab.common.validation import validated
 from ssd_lab.config import SamplingParams
+from ssd_lab.devices import DevicePlacement
 from ssd_lab.llm import LLM, OnStep
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.results import Output, RunResult
@@ -26,6 +30,12 @@ _ENGINE_FIELDS = (
     "device", "dtype", "max_model_len", "block_size", "threads", "draft_link", "prefix_reuse", "bitwise", "record",
     "eager",
 )  # fmt: skip
+
+
+class Placed(BaseModel):
+    """A placement that was given as text."""
+
+    placement: DevicePlacement
 
 
 class Load(Protocol):
@@ -48,8 +58,14 @@ class Session:
         self.num_gpus = config.num_gpus if device.type == "cuda" else 0
         engine: dict[str, Any] = {name: getattr(config, name) for name in _ENGINE_FIELDS}
         engine |= {"chat": False, "progress": False, "max_batch": config.batch}
+        if config.placement is not None:
+            placement = validated(Placed, {"placement": config.placement}, name="bench").placement
+            self.num_gpus = len({*placement.target, *placement.draft} - {"cpu"})
+            alone = placement.target[0] if len(placement.target) == 1 else None
+            self._open_shared(parts, {**engine, "device": "auto", "placement": placement}, load, alone)
+            return
         if config.num_gpus > 1:
-            self._open_shared(parts, {**engine, "device": "auto", "gpus": config.num_gpus})
+            self._open_shared(parts, {**engine, "device": "auto", "gpus": config.num_gpus}, load, None)
             return
         how: Any = {"dtype": config.dtype, "device": str(device), "bitwise": config.bitwise, "progress": progress}
         target = load(parts.target, **how)
@@ -57,10 +73,14 @@ class Session:
         self.inputs = self._inputs_for(target)
         self.llm = LLM(target, draft, parts.strategy, **engine)
 
-    def _open_shared(self, parts: Parts, engine: dict[str, Any]) -> None:
-        """On several GPUs, each of which loads its share."""
+    def _open_shared(self, parts: Parts, engine: dict[str, Any], load: Load, alone: str | None) -> None:
+        """On several devices, each of which loads its share. alone: the one that has the whole target."""
+        target: LoadedModel | str = parts.target
+        if alone is not None:
+            config = self.config
+            target = load(parts.target, dtype=config.dtype, device=alone, bitwise=config.bitwise, progress=False)
         with ExitStack() as unfinished:
-            self.llm = unfinished.enter_context(LLM(parts.target, parts.draft, parts.strategy, **engine))
+            self.llm = unfinished.enter_context(LLM(target, parts.draft, parts.strategy, **engine))
             self.inputs = self._inputs_for(self.llm.target)
             unfinished.pop_all()
 
@@ -83,15 +103,21 @@ class Session:
         """
         if self.config.warm_up:
             for name, inputs in self.inputs.items():
-                params = self._params(inputs, name, 0, self.config.output_len)
+                params = self.params(inputs, name, 0, self.config.output_len)
                 self.llm.warm_up([each.token_ids for each in inputs], params)
         length = min(WARMUP_TOKENS, self.config.output_len)
         for _ in range(self.config.warmup):
             for inputs in self.inputs.values():
-                self._run(inputs[: self.config.batch], "warm-up", 0, length, None)
+                self.run(inputs[: self.config.batch], "warm-up", 0, length, None)
 
     def repeat(self, dataset: str, index: int, on_step: OnStep | None = None) -> tuple[RunResult, RepeatResult]:
         """All prompts of a data set, once. Raises KeyboardInterrupt after Ctrl-C: half a repeat is no measurement."""
+        return self.repeat_of(self.inputs[dataset], dataset, index, on_step)
+
+    def repeat_of(
+        self, inputs: Sequence[Input], dataset: str, index: int, on_step: OnStep | None = None
+    ) -> tuple[RunResult, RepeatResult]:
+        """The same of these inputs alone."""
         steps = 0
 
         def count(number: int, totals: Totals) -> bool:
@@ -100,23 +126,24 @@ class Session:
             wanted = on_step is None or on_step(number, totals) is not False
             return wanted and number != self.config.max_steps
 
-        inputs = self.inputs[dataset]
         start_s = time.perf_counter()
-        run = self._run(inputs, dataset, index, self.config.output_len, count)
+        run = self.run(inputs, dataset, index, self.config.output_len, count)
         wall_s = time.perf_counter() - start_s
         ended_early = self.config.max_steps is not None and steps >= self.config.max_steps
         if not ended_early and any(output.finish_reason == "cancelled" for output in run.outputs):
             raise KeyboardInterrupt
         return run, _measured(inputs, run, wall_s)
 
-    def _run(
-        self, inputs: list[Input], dataset: str, repeat: int, max_tokens: int, on_step: OnStep | None
+    def run(
+        self, inputs: Sequence[Input], dataset: str, repeat: int, max_tokens: int, on_step: OnStep | None = None
     ) -> RunResult:
-        params = self._params(inputs, dataset, repeat, max_tokens)
+        """These inputs, measured by nobody."""
+        params = self.params(inputs, dataset, repeat, max_tokens)
         torch.set_num_threads(self.llm.threads)  # several sessions may take turns in this process
         return self.llm.run([each.token_ids for each in inputs], params, on_step=on_step)
 
-    def _params(self, inputs: list[Input], dataset: str, repeat: int, max_tokens: int) -> list[SamplingParams]:
+    def params(self, inputs: Sequence[Input], dataset: str, repeat: int, max_tokens: int) -> list[SamplingParams]:
+        """Of each of these inputs."""
         return [
             SamplingParams(
                 temperature=self.config.temperature,
@@ -134,7 +161,7 @@ def request_seed(seed: int, dataset: str, repeat: int, prompt_id: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def _measured(inputs: list[Input], run: RunResult, wall_s: float) -> RepeatResult:
+def _measured(inputs: Sequence[Input], run: RunResult, wall_s: float) -> RepeatResult:
     """A run's times and counts, from its trace alone."""
     totals = Totals.from_trace(run.trace)
     counts = _counts_by_request(run.trace)

@@ -14,18 +14,18 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from ssd_lab.check.evidence import Tally, TestsOfPath, text_tests
 from ssd_lab.check.greedy import GreedyResult, compare_greedy
 from ssd_lab.check.path_tests import PathTests
 from ssd_lab.check.reference import Filters, probabilities
 from ssd_lab.check.steps import steps_of
-from ssd_lab.check.subjects import BASELINE, Models, Subject
+from ssd_lab.check.subjects import BASELINE, Subject
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError, DraftWorkerError
 from ssd_lab.llm import LLM
-from ssd_lab.strategies import registry
+from ssd_lab.strategies import StrategyConfig, registry
 from ssd_lab.trace.records import SequenceRound
 
 OnWave = Callable[[int], None]  # hears, wave by wave, how many tokens were drawn so far
@@ -71,6 +71,13 @@ class CellResult:
         return cls(**{**data, "greedy": greedy, "paths": [PathTests(**tests) for tests in data["paths"]]})
 
 
+class Engines(Protocol):
+    """What makes an engine for each strategy, as `Models` does."""
+
+    def llm(self, strategy: StrategyConfig, *, max_batch: int, record_details: int = 0) -> LLM:
+        """Close it."""
+
+
 class RefusedError(ConfigError):
     """The engine does not take a cell's configuration."""
 
@@ -86,7 +93,7 @@ class Setting:
     test: what becomes of the decisions on a path.
     """
 
-    models: Models
+    models: Engines
     prompts: Sequence[Any]
     max_tokens: int
     contexts: Sequence[Any]

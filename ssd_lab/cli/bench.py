@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from ssd_lab.cli import bench_serve, options
+from ssd_lab.cli import bench_multi, bench_serve, options
 from ssd_lab.cli.output import console, folded, print_json, want_json
 from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
@@ -47,7 +47,9 @@ def run(flags: Flags = None) -> None:
         from ssd_lab.bench.flags import help_text
 
         typer.echo(help_text())
-        typer.echo("Beside it: ssd-lab bench serve | list | compare A B | report RUN... --out DIR | cost (--help).")
+        typer.echo(
+            "Beside it: ssd-lab bench serve | multi-gpu | list | compare A B | report RUN... --out DIR | cost (--help)."
+        )
         return
     want_json("--json" in given)
     from ssd_lab.cli.bench_run import measure
@@ -55,6 +57,9 @@ def run(flags: Flags = None) -> None:
     measure(given)
 
 
+app.command("multi-gpu", help="The whole report of several GPUs, in pieces that go on where they ended.")(
+    bench_multi.command
+)
 app.command("serve", help="Load on an OpenAI-compatible server, others beside it (--peer-url).")(bench_serve.command)
 
 

@@ -12,16 +12,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
-
 from ssd_lab import LLM, SamplingParams
+from ssd_lab.bench.multi.answers import Answers, K
+from ssd_lab.bench.multi.messages_cell import there_and_back as trips_over
 from ssd_lab.drafting.worker_setup import WorkerSetup
 from ssd_lab.links.link import Link
-from ssd_lab.links.messages import RoundMessage
 from ssd_lab.links.process_link import ProcessLink
-from ssd_lab.rounds.rows import KnownState
 from studies.several_devices import say
-from studies.several_devices.answers import Answers, K
 
 PAYLOADS = {  # rows, length of a distribution (0: temperature 0)
     "1 row, greedy": (1, 0),
@@ -35,7 +32,6 @@ PROMPTS = ["Tell me about the sea.", "What is 12 + 7?", "Write a line about rain
 
 def there_and_back(rows: int, vocab: int, trips: int) -> dict[str, float]:
     """Microseconds from asking to the answer, by the way it took: the tenth part that was fastest took no longer."""
-    message = RoundMessage(1, KnownState.of([9] * rows, [1] * rows, [2] * rows), torch.ones(rows, dtype=torch.int64))
     times: dict[str, list[float]] = {"socket": [], "memory": []}
     with ExitStack() as closing:
         links: dict[str, Link] = {}
@@ -44,9 +40,7 @@ def there_and_back(rows: int, vocab: int, trips: int) -> dict[str, float]:
             closing.callback(links[way].close)
         for _ in range(trips):
             for way, link in links.items():
-                start_s = time.perf_counter()
-                link.ask(message).answer(60)
-                times[way].append(1e6 * (time.perf_counter() - start_s))
+                times[way] += trips_over(link, rows, 1)
     return {way: statistics.quantiles(each[trips // 10 :], n=10)[0] for way, each in times.items()}
 
 

@@ -1,4 +1,4 @@
-"""A draft that answers at once, always the same: all that is left of a round is its way."""
+"""A draft that answers at once, always the same: all that is left of a round is the way of its two messages."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ K = 6
 
 @dataclass(frozen=True)
 class Answers:
-    """What it is made from, in a module of its own, since it travels to the draft's process by name. vocab: length of a
-    distribution, 0 at temperature 0.
+    """What it is made from; it travels to the draft's process. vocab: length of a distribution, 0 at temperature 0.
+    device: on which its draft tokens are.
     """
 
     rows: int
     vocab: int
     in_memory: bool
     threads: int | None = 1
+    device: str = "cpu"
 
     @property
     def slots(self) -> SlotSizes | None:
@@ -33,14 +34,15 @@ class Answers:
 
     def make_worker(self) -> Worker:
         """The draft."""
-        return _Answers(self.rows, self.vocab)
+        return _Answers(self.rows, self.vocab, torch.device(self.device))
 
 
 class _Answers:
-    def __init__(self, rows: int, vocab: int) -> None:
-        probs = torch.full((rows, K, vocab), 1 / vocab) if vocab else None
-        tokens = torch.zeros(rows, K, dtype=torch.int64)
-        self._answer = Proposal(tokens, [K] * rows, probs, ["hit"] * rows, [True] * rows, torch.ones(rows, K))
+    def __init__(self, rows: int, vocab: int, device: torch.device) -> None:
+        probs = torch.full((rows, K, vocab), 1 / vocab, device=device) if vocab else None
+        tokens = torch.zeros(rows, K, dtype=torch.int64, device=device)
+        shown = torch.ones(rows, K, device=device)
+        self._answer = Proposal(tokens, [K] * rows, probs, ["hit"] * rows, [True] * rows, shown)
 
     def handle(self, message: Any) -> Proposal | None:
         return self._answer if isinstance(message, RoundMessage) else None

@@ -1,0 +1,1 @@
+"""The whole report of a machine with several devices: `ssd-lab bench multi-gpu`."""

@@ -1,0 +1,101 @@
+"""A round's two messages through a real link, there and back, over each transport that there is."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from ssd_lab.bench.multi.answers import Answers
+from ssd_lab.bench.multi.cell import Cell, Kept
+from ssd_lab.links.link import Link
+from ssd_lab.links.messages import RoundMessage
+from ssd_lab.links.opening import LinkKind, open_link
+from ssd_lab.rounds.rows import KnownState
+
+START_LIMIT_S, ANSWER_LIMIT_S = 120.0, 60.0
+TRANSPORTS: dict[str, tuple[LinkKind, bool]] = {  # the kind of link, and whether rounds travel through memory
+    "in the engine's thread": ("inline", False),
+    "two threads": ("thread", False),
+    "two processes, shared memory": ("process", True),
+    "two processes, socket": ("process", False),
+}
+PAYLOADS = {  # rows, length of a distribution (0: temperature 0)
+    "1 row, greedy": (1, 0),
+    "16 rows, greedy": (16, 0),
+    "1 row of 4,096 probabilities": (1, 4096),
+    "16 rows of 4,096 probabilities": (16, 4096),
+}
+
+
+@dataclass(frozen=True)
+class MessagesCell(Cell):
+    """From the outcome on the host of the target until its draft tokens are on the target's device, by a draft that
+    answers at once.
+    """
+
+    piece: ClassVar[str] = "links"
+
+    transport: str
+    target: str
+    draft: str
+    trips: int
+
+    @property
+    def key(self) -> str:
+        """See `Cell`."""
+        return f"{self.piece}/messages/{self.target} to {self.draft}/{self.transport}"
+
+    @property
+    def group(self) -> str:
+        """See `Cell`."""
+        return self.piece
+
+    @property
+    def estimate_s(self) -> float:
+        """The processes' starts."""
+        return 25.0
+
+    def run(self, kept: Kept) -> dict[str, Any]:
+        """Microseconds by payload: the median, and what the tenth part that was fastest took."""
+        kind, in_memory = TRANSPORTS[self.transport]
+        device, found = torch.device(self.target), {}
+        for name, (rows, vocab) in PAYLOADS.items():
+            source = Answers(rows, vocab, in_memory, device=self.draft)
+            opened = open_link(
+                kind, source, torch.device(self.draft), allowed=[kind], draft="a draft that answers at once",
+                start_timeout_s=START_LIMIT_S,
+            )  # fmt: skip
+            with closing(opened) as link:
+                times = there_and_back(link, rows, self.trips, until_on(device))
+            found[name] = {"median_us": statistics.median(times), "tenth_us": statistics.quantiles(times, n=10)[0]}
+        return {"payloads": found}
+
+
+def there_and_back(
+    link: Link, rows: int, trips: int, until: Callable[[torch.Tensor], None] = lambda tokens: None
+) -> list[float]:
+    """Microseconds of each trip, the first tenth left out. until: what the asking side still does with the tokens."""
+    message = RoundMessage(1, KnownState.of([9] * rows, [1] * rows, [2] * rows), torch.ones(rows, dtype=torch.int64))
+    times = []
+    for _ in range(trips):
+        start_s = time.perf_counter()
+        until(link.ask(message).answer(ANSWER_LIMIT_S).tokens)
+        times.append(1e6 * (time.perf_counter() - start_s))
+    return times[trips // 10 :]
+
+
+def until_on(device: torch.device) -> Callable[[torch.Tensor], None]:
+    """Until a tensor is there."""
+
+    def wait(tokens: torch.Tensor) -> None:
+        tokens.to(device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return wait
