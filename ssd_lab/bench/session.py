@@ -10,16 +10,15 @@ from contextlib import ExitStack
 from typing import Any, Protocol
 
 import torch
-from pydantic import BaseModel
 
 from ssd_lab.assembly.build import resolve_device
+from ssd_lab.assembly.placing import placed
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.inputs import Input, load_inputs
 from ssd_lab.bench.repeat import RepeatResult, RequestResult
 from ssd_lab.bench.support import Parts, find_parts
 from ssd_lab.common.validation import validated
-from ssd_lab.config import SamplingParams
-from ssd_lab.devices import DevicePlacement
+from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.llm import LLM, OnStep
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.results import Output, RunResult
@@ -30,12 +29,6 @@ _ENGINE_FIELDS = (
     "device", "dtype", "max_model_len", "block_size", "threads", "draft_link", "prefix_reuse", "bitwise", "record",
     "eager",
 )  # fmt: skip
-
-
-class Placed(BaseModel):
-    """A placement that was given as text."""
-
-    placement: DevicePlacement
 
 
 class Load(Protocol):
@@ -59,7 +52,8 @@ class Session:
         engine: dict[str, Any] = {name: getattr(config, name) for name in _ENGINE_FIELDS}
         engine |= {"chat": False, "progress": False, "max_batch": config.batch}
         if config.placement is not None:
-            placement = validated(Placed, {"placement": config.placement}, name="bench").placement
+            asked = validated(EngineConfig, {"placement": config.placement}, name="bench")
+            _, placement = placed(asked, parts.strategy)
             self.num_gpus = len({*placement.target, *placement.draft} - {"cpu"})
             alone = placement.target[0] if len(placement.target) == 1 else None
             self._open_shared(parts, {**engine, "device": "auto", "placement": placement}, load, alone)
