@@ -28,7 +28,8 @@ FLOORS = (
     ("assembly", "results"),
     ("llm",),
     ("api", "profile", "training"),
-    ("check", "tune", "bench", "chat", "serve"),
+    ("check", "tune", "chat", "serve"),
+    ("bench",),
     ("notebooks",),
     ("cli",),
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
+from ssd_lab.bench.config import BUNDLED
 from ssd_lab.bench.multi.cell import PIECES, Cell
 from ssd_lab.bench.multi.extent import Extent
 from ssd_lab.bench.multi.machine import Machine
@@ -58,12 +59,10 @@ def _engine(machine: Machine) -> dict[str, Any]:
 
 
 def _texts(machine: Machine, pairs: Sequence[Pair], extent: Extent) -> Iterator[TextCell]:
-    """Of the first pair that one device holds: first every strategy that drafts, then distributions of those whose
-    draft tokens depend on where they are drafted. Of a placement that may be refused a few are enough.
+    """Of the first pair that one device holds, or the bundled one: first every strategy that drafts, then distributions
+    of those whose draft tokens depend on where they are drafted. Of a placement that may be refused a few are enough.
     """
-    pair = next((pair for pair in pairs if machine.ranks_for(pair.weight_bytes()) == 1), None)
-    if pair is None:
-        return
+    pair = next((pair for pair in pairs if machine.ranks_for(pair.weight_bytes()) == 1), None) or Pair.read(BUNDLED)
     heads, places, engine = HEADS if pair.is_bundled else (), checked_places(machine), _engine(machine)
     for where in places:
         for name, fields in FEW if where.may_be_refused else (*ALL, *heads):

@@ -82,6 +82,8 @@ def test_a_target_that_no_device_holds_is_left_out_and_named() -> None:
     cells = make_plan(machine, PAIRS, Extent.usual(2))
     assert ranks_and_drafts(cells, "llama-70b,llama-1b") == set()
     assert ranks_and_drafts(cells, "qwen3-32b,qwen3-0.6b") == {(2, 0)}
+    alone = make_plan(machine, PAIRS[3:], Extent.usual(2))
+    assert {cell.pair.name for cell in alone if isinstance(cell, TextCell)} == {"bundled"}
 
 
 def test_all_strategies_that_draft_are_compared_at_every_placement_that_must_work() -> None:
