@@ -104,6 +104,7 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
     ),
     ("--draft", "--draft 1", {}),  # nothing drafts, so no draft is loaded
     ("--gpus", "--gpus 4", {"num_gpus": 4}),
+    ("--placement", "--placement target=cpu,cpu", {"placement": "target=cpu,cpu", "device": "auto"}),
     ("--eager", "--eager", {"eager": True}),
     ("--b", "--b 16", {"batch": 16}),
     ("--block_sz", "--block_sz 32", {"block_size": 32}),
