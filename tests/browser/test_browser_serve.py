@@ -52,7 +52,8 @@ def test_a_running_request_is_shown_while_it_runs(open_page, address, monkeypatc
     monkeypatch.setattr(Engine, "step", lambda engine: (time.sleep(0.03), step(engine))[1])
     body = {"model": "bundled", "prompt": "On", "max_tokens": 900, "ignore_eos": True, "stream": True}
     with open_page(address) as page, httpx.stream("POST", f"{address}v1/completions", json=body, timeout=60) as stream:
-        next(stream.iter_lines())
+        lines = stream.iter_lines()  # an iterator that is let go ends the request
+        assert next(lines)
         page.locator("#rows tr", has_text="running").first.wait_for()
         assert page.locator("#state").inner_text().startswith("1 running")
         stream.close()

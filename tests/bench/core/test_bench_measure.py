@@ -137,7 +137,7 @@ def test_live_states_count_up_to_the_end(tiny_config: BenchConfig):
         ({"strategy": "asynctree"}, ConfigError, "did you mean 'async_tree'"),
         ({"draft_temperature": 0.5, "strategy": "autoregressive", "strategy_fields": {}}, ConfigError, "--dtemp out"),
         ({"draft": None}, ConfigError, "needs a draft model"),
-        ({"output_len": 5000}, ConfigError, "lower --input_len or --output_len"),
+        ({"output_len": 5000}, ConfigError, "lower --output_len, or an --input_len that cuts prompts"),
         ({"max_model_len": 20}, ConfigError, "max_model_len"),
         ({"num_sequences": 10**6}, DatasetError, "at most"),
         ({"datasets": ["gsm9k"]}, DatasetError, "gsm8k"),
