@@ -25,7 +25,7 @@ def result_tables(result: BenchResult, title: str) -> RenderableType:
     repeats = "one repeat: no intervals" if counts == {1} else f"{max(counts)} repeats, 95 % intervals"
     figures = figures_table({name: dataset.estimates for name, dataset in datasets.items()})
     parts: list[RenderableType] = [
-        _title(f"{result.config.label}: {title} ({repeats})"),
+        _title(f"{result.config.label}: {title} ({repeats}; {_ending(result)})"),
         folded(figures.columns, figures.rows),
     ]
     if result.peers:
@@ -35,6 +35,10 @@ def result_tables(result: BenchResult, title: str) -> RenderableType:
     if not result.exact:
         parts.append(Text("NOT EXACT: the texts do not follow the target's distribution", style="bold red"))
     return Group(*parts)
+
+
+def _ending(result: BenchResult) -> str:
+    return f"texts {'go on past' if result.config.ignore_eos else 'end at'} their end-of-text token"
 
 
 def comparison_tables(comparison: RunComparison) -> RenderableType:

@@ -20,6 +20,7 @@ from ssd_lab.tune.candidates import Candidate
 from ssd_lab.tune.tuning import Ratio
 
 WARM_TOKENS = 12
+LEAST_PASSES = 3
 LEAST_STEPS = 12  # of a run, however short its budget: fewer rounds tell nothing
 
 
@@ -62,9 +63,9 @@ class Paired:
     speeds: dict[str, list[float]]
 
     def speed(self, candidate: Candidate) -> float | None:
-        """The median pass."""
-        own = self.speeds.get(candidate.label)
-        return statistics.median(own) if own else None
+        """The geometric mean of the passes: in the same passes, the faster of two is the one whose ratio says so."""
+        own = [speed for speed in self.speeds.get(candidate.label, ()) if speed]
+        return statistics.geometric_mean(own) if own else None
 
     def ratio(self, candidate: Candidate, other: Candidate) -> Ratio:
         """Of the speeds of two candidates in the same passes: their logarithms' mean, and Student's interval."""
@@ -88,7 +89,7 @@ def run_in_turn(
     passes: int = 9,
 ) -> None:
     """Pass after pass of all candidates until `end_s` (of the performance counter), each pass on the next prompts;
-    speeds go to `paired` as they come.
+    speeds go to `paired` as they come. A few passes are made however late it is: one tells nothing apart.
 
     The first is always run, at least once, and so are those that start at once; another draft worker that would start
     after `end_s` is left out. start_s: what one takes to start.
@@ -107,7 +108,7 @@ def run_in_turn(
                 speed = subject.run(llm, prompts).metrics.tokens_per_second
                 paired.speeds.setdefault(candidate.label, []).append(speed or 0.0)
             passed_s = (time.perf_counter() - first_s) / (number + 1)
-            if time.perf_counter() + passed_s > end_s:
+            if number + 1 >= LEAST_PASSES and time.perf_counter() + passed_s > end_s:
                 break
 
 

@@ -48,9 +48,14 @@ class Ratio:
     low: float | None = None
     high: float | None = None
 
-    def __str__(self) -> str:
+    @property
+    def range(self) -> str:
+        """As a cell: the interval, or the mean of one pass."""
         known = self.low is not None and self.high is not None
-        return f"{self.mean:.2f}, {self.low:.2f} to {self.high:.2f}" if known else f"{self.mean:.2f}, one pass"
+        return f"{self.low:.2f} to {self.high:.2f}" if known else f"{self.mean:.2f}"
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f}, {'one pass' if self.low is None else self.range}"
 
 
 @dataclass(frozen=True)
@@ -64,13 +69,15 @@ class GridCheck:
     ratios: dict[str, float]
 
 
+_LEAD = "tokens/s, predicted and measured; over best: the 95 % interval of the ratio in the same passes"
 _COLUMNS = Columns(
     (
         Column("candidate", lambda row: str(row["name"]), number=False),
-        Column("tokens/s predicted", number("scaled_tokens_per_second", "{:.1f}")),
-        Column("tokens/s measured", number("measured_tokens_per_second", "{:.1f}")),
-        Column("tokens/round", number("tokens_per_round", "{:.2f}")),
-        Column("cache hits", number("hit_rate", "{:.0%}")),
+        Column("predicted", number("scaled_tokens_per_second", "{:.1f}")),
+        Column("measured", number("measured_tokens_per_second", "{:.1f}")),
+        Column("over best", lambda row: row["over_best"]),
+        Column("per round", number("tokens_per_round", "{:.2f}")),
+        Column("hits", number("hit_rate", "{:.0%}")),
     )
 )
 
@@ -164,22 +171,23 @@ class Tuning:
         base = self.baseline
         if base is not None and base not in shown:
             shown = [*shown, base]
-        return [one.as_dict() for one in shown]
+        over = {name: ratio.range for name, ratio in self.ratios.items()}
+        return [one.as_dict() | {"over_best": over.get(one.candidate.label)} for one in shown]
 
     def __str__(self) -> str:
-        return "\n\n".join([_COLUMNS.table(self.rows()).to_markdown(), "\n".join(self.lines())])
+        return "\n\n".join([_COLUMNS.table(self.rows(), lead=_LEAD).to_markdown(), "\n".join(self.lines())])
 
     __repr__ = __str__
 
     def __rich__(self) -> RenderableType:
-        return _COLUMNS.table(self.rows(), notes=self.lines()).to_rich()
+        return _COLUMNS.table(self.rows(), lead=_LEAD, notes=self.lines()).to_rich()
 
     def table(self) -> RenderableType:
         """The ranking for a terminal."""
-        return _COLUMNS.table(self.rows()).to_rich()
+        return _COLUMNS.table(self.rows(), lead=_LEAD).to_rich()
 
     def _repr_html_(self) -> str:
-        return _COLUMNS.table(self.rows(), notes=self.lines()).to_html()
+        return _COLUMNS.table(self.rows(), lead=_LEAD, notes=self.lines()).to_html()
 
     def lines(self) -> list[str]:
         """What is said below the ranking: the winner, how to run it, how it was found."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import ssd_lab
@@ -18,7 +20,7 @@ from ssd_lab.tune import Candidate, Tuning
 from ssd_lab.tune.full_grid import measured_grid
 from ssd_lab.tune.recorded_runs import Paired, Subject, run_in_turn
 from ssd_lab.tune.tuner import _finalists, scaled
-from ssd_lab.tune.tuning import Scored
+from ssd_lab.tune.tuning import Ratio, Scored
 
 PUBLISHED = "published-4xh100+1"
 ENGINE = {"threads": 1, "draft_link": "thread", "max_model_len": 192}
@@ -84,8 +86,8 @@ def test_runs_in_turn_take_the_same_prompts_and_measure_each(tiny_pair):
     paired = Paired({})
     run_in_turn(subject, few, paired, end_s=0.0, start_s=0.0, per_pass=1)
     assert {label: len(speeds) for label, speeds in paired.speeds.items()} == {
-        "autoregressive": 1, "sync_chain k=2": 1,
-    }  # fmt: skip
+        "autoregressive": 3, "sync_chain k=2": 3,
+    }, "late as it was: one pass tells nothing apart"  # fmt: skip
     assert paired.speed(Candidate("async_tree")) is None
     grid = measured_grid(subject, few[0], few, passes=2)
     assert set(grid.ratios) == {"autoregressive", "sync_chain k=2"}
@@ -109,6 +111,25 @@ def test_speeds_of_the_same_passes_are_told_apart_or_not():
     once = Paired({fast.label: [100], near.label: [90]}).ratio(near, fast)
     assert (once.mean, once.high) == (pytest.approx(0.9), None)
     assert Tuning([], "here", 1, ratios={"near": once}).within_noise == ["near"], "one pass tells nothing apart"
+
+
+def test_what_is_ranked_first_is_what_the_ratios_say_is_faster():
+    """Of the same passes: a median could name another one."""
+    first, second = (Candidate("sync_chain", {"k": k}) for k in (1, 2))
+    paired = Paired({first.label: [100, 100, 10], second.label: [90, 99, 90]})
+    speeds = [paired.speed(one) for one in (first, second)]
+    assert speeds[0] is not None and speeds[1] is not None and speeds[0] < speeds[1]
+    assert paired.ratio(first, second).mean == pytest.approx(speeds[0] / speeds[1])
+
+
+def test_many_candidates_are_rows_in_a_narrow_terminal():
+    ratios = {"sync_chain k=2": Ratio(0.95, 0.8, 1.1)}
+    tuning = Tuning([scored("sync_chain", 90, 80.0, k=k) for k in range(1, 10)], "here", 1, ratios=ratios)
+    narrow = Console(width=80, file=io.StringIO())
+    narrow.print(tuning.table())
+    lines = narrow.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("sync_chain k=2" in line and "0.80 to 1.10" in line for line in lines), "\n".join(lines)
 
 
 def test_the_best_of_each_family_is_confirmed_if_it_comes_near():

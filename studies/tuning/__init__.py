@@ -1,0 +1,1 @@
+"""Does `tune` choose what `bench` finds fastest?"""
