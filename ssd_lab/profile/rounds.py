@@ -30,6 +30,7 @@ FIRST_ROUNDS = 3  # in which caches are cold
 FEWEST_ROUNDS = 16
 MOST_TOKENS = 96
 PASSES = 2
+STALL = 3.0  # times the usual share of its price, from which on a round is none of the machine's own
 
 
 @dataclass(frozen=True)
@@ -147,9 +148,10 @@ def _rounds(runs: Runs) -> list[tuple[list[RoundRecord], Trace]]:
 def _point(runs: Runs, step_s: float | None, phases: HardwareProfile | None) -> RoundPoint:
     by_run = _rounds(runs)
     full = [one for rounds, _ in by_run for one in rounds]
-    priced_s = None
+    mean_s, priced_s = statistics.mean(one.end_s - one.start_s for one in full), None
     if phases is not None and runs.name in DRAFTING:
-        priced_s = statistics.mean(itertools.chain(*(priced_rounds_s(*own, phases) for own in by_run)))
+        priced = itertools.chain(*(priced_rounds_s(*own, phases) for own in by_run))
+        mean_s, priced_s = without_stalls([(one.end_s - one.start_s, s) for one, s in zip(full, priced, strict=True)])
     return RoundPoint(
         strategy=runs.name,
         batch=runs.batch,
@@ -159,10 +161,19 @@ def _point(runs: Runs, step_s: float | None, phases: HardwareProfile | None) -> 
         tokens_per_second=statistics.mean(result.metrics.tokens_per_second or 0.0 for result in runs.results),
         tokens_per_round=statistics.mean(result.metrics.tokens_per_round or 0.0 for result in runs.results),
         host_s=runs.host_s,
-        mean_s=statistics.mean(r.end_s - r.start_s for r in full),
+        mean_s=mean_s,
         priced_s=priced_s,
         step_s=step_s,
     )
+
+
+def without_stalls(rounds: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Means of measured and of priced seconds, rounds left out that took several times as long, of their price, as
+    usual: those in which the machine did something else.
+    """
+    usual = statistics.median(measured / priced for measured, priced in rounds)
+    kept = [(measured, priced) for measured, priced in rounds if measured / priced <= STALL * usual]
+    return statistics.mean(measured for measured, _ in kept), statistics.mean(priced for _, priced in kept)
 
 
 def _context(rounds: Sequence[RoundRecord]) -> int:

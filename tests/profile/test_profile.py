@@ -25,7 +25,7 @@ from ssd_lab.profile.measure import DRAFTING, Sizes, fits, hardware_profile, mea
 from ssd_lab.profile.peer_prefill import inflated_peer
 from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.profile.points import Measurement, Point, RoundPoint
-from ssd_lab.profile.rounds import PASSES, Runs, full_rounds, points_of_runs
+from ssd_lab.profile.rounds import PASSES, Runs, full_rounds, points_of_runs, priced_rounds_s, without_stalls
 from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.simulate import HardwareProfile, simulate
@@ -223,7 +223,8 @@ def test_a_point_that_noise_left_no_sense_in_is_tried_again_then_left_out(
 
 
 def test_a_profile_predicts_the_rounds_that_it_was_made_of():
-    """Of every kind of round, alone and together: whatever the machine did meanwhile, their mean rate comes out.
+    """Of every kind of round, alone and together: whatever the machine did meanwhile, their own mean comes out, over
+    the same prices.
 
     How near a profile comes to runs that it does not know is measured in docs/results/predictions.md, not tested: it
     rests on a quiet machine.
@@ -245,13 +246,32 @@ def test_a_profile_predicts_the_rounds_that_it_was_made_of():
                 runs.append(Runs(name, batch, [llm.run(prompts, params).whole() for _ in range(2)]))
     own = points_of_runs(runs, hardware_profile(phases, "here"))
     profile = hardware_profile(replace(phases, rounds=own), "here")
-    for one in runs:
-        measured_s = predicted_s = 0.0
-        for result in one.results:
-            rounds = full_rounds(result.trace, one.batch)
-            measured_s += sum(each.end_s - each.start_s for each in rounds)
-            predicted_s += simulate(Trace(result.trace.meta, rounds=rounds), profile, miss_cost="full").time_s
-        assert predicted_s == pytest.approx(measured_s), (one.name, one.batch)
+    for one, point in zip(runs, own, strict=True):
+        measured = [full_rounds(result.trace, one.batch) for result in one.results]
+        predicted_s = sum(
+            simulate(Trace(result.trace.meta, rounds=rounds), profile, miss_cost="full").time_s
+            for result, rounds in zip(one.results, measured, strict=True)
+        )
+        priced_s = sum(
+            sum(priced_rounds_s(rounds, result.trace, unstretched(profile)))
+            for result, rounds in zip(one.results, measured, strict=True)
+        )
+        assert point.mean_s is not None and point.priced_s is not None
+        assert predicted_s == pytest.approx(priced_s * point.mean_s / point.priced_s), (one.name, one.batch)
+        seconds = [each.end_s - each.start_s for rounds in measured for each in rounds]
+        assert min(seconds) <= point.mean_s <= max(seconds)
+
+
+def unstretched(profile: HardwareProfile) -> HardwareProfile:
+    """The same phases, without what whole rounds say of them."""
+    return profile.model_copy(update={"measured_rounds": ()})
+
+
+def test_a_round_in_which_the_machine_did_something_else_does_not_count():
+    steady = [(2.0, 1.0), (4.0, 2.0), (2.2, 1.0), (1.8, 1.0)]
+    assert without_stalls(steady) == (pytest.approx(2.5), pytest.approx(1.25))
+    assert without_stalls([*steady, (70.0, 1.0)]) == without_stalls(steady)
+    assert without_stalls([(6.0, 3.0), (2.0, 1.0)]) == (4.0, 2.0), "a longer round of another kind is no stall"
 
 
 def test_prompts_and_whole_runs_are_measured(pair, monkeypatch: pytest.MonkeyPatch):
