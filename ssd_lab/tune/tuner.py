@@ -162,20 +162,19 @@ def _measured(subject: Subject, batch: int, budget_s: float, progress: bool, hea
 
 
 def _finalists(ranking: Sequence[Scored]) -> list[Scored]:
-    """The best of each family that comes near the best one, since predictions err by family, then the next ones;
-    autoregressive decoding always.
+    """The best of each family that comes near the best one, since predictions err by family, then those of the next
+    families; autoregressive decoding always.
     """
     by_family: dict[str, Scored] = {}
     for one in ranking:
         by_family.setdefault(one.candidate.strategy, one)
     base = by_family.pop("autoregressive", None)
-    first, *others = [
-        one
-        for one in by_family.values() or [ranking[0]]
-        if one.predicted_tokens_per_second >= NEAR * ranking[0].predicted_tokens_per_second
-    ] or [ranking[0]]
-    best = [first, *others][:FINALISTS]
-    best += [one for one in ranking if one not in best and one is not base][: max(0, LEAST_FINALISTS - len(best))]
+    families = list(by_family.values()) or [ranking[0]]
+    near = [one for one in families if one.predicted_tokens_per_second >= NEAR * ranking[0].predicted_tokens_per_second]
+    best = (near or families[:1])[:FINALISTS]
+    for one in [*families, *ranking]:  # another family tells more than another k
+        if len(best) < LEAST_FINALISTS and one not in best and one is not base:
+            best.append(one)
     return [best[0], *([base] if base not in (None, best[0]) else []), *best[1:]]
 
 

@@ -139,6 +139,13 @@ def test_the_best_of_each_family_is_confirmed_if_it_comes_near():
     ]  # fmt: skip
     confirmed = [one.candidate.strategy for one in _finalists(ranking)]
     assert confirmed == ["eagle3", "autoregressive", "async_tree", "sync_chain", "cascade"]
+    ahead = [
+        scored("async_tree", 100, k=4),
+        scored("async_tree", 99, k=3),
+        scored("sync_chain", 50),
+        scored("cascade", 40),
+    ]
+    assert [one.candidate.strategy for one in _finalists(ahead)] == ["async_tree", "sync_chain", "cascade"]
     alone = [scored("sync_chain", 100, k=k) for k in range(6)] + [scored("autoregressive", 30)]
     assert len(_finalists(alone)) == 1 + 3
     assert [one.candidate.strategy for one in _finalists([scored("autoregressive", 30)])] == ["autoregressive"]
