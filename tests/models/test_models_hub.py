@@ -9,7 +9,12 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.files.hub import from_hub
@@ -162,6 +167,7 @@ def test_a_client_that_returns_half_a_snapshot_offline_is_not_believed(
     [
         (GatedRepoError, "it is gated; ask for access"),
         (RepositoryNotFoundError, "no such repository, or it is private"),
+        (LocalEntryNotFoundError, "it: the hub cannot be reached from here; check the network"),
     ],
 )
 def test_a_refusal_of_the_hub_says_what_to_do(hub: Hub, kind: type[Exception], says: str) -> None:

@@ -70,6 +70,8 @@ def _why(error: Exception) -> str:
         return "it is gated; ask for access on its page and log in (`hf auth login`)"
     if isinstance(error, errors.RepositoryNotFoundError):
         return "there is no such repository, or it is private; check the name, or log in (`hf auth login`)"
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return "the hub cannot be reached from here; check the network, or give a local folder"
     return f"{type(error).__name__}: {said[:300]}; check the network, or give a local folder"
 
 
