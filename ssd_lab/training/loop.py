@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,9 +43,9 @@ def run_steps(
     """
     records = _resume(optimiser, schedule, checkpoint)
     per_step = optimiser.config.microbatches_per_step
-    batches = prefetched(batches_from(schedule.step_number * per_step))
     bar = tqdm(total=1000, desc=name, disable=not progress, mininterval=5)
-    with bar, between_steps() as interrupted:
+    made = prefetched(batches_from(schedule.step_number * per_step))
+    with closing(made) as batches, bar, between_steps() as interrupted:
         while schedule.progress < 1:
             begun = schedule.progress
             for _ in range(per_step):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
+LAST_ITEM_S = 30.0  # at most, for what is being made when nobody wants more
 LOOK_S = 0.2  # how often both sides look whether the other is still there
 
 
-def prefetched(items: Iterator[Item], depth: int = 6) -> Iterator[Item]:
-    """The same items, made ahead by a thread, which ends when this iterator is dropped; raises what making them did."""
+def prefetched(items: Iterator[Item], depth: int = 6) -> Generator[Item, None, None]:
+    """The same items, made ahead by a thread, which ends when this generator is closed; raises what making them did."""
     ready: queue.Queue[Item] = queue.Queue(depth)
     stopped, failures = threading.Event(), []
 
@@ -46,3 +47,4 @@ def prefetched(items: Iterator[Item], depth: int = 6) -> Iterator[Item]:
             raise failures[0]
     finally:
         stopped.set()
+        thread.join(LAST_ITEM_S)  # a thread that computes while the program ends aborts it
