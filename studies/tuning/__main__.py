@@ -91,6 +91,9 @@ def table(folder: Path) -> Table:
         name = file.name.removesuffix(".bench.json")
         for one in _tries(folder, name):
             winner = one["ran"][0]["label"]
+            if winner not in bench["over_best"]:  # tried after that bench
+                rows.append((name, winner, bench["best"], "-", "bench again"))
+                continue
             mean, low, high = bench["over_best"][winner]
             inside = "yes" if winner in bench["within_noise"] else "no"
             rows.append((name, winner, bench["best"], f"{mean:.2f} ({low:.2f} to {high:.2f})", inside))
