@@ -222,6 +222,7 @@ def test_a_point_that_noise_left_no_sense_in_is_tried_again_then_left_out(
     assert (tmp_path / "measurement.json").exists() and not (tmp_path / "hardware.json").exists()
 
 
+@pytest.mark.full
 def test_a_profile_predicts_the_rounds_that_it_was_made_of():
     """Of every kind of round, alone and together: whatever the machine did meanwhile, their own mean comes out, over
     the same prices.
