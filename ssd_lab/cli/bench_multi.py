@@ -119,7 +119,7 @@ def _measure(cells: list[Cell], store: Any, minutes: float, retry: bool) -> None
 def _report(machine: Any, pairs: list[Any], cells: list[Cell], store: Any, notes: list[str], *, as_json: bool) -> None:
     """Write it, and show the figures."""
     from ssd_lab.bench.multi.reading import Measured
-    from ssd_lab.bench.multi.report import REPORT, figures_table, write_report
+    from ssd_lab.bench.multi.report import REPORT, write_report
     from ssd_lab.bench.multi.running import missing
 
     measured = Measured(cells, store.results, store.folder)
@@ -131,7 +131,9 @@ def _report(machine: Any, pairs: list[Any], cells: list[Cell], store: Any, notes
         shown = [vars(figure) for figure in figures]
         print_json({"folder": str(store.folder), "figures": shown, "failed": failed, "left": left, "notes": notes})
     else:
-        console().print(figures_table(figures).to_rich())
+        for figure in figures:
+            told = f"{figure.verdict}: {figure.text}: {figure.measured} (wanted: {figure.wanted})"
+            console().print(told, markup=False, soft_wrap=True)
         for note in notes:
             console(stderr=True).print(note, markup=False, soft_wrap=True)
         console().print(str(store.folder / REPORT), soft_wrap=True, markup=False)
