@@ -75,7 +75,7 @@ class Table:
 
     def to_rich(self) -> RenderableType:
         """For `rich.print`: one line a row, or one column a row where the terminal is too narrow for that
-        and that is narrower.
+        and there are few of them.
 
         Words are shown as they are, not as markup.
         """
@@ -180,20 +180,14 @@ class _FittingTable:
         from rich.text import Text
 
         lines, sides = [self.table.columns, *self.table.rows], self.table.aligned
-        width = _width(self.table)
-        if width > options.max_width:
+        borders = 3 * len(sides) + 1
+        is_wide = sum(max(map(len, texts)) for texts in zip(*lines, strict=True)) + borders > options.max_width
+        if is_wide and len(self.table.rows) <= len(self.table.columns):  # many rows would be many columns
             turned = self.table.turned()
-            if _width(turned) < width:  # many rows would be many columns
-                lines, sides = [turned.columns, *turned.rows], turned.aligned
+            lines, sides = [turned.columns, *turned.rows], turned.aligned
         shown = RichTable()
         for title, side in zip(lines[0], sides, strict=True):
             shown.add_column(Text(title), justify=side, overflow="fold")
         for line in lines[1:]:
             shown.add_row(*map(Text, line))
         yield shown
-
-
-def _width(table: Table) -> int:
-    """Of the table in characters, its frame included, where no cell is folded."""
-    columns = zip(table.columns, *table.rows, strict=True)
-    return sum(max(map(len, texts)) for texts in columns) + 3 * len(table.columns) + 1
