@@ -34,6 +34,11 @@ class DraftSettings:
         return 0 if self.fan_out is None else self.fan_out.num_branches(self.k) * self.k
 
     @property
+    def prepares(self) -> bool:
+        """Does the worker prepare for outcomes?"""
+        return self.fan_out is not None
+
+    @property
     def most_tokens(self) -> int:
         """Draft tokens of a row."""
         return self.k

@@ -20,6 +20,7 @@ from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwat
 from ssd_lab.learning.fallback_choice import FallbackKind
 from ssd_lab.links.messages import (
     ControlMessage,
+    Lookup,
     Message,
     PrefillMessage,
     RememberMessage,
@@ -28,7 +29,7 @@ from ssd_lab.links.messages import (
 )
 from ssd_lab.rounds.drafted import Drafted
 from ssd_lab.rounds.drawing import Drawing
-from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.proposal import ForHits, Proposal
 from ssd_lab.rounds.recorded_tree import RecordedTree
 
 
@@ -131,6 +132,13 @@ class DraftWorker:
             self._log.ahead = span
         if self._plan.record and proposal.token_probs is not None:
             self._tree = RecordedTree.of(asked.request_ids, proposal.tokens, proposal.token_probs, tree)
+
+    @_ON_ITS_DEVICE
+    @torch.inference_mode()
+    def look_up(self, lookup: Lookup) -> ForHits | None:
+        """The hits' answer, from outcomes that the host has not read; they are looked up again in their round."""
+        is_grown = self._pending is None and self._learning.fan_out is not None
+        return self._quick.looked_up(self._cache, lookup, self._learning.k) if is_grown else None
 
     def _round(self, asked: DraftRound) -> Proposal:
         """Learn from the outcomes, and answer."""

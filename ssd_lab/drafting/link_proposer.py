@@ -33,10 +33,18 @@ class LinkProposer(WorkerProposer):
         timeout_s: float,
         wait_s: float | None = None,
         sends_texts: bool = False,
+        prepares: bool = False,
         needs_outcomes: bool = True,
         preparations: Preparations | None = None,
     ) -> None:
-        super().__init__(link, timeout_s=timeout_s, wait_s=wait_s, sends_texts=sends_texts, preparations=preparations)
+        super().__init__(
+            link,
+            timeout_s=timeout_s,
+            wait_s=wait_s,
+            sends_texts=sends_texts,
+            prepares=prepares,
+            preparations=preparations,
+        )
         self.needs_outcomes = needs_outcomes
         self._seen: dict[int, int] = {}  # of each request, how many tokens the draft has read
         self._unheld: set[int] = set()  # requests of whose text no more than what was seen here is in this cache

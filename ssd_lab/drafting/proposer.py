@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.proposal import ForHits, Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 
@@ -17,10 +17,12 @@ class Proposer(ABC):
 
     feature_layers: the target's residual stream at these layers' inputs is handed to `prefill` and `observe`, for
     drafts that feed on it. needs_outcomes: must the host know a round's outcome before the next one can be proposed?
+    looks_up: if it must, can it say before that what it will propose if all goes well?
     """
 
     feature_layers: tuple[int, ...] = ()
     needs_outcomes: bool = True
+    looks_up: bool = False
 
     def prefill(  # noqa: B027 - may be nothing
         self, chunks: list[PrefillChunk], features: list[torch.Tensor] | None = None
@@ -37,6 +39,13 @@ class Proposer(ABC):
         A proposer that needs no outcomes may be asked for the next round before it is told of this one's: `rows` then
         says where on the device the outcome lies (see `RowBatch`).
         """
+
+    def for_hits(self, sequences: list[Sequence], rows: RowBatch, decided: torch.Tensor) -> ForHits | None:
+        """What `propose` will answer for the next round of these sequences if all outcomes were prepared, while their
+        round is under way; `propose` is asked all the same. None if nothing is prepared for them. decided: see
+        `Lookup`.
+        """
+        return None
 
     def keep(self, paths: torch.Tensor) -> None:  # noqa: B027 - most proposers grow no trees
         """Trees are verified now. paths `[rows, depth]`, where the device leaves them, are the nodes that are accepted

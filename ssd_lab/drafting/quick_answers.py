@@ -10,9 +10,11 @@ from ssd_lab.drafting.batch_control import DraftRound
 from ssd_lab.drafting.draft_settings import DraftSettings
 from ssd_lab.drafting.drafter import Drafter
 from ssd_lab.drafting.quick_guesses import n_gram_guesses, random_guesses
-from ssd_lab.drafting.speculation_cache import Entry
+from ssd_lab.drafting.speculation_cache import Entry, SpeculationCache
 from ssd_lab.execution.host_copy import sent
+from ssd_lab.links.messages import Lookup
 from ssd_lab.rounds.drafted import Drafted, DraftTree
+from ssd_lab.rounds.proposal import ForHits, Proposal
 
 
 class QuickAnswers:
@@ -38,6 +40,27 @@ class QuickAnswers:
         parts = [self.with_distribution(part, sampled=sampled) for part in parts]
         drafted = Drafted.concatenated(parts) if len(parts) > 1 else parts[0]  # the target waits for this
         return self._certain(drafted, sent(stale, self._drafter.device)) if any(stale) else drafted
+
+    def looked_up(self, cache: SpeculationCache, lookup: Lookup, k: int) -> ForHits | None:
+        """What `taken` gives once the host knows the outcomes, if all were prepared; None if the latest tree is not
+        these rows'.
+        """
+        found = cache.found(lookup.request_ids, lookup.decided.here(), self._drafter.runner)
+        if found is None or cache.tree is None or cache.tree.drafted.tokens.shape[2] != k:
+            return None
+        rows = len(lookup.request_ids)
+        every = torch.arange(rows, device=self._drafter.device)
+        drafted = self.with_distribution(cache.tree.drafted.at(every, found.branch[:rows]), sampled=lookup.sampled)
+        proposal = Proposal(
+            tokens=drafted.tokens,
+            num_drafted=[k] * rows,
+            probs=drafted.probs,
+            origins=["hit"] * rows,
+            cache_hits=[True] * rows,
+            token_probs=drafted.token_probs if self._plan.record else None,
+            raw_probs=drafted.raw_probs,
+        )
+        return ForHits(proposal, found.hit[:rows])
 
     def guessed(self, asked: DraftRound, rows: Sequence[int], k: int, *, sampled: bool) -> Drafted:
         """k tokens for each of these rows: what followed its text's end before, where the plan asks for texts, else

@@ -107,7 +107,13 @@ class Resources:
         with ExitStack() as unfinished:
             unfinished.callback(opened.close)
             needs_outcomes = needs_outcomes or not isinstance(opened, InlineLink)
-            proposer = self._proposer_over(opened, sends_texts=sends_texts, needs_outcomes=needs_outcomes)
+            beside_target = self.draft_device == torch.device(self.placement.target[0])
+            proposer = self._proposer_over(
+                opened,
+                sends_texts=sends_texts,
+                prepares=plan.prepares and beside_target,
+                needs_outcomes=needs_outcomes,
+            )
             unfinished.pop_all()
         return proposer
 
@@ -122,12 +128,15 @@ class Resources:
         chosen = self.config.draft_link
         return chosen if self.placement.draft and "process" in self._links(setup) else link
 
-    def _proposer_over(self, link: Link, *, sends_texts: bool, needs_outcomes: bool = True) -> LinkProposer:
+    def _proposer_over(
+        self, link: Link, *, sends_texts: bool, prepares: bool = False, needs_outcomes: bool = True
+    ) -> LinkProposer:
         return LinkProposer(
             link,
             timeout_s=self.config.timeout_s,
             wait_s=self.config.draft_wait_s,
             sends_texts=sends_texts,
+            prepares=prepares,
             preparations=self.preparations,
             needs_outcomes=needs_outcomes,
         )

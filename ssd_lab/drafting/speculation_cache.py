@@ -10,8 +10,9 @@ import torch
 
 from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.execution.structure import flatten
-from ssd_lab.phases.draft_tree import LookupInputs, LookupPhase, branch_keys, outcome_keys
+from ssd_lab.phases.draft_tree import Found, LookupInputs, LookupPhase, branch_keys
 from ssd_lab.rounds.drafted import Drafted, DraftTree
+from ssd_lab.rounds.runner import Runner
 
 _COUNTS, _PREPARED = 0, 1  # places in the copy
 
@@ -67,13 +68,14 @@ class SpeculationCache:
     """Holds the branches of the latest tree. A new tree replaces the old one: an outcome is asked for once. What
     answers sequences that are away is kept apart.
 
-    Outcomes are looked up on the host, where they lie. A tree that is still growing on a device is waited for only
-    then.
+    Outcomes are looked up where they lie, on the host (`look_up`) or on the draft's device (`found`), by the same
+    phase. A tree that is still growing on a device is waited for on the host only.
     """
 
     def __init__(self) -> None:
         self.tree: DraftTree | None = None
         self._copy = HostCopy()
+        self._keys: torch.Tensor | None = None
         self._rows: dict[int, int] = {}  # of each request in the tree
         self._kept: dict[int, KeptAnswer] = {}
 
@@ -82,8 +84,8 @@ class SpeculationCache:
         self.tree = tree
         self._rows = {request_id: row for row, request_id in enumerate(request_ids)}
         confidence, _ = flatten(tree.confidence)
-        prepared = branch_keys(tree.counts, tree.recovery_tokens)
-        self._copy = HostCopy(tree.counts, prepared, tree.candidates, *confidence)
+        self._keys = branch_keys(tree.counts, tree.recovery_tokens)
+        self._copy = HostCopy(tree.counts, self._keys, tree.candidates, *confidence)
 
     def prepared(self, request_id: int) -> PreparedRow | None:
         """What there is to learn from, if the latest tree has this sequence."""
@@ -107,8 +109,8 @@ class SpeculationCache:
                 fresh.append(index)
         if fresh:
             rows = [self._rows[request_ids[index]] for index in fresh]
-            outcomes = torch.tensor([[num_accepted[i] for i in fresh], [recovery_tokens[i] for i in fresh]])
-            for index, row, branch in zip(fresh, rows, self._branches(rows, outcome_keys(*outcomes)), strict=True):
+            outcomes = torch.tensor([[num_accepted[i], recovery_tokens[i]] for i in fresh])
+            for index, row, branch in zip(fresh, rows, self._branches(rows, outcomes), strict=True):
                 exact = None if branch is None else Entry(row, branch)
                 answers[index] = Prepared(exact, self._likeliest(row, num_accepted[index]))
         return answers
@@ -121,6 +123,15 @@ class SpeculationCache:
         found = LookupPhase().run(None, LookupInputs(prepared, outcomes))
         each = zip(found.hit.tolist(), found.branch.tolist(), strict=True)
         return [branch if hit else None for hit, branch in each]
+
+    def found(self, request_ids: list[int], decided: torch.Tensor, runner: Runner) -> Found | None:
+        """The branches for outcomes on the runner's device, of all rows of the latest tree in their order; None if it
+        has others. decided: see `Lookup`; its rows and the tree's may be padded to different numbers.
+        """
+        if self._keys is None or request_ids != list(self._rows):
+            return None
+        rows = min(len(self._keys), len(decided))
+        return runner.run(LookupPhase(), LookupInputs(self._keys[:rows], decided[:rows, :2]))
 
     def _likeliest(self, row: int, num_accepted: int | None) -> Entry | None:
         """The first branch at this accepted length."""

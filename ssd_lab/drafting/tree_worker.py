@@ -13,7 +13,15 @@ from ssd_lab.drafting.drafter import Drafter
 from ssd_lab.errors import NonFiniteLogitsError
 from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
 from ssd_lab.execution.structure import each_tensor
-from ssd_lab.links.messages import ControlMessage, KeptMessage, Message, PrefillMessage, RestoreMessage, RoundMessage
+from ssd_lab.links.messages import (
+    ControlMessage,
+    KeptMessage,
+    Lookup,
+    Message,
+    PrefillMessage,
+    RestoreMessage,
+    RoundMessage,
+)
 from ssd_lab.phases.grow_dynamic_tree import DynamicShape, grow_dynamic_tree
 from ssd_lab.phases.grow_tree import grow_tree
 from ssd_lab.phases.reading import Reading
@@ -54,6 +62,11 @@ class TreePlan:
         """Places behind the committed tokens that a round writes, in the target's cache or in the draft's."""
         fed = self.shape.num_fed if isinstance(self.shape, DynamicShape) else len(set(self.shape.parents) - {-1})
         return max(self.shape.num_nodes, self.shape.depth + fed)
+
+    @property
+    def prepares(self) -> bool:
+        """A tree is grown when the round before is over."""
+        return False
 
     def make_worker(self, drafter: Drafter) -> TreeWorker:
         """A worker with this plan."""
@@ -98,6 +111,9 @@ class TreeWorker:
 
     def background(self) -> None:
         """Nothing can be drafted before the outcome is known."""
+
+    def look_up(self, lookup: Lookup) -> None:
+        """Nothing is prepared."""
 
     def _answer(self, asked: DraftRound) -> Proposal:
         reading, bounds = self._drafter.reading(asked, range(len(asked.rows)))

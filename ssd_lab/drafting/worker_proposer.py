@@ -11,10 +11,11 @@ from ssd_lab.drafting.batch_control import ControlSender
 from ssd_lab.drafting.composition import no_draft
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.errors import DraftLateError, DraftWorkerError
+from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.execution.preparations import Preparations
 from ssd_lab.links.link import Link, Pending
-from ssd_lab.links.messages import NO_OUTCOME, Outcome, RememberMessage, RestoreMessage, RoundMessage
-from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.links.messages import NO_OUTCOME, Lookup, Outcome, RememberMessage, RestoreMessage, RoundMessage
+from ssd_lab.rounds.proposal import ForHits, Proposal
 from ssd_lab.rounds.rows import KnownState, RowBatch
 from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.trace.records import Activity
@@ -35,7 +36,8 @@ class WorkerProposer(Proposer):
     It may be asked for some sequences of a round only (the others have their draft from elsewhere). sends_texts: the
     worker looks at the texts themselves. preparations: of a round in which there were any the worker is told no time,
     for what learns there would take it for one. wait_s: how long a round waits before it goes on without draft tokens
-    (None: for `timeout_s`, after which the worker counts as lost).
+    (None: for `timeout_s`, after which the worker counts as lost). prepares: the worker, on the
+    target's device, prepares for outcomes.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class WorkerProposer(Proposer):
         timeout_s: float,
         wait_s: float | None = None,
         sends_texts: bool = False,
+        prepares: bool = False,
         preparations: Preparations | None = None,
     ) -> None:
         self.link = link
+        self.looks_up = prepares and link.looks_up
         self._preparations = preparations or Preparations()
         self._timeout_s, self._wait_s = timeout_s, wait_s
         self._late: AskedRound | None = None
@@ -63,6 +67,13 @@ class WorkerProposer(Proposer):
     def work_ahead(self) -> None:
         """Let the worker prepare for the next outcome."""
         self.link.work_ahead()
+
+    def for_hits(self, sequences: list[Sequence], rows: RowBatch, decided: torch.Tensor) -> ForHits | None:
+        """What the worker has prepared, if it drafted the round that is under way for all of these."""
+        if any(self._drafted.get(sequence.request_id) != len(sequence.token_ids) for sequence in sequences):
+            return None
+        request_ids = [sequence.request_id for sequence in sequences]
+        return self.link.look_up(Lookup(request_ids, DeviceTensor.of(decided), not rows.all_greedy))
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
         """Keep what the worker is told with the next round: outcomes, and how long the round took."""

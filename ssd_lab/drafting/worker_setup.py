@@ -38,6 +38,11 @@ class WorkerPlan(Protocol):
         """The most draft tokens of a row: of a chain, or all nodes of a tree."""
         ...
 
+    @property
+    def prepares(self) -> bool:
+        """Does the worker prepare for outcomes?"""
+        ...
+
     def make_worker(self, drafter: Drafter) -> Worker:
         """The worker, over a draft that is loaded and a cache that is allocated."""
         ...

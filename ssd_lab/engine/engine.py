@@ -14,7 +14,7 @@ import torch
 from ssd_lab.common.device_guard import door
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.drafting.proposer import Proposer
-from ssd_lab.engine.flight import Flight, Settled, may_follow, may_run_ahead
+from ssd_lab.engine.flight import Flight, PreparedRound, Settled, may_follow, may_run_ahead
 from ssd_lab.engine.guarded_proposer import GuardedProposer
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.prefill_budget import PrefillBudget
@@ -226,23 +226,28 @@ class Engine:
 
         Where the device works by itself the host's work costs no time of the device's: the next round is launched
         before this one's outcome is read, if it can be told from the outcome where that lies, and otherwise before this
-        one's text is made. Prompts that wait are computed behind this round, before its outcome is read.
+        one's text is made; where its draft may be prepared already, so is all of the round but its start. Prompts that
+        wait are computed behind this round, before its outcome is read.
         """
         if self._flight is None:
             self._launch()
         flight, self._flight = self._flight, None
         if flight is None:
             return []
+        prepared = None
         try:
             advanced = flight.verification.advanced
             if advanced is not None and self._may_follow(flight) and self._scheduler.extend(self._limits.lookahead + 1):
-                self._flight = self._rounds.follow(flight, advanced)
+                if self._proposer.now.needs_outcomes:
+                    prepared = self._rounds.prepare(flight, advanced)
+                else:
+                    self._flight = self._rounds.follow(flight, advanced)
             elif self._runner.executor.runs_behind:
                 self._prefill_behind(flight)
         except BaseException:
             self._settle(flight, self._rounds.observe)
             raise
-        return self._settle(flight, self._go_on)
+        return self._settle(flight, partial(self._go_on, prepared))
 
     def _settle(self, flight: Flight, then: Callable[[Settled], None]) -> list[Sequence]:
         """Commit a round, do what comes `then`, and make the round's text, which is not lost if that raises; returns
@@ -259,8 +264,13 @@ class Engine:
             self._publish(settled)
         return [settled.flight.sequences[row] for row in settled.own]
 
-    def _go_on(self, settled: Settled) -> None:
-        """Tell the proposer, and launch the next round if it is certain who takes part."""
+    def _go_on(self, prepared: PreparedRound | None, settled: Settled) -> None:
+        """Tell the proposer, and launch the next round if it is certain who takes part: the prepared one first."""
+        if prepared is not None and prepared.fits(settled):
+            self._flight = started = self._rounds.start(prepared)
+            self._rounds.observe(settled)
+            self._rounds.tell(started)
+            return
         self._rounds.observe(settled)
         if self._flight is None and self._runner.executor.runs_behind and may_run_ahead(settled):
             for sequence in settled.flight.sequences:
@@ -329,8 +339,9 @@ class Engine:
                 sequence.admitted_s = moment_s
 
     def _may_follow(self, flight: Flight) -> bool:
-        """May the next round be launched before this one's outcome is read?"""
-        if self._proposer.now.needs_outcomes or self._scheduler.may_admit:
+        """May the next round be launched, or prepared, before this one's outcome is read?"""
+        now = self._proposer.now
+        if (now.needs_outcomes and not now.looks_up) or self._scheduler.may_admit:
             return False
         return may_follow(flight, self._limits, len(self._scheduler.running))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.prefilling import LaunchedPrefill
+from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.phases.verification import Verification
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import Sequence
@@ -30,6 +31,29 @@ class Flight:
         """The round as it is where it began no earlier than that."""
         start_s = max(self.start_s, moment_s)
         return replace(self, start_s=start_s, verify_start_s=max(self.verify_start_s, start_s))
+
+
+@dataclass(frozen=True)
+class PreparedRound:
+    """The round behind another one, `after`, if all outcomes of that were prepared: it need only be started. hit
+    `[batch]`, bool, on its way to the host: were they?
+    """
+
+    after: Verification[Any]
+    sequences: list[Sequence]
+    rows: RowBatch
+    verification: Verification[Any]
+    hit: HostCopy
+
+    def fits(self, settled: Settled) -> bool:
+        """Is it what would be launched now? Waits for the device's word where everything else allows it."""
+        return (
+            settled.flight.verification is self.after
+            and len(settled.own) == len(self.sequences)
+            and may_run_ahead(settled)
+            and not any(sequence.is_complete for sequence in self.sequences)
+            and bool(self.hit.arrays()[0].all())
+        )
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,16 @@ import torch
 
 from ssd_lab.config import EngineConfig
 from ssd_lab.engine.commit import append_outcome, make_text
-from ssd_lab.engine.flight import Flight, Settled
+from ssd_lab.engine.flight import Flight, PreparedRound, Settled
 from ssd_lab.engine.guarded_proposer import GuardedProposer
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.round_records import RoundTimes
 from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.errors import DraftWorkerError
-from ssd_lab.execution.host_copy import sent
+from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.phases.verification import Verification, VerifyOptions
-from ssd_lab.phases.verify import launch_verify
+from ssd_lab.phases.verify import launch_verify, ready_verify
 from ssd_lab.phases.verify_tree import launch_verify_tree
 from ssd_lab.rounds.placement import Placement
 from ssd_lab.rounds.proposal import Proposal
@@ -60,7 +60,7 @@ class Rounds:
             record=config.record,
             details=config.record_details if config.record else 0,
             feature_layers=proposer.now.feature_layers,
-            advance=runner.executor.runs_behind and not proposer.now.needs_outcomes,
+            advance=runner.executor.runs_behind and (not proposer.now.needs_outcomes or proposer.now.looks_up),
         )
 
     def launch(self, sequences: list[Sequence], start_s: float) -> Flight:
@@ -69,9 +69,40 @@ class Rounds:
 
     def follow(self, flight: Flight, advanced: torch.Tensor) -> Flight:
         """The round after `flight`, from its outcome where that lies on the device, `advanced`."""
-        start_s, rows = self._recorder.now_s(), rows_of(flight.sequences)
+        start_s = self._recorder.now_s()
+        return self._start(flight.sequences, self._rows_behind(flight, advanced), start_s)
+
+    def prepare(self, flight: Flight, advanced: torch.Tensor) -> PreparedRound | None:
+        """The round after `flight`, as it is if its draft is prepared already, down to what a graph of it reads; None
+        if the proposer has nothing. Nothing changes for the ordinary way to that round.
+        """
+        rows, after = self._rows_behind(flight, advanced), flight.verification
+        prepared = self._proposer.do(lambda proposer: proposer.for_hits(flight.sequences, rows, after.decided))
+        if prepared is None:
+            return None
+        placed, bounds = self._placement.place(rows, num_drafted=prepared.proposal.num_drafted)
+        verification = ready_verify(self._runner, placed, bounds, prepared.proposal, self._options)
+        return PreparedRound(after, flight.sequences, rows, verification, HostCopy(prepared.hit))
+
+    def start(self, prepared: PreparedRound) -> Flight:
+        """Start a prepared round."""
+        start_s = self._recorder.now_s()
+        return Flight(prepared.sequences, prepared.rows, prepared.verification.start(), start_s, start_s)
+
+    def tell(self, started: Flight) -> None:
+        """Have the proposer draft for a round that was started: it learns what it always learns, and answers with what
+        is verified already. One that is lost, or late, leaves the round as it is.
+        """
+        verification, sequences = started.verification, started.sequences
+        proposal = self._proposer.propose(sequences, rows_of(sequences))
+        if proposal.origins == verification.proposal.origins:
+            verification.proposal = proposal
+        self._proposer.do(methodcaller("work_ahead"))
+
+    def _rows_behind(self, flight: Flight, advanced: torch.Tensor) -> RowBatch:
+        rows = rows_of(flight.sequences)
         longest = max(rows.lengths) + self._limits.lookahead + 1
-        return self._start(flight.sequences, replace(rows, state=StateOnDevice(advanced, longest)), start_s)
+        return replace(rows, state=StateOnDevice(advanced, longest))
 
     def _start(self, sequences: list[Sequence], rows: RowBatch, start_s: float) -> Flight:
         flight = self.verify(sequences, rows, self._proposer.propose(sequences, rows), start_s)

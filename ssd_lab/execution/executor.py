@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 
@@ -22,6 +23,14 @@ class Executor(ABC):
         current stream: whoever reads them on another stream lets it wait for an event recorded after the call, and sees
         to it that the next call of that name is queued behind the reading. Whoever needs them for longer keeps a copy.
         """
+
+    def ready(
+        self, phase: Phase[RunnerType, Inputs, Outputs], runner: RunnerType, inputs: Inputs
+    ) -> Callable[[], Outputs]:
+        """`call` in two steps: what is returned starts the work, with as little left to do as can be. It is to be
+        called before the next call of a phase of that name, or never.
+        """
+        return partial(self.call, phase, runner, inputs)
 
     @property
     @abstractmethod

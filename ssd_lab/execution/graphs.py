@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -96,9 +97,12 @@ class GraphedCall:
     result: Any
     last_use: int = 0
 
-    def __call__(self, inputs: Tensors) -> Any:
-        """Replay on these inputs."""
+    def ready(self, inputs: Tensors) -> Callable[[], Any]:
+        """Put these inputs where the graph reads them; what is returned replays it."""
         _fill(self.inputs, inputs)
+        return self._replayed
+
+    def _replayed(self) -> Any:
         self.replay()
         return self.result
 
@@ -148,19 +152,25 @@ class GraphExecutor(Executor):
 
     def call(self, phase: AnyPhase, runner: Any, inputs: Any) -> Any:
         """Replay the phase's graph for these shapes, capturing it first if there is none."""
+        return self.ready(phase, runner, inputs)()
+
+    def ready(self, phase: AnyPhase, runner: Any, inputs: Any) -> Callable[[], Any]:
+        """The phase's graph with its inputs in place, captured if there is none; what becomes no graph runs when it is
+        started.
+        """
         if not phase.captured:
-            return phase.run(runner, inputs)
+            return partial(phase.run, runner, inputs)
         tensors, structure = flatten(inputs)
         key = (phase, structure, tuple([(tensor.shape, tensor.dtype) for tensor in tensors]))
         found = self._calls.get(key)
         if found is None:
             if not self._is_due(phase, key):
-                return phase.run(runner, inputs)
+                return partial(phase.run, runner, inputs)
             found = self._calls[key] = self._captured(phase, runner, tensors, structure)
             self._forget_all_but_the_last()
         self._num_calls += 1
         found.last_use = self._num_calls
-        return found(tensors)
+        return found.ready(tensors)
 
     def _is_due(self, phase: AnyPhase, key: Hashable) -> bool:
         """Is this shape of the phase to be captured now? If not, this use of it is counted."""

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ssd_lab.errors import DraftWorkerError, ForkedProcessError
-from ssd_lab.links.messages import Message, RoundMessage
+from ssd_lab.links.messages import Lookup, Message, RoundMessage
 from ssd_lab.links.traffic import Traffic
 from ssd_lab.links.worker import Worker
-from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.proposal import ForHits, Proposal
 
 CLOSED = "the link to the draft worker is closed"
 Result = TypeVar("Result")
@@ -38,10 +38,12 @@ class Link(ABC):
     """Carries messages to a worker in order. After a reply the worker works ahead while the caller goes on.
 
     It belongs to the process that made it: in a fork of that it raises ForkedProcessError, and closing it there leaves
-    the worker to its owner. runs_by_itself: the worker does not need the caller's thread.
+    the worker to its owner. runs_by_itself: the worker does not need the caller's thread. looks_up: it works where the
+    target leaves its outcomes, so that it can be asked for what is prepared for them.
     """
 
     runs_by_itself = False
+    looks_up = False
 
     def __init__(self) -> None:
         self._owner = os.getpid()
@@ -72,6 +74,10 @@ class Link(ABC):
     def work_ahead(self) -> None:  # noqa: B027 - a worker that runs by itself has begun already
         """The caller has nothing to do but wait: a worker that runs here may prepare for the next outcome."""
 
+    def look_up(self, lookup: Lookup) -> ForHits | None:
+        """See `Lookup`; None where nothing is prepared for these rows, or the link does not look up."""
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Stop the worker and free what it holds; calling it twice is fine."""
@@ -79,6 +85,8 @@ class Link(ABC):
 
 class InlineLink(Link):
     """The worker runs in the caller's thread: nothing overlaps, and an answer that took too long is known after it."""
+
+    looks_up = True
 
     def __init__(self, worker: Worker) -> None:
         super().__init__()
@@ -108,6 +116,11 @@ class InlineLink(Link):
     def work_ahead(self) -> None:
         """Work ahead now."""
         _guarded(self._running().background)
+
+    def look_up(self, lookup: Lookup) -> ForHits | None:
+        """Look up now."""
+        worker = self._running()
+        return _guarded(lambda: worker.look_up(lookup))
 
     def close(self) -> None:
         """Drop the worker."""

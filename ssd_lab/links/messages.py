@@ -71,6 +71,20 @@ class RoundMessage:
 
 
 @dataclass(frozen=True)
+class Lookup:
+    """What is prepared for the outcomes of a round that the host has not read yet? A worker of this process says so at
+    once (`ForHits`), and learns nothing by it.
+
+    decided `[batch, n]`: accepted length and recovery token of each row, then what is of no account; rows of padding
+    may follow. sampled: does any row sample?
+    """
+
+    request_ids: list[int]
+    decided: DeviceTensor
+    sampled: bool
+
+
+@dataclass(frozen=True)
 class KeptMessage:
     """Which nodes of each tree of the last reply are accepted, from the root down, then -1: `[rows, depth]`, perhaps
     followed by rows of padding. No reply.

@@ -8,9 +8,9 @@ import torch
 
 from ssd_lab.execution.device_wait import wait_for
 from ssd_lab.links.link import InlineLink, Link, Pending
-from ssd_lab.links.messages import Message, RoundMessage
+from ssd_lab.links.messages import Lookup, Message, RoundMessage
 from ssd_lab.links.worker import Worker
-from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.proposal import ForHits, Proposal
 
 
 class StreamLink(Link):
@@ -18,6 +18,8 @@ class StreamLink(Link):
 
     priority: of the stream; lower numbers go first where both streams have blocks to start.
     """
+
+    looks_up = True
 
     def __init__(self, make_worker: Callable[[], Worker], device: torch.device, *, priority: int = 0) -> None:
         super().__init__()
@@ -39,13 +41,27 @@ class StreamLink(Link):
             self._answered.record()
 
         def answer(timeout_s: float) -> Proposal:
-            proposal, caller = pending.answer(timeout_s), torch.accelerator.current_stream()
-            self._answered.wait(caller)
-            for tensor in proposal.tensors():  # their memory must not be given away before the caller has read them
-                tensor.record_stream(caller)
+            proposal = pending.answer(timeout_s)
+            self._hand_over(proposal.tensors())
             return proposal
 
         return Pending(answer)
+
+    def look_up(self, lookup: Lookup) -> ForHits | None:
+        """Queue the lookup behind the outcomes and the tree, and the caller's stream behind it."""
+        with torch.cuda.stream(self._stream):
+            found = self._link.look_up(lookup)
+            self._answered.record()
+        if found is not None:
+            self._hand_over([found.hit, *found.proposal.tensors()])
+        return found
+
+    def _hand_over(self, tensors: list[torch.Tensor]) -> None:
+        """What was made until `_answered` is read by the caller's stream: no memory of it is given away before that."""
+        caller = torch.accelerator.current_stream()
+        self._answered.wait(caller)
+        for tensor in tensors:
+            tensor.record_stream(caller)
 
     def work_ahead(self) -> None:
         """Queue the tree."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ssd_lab.links.messages import Message
+from ssd_lab.links.messages import Lookup, Message
 from ssd_lab.links.slots import SlotSizes
-from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.proposal import ForHits, Proposal
 
 
 class Worker(Protocol):
@@ -18,6 +18,10 @@ class Worker(Protocol):
 
     def background(self) -> None:
         """What may be done while the target verifies."""
+        ...
+
+    def look_up(self, lookup: Lookup) -> ForHits | None:
+        """What is prepared for outcomes on this device, None if nothing is for these rows."""
         ...
 
 

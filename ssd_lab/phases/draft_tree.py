@@ -163,7 +163,9 @@ def branch_keys(counts: torch.Tensor, recovery_tokens: torch.Tensor) -> torch.Te
 
 @dataclass(frozen=True)
 class LookupInputs:
-    """prepared `[batch, branches]`: each row's `branch_keys`. outcomes `[batch]`: the keys of what came."""
+    """prepared `[batch, branches]`: each row's `branch_keys`. outcomes `[batch, 2]`: the accepted length and the
+    recovery token that came.
+    """
 
     prepared: torch.Tensor
     outcomes: torch.Tensor
@@ -187,5 +189,5 @@ class LookupPhase(Phase[object, LookupInputs, Found]):
 
     def run(self, runner: object, inputs: LookupInputs) -> Found:
         """The branches for these outcomes."""
-        hit, branch = (inputs.prepared == inputs.outcomes[:, None]).max(1)
+        hit, branch = (inputs.prepared == outcome_keys(*inputs.outcomes.unbind(1))[:, None]).max(1)
         return Found(hit, branch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -155,10 +155,11 @@ AnyVerifyPhase = TypeVar("AnyVerifyPhase", bound=VerifyPhase)
 
 
 class Verification(ABC, Generic[AnyVerifyPhase]):
-    """A verification under way. `collect` waits for its outcome.
+    """A verification: `start` queues it, `collect` waits for its outcome.
 
-    `logits`, `features` and `advanced` (see `Decision`) stay on the device until the next verification overwrites them;
-    so do paths `[batch, depth]` of trees, the accepted nodes from the root down and then -1.
+    `logits`, `decided` (the decision's integers), `features` and `advanced` (see `Decision`) stay on the device until
+    the next verification overwrites them; so do paths `[batch, depth]` of trees, the accepted nodes from the root down
+    and then -1.
     """
 
     paths: torch.Tensor | None = None
@@ -166,11 +167,17 @@ class Verification(ABC, Generic[AnyVerifyPhase]):
     def __init__(self, phase: AnyVerifyPhase, runner: StepRunner, rows: RowTensors, proposal: Proposal) -> None:
         self.phase, self.proposal = phase, proposal
         self.sampled = not rows.sampling.all_greedy
-        decision = runner.run(phase, self._inputs(runner, rows))
-        self.logits, self.features, self.advanced = decision.logits, decision.features, decision.advanced
+        self._work = runner.ready(phase, self._inputs(runner, rows))
+
+    def start(self) -> Self:
+        """Queue it, once."""
+        decision = self._work()
+        self.logits, self.decided = decision.logits, decision.integers
+        self.features, self.advanced = decision.features, decision.advanced
         self._decided(decision)
         numbers = () if decision.numbers is None else (decision.numbers,)
         self._copy = HostCopy(decision.integers, *numbers, *decision.details)
+        return self
 
     def wait(self) -> None:
         """Until the device is done with it."""

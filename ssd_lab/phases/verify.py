@@ -135,5 +135,12 @@ def launch_verify(
     """Start deciding which draft tokens of chains stay; K/V of all k + 1 rows is written, of which the accepted prefix
     is valid.
     """
+    return ready_verify(runner, rows, bounds, proposal, options).start()
+
+
+def ready_verify(
+    runner: StepRunner, rows: RowTensors, bounds: Bounds, proposal: Proposal, options: VerifyOptions
+) -> ChainVerification:
+    """The same, to be started before anything else is verified, or never."""
     context = runner.bound(bounds.length + proposal.tokens.shape[1])
     return ChainVerification(VerifyChainPhase(context, options), runner, rows, proposal)

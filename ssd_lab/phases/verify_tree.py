@@ -235,4 +235,4 @@ def launch_verify_tree(
     nodes.
     """
     context = runner.bound(bounds.length + proposal.tokens.shape[1])
-    return TreeVerification(VerifyTreePhase(context, options), runner, rows, proposal, tree)
+    return TreeVerification(VerifyTreePhase(context, options), runner, rows, proposal, tree).start()

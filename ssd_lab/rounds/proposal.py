@@ -73,3 +73,13 @@ class Proposal:
         """No draft tokens: the round is an autoregressive step."""
         tokens = torch.zeros(batch, 0, dtype=torch.int64, device=device)
         return cls(tokens, [0] * batch, None, ["none"] * batch, [None] * batch)
+
+
+@dataclass(frozen=True)
+class ForHits:
+    """What a round's proposal is if all rows' outcomes were prepared, made where the outcomes lie before the host has
+    read them. hit `[batch]`, bool, on the device: was it?
+    """
+
+    proposal: Proposal
+    hit: torch.Tensor

@@ -40,6 +40,10 @@ class Runner(ABC):
         """A phase through the executor; see `Executor.call`."""
         return self.executor.call(phase, self, inputs)
 
+    def ready(self, phase: Phase[Any, Inputs, Outputs], inputs: Inputs) -> Callable[[], Outputs]:
+        """The same in two steps; see `Executor.ready`."""
+        return self.executor.ready(phase, self, inputs)
+
     def bound(self, context_length: int) -> int:
         """The context length to plan a phase for."""
         return self.executor.context_bound(context_length)

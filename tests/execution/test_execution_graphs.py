@@ -139,8 +139,8 @@ def test_an_input_in_its_place_is_not_copied() -> None:
     place, other = torch.zeros(4), torch.ones(4)
     seen: list[torch.Tensor] = []
     call = GraphedCall("a phase", (place,), lambda: seen.append(place.clone()), (place,), place)
-    call((place,))
-    call((other,))
+    call.ready((place,))()
+    call.ready((other,))()
     assert [tensor.tolist() for tensor in seen] == [[0.0] * 4, [1.0] * 4]
 
 

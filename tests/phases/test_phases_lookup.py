@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 import torch
 from replay_graphs import ReplayBackend
 
+from ssd_lab.drafting.draft_settings import DraftSettings
+from ssd_lab.drafting.quick_answers import QuickAnswers
 from ssd_lab.drafting.speculation_cache import SpeculationCache
+from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.execution.graphs import GraphExecutor
-from ssd_lab.phases.draft_tree import LookupInputs, LookupPhase, branch_keys, outcome_keys
+from ssd_lab.links.messages import Lookup
+from ssd_lab.phases.draft_tree import LookupInputs, LookupPhase, branch_keys
 from ssd_lab.rounds.drafted import Drafted, DraftTree
 
 
@@ -50,8 +55,7 @@ def test_the_lookup_finds_what_a_walk_finds(k: int, budget: int) -> None:
 
 def inputs_of(trees: list[tuple[list[int], list[int]]], outcomes: list[tuple[int, int]]) -> LookupInputs:
     counts, recovery = (torch.tensor([tree[part] for tree in trees]) for part in (0, 1))
-    accepted, tokens = (torch.tensor([outcome[part] for outcome in outcomes]) for part in (0, 1))
-    return LookupInputs(branch_keys(counts, recovery), outcome_keys(accepted, tokens))
+    return LookupInputs(branch_keys(counts, recovery), torch.tensor(outcomes))
 
 
 def test_a_graph_of_it_finds_the_same() -> None:
@@ -97,3 +101,38 @@ def test_a_miss_that_is_kept_answers_with_a_stale_branch_only() -> None:
     cache.keep(3, 1, 9, None)
     (kept,) = cache.look_up([3], [1], [9])
     assert kept.exact is None and kept.stale.kept.tokens.tolist() == [[1]]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_device_that_looks_up_finds_what_the_host_finds(temperature: float) -> None:
+    """Batches of 1 to 16, rows of padding behind them, and what a hit takes of the tree."""
+    draw, sampled, k, budget = random.Random(1), temperature > 0, 3, 7
+    torch.manual_seed(0)
+    runner = SimpleNamespace(run=lambda phase, inputs: GraphExecutor(ReplayBackend()).call(phase, None, inputs))
+    drafter = SimpleNamespace(device=torch.device("cpu"), runner=runner, vocab_size=12)
+    quick = QuickAnswers(DraftSettings(k), drafter, keeps_probs=True)
+    seen = set()
+    for batch in range(1, 17):
+        cache, rows = SpeculationCache(), batch + draw.randrange(3)
+        trees = [random_tree(draw, k, budget) for _ in range(rows)]
+        outcomes = [(draw.randrange(k + 1), draw.randrange(12)) for _ in range(batch)]
+        counts, recovery = (torch.tensor([tree[part] for tree in trees]) for part in (0, 1))
+        places = (rows, budget, k)
+        probs = torch.rand(*places, 12) if sampled else None
+        drafted = Drafted(torch.randint(12, places), probs, torch.rand(places))
+        cache.store(range(batch), DraftTree(counts, recovery, torch.zeros(rows, k + 1, 2), drafted, None, None))
+        decided = torch.tensor([[*outcome, 1, 1] for outcome in outcomes] + [[0, 0, 1, 1]] * draw.randrange(3))
+        got = quick.looked_up(cache, Lookup(list(range(batch)), DeviceTensor.of(decided), sampled), k)
+        each = [found.exact for found in cache.look_up(range(batch), *zip(*outcomes, strict=True))]
+        assert got is not None and got.hit.tolist() == [entry is not None for entry in each]
+        hits = [row for row, entry in enumerate(each) if entry is not None]
+        seen |= {entry is not None for entry in each}
+        if hits:
+            taken = quick.taken(cache.tree, [each[row] for row in hits], k, stale=[False] * len(hits), sampled=sampled)
+            assert torch.equal(got.proposal.tokens[hits], taken.tokens)
+            assert torch.equal(got.proposal.token_probs[hits], taken.token_probs)
+            assert taken.probs is None if not sampled else torch.equal(got.proposal.probs[hits], taken.probs)
+        assert got.proposal.problem(batch, k, 12) is None and (got.proposal.probs is None) == (not sampled)
+        others = Lookup([*range(1, batch), 0, 99], DeviceTensor.of(decided), sampled)
+        assert quick.looked_up(cache, others, k) is None and quick.looked_up(cache, others, k + 1) is None
+    assert seen == {True, False}

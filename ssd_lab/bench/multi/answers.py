@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ssd_lab.links.messages import RoundMessage
+from ssd_lab.links.messages import Lookup, RoundMessage
 from ssd_lab.links.slots import SlotSizes
 from ssd_lab.links.worker import Worker
 from ssd_lab.rounds.proposal import Proposal
@@ -48,3 +48,5 @@ class _Answers:
         return self._answer if isinstance(message, RoundMessage) else None
 
     def background(self) -> None: ...
+
+    def look_up(self, lookup: Lookup) -> None: ...

@@ -1,0 +1,264 @@
+"""Rounds prepared for hits, and started before the draft is told: the same text and records, and less to wait for."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from replay_graphs import Backends
+
+from ssd_lab import LLM, SamplingParams
+from ssd_lab.drafting.draft_worker import DraftWorker
+from ssd_lab.drafting.speculation_cache import SpeculationCache
+from ssd_lab.engine.flight import Flight, PreparedRound
+from ssd_lab.engine.rounds import Rounds
+from ssd_lab.execution.host_copy import HostCopy
+from ssd_lab.links.messages import RoundMessage
+from ssd_lab.phases.draft_tree import Found, LookupPhase
+
+PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13]]
+OPTIONS = {"dtype": "float32", "progress": False, "threads": 1, "draft_link": "inline", "max_batch": 3}
+DRAFTS: dict[str, dict[str, Any]] = {
+    "jit": {},
+    "stale": {"fallback": {"kind": "fast"}},
+    "adaptive": {"f": None, "fan_out": {"kind": "adaptive", "budget": 12}, "saguaro_c": 0.5},
+}
+FAST = [("jit", 0.0, 1), ("adaptive", 1.0, 3)]
+CASES = [
+    case if case in FAST else pytest.param(*case, marks=pytest.mark.full)
+    for case in itertools.product(DRAFTS, (0.0, 1.0), (1, 3))
+]
+
+
+class Started:
+    """Rounds that were prepared, those of them that were started, and what the host did in between."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.prepared = self.started = 0
+        self.done: list[str] = []  # since the last round was collected
+        self.before_start: list[list[str]] = []
+        prepare, start, collect = Rounds.prepare, Rounds.start, Rounds.collect
+        arrays, handle = HostCopy.arrays, DraftWorker.handle
+
+        def preparing(rounds: Rounds, *given: Any) -> PreparedRound | None:
+            made = prepare(rounds, *given)
+            self.prepared += made is not None
+            return made
+
+        def starting(rounds: Rounds, prepared: PreparedRound) -> Flight:
+            self.before_start.append(list(self.done))
+            self.started += 1
+            return start(rounds, prepared)
+
+        def collecting(rounds: Rounds, *given: Any) -> Any:
+            self.done = []
+            return collect(rounds, *given)
+
+        def reading(copy: HostCopy) -> Any:
+            self.done.append("read")
+            return arrays(copy)
+
+        def handling(worker: DraftWorker, message: Any) -> Any:
+            self.done.append("asked" if isinstance(message, RoundMessage) else "posted")
+            return handle(worker, message)
+
+        monkeypatch.setattr(Rounds, "prepare", preparing)
+        monkeypatch.setattr(Rounds, "start", starting)
+        monkeypatch.setattr(Rounds, "collect", collecting)
+        monkeypatch.setattr(HostCopy, "arrays", reading)
+        monkeypatch.setattr(DraftWorker, "handle", handling)
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    return Started(monkeypatch)
+
+
+def opened(pair: Any, **fields: Any) -> LLM:
+    return LLM(pair.target, pair.draft, "async_tree", **{"k": 3, "f": 4, **OPTIONS, **fields})
+
+
+def generated(pair: Any, params: Any, prompts: list[list[int]] = PROMPTS, **fields: Any) -> Any:
+    with opened(pair, **fields) as llm:
+        result = llm.run(prompts, params)
+        assert llm.num_free_blocks == llm._engine._blocks.num_usable
+    return result
+
+
+def waited(
+    pair: Any, monkeypatch: pytest.MonkeyPatch, params: Any, prompts: list[list[int]] = PROMPTS, **fields: Any
+) -> Any:
+    """The same with graphs, and with no round prepared."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Rounds, "prepare", lambda *given: None)
+        return generated(pair, params, prompts, **fields)
+
+
+def ids(result: Any) -> list[list[int]]:
+    return [output.token_ids for output in result.outputs]
+
+
+def recorded(result: Any) -> list[Any]:
+    """All that the trace says of each request's rounds; it holds no times."""
+    rows = [sequence for one in result.trace.rounds for sequence in one.sequences]
+    return sorted(rows, key=lambda row: (row.request_id, row.position))
+
+
+@pytest.mark.parametrize(("draft", "temperature", "batch"), CASES)
+def test_text_and_records_are_those_of_rounds_that_wait(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started, draft: str, temperature: float, batch: int
+) -> None:
+    """Whatever answers a miss, and whatever is learnt, in any order of captures."""
+    params = [SamplingParams(max_tokens=24 + i, temperature=temperature, seed=i, ignore_eos=True) for i in range(batch)]
+    fields = {**DRAFTS[draft], "max_batch": batch}
+    plain = generated(tiny_pair, params, PROMPTS[:batch], **fields)
+    assert started.prepared == 0
+    Backends.installed(monkeypatch, recapture_every=17)
+    expected = waited(tiny_pair, monkeypatch, params, PROMPTS[:batch], **fields)
+    got = generated(tiny_pair, params, PROMPTS[:batch], **fields)
+    assert ids(got) == ids(plain) and recorded(got) == recorded(expected)
+    assert got.metrics.cache_hit_rate == plain.metrics.cache_hit_rate
+    assert started.prepared > started.started > 0  # misses are not started ahead, hits are
+
+
+def test_a_hit_round_starts_after_two_reads_and_before_the_draft_is_told(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started
+) -> None:
+    """The outcome, and whether all hit; the ordinary way reads the tree's outcomes too and asks the worker."""
+    own = Backends.installed(monkeypatch)
+    result = generated(tiny_pair, SamplingParams(max_tokens=60, ignore_eos=True), PROMPTS[:1], max_batch=1)
+    captured = [{call.name for call in executor._calls.values()} for executor, _ in own.made]
+    assert any({LookupPhase.name, "draft_tree"} <= names for names in captured)  # by the draft's device
+    assert started.before_start and all(done == ["read", "read"] for done in started.before_start)
+    hits = [row.cache_hit for row in recorded(result)][1:]
+    assert started.started >= hits.count(True) - 4  # but for those of the last k + 1 tokens, where the length decides
+
+
+def test_nothing_is_started_for_requests_that_end(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started
+) -> None:
+    whole = ids(generated(tiny_pair, SamplingParams(max_tokens=40, ignore_eos=True)))
+    params = [
+        SamplingParams(max_tokens=40, ignore_eos=True, stop_token_ids=[text[12 + i]]) for i, text in enumerate(whole)
+    ]
+    Backends.installed(monkeypatch)
+    expected = waited(tiny_pair, monkeypatch, params)
+    got = generated(tiny_pair, params)
+    assert started.started > 0
+    assert ids(got) == ids(expected) and recorded(got) == recorded(expected)
+    assert [o.finish_reason for o in got.outputs] == ["stop"] * len(PROMPTS)
+
+
+def test_with_few_blocks_requests_are_put_off_as_ever(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started
+) -> None:
+    small = {"num_blocks": 14, "block_size": 4, "max_model_len": 47}
+    params = SamplingParams(max_tokens=30, ignore_eos=True)
+    expected = generated(tiny_pair, params, **small)
+    Backends.installed(monkeypatch)
+    got = generated(tiny_pair, params, **small)
+    assert ids(got) == ids(expected) and started.started > 0
+
+
+def test_requests_may_come_and_go_while_a_round_is_prepared(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started
+) -> None:
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    alone = ids(generated(tiny_pair, params))
+    Backends.installed(monkeypatch)
+    with opened(tiny_pair) as llm:
+        engine = llm._engine
+        first, second = (engine.submit(PROMPTS[i], params, seed=0) for i in (0, 1))
+        kept = {first: engine.sequence(first)}
+        for _ in range(4):
+            engine.step()
+        cut = engine.cancel(second)
+        assert cut is not None and cut.output_ids == alone[1][: len(cut.output_ids)]
+        for _ in range(2):
+            engine.step()
+        third = engine.submit(PROMPTS[2], params, seed=0)
+        kept[third] = engine.sequence(third)
+        while engine.has_work:
+            assert all(sequence.request_id != second for sequence in engine.step())
+        assert started.started > 0
+        assert kept[first].output_ids == alone[0] and kept[third].output_ids == alone[2]
+        assert llm.num_free_blocks == engine._blocks.num_usable
+
+
+@pytest.mark.parametrize("fault", ["asked", "looked up"])
+def test_a_draft_that_fails_in_any_step_leaves_exact_text(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started, fault: str
+) -> None:
+    """Also one that fails when its round is started already."""
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    expected = ids(generated(tiny_pair, params))
+    Backends.installed(monkeypatch)
+    handle, look_up = DraftWorker.handle, DraftWorker.look_up
+
+    def failing(worker: DraftWorker, message: Any) -> Any:
+        if fault == "asked" and started.started > 2 and isinstance(message, RoundMessage):
+            raise RuntimeError("broken")
+        return handle(worker, message)
+
+    def failing_lookup(worker: DraftWorker, lookup: Any) -> Any:
+        if fault == "looked up" and started.started > 2:
+            raise RuntimeError("broken")
+        return look_up(worker, lookup)
+
+    monkeypatch.setattr(DraftWorker, "handle", failing)
+    monkeypatch.setattr(DraftWorker, "look_up", failing_lookup)
+    with pytest.warns(RuntimeWarning, match="broken"):
+        got = generated(tiny_pair, params)
+    assert ids(got) == expected and started.started > 2
+
+
+def test_a_draft_without_numbers_voids_what_is_prepared(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started
+) -> None:
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    expected = ids(generated(tiny_pair, params))
+    Backends.installed(monkeypatch)
+    with opened(tiny_pair) as llm:
+        engine = llm._engine
+        sequences = [engine.sequence(engine.submit(prompt, params, seed=0)) for prompt in PROMPTS]
+        while not started.started:
+            engine.step()
+        with torch.inference_mode():
+            for tensor in engine.proposer.link._worker._drafter.runner.cache.layers:
+                tensor.fill_(torch.nan)
+        with pytest.warns(RuntimeWarning, match="NaN or infinity"):
+            engine.step()
+        while engine.has_work:
+            engine.step()
+        assert [sequence.output_ids for sequence in sequences] == expected
+
+
+def _always(found: Found) -> Found:
+    return replace(found, hit=torch.ones_like(found.hit))
+
+
+def _another_branch(found: Found) -> Found:
+    return replace(found, branch=(found.branch + 1) % 4)
+
+
+@pytest.mark.parametrize("planted", [_always, _another_branch])
+def test_a_wrong_lookup_is_found(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started, planted: Any
+) -> None:
+    """The target decides all the same; the records show what it was given."""
+    params = SamplingParams(max_tokens=24, ignore_eos=True)
+    Backends.installed(monkeypatch)
+    expected = waited(tiny_pair, monkeypatch, params)
+    found = SpeculationCache.found
+
+    def wrong(cache: SpeculationCache, *given: Any) -> Found | None:
+        right = found(cache, *given)
+        return None if right is None else planted(right)
+
+    monkeypatch.setattr(SpeculationCache, "found", wrong)
+    got = generated(tiny_pair, params)
+    assert started.started > 0
+    assert ids(got) == ids(expected) and recorded(got) != recorded(expected)
