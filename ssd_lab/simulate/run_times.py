@@ -62,7 +62,8 @@ class RunTimes:
             drafting = _union(spans, *_CHAINS, "tree", "fast")
             # where work is queued on a device, what the draft still had to do first lies within the verify span
             verify_s = length_s(verifying) - overlap_s(drafting, verifying)
-            own_link_s = length_s(waiting) - overlap_s(drafting, waiting)
+            # a round that was started before its draft was told waited for nobody
+            own_link_s = length_s(waiting) - overlap_s(union([*drafting, *verifying]), waiting)
             held_up_s = overlap_s(drafting, union([*verifying, *waiting]))
             verify[sum(row.verify_rows for row in rows)].append(verify_s)
             overheads.append(max(0.0, one.end_s - one.start_s - verify_s - own_link_s - held_up_s))
