@@ -153,6 +153,7 @@ def test_nothing_is_started_for_requests_that_end(
     assert [o.finish_reason for o in got.outputs] == ["stop"] * len(PROMPTS)
 
 
+@pytest.mark.full
 def test_with_few_blocks_requests_are_put_off_as_ever(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started
 ) -> None:
@@ -189,7 +190,7 @@ def test_requests_may_come_and_go_while_a_round_is_prepared(
         assert llm.num_free_blocks == engine._blocks.num_usable
 
 
-@pytest.mark.parametrize("fault", ["asked", "looked up"])
+@pytest.mark.parametrize("fault", ["asked", pytest.param("looked up", marks=pytest.mark.full)])
 def test_a_draft_that_fails_in_any_step_leaves_exact_text(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started, fault: str
 ) -> None:
@@ -245,7 +246,7 @@ def _another_branch(found: Found) -> Found:
     return replace(found, branch=(found.branch + 1) % 4)
 
 
-@pytest.mark.parametrize("planted", [_always, _another_branch])
+@pytest.mark.parametrize("planted", [_always, pytest.param(_another_branch, marks=pytest.mark.full)])
 def test_a_wrong_lookup_is_found(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started, planted: Any
 ) -> None:
