@@ -56,6 +56,13 @@ def test_of_a_wait_only_what_the_draft_did_not_work_is_the_link():
     assert found.overhead_s == pytest.approx(10 - 4.5 - 0.5 - 3.5)
 
 
+def test_a_round_that_was_started_before_its_draft_was_told_waited_for_nobody():
+    spans = (Activity("target", "verify", 100.5, 109.0), Activity("link", "wait for draft", 101.0, 102.0))
+    one = round_record(0, 100.0, 110.0, sequence_round(1, origin="hit", cache_hit=True), activities=spans)
+    found = RunTimes.of(Trace({"strategy": {"f": 1}}, rounds=[one]))
+    assert (found.link_s, found.verify, found.overhead_s) == (0.0, {4: pytest.approx(8.5)}, pytest.approx(1.5))
+
+
 def test_the_turnaround_is_what_the_draft_takes_from_a_tree_waited_for_to_its_next_work():
     def one(index: int, tree: tuple[float, float], wait: tuple[float, float]) -> object:
         spans = (Activity("draft", "tree", *tree), Activity("link", "wait for draft", *wait))
