@@ -14,13 +14,13 @@ _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function (\w+)|(?:const|class) (\w+))", re.MULTILINE)
 
 
-def bundle(entry: str, exports: str) -> str:
-    """`<entry>.js` and all that it imports; `exports` is the last line, in which `in_<entry>` has its names.
+def bundle(entry: str, exports: str, folder: Path = STATIC) -> str:
+    """`<entry>.js` of `folder` and all it imports; `exports` is the last line, in which `in_<entry>` has its names.
 
     Raises ValueError on a form of import or export that is not understood here.
     """
-    names = _in_order(entry)
-    return "\n".join([*(_as_function(name) for name in names), exports]) + "\n"
+    names = _in_order(entry, folder)
+    return "\n".join([*(_as_function(folder / f"{name}.js") for name in names), exports]) + "\n"
 
 
 @cache
@@ -41,7 +41,7 @@ def style() -> str:
     return (STATIC / "style.css").read_text(encoding="utf-8")
 
 
-def _in_order(entry: str) -> list[str]:
+def _in_order(entry: str, folder: Path) -> list[str]:
     """The files that `entry` needs, each after those it imports."""
     order: list[str] = []
 
@@ -50,7 +50,7 @@ def _in_order(entry: str) -> list[str]:
             raise ValueError(f"{' -> '.join((*path, name))}: the front end's files import each other in a circle")
         if name in order:
             return
-        for _, other in _IMPORT.findall(_source(name)):
+        for _, other in _IMPORT.findall((folder / f"{name}.js").read_text(encoding="utf-8")):
             visit(other, (*path, name))
         order.append(name)
 
@@ -58,12 +58,8 @@ def _in_order(entry: str) -> list[str]:
     return order
 
 
-def _source(name: str) -> str:
-    return (STATIC / f"{name}.js").read_text(encoding="utf-8")
-
-
-def _as_function(name: str) -> str:
-    source = _source(name)
+def _as_function(path: Path) -> str:
+    name, source = path.stem, path.read_text(encoding="utf-8")
     exported = [function or value for function, value in _EXPORT.findall(source)]
     body = _IMPORT.sub(lambda match: f"const {{{match[1].replace(' as ', ': ')}}} = in_{match[2]};", source)
     body = _EXPORT.sub("", body)
