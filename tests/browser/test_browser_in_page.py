@@ -118,10 +118,10 @@ def test_the_tokenizer_is_the_checkpoints(page: Any):
 
 
 def test_greedy_text_of_every_strategy_is_pythons(in_page: Any):
-    prompts = demo.canned_prompts()[:3]
-    python = [request.token_ids for request in python_trace("autoregressive", prompts, 24).requests]
+    prompts = demo.canned_prompts()[1:3]
+    python = [request.token_ids for request in python_trace("autoregressive", prompts, 20).requests]
     for prompt, token_ids in zip(prompts, python, strict=True):
-        traces = {strategy: in_page(strategy, prompt, 24)[0] for strategy in STRATEGIES}
+        traces = {strategy: in_page(strategy, prompt, 20)[0] for strategy in STRATEGIES}
         same_text(traces["autoregressive"], token_ids)
         texts = {strategy: trace.requests[0].token_ids for strategy, trace in traces.items()}
         assert all(text == texts["autoregressive"] for text in texts.values()), "in the page, bit for bit"
@@ -132,8 +132,8 @@ def test_both_engines_see_the_same_probabilities(in_page: Any, keep_figure: Any)
     """Of the tokens that were chosen; the differences are those of logits."""
     prompt = demo.canned_prompts()[-1]
     pairs = zip(
-        rounds_of(in_page("autoregressive", prompt, 48)[0]),
-        rounds_of(python_trace("autoregressive", [prompt], 48)),
+        rounds_of(in_page("autoregressive", prompt, 32)[0]),
+        rounds_of(python_trace("autoregressive", [prompt], 32)),
         strict=True,
     )
     apart = [
@@ -141,11 +141,14 @@ def test_both_engines_see_the_same_probabilities(in_page: Any, keep_figure: Any)
         for a, b in pairs
         if a.recovery_token == b.recovery_token
     ]
-    assert len(apart) >= 24 and max(apart) < LEAD / 10
+    assert len(apart) >= 16 and max(apart) < LEAD / 10
     keep_figure("in page: largest difference of log probabilities, millionths", 1e6 * max(apart))
 
 
-@pytest.mark.parametrize("strategy", ["sync_chain", "async_tree", "prompt_lookup"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["async_tree", *(pytest.param(name, marks=pytest.mark.full) for name in ("sync_chain", "prompt_lookup"))],
+)
 def test_rounds_are_pythons_and_so_is_sampled_text(in_page: Any, strategy: str):
     """The same seed draws the same random numbers, so that but for the last bits of a sum all is the same."""
     prompts = demo.canned_prompts()[5:8]
