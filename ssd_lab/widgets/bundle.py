@@ -41,7 +41,7 @@ def style() -> str:
     return (STATIC / "style.css").read_text(encoding="utf-8")
 
 
-def _in_order(entry: str, folder: Path) -> list[str]:
+def _in_order(entry: str, folder: Path = STATIC) -> list[str]:
     """The files that `entry` needs, each after those it imports."""
     order: list[str] = []
 
