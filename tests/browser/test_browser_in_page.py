@@ -226,33 +226,6 @@ def test_opened_from_a_file_it_says_what_to_do(browser: Any, tmp_path: Path):
     context.close()
 
 
-@pytest.mark.full
-def test_fifty_prompts(in_page: Any, keep_figure: Any):
-    """Texts, acceptance and hits of asynchronous trees."""
-    prompts = [*demo.canned_prompts(), *_sampled_prompts(38)]
-    python = python_trace("async_tree", prompts, 20)
-    alone = python_trace("autoregressive", prompts, 20)
-    ours = [in_page("async_tree", prompt, 20)[0] for prompt in prompts]
-    same = [same_text(trace, request.token_ids) for trace, request in zip(ours, alone.requests, strict=True)]
-    keep_figure("in page: texts of 50 that are Python's", sum(same))
-    keep_figure(
-        "in page: smallest lead of a choice, thousandths", 1e3 * min(trace.meta["smallest_lead"] for trace in ours)
-    )
-    rounds = [own for trace in ours for own in rounds_of(trace)]
-    theirs = [own for one in python.rounds for own in one.sequences]
-    for drawn in (
-        [[own.num_accepted / 3 for own in some] for some in (rounds, theirs)],
-        [[float(own.cache_hit) for own in some if own.cache_hit is not None] for some in (rounds, theirs)],
-    ):
-        (a, b), (x, y) = drawn, (sum(values) / len(values) for values in drawn)
-        assert 0.2 < x < 1 and abs(x - y) < 3 * math.sqrt(0.25 / len(a) + 0.25 / len(b))
-
-
-def _sampled_prompts(count: int) -> list[str]:
-    lines = (ROOT / "ssd_lab" / "bench" / "data" / "samples" / "gsm8k.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)["text"] for line in lines][:count]
-
-
 def test_target_and_draft_work_at_the_same_time(in_page: Any):
     """Spans of the two workers overlap, whatever they take."""
     trace, _ = in_page("async_tree", demo.canned_prompts()[0], 24)
