@@ -1,7 +1,7 @@
 # make demo    a virtual environment in .venv, then text from async tree speculation and a comparison
 # make test    the same environment, then tests of every part: about eight minutes on two cores
 # make test-all  every test: about 20 minutes on two cores (test-rest: those that `make test` leaves out)
-# make test-extended  the cases that `make test-all` leaves out of its largest grids
+# make test-extended  the cases that `make test` and `make test-all` leave out of their largest grids
 # make test-isa  what computes with numbers, on every instruction set and with one and two threads: about an hour
 # make gpu-test  the tests that need a GPU, on a machine that has one
 # make lint    ruff and mypy
@@ -34,7 +34,7 @@ demo: $(STAMP)
 	$(BIN)/python -m ssd_lab.cli demo
 
 test: $(STAMP)
-	$(PYTEST) -m "not full" $(PYTEST_ARGS)
+	$(PYTEST) -m "not full and not extended" $(PYTEST_ARGS)
 
 test-rest: $(STAMP)
 	$(PYTEST) -m "full and not extended" $(PYTEST_ARGS)

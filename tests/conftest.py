@@ -36,15 +36,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test's cases that are marked `full`, `grid(one_of=n)` leaves every n-th to `make test-all`."""
+    """Of a test's cases `grid(one_of=n)` leaves every n-th to `make test`, and of those that are marked `full` every
+    n-th to `make test-all`; `grid(full=n)` thins the latter only.
+    """
     cases = Counter[Any]()
     for item in items:
         grid = item.get_closest_marker("grid")
-        if grid is not None and item.get_closest_marker("full"):
-            case = (item.path, getattr(item, "originalname", item.name))
-            if cases[case] % grid.kwargs["one_of"]:
-                item.add_marker("extended")
-            cases[case] += 1
+        if grid is None:
+            continue
+        is_full = item.get_closest_marker("full") is not None
+        every = grid.kwargs.get("full" if is_full else "one_of") or grid.kwargs.get("one_of", 1)
+        case = (item.path, getattr(item, "originalname", item.name), is_full)
+        if cases[case] % every:
+            item.add_marker("extended")
+        cases[case] += 1
 
 
 @pytest.fixture(autouse=True)

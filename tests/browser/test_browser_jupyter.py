@@ -172,6 +172,7 @@ def test_a_saved_notebook_shows_its_views_when_it_is_opened_again(open_notebook,
         assert where(again) == "round 2 of 20", "in the story the arrows go from beat to beat"
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(

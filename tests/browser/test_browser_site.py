@@ -63,6 +63,7 @@ def where(page: Any) -> str:
     return page.locator(".live-view .ssd-where").first.inner_text()
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_first_screen_tells_a_round(open_site: Any, keep_picture: Any, width: int, theme: str):

@@ -22,8 +22,8 @@ SHELL = [block for block in ALL if block.language == "bash" and block.skipped is
 PYTHON_PAGES = sorted({block.path for block in ALL if block.language == "python" and block.skipped is not None})
 # pages whose blocks run models for long
 LONG_PYTHON = {
-    "eagle3", "fan-out", "index", "real-models", "saguaro-sampling", "several-gpus", "simulator", "views",
-    "your-own-strategy",
+    "eagle3", "fan-out", "index", "real-models", "saguaro-sampling", "several-gpus", "simulator", "teaching", "trees",
+    "views", "your-own-strategy",
 }  # fmt: skip
 LONG_SHELL = {"README", "command-line", "tune", "views"}
 

@@ -21,7 +21,7 @@ from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.links.slots import Slots
 from ssd_lab.models.loader import LoadedModel, load_model
 
-pytestmark = pytest.mark.grid(one_of=5)  # each case starts processes of its own
+pytestmark = pytest.mark.grid(full=5)  # each case starts processes of its own
 
 OPTIONS: dict[str, Any] = {"progress": False, "threads": 1, "max_batch": 2}
 ASYNC: dict[str, Any] = {"strategy": "async_tree", "k": 3, "f": 2, "draft_link": "process"}

@@ -15,7 +15,7 @@ from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.results import RunResult
 from ssd_lab.rounds.sequence import Sequence
 
-pytestmark = pytest.mark.grid(one_of=5)  # each case starts processes of its own
+pytestmark = pytest.mark.grid(full=5)  # each case starts processes of its own
 
 PARAMS = [SamplingParams(max_tokens=40, temperature=1.0, seed=100 + i, ignore_eos=True) for i in range(len(PROMPTS))]
 FAST = ("async fast", "async jit", "cascade async")  # of each kind one; `full` has all

@@ -25,7 +25,7 @@ from ssd_lab.explain import explain
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.simulate import PUBLISHED_70B, simulate
 
-pytestmark = pytest.mark.grid(one_of=5)  # each case starts processes of its own
+pytestmark = pytest.mark.grid(full=5)  # each case starts processes of its own
 
 TWO = {"target": ["cpu"], "draft": ["cpu", "cpu"]}
 OPTIONS: dict[str, Any] = {"progress": False, "threads": 1, "max_batch": 4, "dtype": "float32", "timeout_s": 60}

@@ -34,6 +34,7 @@ def rounds_of(result: Any) -> list[SequenceRound]:
     return [row for record in result.trace.rounds for row in record.sequences]
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.full), 4])
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_greedy_text_is_the_targets_and_drafts_are_the_heads(
@@ -179,6 +180,7 @@ PARTS = {
 }
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("part", PARTS)
 def test_behind_another_strategy_the_head_misses_nothing(

@@ -18,6 +18,7 @@ def run(counting: Any, mode: str, temperature: float, **fields: Any) -> RunResul
     return result
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("mode", MODES)
 def test_graphs_give_the_eager_text(

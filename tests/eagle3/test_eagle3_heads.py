@@ -31,6 +31,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
 }  # fmt: skip
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("mode", [pytest.param("sync", marks=pytest.mark.full), "async jit"])
 @pytest.mark.parametrize("family", ["target", "qwen_target"])
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -18,6 +18,7 @@ def expected(counting: Any) -> list[list[int]]:
     return autoregressive(counting.target)
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("head", [pytest.param("whole", marks=pytest.mark.full), "part"])
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("mode", MODES)
@@ -53,6 +54,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("mode", ["sync", "async jit"])
 @pytest.mark.parametrize("limits", LIMITS)
 def test_whatever_memory_does_drafts_are_the_heads(counting: Any, mode: str, limits: str) -> None:

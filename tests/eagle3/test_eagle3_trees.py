@@ -86,6 +86,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize("tree", ["widths", "dynamic"])
 def test_whatever_memory_does_nodes_are_the_heads(
@@ -99,6 +100,7 @@ def test_whatever_memory_does_nodes_are_the_heads(
         assert llm.num_free_blocks == llm._engine._blocks.num_usable
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("family", ["target", "qwen_target"])
 @pytest.mark.parametrize("tree", ["widths", pytest.param("dynamic", marks=pytest.mark.full)])
 def test_any_family_of_targets(request: pytest.FixtureRequest, tmp_path: Path, tree: str, family: str) -> None:
@@ -186,6 +188,7 @@ def of_the_first_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("plant", [of_the_first_rows, of_another_sequence, of_the_first_parent])
 @pytest.mark.parametrize("tree", ["widths", "dynamic"])
 def test_the_twin_notices_features_and_states_of_other_rows(

@@ -74,6 +74,7 @@ def tokens(model: LoadedModel, small: LoadedModel | None, params: SamplingParams
         return [output.token_ids for output in result.outputs]
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_greedy_text_is_the_autoregressive_text(target: LoadedModel, draft: LoadedModel, name: str) -> None:
     params = SamplingParams(max_tokens=24, ignore_eos=True)

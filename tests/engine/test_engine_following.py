@@ -73,6 +73,7 @@ def decided(result: Any) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.grid(one_of=7)
 @pytest.mark.parametrize("max_batch", [1, 3, 5])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -95,6 +96,7 @@ def test_text_and_records_are_those_of_rounds_that_wait(
     assert got.metrics.tokens_per_round == expected.metrics.tokens_per_round
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_round_launched_in_vain_leaves_no_trace(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str
@@ -180,6 +182,7 @@ def _at_the_hosts_bounds(keep: Any) -> Any:
     return wrong
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("planted", [_of_another_row, _at_the_hosts_bounds])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_draft_that_keeps_a_wrong_path_is_found(

@@ -136,6 +136,7 @@ class Pinned:
         self.live -= size
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_memory_is_pinned_for_the_rounds_of_a_trace(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, strategy: str

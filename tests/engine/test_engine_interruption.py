@@ -99,6 +99,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("interrupt", [press_ctrl_c, raise_there])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_after_ctrl_c_the_next_run_is_as_good_as_new(

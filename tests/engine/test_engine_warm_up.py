@@ -49,6 +49,7 @@ def rounds(trace: Trace) -> list[Any]:
     return [[{**vars(row), "request_id": row.request_id - first} for row in one.sequences] for one in trace.rounds]
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_run_after_it_captures_nothing_and_is_the_same_run(

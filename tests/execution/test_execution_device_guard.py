@@ -106,6 +106,7 @@ def everything(target: Any, draft: Any, strategy: str, **fields: Any) -> None:
         llm.take_trace()
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("graphs", ["eager", "graphs"])
 @pytest.mark.parametrize("strategy", FIELDS)
 def test_whatever_works_on_a_device_came_in_by_a_door(

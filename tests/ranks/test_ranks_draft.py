@@ -15,7 +15,7 @@ from end_to_end_cases import PROMPTS
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.errors import ConfigError
 
-pytestmark = pytest.mark.grid(one_of=5)  # each case starts processes of its own
+pytestmark = pytest.mark.grid(full=5)  # each case starts processes of its own
 
 OPTIONS: dict[str, Any] = {"progress": False, "threads": 1, "dtype": "float32"}
 PARAMS = SamplingParams(max_tokens=24, ignore_eos=True)

@@ -23,7 +23,7 @@ from ssd_lab.ranks.messages import Run
 from ssd_lab.ranks.rank_process import RankProcess
 from ssd_lab.ranks.team import RankTeam
 
-pytestmark = pytest.mark.grid(one_of=5)  # each case starts processes of its own
+pytestmark = pytest.mark.grid(full=5)  # each case starts processes of its own
 
 SOON_S = 10.0
 PARAMS = SamplingParams(max_tokens=24, ignore_eos=True)

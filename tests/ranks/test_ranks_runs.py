@@ -18,7 +18,7 @@ from ssd_lab.check import Extent, check
 from ssd_lab.errors import ConfigError, ModelLoadError
 from ssd_lab.models.loader import from_tensors, load_model
 
-pytestmark = pytest.mark.grid(one_of=5)  # each case starts processes of its own
+pytestmark = pytest.mark.grid(full=5)  # each case starts processes of its own
 
 OPTIONS: dict[str, Any] = {"progress": False, "threads": 1, "dtype": "float32"}
 GREEDY = SamplingParams(max_tokens=24, ignore_eos=True)

@@ -25,7 +25,7 @@ from ssd_lab.models.share import allowed_sizes, check_sizes, parameters_of_share
 from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 
-pytestmark = pytest.mark.grid(one_of=5)  # each case starts processes of its own
+pytestmark = pytest.mark.grid(full=5)  # each case starts processes of its own
 
 CPU = torch.device("cpu")
 IDS = torch.randint(0, 250, (1, 20), generator=torch.Generator().manual_seed(3))

@@ -33,6 +33,7 @@ def test_ranks_follow_their_law():
         assert sum(r >= fan_out for r in ranks) / len(ranks) == pytest.approx(0.6 * fan_out**-0.7, abs=0.01)
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("batch", [1, 4, 16])
 @pytest.mark.parametrize("tree_step", [0.1, 0.3])
 @pytest.mark.parametrize("fallback", ["jit", "fast"])

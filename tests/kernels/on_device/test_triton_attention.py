@@ -38,6 +38,7 @@ if not INTERPRETED:  # which takes seconds for each of these
     LAYERED += [ONE_PROGRAM, FUSED_GATHERED, EARLY_FUSED]
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     "heads", [HeadLayout(2, 2, 32), HeadLayout(8, 2, 64), HeadLayout(8, 1, 128), HeadLayout(6, 2, 80)]
@@ -52,6 +53,7 @@ def test_attention_is_that_of_float64(device: torch.device, dtype: torch.dtype, 
     budgeted(attend(TritonKernels(MANY_PROGRAMS), case, device), case)
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("tuning", TUNINGS)
 @pytest.mark.parametrize("depth", [0, 2])
 def test_every_way_of_cutting_is_right(device: torch.device, tuning: AttentionTuning, depth: int) -> None:

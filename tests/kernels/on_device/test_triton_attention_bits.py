@@ -25,6 +25,7 @@ from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("depth", [0, 3])
 def test_bits_do_not_depend_on_how_the_splits_are_shared_out(
@@ -39,6 +40,7 @@ def test_bits_do_not_depend_on_how_the_splits_are_shared_out(
         assert same_bits(attend(TritonKernels(tuning), case, device, context=700), expected), tuning
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("depth", [0, 3])
 @pytest.mark.parametrize("tunings", OTHER_SPLITS)
 def test_bits_with_other_splits_are_again_the_same_whoever_adds(
@@ -103,6 +105,7 @@ def laid_out_as_chain(case: AttentionCase, row: int) -> AttentionCase:
     )
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("prefix", [1, 120, 126, 128, 260])
 def test_a_row_of_a_tree_has_the_bits_of_the_chain_it_stands_for(

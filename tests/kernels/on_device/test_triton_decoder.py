@@ -54,6 +54,7 @@ def logits_in_pieces(decoder: Decoder, sizes: list[int], device: torch.device) -
     return torch.cat(pieces)
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("split_k", [1, 2])
 @pytest.mark.parametrize("bias", [False, True])
 def test_logits_are_those_of_the_library(

@@ -39,6 +39,7 @@ def weight_of(out_features: int, in_features: int, dtype: torch.dtype, seed: int
     return (random((out_features, in_features), seed) / in_features**0.5).to(dtype)
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("tuning", PIPELINES)
@@ -68,6 +69,7 @@ def test_sums_lose_nothing(device: torch.device, shape: tuple[int, int], split_k
     assert isinstance(product, Partials) == (split_k > 1)
 
 
+@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("tuning", [*PIPELINES, LinearTuning(split_k=2), LinearTuning(block_k=64, split_k=4)])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_bits_of_a_row_do_not_depend_on_the_rows_beside_it(
@@ -230,7 +232,8 @@ def test_tunings_fit_the_device_for_every_number_of_rows(shape: tuple[int, int])
 TILES = {tile for tuning in MEASURED.values() for tiles in (tuning.many, tuning.gated) for _, tile in tiles}
 
 
-@pytest.mark.parametrize("tile", sorted(TILES, key=str)[:: 3 if INTERPRETED else 1], ids=str)
+@pytest.mark.grid(one_of=5)
+@pytest.mark.parametrize("tile", sorted(TILES, key=str), ids=str)
 @pytest.mark.parametrize("split_k", [1, 3])
 def test_bits_do_not_depend_on_the_tile(device: torch.device, tile: Tile, split_k: int) -> None:
     if INTERPRETED:

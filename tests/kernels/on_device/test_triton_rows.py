@@ -14,6 +14,7 @@ from ssd_lab.kernels.step_input import StepInput
 LAYOUTS = [HeadLayout(4, 4, 32), HeadLayout(8, 2, 64), HeadLayout(8, 1, 128), HeadLayout(9, 3, 80)]
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [16, 576, 1000, 4096])
 @pytest.mark.parametrize("with_delta", [False, True])
@@ -75,6 +76,7 @@ def step_at(positions: torch.Tensor, slots: torch.Tensor) -> StepInput:
     return StepInput(ones, positions[None], slots[None], ones[:, :1], ones, 1)
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("with_norms", [False, True])
