@@ -41,6 +41,7 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
     )  # fmt: skip
 
 
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("strategy", "paths"),
     [
@@ -220,6 +221,7 @@ PLANTED: dict[str, tuple[Any, Any, set[str], int]] = {
 QUICK = ("a lie about what it was drawn from", "likeliest for drawn", "children always kept")
 
 
+@pytest.mark.grid(full=2)
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in PLANTED]
 )
@@ -232,6 +234,7 @@ def test_a_planted_bug_is_found_on_the_paths_where_it_is(tiny_pair: Any, monkeyp
     assert not report.same and "NOT THE SAME" in report.verdict()
 
 
+@pytest.mark.grid(full=6)
 @pytest.mark.full
 @pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("name", PLANTED)

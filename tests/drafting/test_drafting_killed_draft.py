@@ -98,6 +98,7 @@ def test_a_draft_that_is_killed_costs_a_warning(
     run_and_kill(models, expected, monkeypatch, moment, call, after=after)
 
 
+@pytest.mark.grid(full=8)
 @pytest.mark.full
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("moment", MOMENTS)

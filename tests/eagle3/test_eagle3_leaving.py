@@ -49,7 +49,7 @@ def texts(result: RunResult) -> list[list[int]]:
     return [output.token_ids for output in result.outputs]
 
 
-@pytest.mark.grid(one_of=7)
+@pytest.mark.grid(one_of=7, full=13)
 @pytest.mark.parametrize("moment", [name for name in MOMENTS if "stream" not in name])  # this target has no text
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_next_requests_are_drafted_for_as_before(counting: Any, fresh: Any, kind: str, moment: str) -> None:

@@ -32,6 +32,7 @@ def expected(counting: Any) -> list[list[int]]:
     return autoregressive(counting.target, length=LENGTH)
 
 
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("head", "batch"), [*(pytest.param(head, 1, marks=pytest.mark.full) for head in ("whole", "part")), ("part", 4)]
 )

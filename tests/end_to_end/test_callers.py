@@ -84,7 +84,7 @@ def assert_is_its_own(result: RunResult) -> None:
     assert all(0 <= request.arrival_s <= request.first_token_s <= request.end_s for request in result.trace.requests)
 
 
-@pytest.mark.grid(full=3)
+@pytest.mark.grid(full=5)
 @EVERY
 def test_two_streams_read_in_turn_both_give_their_texts(make_llm, name: str) -> None:
     llm = make_llm(**STRATEGIES[name])
@@ -104,7 +104,7 @@ def test_two_streams_read_in_turn_both_give_their_texts(make_llm, name: str) -> 
         assert [chunk.finish_reason for chunk in got] == [None] * (len(got) - 1) + [expected.finish_reason]
 
 
-@pytest.mark.grid(full=3)
+@pytest.mark.grid(full=5)
 @EVERY
 def test_a_generate_inside_a_stream_leaves_the_stream_alone(make_llm, name: str) -> None:
     llm = make_llm(**STRATEGIES[name])
@@ -135,7 +135,7 @@ def test_eight_threads_get_the_texts_they_would_get_alone(make_llm, link: str) -
         assert got == [alone[index], alone[index], alone[index + 8]]
 
 
-@pytest.mark.grid(full=3)
+@pytest.mark.grid(full=5)
 @EVERY
 def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
     llm = make_llm(**STRATEGIES[name], max_batch=6)

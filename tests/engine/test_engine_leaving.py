@@ -57,7 +57,7 @@ def texts(result: RunResult) -> list[list[int]]:
     return [output.token_ids for output in result.outputs]
 
 
-@pytest.mark.grid(one_of=7)
+@pytest.mark.grid(one_of=7, full=13)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_next_requests_are_drafted_for_as_before(models: Any, fresh: Any, strategy: str, moment: str) -> None:

@@ -107,6 +107,7 @@ def recorded(result: Any) -> list[Any]:
     return sorted(rows, key=lambda row: (row.request_id, row.position))
 
 
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize(("draft", "temperature", "batch"), CASES)
 def test_text_and_records_are_those_of_rounds_that_wait(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started, draft: str, temperature: float, batch: int

@@ -116,6 +116,7 @@ def test_a_rank_that_is_killed_ends_every_request_soon(
         assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
+@pytest.mark.grid(full=8)
 @pytest.mark.full
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("rank", [1, 2, 3])
