@@ -24,6 +24,7 @@ class RankProcess:
     def __init__(self, setup: RankSetup) -> None:
         self.rank, self.device, self._role = setup.rank, setup.share.device, setup.share.role
         self._number = 0
+        self._last_words: tuple[str, str, str] | None = None
         self._child = ChildProcess(threads=setup.threads)
         self._channel = Channel(self._child.connection, send_timeout_s=setup.meeting.limit_s)
         try:
@@ -58,16 +59,18 @@ class RankProcess:
         except (EOFError, OSError) as error:
             raise self.lost() from error
         if number == FAILED:
+            self._last_words = reply
             raise self._failed(*reply)
         return reply
 
     def lost(self) -> SsdLabError:
-        """Why it is gone: what it said before, or how it ended."""
+        """Why it is gone: what it said before, or how it ended. What it said is read once, and kept."""
         try:
-            while True:
+            while self._last_words is None:
                 number, reply = self._channel.receive(LAST_WORDS_S)
                 if number == FAILED:
-                    return self._failed(*reply)
+                    self._last_words = reply
+            return self._failed(*self._last_words)
         except TimeoutError:
             return RankError(f"{self} does not answer")
         except (EOFError, OSError):

@@ -179,11 +179,16 @@ def test_an_error_in_the_middle_of_a_step_leaves_no_rank_behind(
 
 
 @pytest.mark.full
-def test_what_a_rank_raises_reaches_the_caller(tiny_pair: Any) -> None:
-    """Here a rank is told of a number that it does not know."""
+@pytest.mark.parametrize("is_over", [False, True])
+def test_what_a_rank_raises_reaches_the_caller(tiny_pair: Any, is_over: bool) -> None:
+    """Here a rank is told of a number that it does not know. is_over: it has ended before anybody asks for more."""
     with LLM(strategy="autoregressive", **options(tiny_pair)) as llm:
         llm.generate(PROMPTS[0], SamplingParams(max_tokens=2))
-        team_of(llm)._processes[0].tell(Run(250))
+        rank = team_of(llm)._processes[0]
+        rank.tell(Run(250))
+        end_s = time.monotonic() + SOON_S
+        while is_over and rank.is_running and time.monotonic() < end_s:
+            time.sleep(0.01)
         with pytest.raises(RankError, match=r"rank 1 of the target .* failed: KeyError: 250"):
             llm.generate(PROMPTS[0], PARAMS)
 
@@ -216,14 +221,16 @@ def test_a_forked_child_is_told_that_the_ranks_are_not_its_own(tiny_pair: Any) -
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 import ssd_lab
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what is started in the background may ignore it
 llm = ssd_lab.LLM({target!r}, strategy="autoregressive", placement="target=cpu,cpu", threads=1, dtype="float32",
                   progress=False)
 print(llm._engine._runner.executor._team.reports[1].process_id, flush=True)
 {then}
 """
-FOREVER = 'while True: llm.generate("Hello", ssd_lab.SamplingParams(max_tokens=200, ignore_eos=True))'
+# Ctrl-C ends a run, which returns what there is
+FOREVER = 'while not llm.run("Hello", ssd_lab.SamplingParams(max_tokens=200, ignore_eos=True)).interrupted: pass'
 
 
 @pytest.mark.parametrize(
