@@ -245,6 +245,7 @@ NOTE_SHOWN = """(root) => {
 }"""
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_the_playgrounds_views_keep_up_with_twenty_rounds_a_second(jupyter, open_notebook, keep_figure):
     rounds = 200

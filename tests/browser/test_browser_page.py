@@ -429,6 +429,7 @@ TIME_STEPS = """async () => {
 }"""
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_a_step_takes_no_longer_in_a_long_trace_than_in_a_short_one(open_page, tmp_path: Path, keep_figure):
     """Times of one page on one machine, in turn: on a machine with other things to do both grow."""

@@ -70,6 +70,7 @@ def distribution(counting: Any, name: str, *, seed: int = 0, **fields: Any) -> C
     )  # fmt: skip
 
 
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("name", "paths"),
     [
@@ -109,6 +110,7 @@ def test_a_modified_draft_verified_as_a_plain_one_is_rejected(counting: Any, mon
     assert "hit" in found_wrong(report, report.alpha)
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_a_modified_draft_is_rejected_whatever_the_seeds(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The power of the test above."""

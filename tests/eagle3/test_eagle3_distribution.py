@@ -23,6 +23,7 @@ def run_check(counting: Any, mode: str, *, temperature: float = 1.0, seed: int =
     )  # fmt: skip
 
 
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("mode", "temperature"),
     [
@@ -52,6 +53,7 @@ def test_probabilities_given_to_the_wrong_tokens_are_rejected(counting: Any, mon
     assert found_wrong(report, report.alpha) >= {"draft"}
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_they_are_rejected_whatever_the_seeds(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The power of the test above."""

@@ -110,6 +110,7 @@ def test_ten_thousand_rounds_of_streams_take_the_memory_of_a_thousand(tiny_pair:
     check_memory(tiny_pair, "autoregressive", use_by_streams, SHORT, LONG)
 
 
+@pytest.mark.extended
 @pytest.mark.full
 @pytest.mark.timeout(900)
 def test_ten_thousand_rounds_of_runs_without_records_take_the_memory_of_a_thousand(tiny_pair: Any) -> None:

@@ -20,6 +20,7 @@ RUNS = [
 ]
 
 
+@pytest.mark.grid(full=2)
 @pytest.mark.notebook
 @pytest.mark.timeout(5 * LIMIT_S)
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)

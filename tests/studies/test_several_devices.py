@@ -18,6 +18,7 @@ def test_both_ways_carry_the_same_messages() -> None:
     assert times.keys() == {"socket", "memory"} and min(times.values()) > 0
 
 
+@pytest.mark.extended
 @pytest.mark.full
 @pytest.mark.timeout(900)
 def test_killed_drafts_cost_no_token_and_leave_nothing() -> None:

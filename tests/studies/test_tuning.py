@@ -22,6 +22,7 @@ def test_every_winner_and_one_of_each_family_are_benched():
     assert [one.label for one in contenders(tries)] == ["sync_chain k=4", "async_tree k=4", "async_tree k=2"]
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_a_study_from_its_first_try_to_its_table(tmp_path: Path):
     few = ["gsm8k", "--out", str(tmp_path), "--prompts", "1"]
