@@ -17,7 +17,7 @@ import pytest
 HERE = Path(__file__).parent
 FILES = sorted(file.name for file in (HERE / "on_device").glob("test_*.py"))
 LONG = {f"test_triton_{name}.py" for name in ("attention", "attention_bits", "decoder", "linear", "sampling")}
-LONG.add("test_attention_check.py")
+CHECK = pytest.param("test_attention_check.py", marks=[pytest.mark.full, pytest.mark.extended])  # of a study
 
 
 def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,7 +29,11 @@ def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
 @pytest.mark.parametrize(
-    "file", [pytest.param(file, marks=pytest.mark.full) if file in LONG else file for file in FILES]
+    "file",
+    [
+        CHECK if file in CHECK.values else pytest.param(file, marks=pytest.mark.full) if file in LONG else file
+        for file in FILES
+    ],
 )
 def test_kernels_in_the_interpreter(file: str) -> None:
     done = run_in_interpreter(str(HERE / "on_device" / file))
