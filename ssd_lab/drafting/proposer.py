@@ -40,10 +40,12 @@ class Proposer(ABC):
         says where on the device the outcome lies (see `RowBatch`).
         """
 
-    def for_hits(self, sequences: list[Sequence], rows: RowBatch, decided: torch.Tensor) -> ForHits | None:
+    def for_hits(
+        self, sequences: list[Sequence], rows: RowBatch, decided: torch.Tensor, features: torch.Tensor | None
+    ) -> ForHits | None:
         """What `propose` will answer for the next round of these sequences if all outcomes were prepared, while their
         round is under way; `propose` is asked all the same. None if nothing is prepared for them. decided: see
-        `Lookup`.
+        `Lookup`. features: what `observe` will be given; the next verification may be under way by then.
         """
         return None
 

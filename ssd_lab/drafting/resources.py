@@ -108,11 +108,10 @@ class Resources:
             unfinished.callback(opened.close)
             needs_outcomes = needs_outcomes or not isinstance(opened, InlineLink)
             beside_target = self.draft_device == torch.device(self.placement.target[0])
-            was_shown = self.draft_device.type == "cpu"  # the order of streams on a GPU was not seen at work yet
             proposer = self._proposer_over(
                 opened,
                 sends_texts=sends_texts,
-                prepares=plan.prepares and beside_target and was_shown,
+                prepares=plan.prepares and beside_target,
                 needs_outcomes=needs_outcomes,
             )
             unfinished.pop_all()

@@ -36,8 +36,8 @@ class WorkerProposer(Proposer):
     It may be asked for some sequences of a round only (the others have their draft from elsewhere). sends_texts: the
     worker looks at the texts themselves. preparations: of a round in which there were any the worker is told no time,
     for what learns there would take it for one. wait_s: how long a round waits before it goes on without draft tokens
-    (None: for `timeout_s`, after which the worker counts as lost). prepares: the worker, on the
-    target's device, prepares for outcomes.
+    (None: for `timeout_s`, after which the worker counts as lost). prepares: the worker, on the target's device,
+    prepares for outcomes.
     """
 
     def __init__(
@@ -68,7 +68,9 @@ class WorkerProposer(Proposer):
         """Let the worker prepare for the next outcome."""
         self.link.work_ahead()
 
-    def for_hits(self, sequences: list[Sequence], rows: RowBatch, decided: torch.Tensor) -> ForHits | None:
+    def for_hits(
+        self, sequences: list[Sequence], rows: RowBatch, decided: torch.Tensor, features: torch.Tensor | None
+    ) -> ForHits | None:
         """What the worker has prepared, if it drafted the round that is under way for all of these."""
         if any(self._drafted.get(sequence.request_id) != len(sequence.token_ids) for sequence in sequences):
             return None

@@ -16,6 +16,7 @@ from ssd_lab.engine.guarded_proposer import GuardedProposer
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.round_records import RoundTimes
+from ssd_lab.engine.rounds_that_hit import RoundsThatHit
 from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.errors import DraftWorkerError
 from ssd_lab.execution.host_copy import HostCopy, sent
@@ -48,6 +49,7 @@ class Rounds:
     ) -> None:
         self._runner, self._proposer, self._limits = runner, proposer, limits
         self._scheduler, self._recorder = scheduler, recorder
+        self._hits = RoundsThatHit()
         self._placement = Placement(
             runner.device,
             max_rows=config.max_batch,
@@ -74,15 +76,17 @@ class Rounds:
 
     def prepare(self, flight: Flight, advanced: torch.Tensor) -> PreparedRound | None:
         """The round after `flight`, as it is if its draft is prepared already, down to what a graph of it reads; None
-        if the proposer has nothing. Nothing changes for the ordinary way to that round.
+        if the proposer has nothing, or too few rounds hit lately. Nothing changes for the ordinary way to that round.
         """
-        rows, after = self._rows_behind(flight, advanced), flight.verification
-        prepared = self._proposer.do(lambda proposer: proposer.for_hits(flight.sequences, rows, after.decided))
+        if not self._hits.are_likely:
+            return None
+        rows, after, sequences = self._rows_behind(flight, advanced), flight.verification, flight.sequences
+        prepared = self._proposer.do(lambda own: own.for_hits(sequences, rows, after.decided, after.features))
         if prepared is None:
             return None
         placed, bounds = self._placement.place(rows, num_drafted=prepared.proposal.num_drafted)
         verification = ready_verify(self._runner, placed, bounds, prepared.proposal, self._options)
-        return PreparedRound(after, flight.sequences, rows, verification, HostCopy(prepared.hit))
+        return PreparedRound(after, sequences, rows, verification, HostCopy(prepared.hit))
 
     def start(self, prepared: PreparedRound) -> Flight:
         """Start a prepared round."""
@@ -95,6 +99,7 @@ class Rounds:
         """
         verification, sequences = started.verification, started.sequences
         proposal = self._proposer.propose(sequences, rows_of(sequences))
+        self._hits.saw(proposal.cache_hits)
         if proposal.origins == verification.proposal.origins:
             verification.proposal = proposal
         self._proposer.do(methodcaller("work_ahead"))
@@ -105,7 +110,9 @@ class Rounds:
         return replace(rows, state=StateOnDevice(advanced, longest))
 
     def _start(self, sequences: list[Sequence], rows: RowBatch, start_s: float) -> Flight:
-        flight = self.verify(sequences, rows, self._proposer.propose(sequences, rows), start_s)
+        proposal = self._proposer.propose(sequences, rows)
+        self._hits.saw(proposal.cache_hits)
+        flight = self.verify(sequences, rows, proposal, start_s)
         if (paths := flight.verification.paths) is not None:
             self._proposer.do(lambda proposer: proposer.keep(paths))
         self._proposer.do(methodcaller("work_ahead"))

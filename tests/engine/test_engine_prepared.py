@@ -10,11 +10,12 @@ import pytest
 import torch
 from replay_graphs import Backends
 
-from ssd_lab import LLM, SamplingParams
+from ssd_lab import LLM, SamplingParams, demo
 from ssd_lab.drafting.draft_worker import DraftWorker
 from ssd_lab.drafting.speculation_cache import SpeculationCache
 from ssd_lab.engine.flight import Flight, PreparedRound
 from ssd_lab.engine.rounds import Rounds
+from ssd_lab.engine.rounds_that_hit import RoundsThatHit
 from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.links.messages import RoundMessage
 from ssd_lab.phases.draft_tree import Found, LookupPhase
@@ -124,6 +125,28 @@ def test_text_and_records_are_those_of_rounds_that_wait(
     assert got.metrics.cache_hit_rate == plain.metrics.cache_hit_rate
     assert started.prepared > started.started  # misses are not started ahead, hits are
     assert started.started > 0 or (temperature, batch) == (1.0, 3)  # where three rows hit at once by luck alone
+
+
+@pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.full)])
+def test_an_eagle3_head_reads_the_features_of_the_round_before(
+    monkeypatch: pytest.MonkeyPatch, started: Started, batch: int
+) -> None:
+    """They are copied before the next verification, which runs by the time the head is asked, overwrites them."""
+    prompts = ["one two three one two three one two", "What is 1 + 1?"][:batch]
+    params = [SamplingParams(max_tokens=24, temperature=i, seed=i, ignore_eos=True) for i in range(batch)]
+
+    def answered() -> Any:
+        options = {**OPTIONS, "max_batch": batch, "mode": "async", "k": 3, "f": 3}
+        with LLM(str(demo.TARGET), None, "eagle3", **options) as llm:
+            return llm.run(prompts, params)
+
+    Backends.installed(monkeypatch)
+    with monkeypatch.context() as patch:
+        patch.setattr(Rounds, "prepare", lambda *given: None)
+        expected = answered()
+    got = answered()
+    assert started.started > 0 and expected.metrics.cache_hit_rate > 0.3
+    assert ids(got) == ids(expected) and recorded(got) == recorded(expected)
 
 
 def test_a_hit_round_starts_after_two_reads_and_before_the_draft_is_told(
@@ -237,6 +260,19 @@ def test_a_draft_without_numbers_voids_what_is_prepared(
         while engine.has_work:
             engine.step()
         assert [sequence.output_ids for sequence in sequences] == expected
+
+
+def test_where_few_rounds_hit_none_is_prepared() -> None:
+    """Until more hit again; of rounds without a previous outcome nothing is learnt."""
+    rounds = RoundsThatHit()
+    assert rounds.are_likely
+    for _ in range(20):
+        rounds.saw([True, False])
+        rounds.saw([None, True])
+    assert not rounds.are_likely
+    for _ in range(5):
+        rounds.saw([True, True])
+    assert rounds.are_likely
 
 
 def _always(found: Found) -> Found:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,7 @@ from ssd_lab.links.worker import Worker
 from ssd_lab.models.eagle3.head import Eagle3Head
 from ssd_lab.rounds.head_runner import HeadRunner
 from ssd_lab.rounds.prompt_lines import PromptPart
-from ssd_lab.rounds.proposal import Proposal
+from ssd_lab.rounds.proposal import ForHits, Proposal
 from ssd_lab.rounds.rows import RowBatch
 from ssd_lab.rounds.sequence import PrefillChunk, Sequence
 
@@ -36,9 +36,14 @@ _PENDING = "features that the head has not met"
 class PendingFeatures:
     """The last `count` committed tokens but one have features in `features[row, :count]` that the head has not met."""
 
-    features: torch.Tensor
+    features: DeviceTensor
     row: int
     count: int
+
+    @property
+    def own(self) -> torch.Tensor:
+        """`[count, feature_size]`."""
+        return self.features.tensor[self.row, : self.count]
 
 
 class EagleProposer(WorkerProposer):
@@ -57,11 +62,15 @@ class EagleProposer(WorkerProposer):
         *,
         timeout_s: float,
         sends_texts: bool = False,
+        prepares: bool = False,
         preparations: Preparations | None = None,
     ) -> None:
-        super().__init__(link, timeout_s=timeout_s, sends_texts=sends_texts, preparations=preparations)
+        super().__init__(
+            link, timeout_s=timeout_s, sends_texts=sends_texts, prepares=prepares, preparations=preparations
+        )
         self.feature_layers = feature_layers
         self._k = k
+        self._kept: tuple[torch.Tensor, DeviceTensor] | None = None  # what `observe` will be given, and a copy of it
 
     def prefill(self, chunks: list[PrefillChunk], features: list[torch.Tensor] | None = None) -> None:
         """The head reads the same part of the prompt, each feature beside the token that follows it."""
@@ -70,7 +79,7 @@ class EagleProposer(WorkerProposer):
                 "an EAGLE3 head needs the target's features of the prompt, and whatever runs it here gives none: "
                 "run the strategy by itself"
             )
-        new = [PendingFeatures(own[None], 0, len(own)) for own in features]
+        new = [PendingFeatures(DeviceTensor.of(own[None]), 0, len(own)) for own in features]
         lengths = [chunk.stop + 1 for chunk in chunks]
         self._read_by_head([chunk.sequence for chunk in chunks], new, lengths)
 
@@ -88,6 +97,15 @@ class EagleProposer(WorkerProposer):
         some = propose_some(self, able, sequences, rows)
         return replace_rows(no_draft(len(sequences), some.tokens.device), able, some)
 
+    def for_hits(
+        self, sequences: list[Sequence], rows: RowBatch, decided: torch.Tensor, features: torch.Tensor | None
+    ) -> ForHits | None:
+        """Also copy the features before the next verification overwrites them, so that the head waits for no more."""
+        found = super().for_hits(sequences, rows, decided, features)
+        if found is not None and features is not None:
+            self._kept = (features, DeviceTensor.of(features[: len(sequences)].clone()))
+        return found
+
     def suspend(self, sequence: Sequence) -> None:
         """Its features come again with its text."""
         super().suspend(sequence)
@@ -100,9 +118,13 @@ class EagleProposer(WorkerProposer):
         there may be more of it than a round of its own sends along.
         """
         super().observe(sequences, features)
+        kept, self._kept = self._kept, None
         if features is None:
             return
-        own = features[: len(sequences)].clone()
+        if kept is not None and kept[0] is features:
+            own = kept[1]
+        else:
+            own = DeviceTensor.of(features[: len(sequences)].clone())
         for row, sequence in enumerate(sequences):
             if sequence.last_accepted is None:
                 continue
@@ -118,14 +140,14 @@ class EagleProposer(WorkerProposer):
         """Let the head read features that texts of so many tokens end in; the last one of each is left to be met again,
         since drafting begins with it.
         """
-        features = [new.features[new.row, : new.count] for new in news]
+        features = [new.own for new in news]
         parts = [
             PromptPart(sequence.token_ids[length - new.count : length], length - 1 - new.count, list(sequence.blocks))
             for sequence, new, length in zip(sequences, news, lengths, strict=True)
         ]
         self.link.post(EaglePrefill(parts, [DeviceTensor.of(own) for own in features]))
         for sequence, own in zip(sequences, features, strict=True):
-            sequence.memory[_PENDING] = PendingFeatures(own[None, -1:].clone(), 0, 1)
+            sequence.memory[_PENDING] = PendingFeatures(DeviceTensor.of(own[None, -1:].clone()), 0, 1)
 
     def _eagle_message(self, sequences: list[Sequence], rows: RowBatch) -> EagleRound:
         known: list[PendingFeatures] = [sequence.memory[_PENDING] for sequence in sequences]
@@ -133,22 +155,24 @@ class EagleProposer(WorkerProposer):
         following = [s.token_ids[len(s.token_ids) - count :] for s, count in zip(sequences, counts, strict=True)]
         return EagleRound(
             **vars(self._message(sequences, rows)),
-            features=DeviceTensor.of(self._joined(known)),
+            features=self._joined(known),
             token_ids=torch.tensor([[*tokens, *[0] * (self._k + 1 - len(tokens))] for tokens in following]),
             counts=torch.tensor(counts),
         )
 
-    def _joined(self, known: list[PendingFeatures]) -> torch.Tensor:
+    def _joined(self, known: list[PendingFeatures]) -> DeviceTensor:
         """Features of every row `[batch, k + 1, feature_size]`; those of one round mostly lie side by side already.
 
         What lies behind a row's own is cut off where a round held more than this draft's k.
         """
-        first = known[0].features
+        first, places = known[0].features, self._k + 1
         if all(new.features is first and new.row == row for row, new in enumerate(known)):
-            joined = first[: len(known)]
-            return F.pad(joined, (0, 0, 0, self._k + 1 - joined.shape[1]))
-        each = [new.features[new.row] for new in known]
-        return torch.stack([F.pad(own, (0, 0, 0, self._k + 1 - own.shape[0])) for own in each])
+            joined = first.tensor[: len(known)]
+            if joined.shape[1] == places:  # made a while ago: whoever reads it waits for nothing that came later
+                return replace(first, tensor=joined)
+            return DeviceTensor.of(F.pad(joined, (0, 0, 0, places - joined.shape[1])))
+        each = [new.features.tensor[new.row] for new in known]
+        return DeviceTensor.of(torch.stack([F.pad(own, (0, 0, 0, places - own.shape[0])) for own in each]))
 
 
 @dataclass(frozen=True)
@@ -212,5 +236,6 @@ def open_head(
         plan.k,
         timeout_s=resources.config.timeout_s,
         sends_texts=sends_texts,
+        prepares=plan.prepares,
         preparations=resources.preparations,
     )
