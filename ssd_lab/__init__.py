@@ -16,6 +16,7 @@ _HOMES = {
     "Proposer": "strategies", "Draft": "strategies", "Context": "strategies", "SequenceStrategy": "strategies",
     "WrapperStrategy": "strategies", "NestedStrategy": "strategies",
     "register_schedule": "strategies", "register_fallback": "strategies", "register_tree": "strategies",
+    "register_view": "widgets",
     "Schedule": "strategies", "FallbackConfig": "strategies", "TreeShape": "strategies",
 }  # fmt: skip
 _CALLABLE_PACKAGES = (

@@ -17,14 +17,19 @@ def command(
         Path | None, typer.Option("--out", "-o", help="The HTML file. None: beside the first trace.")
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    import_: Annotated[
+        list[str] | None, typer.Option("--import", help="A module to import first: it registers your views.")
+    ] = None,
     json_: options.Json = False,
 ) -> None:
     """Write the page and say where."""
+    from ssd_lab.common.parsing import import_modules
     from ssd_lab.errors import ConfigError
     from ssd_lab.trace import load_trace
     from ssd_lab.trace.named import strategy_name
     from ssd_lab.widgets.page import write_html
 
+    import_modules(import_ or ())
     named = {}
     for path in traces:
         trace = load_trace(path)

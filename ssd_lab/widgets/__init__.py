@@ -14,22 +14,28 @@ _HOMES = {
     "Playground": "playground", "Race": "views", "Selection": "selection", "SpeedExplorer": "speed_explorer",
     "SpeedMap": "speed_map",
     "html_page": "page", "write_html": "page",
+    "Bars": "own", "Chart": "own", "OwnView": "views", "Table": "own", "register_view": "own",
 }  # fmt: skip
 
 __all__ = [
     "AcceptanceView",
+    "Bars",
     "CacheView",
+    "Chart",
     "Explorer",
+    "OwnView",
     "Playground",
     "Race",
     "Selection",
     "SpeedExplorer",
     "SpeedMap",
+    "Table",
     "TextView",
     "Timeline",
     "TreeStepper",
     "explore",
     "html_page",
+    "register_view",
     "write_html",
 ]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ssd_lab.display.tables import Table
+from ssd_lab.widgets.own import own_table
 from ssd_lab.widgets.view_model.steps import Step
 
 Data = dict[str, Any]
@@ -57,7 +58,15 @@ def tables(data: Data, views: Sequence[str], selection: Data) -> list[Table]:
         "acceptance": lambda: acceptance_table(run),
         "timeline": lambda: timeline_table(run),
     }
-    return [made[view]() for view in views]
+    found: list[Table] = []
+    for view in views:
+        kind, _, only = view.partition(":")
+        if kind == "own":
+            drawn = [one for one in run.get("own", ()) if only in ("", one["name"])]
+            found += [own_table(one, first_round=run["first_round"], most=FEW) for one in drawn]
+        else:
+            found.append(made[kind]())
+    return found
 
 
 def race_table(data: Data) -> Table:

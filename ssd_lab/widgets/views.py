@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from ssd_lab.display.tables import Table
+from ssd_lab.errors import ConfigError
 from ssd_lab.trace.named import named_traces
 from ssd_lab.trace.token_texts import Decode
 from ssd_lab.widgets.front_end import TabularWidget, traitlets
+from ssd_lab.widgets.own import VIEWS
 from ssd_lab.widgets.selection import Selection
 from ssd_lab.widgets.static_html import summary_table, tables
 from ssd_lab.widgets.view_model import view_data
 
-ALL_VIEWS = ("stepper", "text", "cache", "acceptance", "timeline")
+ALL_VIEWS = ("stepper", "text", "cache", "acceptance", "timeline", "own")
 
 
 class TraceWidget(TabularWidget):
@@ -115,8 +117,19 @@ class Race(TraceWidget):
     shown = ("race",)
 
 
+class OwnView(TraceWidget):
+    """One registered view of your own, by its name. Raises ConfigError for a name that nobody registered."""
+
+    def __init__(self, traces: Any, name: str, **options: Any) -> None:
+        if name not in VIEWS.names:
+            known = ", ".join(VIEWS.names) or "none: @ssd_lab.register_view above a function makes it one"
+            raise ConfigError(f"unknown view {name!r}; registered are {known}")
+        self.shown = (f"own:{name}",)
+        super().__init__(traces, **options)
+
+
 class Explorer(TraceWidget):
-    """Every view at once, linked."""
+    """Every view at once, linked; those of your own (`ssd_lab.register_view`) too."""
 
     shown = ALL_VIEWS
 

@@ -14,6 +14,8 @@ from browser_pages import THEMES, WIDTHS, no_sideways_scrolling
 from recorded_traces import recorded_trace
 
 from ssd_lab.trace import Trace
+from ssd_lab.widgets import Bars, Chart
+from ssd_lab.widgets.own import VIEWS
 from ssd_lab.widgets.page import write_html
 from ssd_lab.widgets.view_model import view_data
 from ssd_lab.widgets.view_model.live import LiveRun
@@ -454,3 +456,29 @@ def test_a_step_takes_no_longer_in_a_long_trace_than_in_a_short_one(open_page, t
     keep_figure("page of 240 rounds with 64 branches: median step, ms", step_ms[240])
     keep_figure("page of 240 rounds with 64 branches: size, kB", pages[240].stat().st_size / 1e3)
     assert min(tries) < 3, "a step takes as much longer as the trace is"
+
+
+def test_views_of_the_users_own_are_drawn_and_linked(open_page, trace: Trace, tmp_path: Path, monkeypatch):
+    def kept(trace: Trace) -> Chart:
+        """How much was kept."""
+        first = [row for row in trace.to_rows() if row["request_id"] == 0]
+        return Chart("tokens", {"kept": [(row["round"], row["num_accepted"]) for row in first], "none": []})
+
+    def below_zero(trace: Trace) -> Chart:
+        return Chart("gain", {"gain": [(0.1, -0.4), (0.2, 0.3)]}, x="share")
+
+    def origins(trace: Trace) -> Bars:
+        return Bars(trace.metrics.origin_counts, "rounds")
+
+    monkeypatch.setattr(VIEWS, "_views", {view.__name__: view for view in (kept, below_zero, origins)})
+    with open_page(write_html(trace, tmp_path / "own.html").as_uri() + "#run=1&round=2") as page:
+        titles = page.locator(".ssd-own h2").all_inner_texts()
+        assert titles == ["Kept", "Below zero", "Origins"]
+        rounds = [record.index for record in trace.rounds if record.sequences[0].request_id == 0]
+        dots = page.locator(".ssd-own-dot[data-round]")
+        assert dots.count() == len(rounds) and page.locator(".ssd-own-dot.current").count() == 1
+        dots.nth(9).dispatch_event("click")
+        assert where(page).split()[1] == "10" and "current" in dots.nth(9).get_attribute("class")
+        heights = [float(dot.get_attribute("cy")) for dot in page.locator(".ssd-own-dot:not([data-round])").all()]
+        assert 0 < heights[1] < heights[0] < 136, "an axis holds what is below 0, too"
+        assert page.locator(".ssd-own .ssd-cellbar").count() > 0 and no_sideways_scrolling(page)

@@ -7,9 +7,9 @@ const HEIGHT = 170;
 const LEFT = 44;
 const BOTTOM = 34;
 
-export function chart(label, { x, y, xTicks, yTicks, xMax, yMax, xMin = 0 }, ...marks) {
+export function chart(label, { x, y, xTicks, yTicks, xMax, yMax, xMin = 0, yMin = 0 }, ...marks) {
   const px = (value) => LEFT + ((value - xMin) / (xMax - xMin)) * (WIDTH - LEFT - 10);
-  const py = (value) => HEIGHT - BOTTOM - (value / yMax) * (HEIGHT - BOTTOM - 10);
+  const py = (value) => HEIGHT - BOTTOM - ((value - yMin) / (yMax - yMin)) * (HEIGHT - BOTTOM - 10);
   const drawn = marks.flat().map((mark) => mark(px, py));
   return s(
     "svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: "ssd-chart", role: "img", "aria-label": label },
@@ -30,6 +30,19 @@ export const PERCENT_TICKS = [[0, "0"], [0.5, "50"], [1, "100"]];
 export function wholeTicks(max, most = 8) {
   const step = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000].find((size) => max / size <= most) ?? Math.ceil(max / most);
   return Array.from({ length: Math.floor(max / step) + 1 }, (_, i) => [i * step, String(i * step)]);
+}
+
+// An axis for any numbers: its ends, with room for all of them, and round numbers on it.
+export function ticks(values, whole = false, most = 6) {
+  const [low, high] = [values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))];
+  const span = high - low || Math.abs(high) || 1;
+  const power = 10 ** Math.floor(Math.log10(span / most));
+  const fitting = [1, 2, 5, 10].map((part) => part * power).find((size) => span / size <= most);
+  const step = whole ? Math.max(1, Math.ceil(fitting)) : fitting;
+  const first = Math.floor(low / step) * step;
+  const count = Math.ceil((high - first) / step) || 1;
+  const places = Array.from({ length: count + 1 }, (_, i) => first + i * step);
+  return { min: places[0], max: places.at(-1), ticks: places.map((place) => [place, String(Number(place.toPrecision(6)))]) };
 }
 
 export function line(points, className) {

@@ -6,6 +6,7 @@ import { detailsView } from "./details.js";
 import { h, replace } from "./dom.js";
 import { keepKeys } from "./keys.js";
 import { extend } from "./live.js";
+import { ownView } from "./own.js";
 import { raceView } from "./race.js";
 import { createApp, stepAt } from "./state.js";
 import { storyView } from "./story.js";
@@ -23,6 +24,7 @@ const VIEWS = {
   cache: (app) => [cacheView(app)],
   acceptance: (app) => [acceptanceView(app)],
   timeline: (app, { clock }) => [timelineView(app, clock)],
+  own: (app, { only }) => [ownView(app, only)], // `own:name` is one of them
 };
 
 // Stands before the buttons that choose a round.
@@ -30,12 +32,15 @@ function leading(view) {
   return Object.assign(view, { leads: true });
 }
 
-const ALL = ["stepper", "text", "cache", "acceptance", "timeline"];
+const ALL = ["stepper", "text", "cache", "acceptance", "timeline", "own"];
 
 export function mount(root, { data, views = ALL, selection = {}, summary = "", clock, onSelect = () => {} }) {
   const app = createApp(data, selection);
   const bar = transport(app);
-  const parts = views.flatMap((name) => VIEWS[name](app, { clock }));
+  const parts = views.flatMap((name) => {
+    const [kind, only] = name.split(":");
+    return VIEWS[kind](app, { clock, only });
+  });
   root.classList.add("ssd-lab");
   const unfollow = followTheme(root);
   const notes = h("div", { class: "ssd-notes" });

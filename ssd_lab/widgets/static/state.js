@@ -64,6 +64,14 @@ function settle(data, wanted) {
   };
 }
 
+// Select a round of a run by its index: of the selected request, or of one that took part in it.
+export function chooseRound(app, run, round) {
+  const requests = app.data.runs[run].requests;
+  const own = requests.find((request) => request.id === app.request?.id && request.steps.some((step) => step.round === round));
+  const request = own ?? requests.find((one) => one.steps.some((step) => step.round === round));
+  if (request) app.select({ run, request: request.id, step: request.steps.findIndex((step) => step.round === round) });
+}
+
 // The round of another run that covers the same place in the text.
 export function stepAt(request, position) {
   const at = request.steps.findIndex((step) => position < step.position + step.num_emitted);

@@ -3,6 +3,7 @@
 import { h, milliseconds, replace, s, section, slider } from "./dom.js";
 import { titled } from "./charts.js";
 import { panning } from "./panning.js";
+import { chooseRound } from "./state.js";
 
 const LEFT = 62;
 const LANE = 24;
@@ -41,15 +42,8 @@ export function timelineView(app, wanted = "measured") {
 
   lanes.addEventListener("click", (event) => {
     const span = event.target.closest("[data-round]");
-    if (span) chooseRound(Number(span.dataset.run), Number(span.dataset.round));
+    if (span) chooseRound(app, Number(span.dataset.run), Number(span.dataset.round));
   });
-
-  function chooseRound(run, round) {
-    const requests = app.data.runs[run].requests;
-    const own = requests.find((request) => request.id === app.request?.id && request.steps.some((step) => step.round === round));
-    const request = own ?? requests.find((one) => one.steps.some((step) => step.round === round));
-    if (request) app.select({ run, request: request.id, step: request.steps.findIndex((step) => step.round === round) });
-  }
 
   // Seconds shown, and where each run begins: around the selected round, at the same share of all runs.
   function view() {

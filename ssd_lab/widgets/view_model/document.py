@@ -10,6 +10,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.trace import RequestRecord, Trace
 from ssd_lab.trace.named import named_traces
 from ssd_lab.trace.token_texts import Decode, token_texts
+from ssd_lab.widgets.own import VIEWS
 from ssd_lab.widgets.view_model.acceptance import acceptance_view
 from ssd_lab.widgets.view_model.lanes import clocks, measured_clock
 from ssd_lab.widgets.view_model.numbers import short
@@ -36,18 +37,19 @@ def view_data(
 
 
 def run_view(
-    name: str, trace: Trace, decode: Decode | None = None, max_rounds: int | None = None, *, simulated: bool = True
+    name: str, trace: Trace, decode: Decode | None = None, max_rounds: int | None = None, *, ended: bool = True
 ) -> dict[str, Any]:
     """One run: its requests with their steps, the tokens' texts, clocks, acceptance and cache.
 
-    simulated: with the simulator's clock beside the measured one.
+    ended: with the simulator's clock beside the measured one, and the user's own views (`own`, if there are any).
     """
     left_out = 0 if max_rounds is None else max(0, len(trace.rounds) - max_rounds)
     if left_out:
         trace = replace(trace, rounds=trace.rounds[:max_rounds])
     steps = steps_of(trace)
     records = {request.request_id: request for request in trace.requests}
-    requests = [request_view(number, records.get(number), own) for number, own in steps.items()]
+    requests = [request_view(number, records.get(number), taken) for number, taken in steps.items()]
+    own = VIEWS.documents(trace) if ended else []
     return {
         "name": name,
         "strategy": trace.meta.get("strategy") or {},
@@ -57,7 +59,8 @@ def run_view(
         "left_out": left_out,
         "texts": token_texts(trace, decode),
         "requests": requests,
-        "clocks": clocks(trace) if simulated else [measured_clock(trace)],
+        "clocks": clocks(trace) if ended else [measured_clock(trace)],
+        **({"own": own} if own else {}),
         **over_all_rounds(steps, sampled={request["id"]: request["temperature"] > 0 for request in requests}),
     }
 

@@ -30,7 +30,7 @@ class LiveRun:
 
         `from_round`, and in each request `from_step`, say where it belongs; what was told from there on is replaced.
         """
-        view = run_view(self._name, trace, simulated=False)
+        view = run_view(self._name, trace, ended=False)
         for request in view["requests"]:
             own = self._steps.setdefault(request["id"], [])
             while own and own[-1]["round"] >= self._first_round:
