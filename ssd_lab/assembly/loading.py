@@ -25,6 +25,8 @@ from ssd_lab.devices import DevicePlacement
 from ssd_lab.drafting.resources import takes_a_process
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.compatibility import check_draft
+from ssd_lab.models.files.checkpoint import is_here
+from ssd_lab.models.inflate.source import split_inflated
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.models.opened import OpenedModel
 from ssd_lab.models.share import check_sizes
@@ -109,8 +111,10 @@ def _chosen(
         target = str(demo.TARGET)
         draft = str(demo.DRAFT) if draft is None else draft
     if strategy.uses_draft and draft is None:
+        unknown = isinstance(target, str) and split_inflated(target) is None and not is_here(target)
         raise ConfigError(
             f"strategy {strategy.strategy_name!r} needs a draft model, and none was given: give one (draft=..., "
             "--draft: a hub id, a folder or a .gguf file), or a strategy without: prompt_lookup, autoregressive"
+            + (f". And the target {target!r} is no folder here and not in the hub's cache" if unknown else "")
         )
     return target, draft if strategy.uses_draft else None

@@ -69,7 +69,7 @@ FIGURES: dict[str, Figure] = {
         "goodput", "requests/s", "answers that came whole and within the limits over the whole time", "higher"
     ),
     "failed_share": Figure("failed", "share", "requests without a whole answer, of all", "lower"),
-    "round_s": Figure("round", "s", "mean time of a round of the whole batch", "lower"),
+    "round_s": Figure("round", "s", "mean time of a round of the whole batch; one of more tokens takes longer"),
     "tokens_per_round": Figure(
         "tokens/round", "tokens", "accepted tokens and the recovery token, mean over sequences and rounds", "higher"
     ),
@@ -129,9 +129,14 @@ def _percentile_of(
 ) -> Callable[[RepeatResult], float | None]:
     def of_repeat(repeat: RepeatResult) -> float | None:
         values = [value for request in repeat.requests if (value := of_request(request)) is not None]
-        return float(np.percentile(values, percent)) if values else None
+        return float(np.percentile(values, percent)) if len(values) >= _fewest(percent) else None
 
     return of_repeat
+
+
+def _fewest(percent: int) -> int:
+    """Of fewer values than this a percentile is their largest, and says nothing of its own."""
+    return 100 // (100 - percent) if percent > 50 else 1
 
 
 def _gap_percentile(percent: int) -> Callable[[RepeatResult], float | None]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
+from typing import Any, NoReturn
 
 from ssd_lab.bench.config import REFERENCE_NAMES, BenchConfig, cell_key
+from ssd_lab.common.validation import validated
 from ssd_lab.errors import ConfigError
 
 Grid = Mapping[str, Sequence[Any]] | Sequence[Mapping[str, Any]]
@@ -71,6 +71,8 @@ def _changed(base: BenchConfig, change: Mapping[str, Any], knobs: set[str]) -> B
     fields = base.model_dump()
     for name, value in change.items():
         *folders, last = _path(name)
+        if (folders or [last])[0] not in fields:
+            _unknown(name, fields)
         place = fields
         for folder in folders:
             place = place.setdefault(folder, {})
@@ -80,15 +82,16 @@ def _changed(base: BenchConfig, change: Mapping[str, Any], knobs: set[str]) -> B
     known = _knobs_of(str(fields["strategy"]))
     if known is not None:
         fields[_KNOBS] = {name: value for name, value in fields[_KNOBS].items() if name in known or name not in knobs}
-    try:
-        return BenchConfig.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "the cell"
-        allowed = f"; fields are {', '.join(BenchConfig.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise ConfigError(
-            f"the sweep's cell {dict(change)!r} is not allowed: {field}: {first['msg']}{allowed}"
-        ) from error
+    return validated(BenchConfig, fields, name=f"the sweep's cell {dict(change)!r} is not allowed")
+
+
+def _unknown(name: str, fields: Mapping[str, Any]) -> NoReturn:
+    near = difflib.get_close_matches(name, [*_NAMES, *fields], n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(
+        f"the sweep's {name!r} is no field: {hint}The fields are {', '.join(fields)}; short for some of them are "
+        f"{', '.join(_NAMES)}; a field of the strategy is {_KNOBS}.NAME"
+    )
 
 
 def _knobs_of(strategy: str) -> set[str] | None:

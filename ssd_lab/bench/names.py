@@ -13,7 +13,7 @@ from typing import Literal
 from ssd_lab import demo
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.files.hub_cache import cache_folder, find_snapshot, snapshot_in, what_lacks
-from ssd_lab.models.inflate.source import BUNDLED_PAIR, inflated_source, split_inflated
+from ssd_lab.models.inflate.source import inflated_source, split_inflated
 from ssd_lab.models.names import BUNDLED, EAGLE_HEADS, LLAMA_33
 from ssd_lab.settings import Settings
 
@@ -43,6 +43,8 @@ def resolve_model(name_or_size: str, *, settings: Settings) -> str:
     name = _plain(name_or_size)
     if name == BUNDLED:
         return str(demo.TARGET)
+    if name in demo.NAMED:
+        return str(demo.NAMED[name])
     if split_inflated(name) is not None:
         return name
     local = None if _is_size(name) else _local(name)  # a folder called `8` does not hide the size
@@ -61,7 +63,7 @@ def require_local(resolved: str, *, settings: Settings) -> str:
     inflated = split_inflated(resolved)
     if inflated is not None:
         geometry, small = inflated
-        if small not in BUNDLED_PAIR:
+        if small not in demo.NAMED:
             small = require_local(resolve_model(small, settings=settings), settings=settings)
         return inflated_source(geometry, small)
     if Path(resolved).expanduser().exists():

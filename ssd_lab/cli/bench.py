@@ -84,6 +84,8 @@ def list_(
     json_: options.Json = False,
 ) -> None:
     """One row a run, oldest first."""
+    from ssd_lab.cli.bench_tables import listing
+
     rows = _open(table).list(group)
     if json_:
         print_json(
@@ -94,16 +96,7 @@ def list_(
             ]
         )
         return
-    shown = [
-        (
-            str(row.run_id), row.time[:16].replace("T", " "), row.name or "", row.group or "",
-            ", ".join(part for part in (row.config.label, row.config.others) if part), row.config.target,
-            ", ".join(row.config.dataset_names),
-        )
-        for row in rows
-    ]  # fmt: skip
-    columns = ("id", "time", "name", "group", "run", "target", "data sets")
-    console().print(folded(columns, shown, left=len(columns)))
+    console().print(listing(rows))
 
 
 @app.command(help="Compare two runs of a table, by id or name: ratios (second over first) with 95 % intervals.")
@@ -132,12 +125,16 @@ def report(
     title: Annotated[str, typer.Option("--title", help="The report's heading.")] = "Benchmark",
     html: Annotated[bool, typer.Option("--html/--no-html", help="Write the HTML page too.")] = True,
     table: RunTableFile = None,
+    json_: options.Json = False,
 ) -> None:
     """Write the files and say where they are."""
     from ssd_lab.bench.report import write_report
 
     source = _open(table)
     written = write_report([(name, source.get(name)) for name in runs], out, title=title, html=html)
+    if json_:
+        print_json({"files": [str(file) for file in written]})
+        return
     for file in written:
         console().print(str(file), soft_wrap=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import typer
 
@@ -18,7 +19,7 @@ from ssd_lab.bench.session import Session
 from ssd_lab.bench.store import RunTable
 from ssd_lab.bench.sweep import CellOutcome, Follow, run_sweep
 from ssd_lab.bench.trackers import Tracker, Tracking, WandbTracker
-from ssd_lab.cli.bench_tables import cost_table, result_tables
+from ssd_lab.cli.bench_tables import cost_table, result_tables, side_by_side
 from ssd_lab.cli.output import FAILED, console, print_json, print_outputs, show_progress
 from ssd_lab.errors import ConfigError
 from ssd_lab.results import RunResult
@@ -36,7 +37,8 @@ def measure(arguments: Sequence[str]) -> None:
     if plan.flags.sweep is not None:
         _sweep(plan, table)
         return
-    shown = []
+    shown: list[dict[str, Any]] = []
+    told: list[tuple[str, BenchResult]] = []
     with Tracking(_tracker(plan)) as tracking:
         for number, run, result in _measured(plan, tracking):
             try:
@@ -45,9 +47,12 @@ def measure(arguments: Sequence[str]) -> None:
                 console(stderr=plan.flags.json_).print(result_tables(result, f"not stored in {table.path}"))
                 raise
             tracking.end(number, result)
+            told.append((run.name or str(run_id), result))
             shown.append({"id": run_id, "name": run.name, "group": run.group, **result.as_dict()})
             if not plan.flags.json_:
-                console().print(result_tables(result, f"run {run_id} of {table.path}"))
+                console().print(result_tables(result, f"run {run_id} of {table.path}", run.name))
+    if len(told) > 1 and not plan.flags.json_:
+        console().print(side_by_side(told))
     if plan.flags.json_:
         print_json(shown[0] if plan.flags.runs is None else shown)
 
@@ -94,6 +99,7 @@ def _sweep(plan: Plan, table: RunTable) -> None:
     """Run the cells that the table lacks; failed ones are told at the end and make the exit code that of an error."""
     failed: list[str] = []
     runs = {cell_key(run.config): run for run in plan.runs}
+    here: set[str] = set()  # measured now, not found in the table
     followed: set[str] = set()  # cells that run here; those of Ray's workers are told to a tracker when they are over
     with Tracking(_tracker(plan)) as tracking:
 
@@ -110,6 +116,7 @@ def _sweep(plan: Plan, table: RunTable) -> None:
 
         def end(outcome: CellOutcome) -> None:
             cell, result = cell_key(outcome.config), outcome.result
+            here.add(cell)
             if result is None:
                 failed.append(f"{outcome.config.label}: {outcome.error}")
             if cell not in followed:
@@ -134,7 +141,8 @@ def _sweep(plan: Plan, table: RunTable) -> None:
     else:
         for result in results:
             row = next(row for row in reversed(table.list()) if row.cell == cell_key(result.config))
-            console().print(result_tables(result, f"run {row.run_id} of {table.path}"))
+            before = "" if row.cell in here else f", measured before ({row.time[:16].replace('T', ' ')})"
+            console().print(result_tables(result, f"run {row.run_id} of {table.path}{before}", row.name))
     for line in failed:
         console(stderr=True).print(f"failed: {line}", markup=False, soft_wrap=True)
     if failed:

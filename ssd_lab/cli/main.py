@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab import __version__
-from ssd_lab.cli.output import INTERRUPTED, report_error, say_interrupted, want_json
+from ssd_lab.cli.output import INTERRUPTED, json_wanted, report_error, say_interrupted, want_json
 from ssd_lab.errors import ConfigError, SsdLabError
 
 COMMANDS = {
@@ -41,6 +41,7 @@ GROUPS = {
 
 
 _traceback_wanted: ContextVar[bool] = ContextVar("traceback_wanted", default=False)
+USAGE_ERRORS: Any = typer.BadParameter.__bases__  # the class of them all, which typer has no public name for
 GO_ON = ("train", "reproduce")  # given again, they go on where they were
 
 
@@ -51,6 +52,11 @@ class LazyCommands(TyperGroup):
     a line and exit code 130.
     """
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """An option that is wrong may stand before `--json`, so that is looked for first."""
+        want_json("--json" in args)
+        return super().parse_args(ctx, args)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The chosen command itself, in place of what the list shows."""
         name, listed, rest = super().resolve_command(ctx, args)
@@ -60,6 +66,10 @@ class LazyCommands(TyperGroup):
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
+        except USAGE_ERRORS as error:
+            if not json_wanted():
+                raise
+            raise typer.Exit(report_error(ConfigError(error.format_message()))) from error
         except SsdLabError as error:
             if _traceback_wanted.get():
                 traceback.print_exception(error)
@@ -116,7 +126,6 @@ def _root(
         False, "--traceback", help="Before the command: show where an error came from, your own code's too."
     ),
 ) -> None:
-    want_json(False)
     _traceback_wanted.set(traceback_)
 
 

@@ -89,7 +89,9 @@ def describe(model: LoadedModel, place: str) -> dict[str, Any]:
 
 
 def _bytes_on_disk(place: str) -> int | None:
-    path = Path(place).expanduser()
+    from ssd_lab import demo
+
+    path = demo.NAMED.get(place) or Path(place).expanduser()
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return path.stat().st_size if path.is_file() else None

@@ -76,6 +76,7 @@ def _list(as_json: bool) -> None:
         )
         return
     console().print(_table(GEOMETRIES))
+    console().print("\n".join(_too_small(GEOMETRIES)), markup=False, soft_wrap=True)
 
 
 def _table(geometries: dict[str, Any]) -> Any:
@@ -94,3 +95,24 @@ def _table(geometries: dict[str, Any]) -> Any:
         for name, geometry in geometries.items()
     ]
     return folded(("geometry", "hidden", "layers", "heads", "of", "MLP", "tokens", "weights", "GB"), rows)
+
+
+def _too_small(geometries: dict[str, Any]) -> list[str]:
+    """Where the bundled target has no room, and its draft has."""
+    from ssd_lab import demo
+    from ssd_lab.errors import ModelLoadError
+    from ssd_lab.models.files.checkpoint import read_shape
+    from ssd_lab.models.inflate.plan import plan_inflation
+
+    lines = []
+    for name, geometry in geometries.items():
+        fitting = []
+        for small in demo.NAMED:
+            try:
+                plan_inflation(read_shape(small), geometry.config, name)
+                fitting.append(small)
+            except ModelLoadError:
+                continue
+        if len(fitting) < len(demo.NAMED):
+            lines.append(f"{name} has room for --from {' or '.join(fitting) or 'other models'} only")
+    return lines

@@ -29,6 +29,11 @@ def want_json(wanted: bool) -> bool:
     return wanted
 
 
+def json_wanted() -> bool:
+    """Are this command's results and errors JSON?"""
+    return _json_wanted.get()
+
+
 def show_progress() -> bool:
     """Progress bars are for people at a terminal: none beside JSON, none in a log file."""
     return not _json_wanted.get() and sys.stderr.isatty()
@@ -44,6 +49,17 @@ def console(*, stderr: bool = False) -> Console:
 def print_json(document: Any) -> None:
     """One JSON document on stdout; numbers that JSON lacks (NaN, infinity) become null."""
     sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2) + "\n")
+
+
+def print_markdown(text: str) -> None:
+    """A report: drawn for a person at a terminal, as it is for a file or a pipe."""
+    from rich.markdown import Markdown
+
+    out = console()
+    if out.is_terminal:
+        out.print(Markdown(text))
+    else:
+        out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def folded(columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1, title: str | None = None) -> Any:

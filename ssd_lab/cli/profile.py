@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.output import console, print_json, show_progress
+from ssd_lab.cli.output import console, print_json, print_markdown, show_progress
 from ssd_lab.common.places import ensure_writable, write_text
 from ssd_lab.errors import ConfigError
 
@@ -111,7 +111,7 @@ def command(
         of_check = [{**vars(one), "error": one.error, "ratios": one.ratios} for one in checked]
         print_json(measured.as_dict() | ({"check": of_check} if check else {}))
     else:
-        console().print(text, markup=False, highlight=False, soft_wrap=True)
+        print_markdown(text)
     if out is not None:
         write_text(out / "measurement.json", json.dumps(measured.as_dict(), indent=1) + "\n")
         write_text(out / "report.md", text)
@@ -156,7 +156,7 @@ def _prompts(
     if json_:
         print_json(measured.as_dict())
     else:
-        console().print(text, markup=False, highlight=False, soft_wrap=True)
+        print_markdown(text)
 
 
 def _sources(target: str | None, draft: str | None, geometry: str | None, draft_geometry: str | None) -> list[str]:

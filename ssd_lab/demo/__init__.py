@@ -8,6 +8,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 TARGET = FOLDER / "target"
 DRAFT = FOLDER / "draft"
+NAMED = {"bundled-target": TARGET, "bundled-draft": DRAFT}  # wherever a model is named
 EAGLE3 = FOLDER / "eagle3"  # an EAGLE3 head for the bundled target
 
 

@@ -13,7 +13,7 @@ from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.files.checkpoint import open_checkpoint, read_shape
 from ssd_lab.models.inflate.geometry import find_geometry
 from ssd_lab.models.inflate.plan import plan_inflation
-from ssd_lab.models.inflate.source import small_source, split_inflated
+from ssd_lab.models.inflate.source import split_inflated
 from ssd_lab.models.loader import LoadedModel, load_model, resolve_dtype
 
 
@@ -38,7 +38,7 @@ def _config_of(source: str | Path) -> ModelConfig:
         return read_shape(source)
     geometry, small = inflated
     shape = find_geometry(geometry)
-    return plan_inflation(_config_of(small_source(small)), shape.config, shape.name).config
+    return plan_inflation(_config_of(small), shape.config, shape.name).config
 
 
 class OpenedModel(LoadedModel):
@@ -52,7 +52,7 @@ class OpenedModel(LoadedModel):
         self, source: str | Path, *, dtype: str, device: str, bitwise: bool, kernels: str, progress: bool
     ) -> None:
         inflated = split_inflated(str(source))
-        checkpoint = open_checkpoint(source if inflated is None else small_source(inflated[1]))
+        checkpoint = open_checkpoint(source if inflated is None else inflated[1])
         shape = shape_of(str(source), dtype=dtype, device=torch.device(device))
         vars(self).update(  # the fields of a frozen class
             config=shape.config,

@@ -153,7 +153,13 @@ class RunResult:
     def notes(self) -> list[str]:
         """What its numbers mean, and what is to be known of them."""
         turns = notes_on_turns([self]) if self.turns else []
-        return [*self._in_words(), *turns, *notes_on_processor({self.strategy_name: self}), *self.warnings()]
+        return [
+            *self._in_words(),
+            *self._together(),
+            *turns,
+            *notes_on_processor({self.strategy_name: self}),
+            *self.warnings(),
+        ]
 
     def _in_words(self) -> list[str]:
         metrics = self.metrics
@@ -162,6 +168,14 @@ class RunResult:
         greedy = all(not request.params.get("temperature") for request in self.trace.requests)
         text = "the text is the target's own" if greedy else "the text is a draw by the target's own probabilities"
         return [f"{metrics.tokens_per_round:.2f} tokens for each pass of the target, which alone gives one; {text}"]
+
+    def _together(self) -> list[str]:
+        """Speeds of a batch and of one request alone are no two measures of the same."""
+        most = max((len(one.sequences) for one in self.trace.rounds), default=0)
+        if len(self.outputs) < 2 or not most:
+            return []
+        how = "one at a time" if most == 1 else f"up to {most} together, and tokens/s is of all of them"
+        return [f"{len(self.outputs)} requests, {how} (max_batch, --batch)"]
 
     def warnings(self) -> list[str]:
         """What a reader must not overlook."""

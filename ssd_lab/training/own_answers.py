@@ -17,6 +17,7 @@ from ssd_lab.models.files.checkpoint import read_shape
 from ssd_lab.results import Output
 from ssd_lab.training.config import AnswerSettings
 from ssd_lab.training.corpus import Corpus
+from ssd_lab.training.kept_answers import KeptAnswers
 
 logger = logging.getLogger(__name__)
 
@@ -64,22 +65,36 @@ def answering(target: str, settings: AnswerSettings, *, device: str) -> LLM:
 
 
 def answers(
-    llm: LLM, questions: Iterable[Question], settings: AnswerSettings, *, budget_s: float | None = None
+    llm: LLM,
+    questions: Iterable[Question],
+    settings: AnswerSettings,
+    *,
+    budget_s: float | None = None,
+    kept: KeptAnswers | None = None,
 ) -> Iterator[list[Answer]]:
     """Answers in the order of the questions, a batch at a time, until the questions or the time run out.
 
     What is under way when the time is over is dropped. The same questions, settings and target give the same answers.
+    kept: those that are there already, and where finished ones go, at Ctrl-C too.
     """
     end_s = None if budget_s is None else monotonic() + budget_s
-    waiting, seeds = iter(questions), random.Random(settings.seed)
+    waiting, seeds = enumerate(questions), random.Random(settings.seed)
     while some := list(islice(waiting, BATCHES_AT_ONCE * llm.config.max_batch)):
-        params = [_params(question, settings, seeds.getrandbits(63)) for question in some]
+        params = {number: _params(question, settings, seeds.getrandbits(63)) for number, question in some}
+        found = {number: answer for number, _ in some if kept and (answer := kept.get(number))}
+        asked = [(number, question.token_ids) for number, question in some if number not in found]
         on_step = None if end_s is None else lambda number, totals: monotonic() < end_s
-        outputs = llm.run([question.token_ids for question in some], params, on_step=on_step).outputs
+        tokens = [token_ids for _, token_ids in asked]
+        outputs = llm.run(tokens, [params[n] for n, _ in asked], on_step=on_step).outputs if asked else []
         is_over = end_s is not None and monotonic() >= end_s
-        if not is_over and any(output.finish_reason == "cancelled" for output in outputs):
-            raise KeyboardInterrupt  # the engine gives back what there is
-        yield [_answer(question, output) for question, output in zip(some, outputs, strict=True) if _is_whole(output)]
+        fresh = {n: _answer(output) for (n, _), output in zip(asked, outputs, strict=True) if _is_whole(output)}
+        if kept is not None and fresh:
+            kept.add(fresh)
+        if not is_over and len(fresh) < len(asked):
+            there = f"; {len(kept)} answers are kept" if kept else ""
+            raise KeyboardInterrupt(f"interrupted while the target answers{there}")  # the engine gives back what it has
+        found |= fresh
+        yield [Answer(one.index, one.temperature, *found[number]) for number, one in some if number in found]
         if is_over:
             return
 
@@ -92,23 +107,27 @@ def own_answers(
     passes: int = 2,
     budget_s: float | None = None,
     progress: bool = True,
+    kept: KeptAnswers | None = None,
 ) -> Corpus:
     """Answers to as many prompts (token ids) as the time allows, each `passes` times with different temperatures.
 
-    Prompts longer than `settings.max_prompt_tokens` are left out; PromptError if none is short enough.
+    kept: as of `answers`. Prompts longer than `settings.max_prompt_tokens` are left out; PromptError if none is short
+    enough.
     """
-    kept = [list(prompt) for prompt in prompts if 2 <= len(prompt) <= settings.max_prompt_tokens]
-    if not kept:
+    short = [list(prompt) for prompt in prompts if 2 <= len(prompt) <= settings.max_prompt_tokens]
+    if not short:
         raise PromptError(f"none of {len(prompts)} prompts has 2 to {settings.max_prompt_tokens} tokens")
     found: list[Answer] = []
-    with progress_bar(len(kept) * passes, "answers", "answer", enabled=progress) as bar:
-        for batch in answers(llm, every_pass(kept, TEMPERATURES, passes), settings, budget_s=budget_s):
+    there = f", {len(kept)} of them there already" if kept else ""
+    logger.info("asking the target for %d answers to %d prompts%s", len(short) * passes, len(short), there)
+    with progress_bar(len(short) * passes, "answers", "answer", enabled=progress) as bar:
+        for batch in answers(llm, every_pass(short, TEMPERATURES, passes), settings, budget_s=budget_s, kept=kept):
             found += batch
             bar.update(len(batch))
     if not found:
         raise PromptError(f"no answer was finished in {budget_s} s: allow more time or shorter answers")
-    corpus = Corpus.build([kept[answer.index] for answer in found], [answer.token_ids for answer in found])
-    logger.info("%d answers to %d prompts, %.2f M tokens", len(found), len(kept), corpus.num_tokens / 1e6)
+    corpus = Corpus.build([short[answer.index] for answer in found], [answer.token_ids for answer in found])
+    logger.info("%d answers to %d prompts, %.2f M tokens", len(found), len(short), corpus.num_tokens / 1e6)
     return corpus
 
 
@@ -135,8 +154,8 @@ def _params(question: Question, settings: AnswerSettings, seed: int) -> Sampling
     )
 
 
-def _answer(question: Question, output: Output) -> Answer:
-    return Answer(question.index, question.temperature, output.token_ids, output.finish_reason == "stop")
+def _answer(output: Output) -> tuple[list[int], bool]:
+    return output.token_ids, output.finish_reason == "stop"
 
 
 def _is_whole(output: Output) -> bool:

@@ -21,6 +21,7 @@ from ssd_lab.models.names import BUNDLED
 from ssd_lab.training.config import AnswerSettings
 from ssd_lab.training.corpus import Corpus
 from ssd_lab.training.hf_files import load_hf
+from ssd_lab.training.kept_answers import KeptAnswers, of_others
 from ssd_lab.training.model import TrainableLlama
 from ssd_lab.training.own_answers import answering, greedy_answers, own_answers
 from ssd_lab.training.run_checkpoint import fingerprint
@@ -132,17 +133,18 @@ def _corpus(job: TrainingJob, llm: LLM, texts: list[str], settings: AnswerSettin
     )
     if path.exists() and note.exists():
         if json.loads(note.read_text(encoding="utf-8"))["key"] != key:
-            raise ConfigError(
-                f"{path} holds answers to other prompts, of another target or with other settings: "
-                "remove it, or take another output folder"
-            )
+            raise of_others(path)
         logger.info("answers: those in %s", path)
         return Corpus.load(path)
     prompts = [llm.encode(text) for text in texts]
-    corpus = own_answers(llm, prompts, settings, passes=job.passes, budget_s=job.answers_s, progress=job.progress)
+    kept = KeptAnswers(job.work / "answers_so_far.jsonl", key)
+    corpus = own_answers(
+        llm, prompts, settings, passes=job.passes, budget_s=job.answers_s, progress=job.progress, kept=kept
+    )
     job.work.mkdir(parents=True, exist_ok=True)
     corpus.save(path)
     note.write_text(json.dumps({"key": key, "target": job.target}) + "\n", encoding="utf-8")
+    kept.remove()
     return corpus
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from ssd_lab.cli import output
 from ssd_lab.cli.main import app
 from ssd_lab.common.parsing import parse_assignments, parse_strategy
 from ssd_lab.config import EngineConfig
@@ -85,6 +88,8 @@ def test_models_are_loaded_and_described(tiny_pair: Any):
     assert (target["layers"], target["vocabulary"], target["tokenizer"]) == (2, 259, True)
     assert target["bytes_on_disk"] > 100_000
     assert "layers" in invoke("models", tiny_pair.target).stdout
+    draft = json.loads(invoke("models", "bundled-draft", "--json").stdout)["bundled-draft"]
+    assert (draft["vocabulary"], draft["bytes_on_disk"] > 1_000_000) == (4096, True)
 
 
 def test_a_damaged_model_is_named(tiny_pair: Any, tmp_path: Path):
@@ -94,6 +99,17 @@ def test_a_damaged_model_is_named(tiny_pair: Any, tmp_path: Path):
     shown = invoke("models", str(tmp_path))
     assert shown.exit_code == 2
     assert "truncated" in shown.stderr
+
+
+def test_a_report_is_drawn_at_a_terminal_and_plain_in_a_file(monkeypatch: pytest.MonkeyPatch):
+    shown = {}
+    for terminal in (True, False):
+        out = Console(file=io.StringIO(), width=60, force_terminal=terminal)
+        monkeypatch.setattr(output, "console", lambda out=out: out)
+        output.print_markdown("# Times\n\n| rows | ms |\n| ---: | ---: |\n| 1 | 2.5 |\n")
+        shown[terminal] = out.file.getvalue()
+    assert shown[False].startswith("# Times") and "| ---: |" in shown[False]
+    assert "---:" not in shown[True] and "2.5" in shown[True]
 
 
 def test_train_names_a_missing_file(tmp_path: Path):

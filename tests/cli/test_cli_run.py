@@ -162,6 +162,23 @@ def test_an_error_is_json_too_where_json_was_asked_for(tiny_pair: Any):
     assert document["outputs"] == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [("run --bogus", "--bogus"), ("run --k four", "'--k'"), ("nonsense", "'nonsense'"), ("models --nope", "--nope")],
+)
+def test_a_slip_in_the_options_is_json_too(arguments: str, expected: str):
+    result = invoke(*arguments.split(), "--json")
+    assert result.exit_code == 2 and expected in json.loads(result.stdout)["error"]["message"]
+    plain = invoke(*arguments.split())
+    assert plain.exit_code == 2 and plain.stdout == "" and expected.strip("'") in plain.stderr
+
+
+def test_a_target_that_is_nowhere_is_said_with_the_missing_draft():
+    line = error_line(invoke("run", "Hi", "--target", "no-such-folder"))
+    assert "needs a draft model" in line and "'no-such-folder' is no folder here" in line
+    assert "is no folder here" not in error_line(invoke("run", "Hi", "--target", "bundled-target"))
+
+
 def test_ctrl_c_prints_what_was_finished_and_exits_130(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
     from ssd_lab.engine.engine import Engine
 

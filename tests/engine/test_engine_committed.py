@@ -107,7 +107,7 @@ def check(outputs: Any, trace: Trace, text: Any, reasons: list[str], rounds: int
 
 def failed(target: LoadedModel, strategy: StrategyConfig, params: Any, kind: type[SsdLabError]) -> SsdLabError:
     with LLM(target, strategy=strategy, **OPTIONS) as llm:
-        with pytest.raises(kind, match="no ideas left") as caught:
+        with pytest.raises(kind, match=r"in \w+\.py, line \d+: no ideas left") as caught:
             llm.run(PROMPTS, params)
         assert llm.num_free_blocks == OPTIONS["num_blocks"] - 1
     return caught.value
@@ -163,7 +163,7 @@ def test_ctrl_c(target: LoadedModel, text: Any, graphs: None, strategy: FailingS
 
 
 def test_run_carries_them_too(target: LoadedModel, text: Any) -> None:
-    with pytest.raises(ProposerError, match="no ideas left") as caught:
+    with pytest.raises(ProposerError, match=r"in \w+\.py, line \d+: no ideas left") as caught:
         ssd_lab.run(PROMPTS, strategy=OBSERVE, target=target, max_tokens=ROUNDS, progress=False, threads=1)
     check(caught.value.outputs, caught.value.trace, text, ["length", "length"])
 

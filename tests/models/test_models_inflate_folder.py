@@ -193,7 +193,8 @@ def test_names_of_inflated_models_are_checked_before_anything_is_loaded(tmp_path
 def test_the_command_lists_and_writes(tmp_path: Path) -> None:
     listed = json.loads(CliRunner().invoke(app, ["models", "inflate", "--list", "--json"]).stdout)
     assert listed["llama-8b"]["parameters"] == 8_030_261_248 and listed["qwen3-32b"]["num_layers"] == 64
-    assert "llama-70b" in CliRunner().invoke(app, ["models", "inflate", "--list"]).stdout
+    shown = CliRunner().invoke(app, ["models", "inflate", "--list"]).stdout
+    assert "llama-70b" in shown and "smollm2-135m has room for --from bundled-draft only" in shown
     arguments = [
         "models",
         "inflate",

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssd_lab.errors import PromptError
+from ssd_lab.errors import ConfigError, PromptError
 from ssd_lab.llm import LLM
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.training import own_answers as module
 from ssd_lab.training.config import AnswerSettings
 from ssd_lab.training.hf_files import load_hf, save_hf
+from ssd_lab.training.kept_answers import KeptAnswers
 from ssd_lab.training.model import new_model
 from ssd_lab.training.own_answers import Question, answering, answers, every_pass, greedy_answers, own_answers
 
@@ -111,3 +112,25 @@ def test_an_interruption_is_none_of_the_clock(llm: LLM, monkeypatch: pytest.Monk
     monkeypatch.setattr(llm, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(answers(llm, [Question(0, PROMPTS[0], 0.0), Question(1, PROMPTS[1], 0.0)], SETTINGS))
+
+
+def test_answers_that_were_finished_are_kept_and_the_rest_is_asked_for(
+    llm: LLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = own_answers(llm, PROMPTS, SETTINGS, passes=2, progress=False)
+    path, run, asked = tmp_path / "work" / "so_far.jsonl", llm.run, []
+
+    def counted(prompts, params, on_step=None):
+        asked.append(len(prompts))
+        return run(prompts, params, on_step=None if len(asked) > 1 else lambda number, totals: number < 8)
+
+    monkeypatch.setattr(llm, "run", counted)
+    with pytest.raises(KeyboardInterrupt, match=r"\d answers are kept"):
+        own_answers(llm, PROMPTS, SETTINGS, passes=2, progress=False, kept=KeptAnswers(path, "key"))
+    before = len(KeptAnswers(path, "key"))
+    assert 0 < before < 2 * len(PROMPTS)
+    again = own_answers(llm, PROMPTS, SETTINGS, passes=2, progress=False, kept=KeptAnswers(path, "key"))
+    assert asked == [2 * len(PROMPTS), 2 * len(PROMPTS) - before]
+    assert again.tokens.tolist() == whole.tokens.tolist(), "the same text as without an interruption"
+    with pytest.raises(ConfigError, match="other prompts"):
+        KeptAnswers(path, "another")

@@ -6,16 +6,19 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssd_lab import demo
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.files.config_json import config_from_json
 from ssd_lab.models.files.hub import from_hub
+from ssd_lab.models.files.hub_cache import cache_folder, find_snapshot
 from ssd_lab.models.files.json_file import read_json
 from ssd_lab.models.files.weight_files import what_is_there
 from ssd_lab.models.files.weights import SafetensorsWeights, Weights
 from ssd_lab.models.gguf.file import GgufFile
 from ssd_lab.models.text.tokenizer import Tokenizer
 from ssd_lab.models.text.tokenizer_folder import generation_end_ids
+from ssd_lab.settings import settings
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,10 @@ class Checkpoint:
 
 
 def open_checkpoint(source: str | Path) -> Checkpoint:
-    """Open a folder, a .gguf file or a hub id. Raises ModelLoadError that says what is missing or wrong."""
+    """Open a folder, a .gguf file, a hub id or a bundled model (`demo.NAMED`).
+
+    Raises ModelLoadError that says what is missing or wrong.
+    """
     place = locate(source)
     if place.is_file():
         file = GgufFile(place)
@@ -52,7 +58,7 @@ def locate(source: str | Path) -> Path:
 
     Raises ModelLoadError that says what the name was taken for.
     """
-    path = Path(source).expanduser()
+    path = demo.NAMED.get(str(source)) or Path(source).expanduser()
     if path.is_dir() or (path.suffix == ".gguf" and path.is_file()):
         return path
     if path.suffix == ".gguf":
@@ -62,6 +68,12 @@ def locate(source: str | Path) -> Path:
     if isinstance(source, Path) or str(source).startswith(("/", "./", "../", "~")):
         raise ModelLoadError(f"the folder {path} does not exist: give a folder, a .gguf file or a hub id (owner/name)")
     return from_hub(str(source))
+
+
+def is_here(source: str | Path) -> bool:
+    """Is it on this machine, so that nothing would be asked of the hub?"""
+    here = str(source) in demo.NAMED or Path(source).expanduser().exists()
+    return here or find_snapshot(str(source), cache_folder(settings())) is not None
 
 
 def read_config(folder: Path) -> ModelConfig:

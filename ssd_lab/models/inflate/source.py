@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssd_lab import demo
 from ssd_lab.errors import ModelLoadError
 from ssd_lab.models.files.checkpoint import Checkpoint, open_checkpoint
 from ssd_lab.models.inflate.geometry import Geometry, find_geometry
 from ssd_lab.models.inflate.plan import InflationPlan, plan_inflation
 
 _PREFIX = "inflated:"
-BUNDLED_PAIR = {"bundled-target": demo.TARGET, "bundled-draft": demo.DRAFT}
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ def open_inflated(geometry: str | Geometry, source: str | Path) -> InflatedSourc
     fit.
     """
     shape = find_geometry(geometry) if isinstance(geometry, str) else geometry
-    small = open_checkpoint(small_source(source))
+    small = open_checkpoint(source)
     return InflatedSource(shape, small, plan_inflation(small.config, shape.config, shape.name))
 
 
@@ -52,8 +50,3 @@ def split_inflated(source: str) -> tuple[str, str] | None:
 def inflated_source(geometry: str, small: str | Path) -> str:
     """The name that `split_inflated` takes apart."""
     return f"{_PREFIX}{geometry}:{small}"
-
-
-def small_source(name: str | Path) -> str | Path:
-    """Where a small model is: `bundled-target` and `bundled-draft` are those of the package, others stay."""
-    return BUNDLED_PAIR.get(str(name), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sqlite3
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import Result
 
 from ssd_lab.bench.config import BenchConfig, cell_key
@@ -18,6 +20,7 @@ from ssd_lab.bench.report import markdown, report_sections, write_report
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable
 from ssd_lab.bench.texts import estimate_text
+from ssd_lab.cli.bench_tables import result_tables, side_by_side
 from ssd_lab.errors import ConfigError
 
 Invoke = Callable[..., Result]
@@ -153,6 +156,17 @@ def test_a_file_of_runs_shares_the_flags_of_the_command_line(bench: Invoke, tiny
     assert len(RunTable("results/bench.sqlite").list()) == 6
 
 
+def test_several_runs_are_told_by_name_and_end_side_by_side(results: tuple[BenchResult, BenchResult]):
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(result_tables(results[1], "run 2 of t", "mine"))
+    console.print(side_by_side([("plain", results[0]), ("mine", results[1])]))
+    shown = console.export_text()
+    assert shown.startswith("mine: async_tree") and "p99" not in shown, "of two requests there is no p99"
+    assert "over the first" in shown and "ssd-lab bench compare plain mine" in shown
+    last = next(line for line in shown.splitlines() if line.strip().startswith("mine ") and "x" in line)
+    assert "[" in last, "the ratio has its interval"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -190,7 +204,10 @@ def test_a_grids_cells_are_told_apart_in_the_list(bench: Invoke, tiny_flags: lis
     rows = RunTable("results/bench.sqlite").list()
     assert [row.name for row in rows] == ["s_0", "s_1"]
     assert ["temperature=0.7" in row.config.others for row in rows] == [False, True]
-    assert "s_1" in bench("list").stdout
+    listed = bench("list").stdout
+    assert "s_1" in listed and listed.startswith("all: ") and listed.count("sync_chain") <= 1, "said once for all"
+    again = bench("--sweep", '{"temp": [0.0, 0.7]}', "--name", "s", *tiny_flags)
+    assert again.stdout.count("measured before (20") == 2 and "s_1: " in again.stdout
 
 
 @pytest.mark.parametrize(
