@@ -79,8 +79,10 @@ def test_a_view_that_fails_is_a_warning_and_the_others_are_drawn(returned: objec
 def test_what_is_no_view_is_refused_and_a_cell_run_twice_is_not():
     ssd_lab.register_view(kept)
     ssd_lab.register_view(kept)
+    another = lambda_like("kept", lambda trace: None)
+    another.__module__ = "elsewhere"
     with pytest.raises(ConfigError, match="'kept' is registered already"):
-        ssd_lab.register_view(lambda_like("kept", lambda trace: None))
+        ssd_lab.register_view(another)
     with pytest.raises(ConfigError, match="is no view"):
         ssd_lab.register_view(Chart)  # type: ignore[type-var]
     with pytest.raises(ConfigError, match="unknown view 'keep'; registered are kept"):
