@@ -85,7 +85,9 @@ def test_comparing_a_run_with_itself_finds_no_difference(results: tuple[BenchRes
 
     same = compare_runs(results[1], results[1])
     assert same.changes == {}
-    assert {figure.verdict for figure in same.figures if figure.ratio is not None} == {"no difference"}
+    verdicts = {figure.figure: figure.verdict for figure in same.figures if figure.ratio is not None}
+    assert verdicts.pop("round_s") is None, "a longer round may have more tokens"
+    assert {*verdicts.values()} == {"no difference"}
     assert all(figure.ratio.mean == pytest.approx(1) for figure in same.figures if figure.ratio is not None)
 
 
