@@ -20,7 +20,15 @@ from ssd_lab.bench.store import RunTable
 from ssd_lab.bench.sweep import CellOutcome, Follow, run_sweep
 from ssd_lab.bench.trackers import Tracker, Tracking, WandbTracker
 from ssd_lab.cli.bench_tables import cost_table, result_tables, side_by_side
-from ssd_lab.cli.output import FAILED, console, print_json, print_outputs, show_progress
+from ssd_lab.cli.output import (
+    FAILED,
+    INTERRUPTED,
+    console,
+    print_json,
+    print_outputs,
+    say_interrupted,
+    show_progress,
+)
 from ssd_lab.errors import ConfigError
 from ssd_lab.results import RunResult
 from ssd_lab.settings import settings
@@ -35,7 +43,12 @@ def measure(arguments: Sequence[str]) -> None:
     check(plan)
     table = RunTable(plan.flags.table)
     if plan.flags.sweep is not None:
-        _sweep(plan, table)
+        try:
+            _sweep(plan, table)
+        except KeyboardInterrupt:
+            kept = sum(table.by_cell(cell_key(run.config)) is not None for run in plan.runs)
+            say_interrupted(f"interrupted: {kept} of {len(plan.runs)} cells are in {table.path}", goes_on=True)
+            raise typer.Exit(INTERRUPTED) from None
         return
     shown: list[dict[str, Any]] = []
     told: list[tuple[str, BenchResult]] = []

@@ -212,6 +212,18 @@ def test_a_grids_cells_are_told_apart_in_the_list(bench: Invoke, tiny_flags: lis
     assert again.stdout.count("measured before (20") == 2 and "s_1: " in again.stdout
 
 
+def test_an_interrupted_sweep_says_what_is_kept_and_goes_on(
+    bench: Invoke, tiny_flags: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    def interrupted(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ssd_lab.cli.bench_run.run_sweep", interrupted)
+    ended = bench("--sweep", '{"temp": [0.0, 0.7]}', *tiny_flags)
+    assert ended.exit_code == 130
+    assert "0 of 2 cells are in" in ended.stderr and "the same command goes on where it was" in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
