@@ -62,6 +62,11 @@ class RunExplanation:
         return None if self.speedup is None else self.speedup > 1
 
     @property
+    def undecided(self) -> bool:
+        """Does the interval of the speed-up hold 1?"""
+        return self.speedup_interval is not None and self.speedup_interval[0] < 1 < self.speedup_interval[1]
+
+    @property
     def blame(self) -> Term | None:
         """The cause whose absence would gain most, acceptance left out unless nothing else gains: a draft that is
         always right is no plan. None if nothing gains 1 %.
@@ -123,9 +128,8 @@ class RunExplanation:
             return f"{said}."
         faster, interval = "faster" if self.pays else "not faster", ""
         if self.speedup_interval is not None:
-            low, high = self.speedup_interval
-            interval = f" ({low:.2f} to {high:.2f})"
-            if low < 1 < high:
+            interval = " ({:.2f} to {:.2f})".format(*self.speedup_interval)
+            if self.undecided:
                 faster = "neither faster nor slower beyond noise"
         return (
             f"{said}. That is {self.speedup:.2f}{interval} times autoregressive decoding "
@@ -146,7 +150,7 @@ class RunExplanation:
         blame = self.blame
         if blame is None:
             return "No single cause holds it back by more than 1 %."
-        start = "What holds it back most" if self.pays is not False else "Why it does not pay"
+        start = "What holds it back most" if self.pays is not False or self.undecided else "Why it does not pay"
         return (
             f"{start}: {blame.name}. If {blame.ideal}, it would give {blame.tokens_per_second:.1f} tokens/s "
             f"(+{blame.gain:.1f}). What can be done: {blame.advice}."
@@ -155,12 +159,15 @@ class RunExplanation:
     def _batches(self) -> list[str]:
         if not self.speedup_by_batch:
             return []
+        open_ = [self.batch] if self.undecided and self.batch in self.told else []
+        pays_at, off_at = ([one for one in found if one not in open_] for found in (self.pays_at, self.off_at))
         parts = []
-        if self.pays_at:
-            parts.append(f"It should pay at {spoken(self.pays_at, list(self.told))} sequences together")
-        if self.off_at:
-            lead = "be off at" if parts else "It should be off at"
-            parts.append(f"{lead} {spoken(self.off_at, list(self.told))}" + (" sequences together" * (not parts)))
+        if pays_at:
+            parts.append(f"It should pay at batch {spoken(pays_at, list(self.told))}")
+        if off_at:
+            parts.append(f"{'be off' if parts else 'It should be off'} at batch {spoken(off_at, list(self.told))}")
+        if open_:
+            parts.append(f"{'at' if parts else 'At'} batch {self.batch} neither is faster beyond noise")
         beyond = [batch for batch in self.speedup_by_batch if batch not in self.told]
         if not parts:
             return []

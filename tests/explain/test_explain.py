@@ -117,20 +117,21 @@ def test_it_claims_no_batch_beyond_what_was_timed_and_does_not_contradict_itself
     assert (run.pays_at, run.off_at, run.off_from_batch) == ([], [1, 2, 4, 8], 1)
     text = " ".join(run.sentences())
     assert "not faster" in text and "47.0 tokens/s, 8 sequences together" in text
-    assert "It should be off at 1 to 8 sequences together" in text
+    assert "It should be off at batch 1 to 8 (" in text
     assert "16 and more are beyond what was timed" in text
     assert "pay at" not in text
 
 
 def test_batches_are_told_in_ranges_of_what_pays_and_what_does_not():
     run = told(speedup_by_batch={1: 1.5, 2: 1.2, 4: 0.9, 8: 1.1}, timed_to=None)
-    assert "It should pay at 1 to 2, 8 sequences together, and be off at 4 (simulated" in run.sentences()[-1]
+    assert "It should pay at batch 1 to 2, 8, and be off at batch 4 (simulated" in run.sentences()[-1]
 
 
 def test_an_interval_that_holds_one_is_no_verdict():
     noise = told(measured_tokens_per_second=98.0, speedup_interval=(0.9, 1.07))
     assert "0.98 (0.90 to 1.07) times" in noise.sentences()[0]
     assert "neither faster nor slower beyond noise" in noise.sentences()[0]
+    assert "off at batch 1 to 4, and at batch 8 neither is faster beyond noise" in noise.sentences()[-1]
 
 
 def test_at_its_own_batch_the_run_itself_tells_and_its_rounds_the_interval():
