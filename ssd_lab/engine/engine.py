@@ -288,7 +288,7 @@ class Engine:
         self._proposer.do(methodcaller("remember"))
         counted, self.recorder.totals = self.recorder.totals, Totals()
         try:
-            with self._blocks.without_reuse():
+            with self._blocks.without_reuse(), self._rounds.preparing.always():
                 try:
                     yield self.recorder.recording()
                 finally:

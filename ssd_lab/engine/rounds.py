@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from operator import methodcaller
@@ -14,9 +15,9 @@ from ssd_lab.engine.commit import append_outcome, make_text
 from ssd_lab.engine.flight import Flight, PreparedRound, Settled
 from ssd_lab.engine.guarded_proposer import GuardedProposer
 from ssd_lab.engine.limits import EngineLimits
+from ssd_lab.engine.preparing import Preparing
 from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.round_records import RoundTimes
-from ssd_lab.engine.rounds_that_hit import RoundsThatHit
 from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.errors import DraftWorkerError
 from ssd_lab.execution.host_copy import HostCopy, sent
@@ -49,7 +50,7 @@ class Rounds:
     ) -> None:
         self._runner, self._proposer, self._limits = runner, proposer, limits
         self._scheduler, self._recorder = scheduler, recorder
-        self._hits = RoundsThatHit()
+        self.preparing = Preparing()
         self._placement = Placement(
             runner.device,
             max_rows=config.max_batch,
@@ -76,17 +77,20 @@ class Rounds:
 
     def prepare(self, flight: Flight, advanced: torch.Tensor) -> PreparedRound | None:
         """The round after `flight`, as it is if its draft is prepared already, down to what a graph of it reads; None
-        if the proposer has nothing, or too few rounds hit lately. Nothing changes for the ordinary way to that round.
+        if the proposer has nothing, or it does not pay (`Preparing`). The ordinary way to that round stays open.
         """
-        if not self._hits.are_likely:
+        if not self.preparing.pays:
             return None
+        start_s = time.perf_counter()
         rows, after, sequences = self._rows_behind(flight, advanced), flight.verification, flight.sequences
         prepared = self._proposer.do(lambda own: own.for_hits(sequences, rows, after.decided, after.features))
         if prepared is None:
             return None
         placed, bounds = self._placement.place(rows, num_drafted=prepared.proposal.num_drafted)
         verification = ready_verify(self._runner, placed, bounds, prepared.proposal, self._options)
-        return PreparedRound(after, sequences, rows, verification, HostCopy(prepared.hit))
+        made = PreparedRound(after, sequences, rows, verification, HostCopy(prepared.hit))
+        self.preparing.took(time.perf_counter() - start_s)
+        return made
 
     def start(self, prepared: PreparedRound) -> Flight:
         """Start a prepared round."""
@@ -99,7 +103,7 @@ class Rounds:
         """
         verification, sequences = started.verification, started.sequences
         proposal = self._proposer.propose(sequences, rows_of(sequences))
-        self._hits.saw(proposal.cache_hits)
+        self.preparing.saw(proposal.cache_hits)
         if proposal.origins == verification.proposal.origins:
             verification.proposal = proposal
         self._proposer.do(methodcaller("work_ahead"))
@@ -111,7 +115,7 @@ class Rounds:
 
     def _start(self, sequences: list[Sequence], rows: RowBatch, start_s: float) -> Flight:
         proposal = self._proposer.propose(sequences, rows)
-        self._hits.saw(proposal.cache_hits)
+        self.preparing.saw(proposal.cache_hits)
         flight = self.verify(sequences, rows, proposal, start_s)
         if (paths := flight.verification.paths) is not None:
             self._proposer.do(lambda proposer: proposer.keep(paths))
@@ -143,7 +147,9 @@ class Rounds:
         """
         if isinstance(flight.rows.state, StateOnDevice):  # it was launched before the host knew where
             flight = replace(flight, rows=rows_of(flight.sequences))
+        start_s = time.perf_counter()
         verified = flight.verification.collect()
+        self.preparing.waited(time.perf_counter() - start_s)
         if all(verified.draft_finite):
             return flight, verified
         drop_next()

@@ -14,8 +14,8 @@ from ssd_lab import LLM, SamplingParams, demo
 from ssd_lab.drafting.draft_worker import DraftWorker
 from ssd_lab.drafting.speculation_cache import SpeculationCache
 from ssd_lab.engine.flight import Flight, PreparedRound
+from ssd_lab.engine.preparing import AGAIN, Preparing
 from ssd_lab.engine.rounds import Rounds
-from ssd_lab.engine.rounds_that_hit import RoundsThatHit
 from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.links.messages import RoundMessage
 from ssd_lab.phases.draft_tree import Found, LookupPhase
@@ -66,6 +66,7 @@ class Started:
             self.done.append("asked" if isinstance(message, RoundMessage) else "posted")
             return handle(worker, message)
 
+        monkeypatch.setattr(Preparing, "pays", True)  # a CPU's host is the device
         monkeypatch.setattr(Rounds, "prepare", preparing)
         monkeypatch.setattr(Rounds, "start", starting)
         monkeypatch.setattr(Rounds, "collect", collecting)
@@ -264,15 +265,35 @@ def test_a_draft_without_numbers_voids_what_is_prepared(
 
 def test_where_few_rounds_hit_none_is_prepared() -> None:
     """Until more hit again; of rounds without a previous outcome nothing is learnt."""
-    rounds = RoundsThatHit()
-    assert rounds.are_likely
+    preparing = Preparing()
+    assert preparing.pays
     for _ in range(20):
-        rounds.saw([True, False])
-        rounds.saw([None, True])
-    assert not rounds.are_likely
+        preparing.saw([True, False])
+        preparing.saw([None, True])
+    assert not preparing.pays
+    with preparing.always():
+        assert preparing.pays
     for _ in range(5):
-        rounds.saw([True, True])
-    assert rounds.are_likely
+        preparing.saw([True, True])
+    assert preparing.pays
+
+
+def test_where_the_device_waits_for_the_host_none_is_prepared() -> None:
+    """Whatever capturing graphs took at first; now and then it is tried again."""
+    preparing = Preparing()
+
+    def round_of(device_s: float, takes_s: float) -> bool:
+        prepares = preparing.pays
+        if prepares:
+            preparing.took(takes_s)
+        preparing.waited(max(0.0, device_s - takes_s * prepares))
+        return prepares
+
+    assert round_of(0.005, takes_s=0.9)
+    rounds = [round_of(0.005, takes_s=0.001) for _ in range(AGAIN + 20)]
+    assert rounds[-1] and rounds.count(False) <= AGAIN
+    rounds = [round_of(0.0002, takes_s=0.001) for _ in range(2 * AGAIN)]
+    assert rounds.count(True) < 12
 
 
 def _always(found: Found) -> Found:

@@ -168,8 +168,3 @@ MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType(
 )
 
 TuningChoice = Callable[[int, int], LinearTuning | None]
-
-
-def measured_tuning(out_features: int, in_features: int) -> LinearTuning | None:
-    """The tuning of a shape that was measured to be faster than the library; None: leave it to the library."""
-    return MEASURED.get((out_features, in_features))

@@ -17,7 +17,8 @@ from ssd_lab.kernels.triton_ops import activation, greedy, rope, sampled
 from ssd_lab.kernels.triton_ops.attention_plan import SplitAttention
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionChoice, AttentionTuning, measured_attention
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
-from ssd_lab.kernels.triton_ops.linear_tuning import TuningChoice, measured_tuning
+from ssd_lab.kernels.triton_ops.linear_rule import tuning_of
+from ssd_lab.kernels.triton_ops.linear_tuning import TuningChoice
 from ssd_lab.kernels.triton_ops.norm import add_rms_norm
 
 
@@ -44,7 +45,7 @@ class TritonKernels(Kernels[TritonPlan]):
         self,
         tuning: AttentionTuning | AttentionChoice = measured_attention,
         *,
-        linear_tuning: TuningChoice = measured_tuning,
+        linear_tuning: TuningChoice = tuning_of,
         pdl: bool = False,
         attention: Attention | None = None,
     ) -> None:

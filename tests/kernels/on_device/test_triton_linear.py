@@ -17,6 +17,7 @@ from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.row_probe import make_row_invariant
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
+from ssd_lab.kernels.triton_ops.linear_rule import tuning_by_rule, tuning_of
 from ssd_lab.kernels.triton_ops.linear_tuning import MEASURED, MORE, LinearTuning, Tile
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
@@ -229,7 +230,42 @@ def test_tunings_fit_the_device_for_every_number_of_rows(shape: tuple[int, int])
                 assert each.split_inputs(shape[1]) * each.split_k >= shape[1]
 
 
-TILES = {tile for tuning in MEASURED.values() for tiles in (tuning.many, tuning.gated) for _, tile in tiles}
+OTHERS = [
+    (4096, 1024),
+    (1024, 2048),
+    (6144, 1024),
+    (1024, 3072),
+    (12288, 2048),
+    (2048, 6144),
+    (5120, 25600),
+    (34816, 5120),
+]
+TUNINGS = [*MEASURED.values(), *(tuning_by_rule(*shape) for shape in OTHERS)]
+TILES = {tile for tuning in TUNINGS for tiles in (tuning.many, tuning.gated) for _, tile in tiles}
+
+
+@pytest.mark.parametrize("shape", [*OTHERS, (1536, 1536), (151936, 1024), (2560, 9728), *MEASURED])
+def test_a_rule_cuts_weights_that_were_not_measured(shape: tuple[int, int]) -> None:
+    """Pieces are not too short, and whatever number of rows has a tile that its sums allow."""
+    tuning = tuning_by_rule(*shape)
+    assert tuning.split_k == 1 or shape[1] >= 256 * tuning.split_k
+    assert tuning_of(*shape) == MEASURED.get(shape, tuning)
+    for tiles in (tuning.many, tuning.gated):
+        assert [most for most, _ in tiles] == sorted({most for most, _ in tiles}) and tiles[-1][0] == MORE
+    if tuning.split_k == 1:
+        assert all(tile.whole for _, tile in tuning.many)
+
+
+def test_the_rule_finds_what_was_measured_of_many_rows() -> None:
+    """Of Llama 8B's products that are split: the tile, or one as large."""
+    for shape in [(4096, 14336), (6144, 4096), (4096, 4096)]:
+        for rows in (512, 1024, 2048):
+            ruled, measured = (each.tile(shape[1], rows) for each in (tuning_by_rule(*shape), MEASURED[shape]))
+            assert (ruled.block_out, ruled.rows) == (measured.block_out, measured.rows)
+
+
+def test_small_weights_are_left_to_the_library() -> None:
+    assert tuning_of(960, 960) is None and tuning_of(4096, 512) is None
 
 
 @pytest.mark.grid(one_of=5)
