@@ -9,7 +9,7 @@ import torch
 
 from ssd_lab.assembly.dry_run import DryRun
 from ssd_lab.assembly.memory_plan import CacheRequest, MemoryPlan, plan_memory, plan_on_host
-from ssd_lab.assembly.memory_reader import MemoryReader
+from ssd_lab.assembly.memory_reader import MemoryReader, reader_of
 from ssd_lab.common.device_guard import current
 from ssd_lab.common.out_of_memory import explain_out_of_memory
 from ssd_lab.config import EngineConfig
@@ -154,15 +154,15 @@ class MemoryPlanner:
             prompt_rows=PrefillBudget.of(self.config, self.device, self.strategy.lookahead).most,
         )
         held = self._head_bytes()
-        for role, model, peak in (
-            ("target", self.target, dry_run.target_peak),
-            ("draft", self.draft, dry_run.draft_peak),
-        ):
+        for role, model in (("target", self.target), ("draft", self.draft)):
+            if not isinstance(model, LoadedModel):
+                continue
+            device = model.decoder.device
+            own, reader = dry_run.on(device), self.reader if device == self.device else reader_of(device)
             doing, change = f"trying the {role}'s largest steps", "lower max_batch, or the strategy's k or fan-out"
-            no_room = explain_out_of_memory(doing, ConfigError, device=self.device, change=change)
-            if isinstance(model, LoadedModel):
-                with current(self.device), no_room:
-                    held += peak(model, self.reader)
+            with current(device), explain_out_of_memory(doing, ConfigError, device=device, change=change):
+                peak = own.target_peak(model, reader) if role == "target" else own.draft_peak(model, reader)
+            held += peak if device == self.device else 0
         return held
 
     def _shape(self, model: LoadedModel | str) -> ModelShape:

@@ -308,6 +308,7 @@ class Engine:
         self._closed = True
         with ExitStack() as closing:
             closing.callback(self._on_close)
+            closing.callback(self._runner.executor.release)
             closing.callback(self._proposer.now.close)
             self.cancel_all()
 

@@ -50,6 +50,9 @@ class Executor(ABC):
     def keep_in_place(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027 - only captured work must know
         """These tensors stay where they are for as long as this executor lives."""
 
+    def release(self) -> None:  # noqa: B027 - only what was captured is held
+        """Nothing is called any more: let go of what was captured. Connections that it uses cannot be closed before."""
+
     def bucket(self, rows: int) -> int:
         """How many rows to compute for a batch of `rows`, padding included."""
         return rows

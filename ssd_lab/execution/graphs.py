@@ -189,6 +189,12 @@ class GraphExecutor(Executor):
         for key in [key for key, call in self._calls.items() if call.name == name]:
             del self._calls[key]
 
+    def release(self) -> None:
+        """Also from calls that somebody keeps."""
+        for call in self._calls.values():
+            call.replay = _is_released
+        self._calls.clear()
+
     def _forget_all_but_the_last(self) -> None:
         """After a capture, for which the device had come to rest."""
         *_, newest = self._calls
@@ -226,6 +232,10 @@ class GraphExecutor(Executor):
 
     def _room_for(self, name: str, outputs: Tensors) -> Tensors:
         return tuple(self._memory.like((name, "out", place), tensor) for place, tensor in enumerate(outputs))
+
+
+def _is_released() -> None:
+    raise RuntimeError("this graph was let go of: its engine is closed")
 
 
 def _fill(buffers: Tensors, inputs: Tensors) -> None:

@@ -36,14 +36,19 @@ def serve(connection: socket.socket, shared: Sequence[int], on_start: Callable[[
     worker = setup.make_worker()
     on_start()
     parent.send(number, time.perf_counter())
-    while True:
-        number, message = parent.receive()
-        reply = worker.handle(message)
-        if isinstance(reply, Proposal):
-            parent.answer(number, portable(reply))
-            worker.background()
-        elif reply is not None:  # of a rank, which answers no rounds
-            parent.send(number, reply)
+    try:
+        while True:
+            number, message = parent.receive()
+            reply = worker.handle(message)
+            if isinstance(reply, Proposal):
+                parent.answer(number, portable(reply))
+                worker.background()
+            elif reply is not None:  # of a rank, which answers no rounds
+                parent.send(number, reply)
+    except (EOFError, OSError):  # the usual end
+        if hasattr(worker, "close"):  # a rank's
+            worker.close()
+        raise
 
 
 class _Parent:

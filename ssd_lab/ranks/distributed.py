@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
 import weakref
 from collections.abc import Iterator
 from datetime import timedelta
@@ -13,6 +15,8 @@ import torch.distributed as dist
 from ssd_lab.errors import RankError
 from ssd_lab.models.group import Group
 from ssd_lab.ranks.meeting import Meeting
+
+CLOSE_S = 10.0
 
 
 class DistributedGroup(Group):
@@ -50,8 +54,13 @@ class DistributedGroup(Group):
     def close(self) -> None:
         """End the connections; work that waits for another rank ends with an error."""
         processes, self._processes = self._processes, None
-        if processes is not None and hasattr(processes, "abort"):
-            processes.abort()
+        if processes is None or not hasattr(processes, "abort"):
+            return
+        aborting = threading.Thread(target=processes.abort, name="closing ranks", daemon=True)
+        aborting.start()
+        aborting.join(CLOSE_S)  # NCCL waits for graphs that use its connections, also for one that somebody kept
+        if aborting.is_alive():
+            warnings.warn(f"the ranks' connections did not close within {CLOSE_S:g} s", RuntimeWarning, stacklevel=2)
 
     def _gathered(self, own: torch.Tensor) -> Iterator[torch.Tensor]:
         """See `Group`."""

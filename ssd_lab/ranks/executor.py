@@ -43,6 +43,10 @@ class RanksExecutor(Executor):
         """Of this rank."""
         self._own.keep_in_place(tensors)
 
+    def release(self) -> None:
+        """Of this rank; each of the others does so when it ends."""
+        self._own.release()
+
     def bucket(self, rows: int) -> int:
         """As the own one's."""
         return self._own.bucket(rows)

@@ -74,6 +74,8 @@ class RankWorker:
         self._setup = setup
         self._device = torch.device(setup.share.device)
         self._programs: dict[int, Program] = {}
+        self._group: Group | None = None
+        self._runner: StepRunner | None = None
 
     @torch.inference_mode()
     @door(lambda worker: worker._device)
@@ -93,11 +95,18 @@ class RankWorker:
     def background(self) -> None:
         """Nothing: a rank works when it is told."""
 
+    def close(self) -> None:
+        """Graphs first: the group's connections are not closed while there is one that uses them."""
+        if self._runner is not None:
+            self._runner.executor.release()
+        if self._group is not None:
+            self._group.close()
+
     def _load(self) -> RankReport:
         start_s = time.perf_counter()
         parent = os.getppid()
-        self._group = join(self._setup.rank, self._setup.meeting, self._device, lambda: os.getppid() == parent)
-        self._model = self._setup.share.load(self._group)
+        group = join(self._setup.rank, self._setup.meeting, self._device, lambda: os.getppid() == parent)
+        self._group, self._model = group, self._setup.share.load(group)
         return report(self._model, start_s)
 
     def _allocate(self, message: Allocate) -> int:
@@ -109,6 +118,8 @@ class RankWorker:
         return cache.bytes
 
     def _run(self, program: Program) -> None:
+        if self._group is None or self._runner is None:
+            raise RuntimeError("a rank was told to run before it had its share and its cache")
         packed = torch.empty(program.layout.num_bytes, dtype=torch.uint8, device=self._device)
         inputs = program.layout.unpacked(self._group.agreed(packed))
         self._runner.run(program.phase, unflatten(program.structure, inputs))

@@ -120,8 +120,8 @@ MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
 # Several rows of a sequence: reading ahead as one row does made trees up to twice as slow, adding splits at once makes
 # eight rows up to a quarter faster.
 MANY_ROWS = AttentionTuning(gathered=True)
-# Trees that fill the GPU anyway: common keys are read half as often. 1B, 24 branches, on an H200: 4 trees 1.50 and 1.62 ms
-# a step with 2 and 4 rows of a tile, 16 trees 3.28 and 3.00, 64 trees 10.98 and 9.96.
+# Trees that fill the GPU anyway: common keys are read half as often. 1B, 24 branches, on an H200: 4 trees 1.50 and
+# 1.62 ms a step with 2 and 4 rows of a tile, 16 trees 3.28 and 3.00, 64 trees 10.98 and 9.96.
 MANY_TREES = 300  # tiles
 # Prompts, where the products count: four times the rows read each key once. On an H200 with 16 and with 64 lanes, 512
 # rows take 33 and 21 us, 2,048 rows 307 and 183, 2,048 rows behind 4,952 others 1,567 and 839; 80 rows are faster with
