@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,14 +16,17 @@ from ssd_lab.errors import RankError
 from ssd_lab.models.group import Group
 from ssd_lab.ranks.meeting import Meeting
 
-CLOSE_S = 10.0
+REST_S, CLOSE_S = 2.0, 10.0  # at the end: for the device to come to rest, for the connections to close
+
+_CPU = torch.device("cpu")
 
 
 class DistributedGroup(Group):
     """A process group of this model alone: the process's default group is left to its program."""
 
-    def __init__(self, rank: int, size: int, processes: Any) -> None:
+    def __init__(self, rank: int, size: int, processes: Any, device: torch.device = _CPU) -> None:
         super().__init__(rank, size)
+        self._device = device
         self._processes: Any = processes  # a backend of torch.distributed; None once closed
 
     @classmethod
@@ -45,7 +48,7 @@ class DistributedGroup(Group):
         store.set_timeout(limit)
         options = dist.ProcessGroupNCCL.Options()
         options._timeout = limit
-        group = cls(rank, meeting.size, dist.ProcessGroupNCCL(store, rank, meeting.size, options))
+        group = cls(rank, meeting.size, dist.ProcessGroupNCCL(store, rank, meeting.size, options), device)
         weakref.finalize(group, meeting.is_over)  # NCCL may look into the store for as long as it lives
         group.agreed(torch.zeros(1, device=device))  # NCCL connects at its first call, which no graph may hold
         torch.cuda.synchronize(device)
@@ -56,10 +59,9 @@ class DistributedGroup(Group):
         processes, self._processes = self._processes, None
         if processes is None or not hasattr(processes, "abort"):
             return
-        aborting = threading.Thread(target=processes.abort, name="closing ranks", daemon=True)
-        aborting.start()
-        aborting.join(CLOSE_S)  # NCCL waits for graphs that use its connections, also for one that somebody kept
-        if aborting.is_alive():
+        if self._device.type == "cuda":  # work that all ranks were told of; a lost one never does its part
+            _within(REST_S, lambda: torch.cuda.synchronize(self._device))
+        if not _within(CLOSE_S, processes.abort):  # NCCL waits for graphs that use it, also for one that somebody kept
             warnings.warn(f"the ranks' connections did not close within {CLOSE_S:g} s", RuntimeWarning, stacklevel=2)
 
     def _gathered(self, own: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -72,3 +74,11 @@ class DistributedGroup(Group):
         except RuntimeError as error:
             raise RankError(f"the ranks cannot reach each other: {error}") from error
         yield every
+
+
+def _within(limit_s: float, work: Callable[[], object]) -> bool:
+    """Do this in a thread of its own; is it done within so many seconds? If not, it is left to itself."""
+    thread = threading.Thread(target=work, name="closing ranks", daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    return not thread.is_alive()

@@ -1,7 +1,7 @@
 """How a product with a weight of any shape is cut, by rules that the measured cuts of `linear_tuning.MEASURED` follow.
 
 Measured on an H200 at the shapes of ten published models and of their tensor-parallel parts, beside the library
-(docs/results/h200-small-drafts.md).
+(docs/results/h200-products.md).
 """
 
 from __future__ import annotations
