@@ -125,13 +125,14 @@ class SpeculationCache:
         return [branch if hit else None for hit, branch in each]
 
     def found(self, request_ids: list[int], decided: torch.Tensor, runner: Runner) -> Found | None:
-        """The branches for outcomes on the runner's device, of all rows of the latest tree in their order; None if it
-        has others. decided: see `Lookup`; its rows and the tree's may be padded to different numbers.
+        """The branches for outcomes on a device, of all rows of the latest tree in their order; None if it has others.
+        decided: see `Lookup`; its rows and the tree's may be padded to different numbers.
         """
         if self._keys is None or request_ids != list(self._rows):
             return None
         rows = min(len(self._keys), len(decided))
-        return runner.run(LookupPhase(), LookupInputs(self._keys[:rows], decided[:rows, :2]))
+        outcomes = decided[:rows, :2].to(runner.device, non_blocking=True)
+        return runner.run(LookupPhase(), LookupInputs(self._keys[:rows], outcomes))
 
     def _likeliest(self, row: int, num_accepted: int | None) -> Entry | None:
         """The first branch at this accepted length."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -48,13 +49,17 @@ class StreamLink(Link):
         return Pending(answer)
 
     def look_up(self, lookup: Lookup) -> ForHits | None:
-        """Queue the lookup behind the outcomes and the tree, and the caller's stream behind it."""
+        """Queue the lookup behind the outcomes and the tree, and the caller's stream behind it. What the host will read
+        lies on the caller's device: a copy to the host is queued on a stream of the device that it comes from.
+        """
         with torch.cuda.stream(self._stream):
             found = self._link.look_up(lookup)
             self._answered.record()
-        if found is not None:
-            self._hand_over([found.hit, *found.proposal.tensors()])
-        return found
+        if found is None:
+            return None
+        self._hand_over([found.hit, *found.proposal.tensors()])
+        here = torch.device("cuda", torch.cuda.current_device())
+        return replace(found, hit=found.hit.to(here, non_blocking=True))
 
     def _hand_over(self, tensors: list[torch.Tensor]) -> None:
         """What was made until `_answered` is read by the caller's stream: no memory of it is given away before that."""
