@@ -32,8 +32,15 @@ SHOWN = (
     "frame",
     "points",
     "place",
+    "words",
+    "target",
+    "draft",
+    "fan_out",
+    "factor",
+    "parents",
+    "chosen",
 )
-DRAWN = ("views", "speed", "map")  # a playground is nothing without a kernel
+DRAWN = ("views", "speed", "map", "overlap", "shape")  # a playground is nothing without a kernel
 _PLACE = re.compile(r'<div class="live-view" data-trace="(\w+)" data-views="([\w ]+)"></div>')
 
 

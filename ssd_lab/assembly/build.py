@@ -17,6 +17,7 @@ from ssd_lab.common.cpu_threads import CLAIMS
 from ssd_lab.common.device_guard import current
 from ssd_lab.config import EngineConfig
 from ssd_lab.devices import DevicePlacement
+from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.drafting.resources import Resources
 from ssd_lab.engine.engine import Engine
 from ssd_lab.engine.limits import EngineLimits
@@ -133,7 +134,11 @@ def build_engine(
                 lambda behind: IncrementalDecoder(target.tokenizer, behind),
                 {} if target.tokenizer is None else target.tokenizer.special_texts,
             ),
-            meta={**_describe(target, draft, strategy, config, device, target_threads, team), "memory": plan.as_dict()},
+            meta={
+                **_describe(target, draft, strategy, config, device, target_threads, team),
+                "memory": plan.as_dict(),
+                **_features(target, proposer),
+            },
             preparations=preparations,
             on_close=let_go.close,
         )
@@ -143,6 +148,13 @@ def build_engine(
 
 def _claim_threads(count: int | None, device: torch.device) -> Callable[[], None]:
     return CLAIMS.claim(count) if count is not None and device.type == "cpu" else lambda: None
+
+
+def _features(target: LoadedModel, proposer: Proposer) -> dict[str, Any]:
+    """Which of the target's layers a head reads the inputs of, counted from 0, and how many there are."""
+    if not proposer.feature_layers:
+        return {}
+    return {"features": {"layers": list(proposer.feature_layers), "of": target.config.num_layers}}
 
 
 def _describe(

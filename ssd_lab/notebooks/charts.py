@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, 2008
+MEANINGS = {"target": "#0072B2", "draft": "#E69F00"}  # as in the views
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PATTERNS = ("", "/", ".", "x", "-", "+")
@@ -24,13 +26,14 @@ def lines(series: Series, *, x: str, y: str, title: str, log_x: bool = False, lo
     """One line a series, `name: (x values, y values)`; x, y: what the axes mean, with the unit."""
     from plotly import graph_objects
 
+    colours = _colours(series)
     drawn = [
         graph_objects.Scatter(
             x=list(xs),
             y=list(ys),
             name=name,
             mode="lines+markers" if len(xs) <= 40 else "lines",
-            line={"color": COLOURS[index % 6], "dash": DASHES[index % 6], "width": 2},
+            line={"color": colours[index], "dash": DASHES[index % 6], "width": 2},
             marker={"symbol": SYMBOLS[index % 6], "size": 8},
         )
         for index, (name, (xs, ys)) in enumerate(series.items())
@@ -59,12 +62,13 @@ def bars(
     """Bars side by side (or stacked), `name: one value a category`; x, y: what the axes mean, with the unit."""
     from plotly import graph_objects
 
+    colours = _colours(series)
     drawn = [
         graph_objects.Bar(
             x=list(categories),
             y=list(values),
             name=name,
-            marker={"color": COLOURS[index % 6], "pattern": {"shape": PATTERNS[index % 6], "solidity": 0.25}},
+            marker={"color": colours[index], "pattern": {"shape": PATTERNS[index % 6], "solidity": 0.25}},
         )
         for index, (name, values) in enumerate(series.items())
     ]
@@ -73,6 +77,13 @@ def bars(
     figure.update_layout(barmode="stack" if stacked else "group")
     figure.update_xaxes(type="category")
     return figure
+
+
+def _colours(names: Iterable[str]) -> list[str]:
+    """Target and draft have a colour of their own; others take those that are left."""
+    own = [MEANINGS.get(name) for name in names]
+    left = itertools.cycle(colour for colour in COLOURS if colour not in own)
+    return [colour or next(left) for colour in own]
 
 
 def _layout(x: str, y: str, title: str, num_series: int, *, below: int = 55) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class Journal:
         rows = [[name, "✓" if one.right else "not yet", str(one.tries), str(one.hints)] for name, one in tried]
         done = sum(one.right for _, one in tried)
         lead = f"{done} of {len(tried)} exercises that you tried are right; you made {foretold} predictions"
+        if not tried:
+            lead = f"no exercise was tried yet; you made {foretold} predictions"
         return Table(("exercise", "right", "tries", "hints"), rows, lead)
 
 

@@ -56,6 +56,8 @@ def tables(data: Data, views: Sequence[str], selection: Data) -> list[Table]:
         "text": lambda: text_table(run, request),
         "cache": lambda: cache_table(run, step, number),
         "acceptance": lambda: acceptance_table(run),
+        "features": lambda: features_table(run, step, number),
+        "slots": lambda: slots_table(run, step, number),
         "timeline": lambda: timeline_table(run),
     }
     found: list[Table] = []
@@ -165,6 +167,40 @@ def acceptance_table(run: Data) -> Table:
         for place, row in enumerate(run["acceptance"]["by_position"])
     ]
     return _table("Acceptance by position", ("position", "tested", "kept", "observed", "expected"), rows)
+
+
+def slots_table(run: Data, step: Step, number: int) -> Table:
+    """What the target's pass writes to its KV cache, and what stays of it."""
+    tree = step["tree"] if step["tree"] is not None and step["tree"]["verified"] else None
+    written = step["draft_tokens"] if tree is None else tree["tokens"]
+    kept, last = step["num_accepted"], step["position"] - 1
+    rows = [
+        ["held before", str(last), "the text but its last token"],
+        ["written", str(1 + len(written)), f"slots {last} to {last + len(written)}: that token, then what was drafted"],
+        ["kept", str(1 + kept), f"slots {last} to {last + kept}"],
+        ["rolled back", str(len(written) - kept), "the next pass writes over them"],
+    ]
+    return _table(f"Round {number + 1}: the KV cache", ("what", "slots", "which"), rows)
+
+
+def features_table(run: Data, step: Step, number: int) -> Table:
+    """What each guess of an EAGLE3 head was made from."""
+    if run["features"] is None:
+        return _table("Only a run of eagle3 reads features of the target", ("guess", "from"), [])
+    layers = ", ".join(map(str, run["features"]["layers"]))
+    rows = [
+        [
+            token(run, drafted),
+            f"features at the inputs of layers {layers}" if own_features(step, place) else "own state",
+        ]
+        for place, drafted in enumerate(step["draft_tokens"])
+    ]
+    return _table(f"Round {number + 1}: what flows into the guesses", ("guess", "from"), rows)
+
+
+def own_features(step: Step, place: int) -> bool:
+    """Does this guess start from the target's features? One prepared before the outcome was known does not."""
+    return place == 0 and step["origin"] != "hit"
 
 
 def timeline_table(run: Data) -> Table:

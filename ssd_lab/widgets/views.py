@@ -14,7 +14,7 @@ from ssd_lab.widgets.selection import Selection
 from ssd_lab.widgets.static_html import summary_table, tables
 from ssd_lab.widgets.view_model import view_data
 
-ALL_VIEWS = ("stepper", "text", "cache", "acceptance", "timeline", "own")
+ALL_VIEWS = ("stepper", "text", "cache", "acceptance", "features", "slots", "timeline", "own")
 
 
 class TraceWidget(TabularWidget):
@@ -101,6 +101,18 @@ class CacheView(TraceWidget):
     """The cache of a round, hits and misses, hit rate against fan-out, and the rounds under other settings."""
 
     shown = ("cache",)
+
+
+class SlotsView(TraceWidget):
+    """The KV cache in a round: what was there, what the target's pass writes, what stays, what is rolled back."""
+
+    shown = ("slots",)
+
+
+class FeaturesView(TraceWidget):
+    """What flows into each guess of an EAGLE3 head: features of three of the target's layers, then its own states."""
+
+    shown = ("features",)
 
 
 class Timeline(TraceWidget):

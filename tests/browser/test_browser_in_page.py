@@ -16,6 +16,7 @@ from in_page_site import ROOT, served, write_page
 
 import ssd_lab
 from ssd_lab import demo
+from ssd_lab.bench.data.load import load_prompts
 from ssd_lab.models.text.tokenizer import Tokenizer
 from ssd_lab.trace import Trace
 from ssd_lab.widgets.view_model import view_data
@@ -224,6 +225,51 @@ def test_opened_from_a_file_it_says_what_to_do(browser: Any, tmp_path: Path):
     opened.locator("[data-try=load]").click()
     assert "python -m http.server" in opened.locator("[data-try=words]").inner_text()
     context.close()
+
+
+MANY = """async ({ prompts, fields, max_tokens }) => {
+  const found = [];
+  for (const prompt of prompts) {
+    const order = { strategy: "async_tree", fields: { saguaro_c: 1, ...fields }, prompt, max_tokens };
+    const trace = await ssdLabTryIt.engine.run({ ...order, temperature: 0, seed: 0 });
+    const rounds = trace.rounds.map(({ sequences: [own] }) => [own.num_accepted, own.cache_hit]);
+    found.push({ token_ids: trace.requests[0].token_ids, lead: trace.meta.smallest_lead, rounds });
+  }
+  return found;
+}"""
+
+
+@pytest.mark.full
+def test_texts_of_fifty_prompts_are_pythons(page: Any, keep_figure: Any):
+    """Asynchronous trees in the page beside the target alone in Python; acceptance and hits beside Python's."""
+    prompts, fields, length = fifty_prompts(), STRATEGIES["async_tree"], 12
+    ours = page.evaluate(MANY, {"prompts": prompts, "fields": fields, "max_tokens": length})
+    params = ssd_lab.SamplingParams(max_tokens=length)
+    with python_llm("autoregressive", max_batch=16) as llm:
+        alone = [output.token_ids for output in llm.generate(prompts, params)]
+    with python_llm("async_tree", **fields) as llm:
+        theirs = [own for one in llm.run(prompts, params).trace.rounds for own in one.sequences]
+    differ = [i for i, own in enumerate(ours) if own["token_ids"] != alone[i]]
+    assert all(ours[i]["lead"] < LEAD for i in differ), [(prompts[i], ours[i], alone[i]) for i in differ]
+    assert len(differ) <= 1, "a choice as even as that is rare"
+    keep_figure("in page: texts of 50 that are Python's", 50 - len(differ))
+    keep_figure("in page: smallest lead of a choice, thousandths", 1e3 * min(own["lead"] for own in ours))
+    rounds = [own for one in ours for own in one["rounds"]]
+    assert len(rounds) < 0.6 * sum(map(len, alone))
+    pairs = (
+        ([accepted / fields["k"] for accepted, _ in rounds], [own.num_accepted / fields["k"] for own in theirs]),
+        ([hit for _, hit in rounds if hit is not None], [own.cache_hit for own in theirs if own.cache_hit is not None]),
+    )
+    for page_has, python_has in pairs:
+        x, y = (sum(values) / len(values) for values in (page_has, python_has))
+        assert 0.2 < x < 1 and abs(x - y) < 3 * math.sqrt(0.25 / len(page_has) + 0.25 / len(python_has))
+
+
+def fifty_prompts() -> list[str]:
+    """The bundled ones, and the shortest of a benchmark's."""
+    canned = demo.canned_prompts()
+    others = sorted((prompt.text for prompt in load_prompts("gsm8k", None)), key=len)
+    return [*canned, *others[: 50 - len(canned)]]
 
 
 def test_target_and_draft_work_at_the_same_time(in_page: Any):

@@ -99,6 +99,7 @@ def test_linked_widgets_move_together_and_the_kernel_knows(open_notebook):
         assert shown.startswith("Hit" if own.recovery_rank < own.fan_out[own.num_accepted] else "Miss")
 
 
+MOVED = "Overlap(['a', 'b'], [0.5, 0.5], [0.4, 0.6])"
 KEYS = ("ArrowLeft", "ArrowLeft", "x", "b", "d", "d", "ArrowRight")
 CONTROLS = {  # cell, what is focused; each kind that the widgets have
     "slider": (1, "input[type=range]"),
@@ -114,12 +115,14 @@ CONTROLS = {  # cell, what is focused; each kind that the widgets have
     "number": (3, "input[name=temperature]"),
     "checkbox": (3, "input[type=checkbox]"),
     "strategy": (3, "select[name=strategy]"),  # letters choose another
+    "end of a bar": (4, ".ssd-grip"),
+    "drawn node": (5, ".ssd-drawn-node[role=button]"),
 }
 
 
 def test_keys_pressed_in_a_widget_never_reach_the_notebook(open_notebook):
     """JupyterLab's commands of one key cut cells, insert them and fold sections: from no kind of control."""
-    cells = [LOAD, "trace", "SpeedExplorer()", "Playground(warm=False)", "explore(3)"]
+    cells = [LOAD, "trace", "SpeedExplorer()", "Playground(warm=False)", MOVED, "TreeShape([-1, -1, 0])", "explore(3)"]
     state = """() => { const notebook = window.jupyterapp.shell.currentWidget.content;
         return { cells: notebook.widgets.map((cell) => cell.model.sharedModel.getSource()),
                  hidden: notebook.widgets.filter((cell) => cell.isHidden).length }; }"""
@@ -148,7 +151,7 @@ def test_keys_pressed_in_a_widget_never_reach_the_notebook(open_notebook):
         drop_down.focus()
         page.keyboard.press("ArrowDown")
         assert drop_down.input_value() != "async_tree"
-        error = cell(page, 4).locator(".jp-OutputArea-output").inner_text()
+        error = cell(page, 6).locator(".jp-OutputArea-output").inner_text()
         assert error.startswith("ConfigError: no traces in int 3: give a Trace") and "Traceback" not in error
 
 

@@ -24,6 +24,8 @@ export function runView(name, trace) {
     first_round: 0,
     from_round: 0,
     left_out: 0,
+    block_size: null, // the page keeps its caches in one piece
+    features: null,
     texts: { ...trace.meta.token_texts },
     requests: steps.length ? [request] : [],
     clocks: [measuredClock(trace)],

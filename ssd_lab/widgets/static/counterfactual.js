@@ -82,7 +82,7 @@ export function counterfactual(app) {
     };
     const lookups = changed ? now.known : now.lookups;
     replace(result, h("table", { class: "ssd-table", "data-table": "counterfactual", "aria-label": "As recorded, and under these settings" },
-      h("thead", {}, h("tr", {}, ["", cached ? "hit rate" : null, "tokens per round", cached ? "branches" : null].filter((name) => name !== null).map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, ["rounds", cached ? "hit rate" : null, "tokens per round", cached ? "branches" : null].filter((name) => name !== null).map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {},
         row("recorded", then.lookups ? then.hits / then.lookups : null, then.accepted / then.rounds + 1, null),
         row(changed ? "expected" : "what if", lookups ? now.hits / lookups : null, now.rounds ? now.accepted / now.rounds + 1 : null, fanOut))));

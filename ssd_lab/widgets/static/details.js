@@ -1,8 +1,8 @@
 // What is known of the place that is hovered, focused or chosen: probabilities, the coin, the alternatives.
 
 import { decimal, h, percent, prob, replace, section, token } from "./dom.js";
+import { recordedOverlap } from "./overlap_view.js";
 import { acceptChance, acceptedPath, isBonus, nodeVerdict, placeInTree, recoveryWord, treeParents, verdict } from "./state.js";
-import { overlapPicture } from "./stage.js";
 import { missNote } from "./tree.js";
 
 export function detailsView(app) {
@@ -28,8 +28,15 @@ function putWhereItIsSeen(element, body) {
   const root = element.closest(".ssd-lab");
   const chosen = root && root.clientWidth < NARROW_PX ? root.querySelector(".ssd-stepper .ssd-tree [aria-selected=true]") : null;
   const row = chosen?.closest(".ssd-level");
-  if (row) row.after(body);
-  else if (body.parentElement !== element) element.append(body);
+  if (row) {
+    body.setAttribute("role", "treeitem"); // a tree may hold nothing else
+    body.setAttribute("aria-label", "At this place");
+    row.after(body);
+  } else if (body.parentElement !== element) {
+    body.removeAttribute("role");
+    body.removeAttribute("aria-label");
+    element.append(body);
+  }
   element.hidden = row !== null && row !== undefined;
 }
 
@@ -70,7 +77,7 @@ function draftDetails(run, request, step, place) {
       sampled && coin === null && draft === 1 ? CERTAIN : null,
       ["verdict", verdicts[kind], "verdict"],
     ]),
-    sampled ? overlapPicture(run, step.alternatives?.[place]) : null,
+    sampled ? recordedOverlap(run, step.alternatives?.[place], step.fan_out?.[place]) : null,
     alternatives(run, step.alternatives?.[place], { residual: sampled && kind === "rejected", chosen: step.draft_tokens[place] }),
   ];
 }
@@ -88,6 +95,7 @@ function recoveryDetails(run, request, step) {
       step.recovery_rank !== undefined ? ["rank among the draft's candidates", step.beyond_ranked ? `beyond ${step.recovery_rank}` : step.recovery_rank + 1, "rank"] : null,
       prepared ? ["in the cache", step.branch === null ? missNote(step) : "yes: a hit", "cached"] : null,
     ]),
+    bonus || !request.temperature ? null : recordedOverlap(run, place, step.fan_out?.[step.num_accepted]),
     alternatives(run, place, { residual: !bonus && request.temperature > 0, chosen: step.recovery_token, refused }),
   ];
 }
@@ -140,6 +148,7 @@ function nodeDetails(run, request, step, node) {
       kind !== "untested" && drawn && coins ? coinRow(coins[node], acceptChance(p, q)) : null,
       ["verdict", verdicts[kind], "verdict"],
     ]),
+    sampled ? recordedOverlap(run, place) : null,
     alternatives(run, place, { residual: sampled && kind === "rejected", chosen: tokens[node] }),
   ];
 }

@@ -4,10 +4,12 @@ import { acceptanceView } from "./acceptance.js";
 import { cacheView } from "./cache.js";
 import { detailsView } from "./details.js";
 import { h, replace } from "./dom.js";
+import { featuresView } from "./features.js";
 import { keepKeys } from "./keys.js";
 import { extend } from "./live.js";
 import { ownView } from "./own.js";
 import { raceView } from "./race.js";
+import { slotsView } from "./slots.js";
 import { createApp, stepAt } from "./state.js";
 import { storyView } from "./story.js";
 import { textView } from "./text.js";
@@ -23,6 +25,8 @@ const VIEWS = {
   text: (app) => [textView(app)],
   cache: (app) => [cacheView(app)],
   acceptance: (app) => [acceptanceView(app)],
+  slots: (app) => [slotsView(app)],
+  features: (app) => [featuresView(app)],
   timeline: (app, { clock }) => [timelineView(app, clock)],
   own: (app, { only }) => [ownView(app, only)], // `own:name` is one of them
 };
@@ -32,7 +36,7 @@ function leading(view) {
   return Object.assign(view, { leads: true });
 }
 
-const ALL = ["stepper", "text", "cache", "acceptance", "timeline", "own"];
+const ALL = ["stepper", "text", "cache", "acceptance", "features", "slots", "timeline", "own"];
 
 export function mount(root, { data, views = ALL, selection = {}, summary = "", clock, onSelect = () => {} }) {
   const app = createApp(data, selection);

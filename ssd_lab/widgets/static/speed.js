@@ -48,7 +48,7 @@ export function mountSpeed(root, { settings, onChange = () => {}, simulated = nu
     const row = (name, formula, simulation) => h("tr", { "data-row": name }, h("th", { scope: "row" }, name),
       h("td", { "data-speed": "formula" }, `${decimal(formula)}×`), h("td", { "data-speed": "simulated" }, simulation === undefined ? "–" : `${decimal(simulation)}×`));
     replace(result, h("table", { class: "ssd-table", "data-table": "speed", "aria-label": "Speed-up over autoregressive decoding" },
-      h("thead", {}, h("tr", {}, ["", "closed form", "simulated rounds"].map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, ["strategy", "closed form", "simulated rounds"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, row("autoregressive", 1, answer ? 1 : undefined), row("synchronous", speeds.sync, answer?.sync), row("asynchronous", speeds.async, answer?.async))),
     h("p", { class: "ssd-help" }, `tokens per round ${decimal(speeds.tokens)}; the tree takes ${decimal(speeds.draftTime)} and the chain ${decimal(speeds.chainTime)} of a verification.`,
       answer ? "" : " Simulated rounds need a running kernel."));

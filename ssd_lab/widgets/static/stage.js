@@ -2,12 +2,11 @@
 // kept and what the target wrote itself, what was prepared, and the two lanes of time. `show` says which layers are seen;
 // style.css moves them in.
 
-import { decimal, h, milliseconds, percent, prob, replace, token } from "./dom.js";
-import { acceptChance, isBonus, recoveryWord, verdict } from "./state.js";
+import { decimal, h, milliseconds, prob, replace, token } from "./dom.js";
+import { recordedOverlap } from "./overlap_view.js";
+import { SIGNS, acceptChance, isBonus, recoveryWord, verdict } from "./state.js";
 
 const TAIL = 9; // tokens of the text that are shown before the round
-const FEW = 6; // tokens in the picture of p and q
-const SIGNS = { accepted: "✓", rejected: "✗", untested: "·" };
 
 export function roundStage() {
   const element = h("div", { class: "ssd-stage" });
@@ -85,20 +84,8 @@ function maskOf(run, step) {
 
 // p and q at the place of the rejection: what they share is kept, what p has more is where the recovery token is drawn from.
 function overlapOf(run, step) {
-  return overlapPicture(run, step.alternatives?.[Math.min(step.num_accepted, step.draft_tokens.length - 1)]);
-}
-
-export function overlapPicture(run, at) {
-  if (!at?.draft_probs) return null;
-  const { tokens, target_probs: p, draft_probs: q } = at;
-  const order = tokens.map((_, i) => i).sort((a, b) => Math.max(p[b], q[b]) - Math.max(p[a], q[a])).slice(0, FEW);
-  const shared = tokens.reduce((sum, _, i) => sum + Math.min(p[i], q[i]), 0);
-  const part = (name, from, to) => (to > from ? h("span", { class: name, style: `left:${(100 * from).toFixed(1)}%;width:${(100 * (to - from)).toFixed(1)}%` }) : null);
-  return h("div", { class: "ssd-overlap" },
-    order.map((i) => h("div", { class: "ssd-overlap-row" }, word(run, tokens[i]), h("span", { class: "ssd-overlap-bar", title: `p ${prob(p[i])}, q ${prob(q[i])}` },
-      part("shared", 0, Math.min(p[i], q[i])), part("residual", q[i], p[i]), part("excess", p[i], q[i])))),
-    h("p", { class: "ssd-help" }, h("span", { class: "ssd-key shared" }), ` p and q agree (${percent(shared)}): kept. `,
-      h("span", { class: "ssd-key excess" }), " q too large: rejected that often. ", h("span", { class: "ssd-key residual" }), " q too small: the recovery token is drawn from here. Together, exactly p."));
+  const picture = recordedOverlap(run, step.alternatives?.[Math.min(step.num_accepted, step.draft_tokens.length - 1)]);
+  return picture && h("div", { class: "ssd-overlap" }, picture);
 }
 
 function preparedFor(run, step) {

@@ -89,6 +89,8 @@ export const ORIGINS = {
   none: "none",
 };
 
+export const SIGNS = { accepted: "✓", rejected: "✗", untested: "·" }; // of verdicts
+
 export function verdict(step, place) {
   if (place < step.num_accepted) return "accepted";
   return place === step.num_accepted ? "rejected" : "untested";

@@ -1,11 +1,12 @@
 // The stepper's tree: the trunk is what was verified, token under token; right of it, what was prepared for the case
 // that exactly so many of them are accepted.
 
+import { drawnTree } from "./drawn_tree.js";
 import { h, legend, percent, plural, prob, replace, roving, section, spoken, token } from "./dom.js";
-import { ORIGINS, acceptChance, acceptedPath, isBonus, nodeVerdict, placeInTree, recoveryWord, treeParents, verdict, whyNothingPrepared } from "./state.js";
+import { ORIGINS, SIGNS, acceptChance, acceptedPath, isBonus, nodeVerdict, placeInTree, recoveryWord, treeParents, verdict, whyNothingPrepared } from "./state.js";
+import { preparedNodes, verifiedNodes } from "./tree_nodes.js";
 
 const FEW = 4; // branches shown at each accepted length until more are asked for
-const SIGNS = { accepted: "✓", rejected: "✗", untested: "·" };
 
 export function treeView(app, { title = "Draft tree", follow = null } = {}) {
   const open = new Set(); // accepted lengths whose branches are all shown
@@ -13,9 +14,14 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
   const lead = h("p", { class: "ssd-lead", "aria-live": follow === null ? "polite" : null });
   const flow = h("p", { class: "ssd-help", "data-tree": "flow" });
   const marks = h("div", {});
+  const drawn = h("div", {});
+  const whole = h("details", { class: "ssd-whole" }, h("summary", {}, "The whole tree, drawn"), drawn);
+  let touched = false;
+  whole.firstChild.addEventListener("click", () => { touched = true; });
+  whole.addEventListener("toggle", () => { if (touched) render("data"); }); // drawn when it is looked at
   const why = h("p", { class: "ssd-help", "data-tree": "why" });
-  const element = section("stepper", title, null, lead, flow, tree, why, marks);
-  roving(tree, "[role=treeitem]");
+  const element = section("stepper", title, null, lead, flow, whole, tree, why, marks);
+  roving(tree, "[data-place]");
   const shown = () => (follow === null ? { run: app.run, request: app.request, step: app.step } : follow());
   let pointer = "";
 
@@ -26,8 +32,7 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
       const level = Number(item.dataset.more);
       if (!open.delete(level)) open.add(level);
       render("data");
-    } else if (follow === null) app.select({ step: app.selected.step, place: item.dataset.place });
-    else app.select(follow().selection(item.dataset.place));
+    } else choose(item.dataset.place);
   });
   for (const [type, out] of [["pointerover", false], ["focusin", false], ["pointerleave", true]]) {
     tree.addEventListener(type, (event) => {
@@ -41,9 +46,30 @@ export function treeView(app, { title = "Draft tree", follow = null } = {}) {
     });
   }
 
+  function choose(place) {
+    app.select(follow === null ? { step: app.selected.step, place } : follow().selection(place));
+  }
+
+  let picture = null;
+  let places = [];
+  function draw(run, step) {
+    whole.hidden = !step?.tree;
+    const focused = drawn.contains(document.activeElement);
+    if (!touched) whole.open = step?.tree?.verified === true; // branches are seen as such in the rows
+    if (whole.hidden || !whole.open) return replace(drawn);
+    const nodes = step.tree.verified ? verifiedNodes(run, step) : preparedNodes(run, step, (accepted) => (open.has(accepted) ? Infinity : FEW));
+    places = nodes.map((node) => node.place);
+    picture = drawnTree(nodes, { root: "⋯", label: "The tree of this round", straight: !step.tree.verified, choose: (node) => choose(places[node]) });
+    replace(drawn, picture.element);
+    const at = places.indexOf(placeInTree(step, app.selected.place));
+    picture.mark(follow === null ? at : -1);
+    if (focused) drawn.querySelector(`[data-node="${Math.max(0, at)}"]`)?.focus();
+  }
+
   function render(reason) {
     if (reason === "hover") return;
     const { run, request, step } = shown();
+    draw(run, step);
     const sampled = request?.temperature > 0;
     const focused = tree.contains(document.activeElement) ? document.activeElement.dataset.place : null;
     if (!step) {

@@ -2,7 +2,9 @@
 
 import { mount } from "./main.js";
 import { mountMap } from "./map.js";
+import { mountOverlap } from "./overlap_view.js";
 import { mountPlayground } from "./playground.js";
+import { mountShape } from "./shape.js";
 import { mountSpeed } from "./speed.js";
 
 export function render({ model, el }) {
@@ -10,7 +12,7 @@ export function render({ model, el }) {
   return (OTHERS[kind] ?? views)(model, el);
 }
 
-const OTHERS = { playground, speed, map };
+const OTHERS = { playground, speed, map, overlap, shape };
 
 // Widgets of one page that share a selection move together even where no kernel passes it on.
 function linksOfPage() {
@@ -89,6 +91,27 @@ function map(model, el) {
     },
   });
   return () => view.destroy();
+}
+
+function overlap(model, el) {
+  const given = ["words", "target", "draft", "fan_out", "factor"].map((name) => [name, model.get(name)]);
+  const view = mountOverlap(el, { ...Object.fromEntries(given), onChange: (changed) => told(model, changed) });
+  return () => view.destroy();
+}
+
+function shape(model, el) {
+  const view = mountShape(el, { parents: model.get("parents"), words: model.get("words"), chosen: model.get("chosen"), onChange: (chosen) => told(model, { chosen }) });
+  const onChosen = () => view.choose(model.get("chosen"));
+  model.on("change:chosen", onChosen);
+  return () => {
+    model.off("change:chosen", onChosen);
+    view.destroy();
+  };
+}
+
+function told(model, changed) {
+  for (const [name, value] of Object.entries(changed)) model.set(name, value);
+  model.save_changes();
 }
 
 function playground(model, el) {

@@ -57,6 +57,8 @@ def run_view(
         "lossy_reason": trace.meta.get("lossy_reason"),
         "first_round": trace.rounds[0].index if trace.rounds else 0,
         "left_out": left_out,
+        "block_size": (trace.meta.get("engine") or {}).get("block_size"),
+        "features": trace.meta.get("features"),
         "texts": token_texts(trace, decode),
         "requests": requests,
         "clocks": clocks(trace) if ended else [measured_clock(trace)],

@@ -1,0 +1,28 @@
+// What the theme leaves open for readers without a mouse or a screen: names, and boxes that scroll.
+(() => {
+  document.querySelector(".md-search[role=dialog]")?.setAttribute("aria-label", "Search");
+
+  // Landmarks of the same kind are told apart by their names.
+  const named = (element, name) => {
+    element.removeAttribute("aria-labelledby");
+    element.setAttribute("aria-label", name);
+  };
+  for (const nav of document.querySelectorAll('.md-nav[data-md-level="1"]')) {
+    named(nav, `Pages of ${nav.querySelector(".md-nav__title")?.textContent.trim() ?? "this part"}`);
+  }
+  const copiers = () => document.querySelectorAll(".md-code__nav:not([aria-label])").forEach((nav) => named(nav, `Copy ${nav.parentElement.id || "this block"}`));
+  copiers();
+  new MutationObserver(copiers).observe(document.body, { childList: true, subtree: true }); // the theme makes them later
+
+  // What scrolls sideways can be scrolled by keys.
+  const boxes = document.querySelectorAll(".md-typeset__scrollwrap, .jp-InputArea pre, .jp-OutputArea-output, .formula");
+  const reach = () => {
+    for (const box of boxes) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+  reach();
+  addEventListener("load", reach);
+  addEventListener("resize", reach);
+})();

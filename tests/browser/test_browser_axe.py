@@ -1,0 +1,58 @@
+"""axe finds nothing on the site's main pages and in the views, light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser_pages import THEMES
+from recorded_traces import recorded_trace
+
+from ssd_lab.widgets.page import write_html
+
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="SKIPPED ALOUD: axe is not installed")
+from test_browser_pictures import address as pictures  # noqa: E402, F401 (a fixture)
+from test_browser_site import address, open_site, site  # noqa: E402, F401 (fixtures)
+
+pytestmark = pytest.mark.browser
+PAGES = (
+    "index.html",
+    "try-it.html",
+    "views.html",
+    "comparison.html",
+    "concepts/eagle3.html",
+    "tutorials/index.html",
+    "tutorials/02_from_scratch.html",
+    "reference/views.html",
+    "assets/rounds/tree.html",
+)
+
+
+def findings(page: Any) -> list[str]:
+    """What axe objects to: the rule, and the first element of each."""
+    page.wait_for_timeout(300)  # colours fade in
+    found = axe.Axe().run(page).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['target']} {one['nodes'][0]['failureSummary']}" for one in found]
+
+
+@pytest.mark.parametrize("path", [PAGES[0], *(pytest.param(path, marks=pytest.mark.full) for path in PAGES[1:])])
+def test_the_sites_pages(open_site: Any, path: str):  # noqa: F811
+    for theme, width in zip(THEMES, (1280, 390), strict=True):
+        with open_site(path, theme=theme, width=width) as page:
+            assert findings(page) == [], (path, theme)
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_all_views_of_a_run(open_page: Any, tmp_path: Path, theme: str):
+    trace = recorded_trace(rounds=12, requests=2, seed=3, saguaro_c=0.6)
+    with open_page(write_html(trace, tmp_path / "views.html").as_uri(), theme=theme) as page:
+        page.locator("summary", has_text="What if").click()
+        page.locator("summary", has_text="The whole tree").click()
+        assert findings(page) == []
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_what_is_moved_by_hand(open_page: Any, pictures: str, theme: str):  # noqa: F811
+    with open_page(pictures, theme=theme, width=390) as page:
+        assert findings(page) == []
