@@ -55,7 +55,9 @@ class EngineConfig(BaseModel):
         None, ge=1, description="so many GPUs; with asynchronous drafting the last of several drafts"
     )
     placement: DevicePlacement | None = Field(
-        None, description="devices by name: target=cuda:0,cuda:1 draft=cuda:2; each cpu is a process of its own"
+        None,
+        description="devices by name: target=cuda:0,cuda:1 draft=cuda:2; each cpu is a process of its own; rank:N: the "
+        "device of torchrun's process N",
     )
     dtype: DtypeName = Field(
         "auto", description="auto takes bfloat16 where the device computes in it natively, else float32"

@@ -7,11 +7,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-_NAME = re.compile(r"cpu|cuda:\d+")
+_NAME = re.compile(r"cpu|cuda:\d+|rank:\d+")
+RANK = "rank:"
 
 
 class DevicePlacement(BaseModel):
-    """Devices by name: `cuda:N`, or `cpu`, of which each entry is a process of its own.
+    """Devices by name: `cuda:N`, or `cpu`, of which each entry is a process of its own, or `rank:N`, the device of a
+    process that `torchrun` started, on whatever host.
 
     It can be made of a text, too: `target=cuda:0,cuda:1 draft=cuda:2`.
     """
@@ -51,7 +53,9 @@ class DevicePlacement(BaseModel):
             raise ValueError("it names no device: name one at least")
         for name in names:
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no device: write cuda:0, cuda:1, ... or cpu")
+                raise ValueError(
+                    f"{name!r} is no device: write cuda:0, cuda:1, ... or cpu (under torchrun: rank:0, rank:1, ...)"
+                )
         twice = sorted({name for name in names if name != "cpu" and names.count(name) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} stands there twice: a GPU takes one process of a model")
@@ -60,6 +64,11 @@ class DevicePlacement(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         kinds = {name.partition(":")[0] for name in (*self.target, *self.draft)}
+        if "rank" in kinds and (len(kinds) > 1 or self.target[0] != "rank:0" or "rank:0" in self.draft):
+            raise ValueError(
+                f"{self}: with processes of torchrun the first of target is rank:0, which runs the program, and all "
+                "others are rank:1, rank:2, ...: target=rank:0 draft=rank:1"
+            )
         if len(kinds) > 1:
             raise ValueError("GPUs and CPUs are mixed: target and draft work on devices of one kind")
         if self.draft_parallel == "tensor" and len(self.draft) < 2:
@@ -74,6 +83,11 @@ class DevicePlacement(BaseModel):
         """Where the draft works, or the first of several."""
         return self.draft[0] if self.draft else self.target[0]
 
+    @property
+    def names_ranks(self) -> bool:
+        """Are they processes of torchrun?"""
+        return self.target[0].startswith(RANK)
+
     def __str__(self) -> str:
         """As it can be written on a command line."""
         parts = [f"target={','.join(self.target)}"]
@@ -82,3 +96,8 @@ class DevicePlacement(BaseModel):
         if self.draft_parallel != "rows":
             parts.append(f"draft_parallel={self.draft_parallel}")
         return " ".join(parts)
+
+
+def rank_of(name: str) -> int:
+    """The number of a process of torchrun."""
+    return int(name.removeprefix(RANK))

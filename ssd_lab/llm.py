@@ -80,13 +80,14 @@ class LLM:
         engine_fields = {name: fields.pop(name) for name in list(fields) if name in EngineConfig.model_fields}
         self.strategy, draft = given_as_draft(registry.config(strategy, fields), draft)
         asked = validated(EngineConfig, engine_fields, name="engine")
-        self.config, self.placement = placed(asked, self.strategy)
+        self.config, places = placed(asked, self.strategy)
+        self.placement = places.asked
         self._progress = progress
-        pair = load_pair(target, draft, self.strategy, self.config, self.placement, progress=progress)
+        pair = load_pair(target, draft, self.strategy, self.config, places, progress=progress)
         self.target, self.draft, self.memory_plan = pair.target, pair.draft, pair.plan
         self._captures = CaptureProgress()
         self._engine = build_engine(
-            *(self.target, self.draft, self.strategy, self.config, self.memory_plan, self.placement, pair.team),
+            *(self.target, self.draft, self.strategy, self.config, self.memory_plan, places, pair.team),
             Observers(self._captures, observer),
         )
         self.threads = torch.get_num_threads()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import socket
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
@@ -133,6 +134,36 @@ def secret(variable: str) -> str:
     if not value:
         raise ConfigError(f"the environment variable {variable} is not set: put the key in it, or leave the option out")
     return value
+
+
+class TorchRun(NamedTuple):
+    """This process among those that `torchrun` started. local_rank: among those of its host. host: what tells hosts
+    apart. address, port: where they meet.
+    """
+
+    rank: int
+    world_size: int
+    local_rank: int
+    host: str
+    address: str
+    port: int
+
+
+def torchrun() -> TorchRun | None:
+    """None for a program that was not started by `torchrun`, or by what sets the same variables."""
+    needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    told = [os.environ.get(name, "") for name in needed]
+    if not all(told):
+        return None
+    rank, size, address, port = told
+    try:
+        group, local = os.environ.get("GROUP_RANK", ""), int(os.environ.get("LOCAL_RANK", "0"))
+        return TorchRun(int(rank), int(size), local, f"{socket.gethostname()}/{group}", address, int(port))
+    except ValueError as error:
+        raise ConfigError(
+            f"RANK, WORLD_SIZE, LOCAL_RANK and MASTER_PORT are numbers where torchrun sets them, and {error}: unset "
+            "RANK, or start the program by torchrun"
+        ) from error
 
 
 # Read here and not by pydantic-settings (2.16 was tried): it tells neither which source a value came from nor that an

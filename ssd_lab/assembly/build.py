@@ -16,7 +16,6 @@ from ssd_lab.assembly.memory_plan import MemoryPlan
 from ssd_lab.common.cpu_threads import CLAIMS
 from ssd_lab.common.device_guard import current
 from ssd_lab.config import EngineConfig
-from ssd_lab.devices import DevicePlacement
 from ssd_lab.drafting.proposer import Proposer
 from ssd_lab.drafting.resources import Resources
 from ssd_lab.engine.engine import Engine
@@ -26,6 +25,7 @@ from ssd_lab.execution.compilations import mark_compilations
 from ssd_lab.execution.make_executor import make_executor
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver, Observers
 from ssd_lab.execution.preparations import Preparations
+from ssd_lab.hosts.places import Places
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.models.text.incremental import IncrementalDecoder
@@ -57,14 +57,17 @@ def resolve_device(name: str) -> torch.device:
 
 
 def share_threads(
-    config: EngineConfig, strategy: StrategyConfig, device: torch.device, *, ranks: int = 1
+    config: EngineConfig, strategy: StrategyConfig, device: torch.device, places: Places | None = None
 ) -> tuple[int | None, int | None]:
-    """CPU threads for each rank of the target and for a draft that works beside it; None leaves the number alone."""
-    if device.type != "cpu":
+    """CPU threads for each rank of the target and for a draft that works beside it; None leaves the number alone, which
+    torchrun has chosen for its processes.
+    """
+    if device.type != "cpu" or (places is not None and places.asked.names_ranks):
         return config.threads, None
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = min(allowed, THREADS_AT_START)
     draft = max(1, cores // 4) if strategy.works_beside(config.draft_link, device.type) else None
+    ranks = 1 if places is None else len(places.target)
     target = config.threads or max(1, (cores - (draft or 0)) // ranks)
     return target, draft
 
@@ -75,19 +78,19 @@ def build_engine(
     strategy: StrategyConfig,
     config: EngineConfig,
     plan: MemoryPlan,
-    placement: DevicePlacement,
+    places: Places,
     team: RankTeam | None = None,
     observer: ExecutorObserver = NOBODY,
 ) -> Engine:
     """An engine for this target and strategy, in the memory that it is planned for. team: of the target's ranks, which
     the engine closes. observer: of what executes the phases of target and draft.
     """
-    device = torch.device(placement.target[0])
+    device = torch.device(places.target[0].device)
     max_model_len, num_blocks = plan.max_model_len, plan.num_blocks
     preparations = Preparations()
     if device.type == "cuda":
         mark_compilations(preparations)
-    target_threads, draft_threads = share_threads(config, strategy, device, ranks=len(placement.target))
+    target_threads, draft_threads = share_threads(config, strategy, device, places)
     with current(device), ExitStack() as unfinished:  # what was begun is ended if the rest fails
         let_go = ExitStack()
         let_go.callback(_claim_threads(target_threads, device))
@@ -99,7 +102,7 @@ def build_engine(
         vocab_size = target.config.vocab_size
         proposer = strategy.build(
             Resources(
-                *(config, device, placement, vocab_size, num_blocks, draft, draft_threads, longest_table, target),
+                *(config, device, places, vocab_size, num_blocks, draft, draft_threads, longest_table, target),
                 observer=Observers(preparations.on("draft"), observer),
                 preparations=preparations,
             )

@@ -21,9 +21,9 @@ from ssd_lab.assembly.planning import MemoryPlanner
 from ssd_lab.assembly.ranks import open_team, plan_of_ranks
 from ssd_lab.common.progress import notice
 from ssd_lab.config import EngineConfig
-from ssd_lab.devices import DevicePlacement
 from ssd_lab.drafting.resources import takes_a_process
 from ssd_lab.errors import ConfigError
+from ssd_lab.hosts.places import Places
 from ssd_lab.models.compatibility import check_draft
 from ssd_lab.models.files.checkpoint import is_here
 from ssd_lab.models.inflate.source import split_inflated
@@ -52,7 +52,7 @@ def load_pair(
     draft: LoadedModel | str | None,
     strategy: StrategyConfig,
     config: EngineConfig,
-    placement: DevicePlacement,
+    places: Places,
     *,
     progress: bool,
 ) -> LoadedPair:
@@ -60,10 +60,10 @@ def load_pair(
     only opened here and read there. Raises ConfigError, ModelLoadError (DraftMismatchError where the two do not fit
     each other) or CacheCapacityError.
     """
-    device, draft_device = torch.device(placement.target[0]), torch.device(placement.first_draft)
+    device, draft_device = torch.device(places.target[0].device), torch.device(places.first_draft.device)
     check_cuda(device, config.kernels)
     target, draft = _chosen(target, draft, strategy)
-    planner = MemoryPlanner(target, draft, strategy, config, device, reader_of(device), len(placement.target))
+    planner = MemoryPlanner(target, draft, strategy, config, device, reader_of(device), len(places.target))
     planner.check_ranks()
     if device.type == "cuda":  # before anything is put there
         planner.before_loading()
@@ -76,23 +76,23 @@ def load_pair(
     }
     with ExitStack() as unfinished:
         team = None
-        if len(placement.target) > 1:
-            threads = share_threads(config, strategy, device, ranks=len(placement.target))[0]
-            team = open_team(target, config, placement, threads=threads, progress=progress)
+        if len(places.target) > 1:
+            threads = share_threads(config, strategy, device, places)[0]
+            team = open_team(target, config, places.target, threads=threads, progress=progress)
             unfinished.callback(team.close)
             loaded = team.model
         else:
             loaded = load_model(target, **options) if isinstance(target, str) else target
         if isinstance(draft, str):
-            beside = strategy.overlaps or bool(placement.draft)
-            apart = len(placement.draft) > 1 or config.restart_draft > 0
+            beside = strategy.overlaps or bool(places.draft)
+            apart = len(places.draft) > 1 or config.restart_draft > 0 or places.draft_is_elsewhere
             elsewhere = beside and takes_a_process(config.draft_link, draft_device, apart=apart)
             its_options = {**options, "device": str(draft_device)}
             draft = OpenedModel(draft, **its_options) if elsewhere else load_model(draft, **its_options)
         if draft is not None:
             check_draft(loaded, draft)
-        if draft is not None and placement.draft_parallel == "tensor":
-            check_sizes(draft.config, len(placement.draft), f"the draft {draft.source}")
+        if draft is not None and places.asked.draft_parallel == "tensor":
+            check_sizes(draft.config, len(places.draft), f"the draft {draft.source}")
         planner = replace(planner, target=loaded, draft=draft)
         plan = planner.once_loaded() if team is None else plan_of_ranks(planner, team)
         unfinished.pop_all()

@@ -8,20 +8,26 @@ from ssd_lab.assembly.build import resolve_device
 from ssd_lab.config import EngineConfig
 from ssd_lab.devices import DevicePlacement
 from ssd_lab.errors import ConfigError
+from ssd_lab.hosts.places import Places
+from ssd_lab.hosts.torchrun import find
 from ssd_lab.strategies.base import StrategyConfig
 
 
-def placed(config: EngineConfig, strategy: StrategyConfig) -> tuple[EngineConfig, DevicePlacement]:
+def placed(config: EngineConfig, strategy: StrategyConfig) -> tuple[EngineConfig, Places]:
     """The placement meant by `gpus`, by `placement` or by the one `device`, and the config with it: its `device` is the
-    target's first. Raises ConfigError where GPUs are asked for that are not here.
+    target's first. Raises ConfigError where GPUs are asked for that are not here. Of the processes of torchrun that a
+    placement names, only the first comes back: see `find`.
     """
     placement = config.placement
     if placement is None:
         placement = _first_gpus(config.gpus, strategy) if config.gpus else _alone(config)
+    if placement.names_ranks:
+        return config, find(placement, config.timeout_s)
     missing = [name for name in (*placement.target, *placement.draft) if not _is_here(name)]
     if missing:
         raise ConfigError(f"placement {str(placement)!r} names {', '.join(missing)}, and {_what_is_here()}")
-    return config.model_copy(update={"device": placement.target[0], "placement": placement, "gpus": None}), placement
+    told = {"device": placement.target[0], "placement": placement, "gpus": None}
+    return config.model_copy(update=told), Places.here(placement)
 
 
 def _alone(config: EngineConfig) -> DevicePlacement:

@@ -10,8 +10,8 @@ from ssd_lab.assembly.memory_plan import MemoryPlan
 from ssd_lab.assembly.memory_reader import MemoryReader
 from ssd_lab.assembly.planning import MemoryPlanner
 from ssd_lab.config import EngineConfig
-from ssd_lab.devices import DevicePlacement
 from ssd_lab.errors import ConfigError
+from ssd_lab.hosts.places import Place
 from ssd_lab.models.families import FAMILIES
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, resolve_dtype
@@ -21,19 +21,19 @@ from ssd_lab.ranks.team import RankTeam
 
 
 def open_team(
-    target: LoadedModel | str, config: EngineConfig, placement: DevicePlacement, *, threads: int | None, progress: bool
+    target: LoadedModel | str, config: EngineConfig, places: Sequence[Place], *, threads: int | None, progress: bool
 ) -> RankTeam:
     """Start the ranks, each of which loads its share. threads: of each on a CPU. Raises ConfigError for a model that
     other processes cannot load, and what loading it raises.
     """
     share = Share(
         source=_name_of(target),
-        dtype=_dtype_of(target, config, placement),
-        device=placement.target[0],
+        dtype=_dtype_of(target, config, places[0].device),
+        device=places[0].device,
         bitwise=config.bitwise,
         kernels=config.kernels,
     )
-    return RankTeam(share, placement.target, threads=threads, limit_s=config.timeout_s, progress=progress)
+    return RankTeam(share, places, threads=threads, limit_s=config.timeout_s, progress=progress)
 
 
 def plan_of_ranks(planner: MemoryPlanner, team: RankTeam) -> MemoryPlan:
@@ -89,7 +89,7 @@ def _name_of(target: LoadedModel | str) -> str:
     return str(name)
 
 
-def _dtype_of(target: LoadedModel | str, config: EngineConfig, placement: DevicePlacement) -> str:
+def _dtype_of(target: LoadedModel | str, config: EngineConfig, device: str) -> str:
     """The same one on every rank."""
-    dtype = target.dtype if isinstance(target, LoadedModel) else resolve_dtype(config.dtype, placement.target[0])
+    dtype = target.dtype if isinstance(target, LoadedModel) else resolve_dtype(config.dtype, device)
     return str(dtype).removeprefix("torch.")

@@ -53,10 +53,10 @@ class Session:
         engine |= {"chat": False, "progress": False, "max_batch": config.batch}
         if config.placement is not None:
             asked = validated(EngineConfig, {"placement": config.placement}, name="bench")
-            _, placement = placed(asked, parts.strategy)
-            self.num_gpus = len({*placement.target, *placement.draft} - {"cpu"})
-            alone = placement.target[0] if len(placement.target) == 1 else None
-            self._open_shared(parts, {**engine, "device": "auto", "placement": placement}, load, alone)
+            _, places = placed(asked, parts.strategy)
+            self.num_gpus = places.num_gpus
+            alone = places.target[0].device if len(places.target) == 1 else None
+            self._open_shared(parts, {**engine, "device": "auto", "placement": places.asked}, load, alone)
             return
         if config.num_gpus > 1:
             self._open_shared(parts, {**engine, "device": "auto", "gpus": config.num_gpus}, load, None)

@@ -11,7 +11,6 @@ import torch
 from pydantic import BaseModel
 
 from ssd_lab.config import EngineConfig
-from ssd_lab.devices import DevicePlacement
 from ssd_lab.drafting.draft_seat import DraftSeat
 from ssd_lab.drafting.link_proposer import LinkProposer
 from ssd_lab.drafting.several_drafts import SeveralDrafts
@@ -19,6 +18,7 @@ from ssd_lab.drafting.worker_setup import WorkerPlan, WorkerSetup
 from ssd_lab.errors import ConfigError
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver
 from ssd_lab.execution.preparations import Preparations
+from ssd_lab.hosts.places import Places
 from ssd_lab.links.link import InlineLink, Link
 from ssd_lab.links.opening import LinkKind, open_link, worker_errors
 from ssd_lab.models.families import FAMILIES
@@ -35,13 +35,13 @@ def takes_a_process(link: LinkKind, device: torch.device, *, apart: bool = False
 @dataclass(frozen=True)
 class Resources:
     """The engine as a strategy sees it: its settings, sizes, the draft model, if one was given, and the target, for
-    drafts that share something with it. device: the target's first. placement: all devices. observer: of what executes
+    drafts that share something with it. device: the target's first. places: of all devices. observer: of what executes
     the draft's phases. preparations: of target and draft.
     """
 
     config: EngineConfig
     device: torch.device
-    placement: DevicePlacement
+    places: Places
     vocab_size: int
     num_blocks: int
     draft: LoadedModel | str | None
@@ -54,7 +54,7 @@ class Resources:
     @property
     def draft_device(self) -> torch.device:
         """Where the draft works, or the first of several."""
-        return torch.device(self.placement.first_draft)
+        return torch.device(self.places.first_draft.device)
 
     def open_worker(
         self, plan: WorkerPlan, link: LinkKind, *, sends_texts: bool = False, needs_outcomes: bool = True
@@ -90,11 +90,11 @@ class Resources:
         link, allowed = self._wanted(link, setup), self._links(setup)
         if self._may_be_several and (link, allowed[0])[link == "auto"] == "process":
             return self._several(setup, sends_texts=sends_texts)
-        if len(self.placement.draft) > 1:
+        if len(self.places.draft) > 1 or self.places.draft_is_elsewhere:
             raise ConfigError(
-                f"placement {str(self.placement)!r} names {len(self.placement.draft)} drafts, each a process of its "
+                f"placement {str(self.places.asked)!r} names {len(self.places.draft)} drafts, each a process of its "
                 f"own, and draft_link={link!r} was given, or the draft cannot be loaded in one (it can where it has a "
-                "name and a built-in family): leave draft_link out, or name one device"
+                "name and a built-in family): leave draft_link out, or name one device of this process"
             )
         opened = open_link(
             link,
@@ -107,7 +107,7 @@ class Resources:
         with ExitStack() as unfinished:
             unfinished.callback(opened.close)
             needs_outcomes = needs_outcomes or not isinstance(opened, InlineLink)
-            beside_target = self.draft_device == torch.device(self.placement.target[0])
+            beside_target = self.draft_device == torch.device(self.places.target[0].device)
             proposer = self._proposer_over(
                 opened,
                 sends_texts=sends_texts,
@@ -119,14 +119,14 @@ class Resources:
 
     @property
     def _may_be_several(self) -> bool:
-        return len(self.placement.draft) > 1 or self.config.restart_draft > 0
+        return len(self.places.draft) > 1 or self.config.restart_draft > 0 or self.places.draft_is_elsewhere
 
     def _wanted(self, link: LinkKind, setup: WorkerSetup) -> LinkKind:
         """A device that a placement names for drafting on a CPU is a process of its own, also for a strategy that would
         draft in this thread.
         """
         chosen = self.config.draft_link
-        return chosen if self.placement.draft and "process" in self._links(setup) else link
+        return chosen if self.places.draft and "process" in self._links(setup) else link
 
     def _proposer_over(
         self, link: Link, *, sends_texts: bool, prepares: bool = False, needs_outcomes: bool = True
@@ -145,19 +145,19 @@ class Resources:
         """A process on each device that is named for drafting, all started at once."""
         from ssd_lab.links.process_link import ProcessLink  # needs a POSIX system
 
-        limit_s, devices = self.config.timeout_s, self.placement.draft or (self.placement.first_draft,)
-        threads = (
-            setup.threads if len(devices) == 1 else (setup.threads or torch.get_num_threads()) // len(devices) or 1
-        )
-        if self.placement.draft_parallel == "tensor":  # one draft, whose process starts the others
-            setup, devices = replace(setup, ranks=devices, limit_s=limit_s), devices[:1]
+        limit_s, places = self.config.timeout_s, self.places.draft or (self.places.first_draft,)
+        threads = setup.threads
+        if len(places) > 1 and not self.places.draft_is_elsewhere:
+            threads = (threads or torch.get_num_threads()) // len(places) or 1
+        if self.places.asked.draft_parallel == "tensor":  # one draft, whose process starts the others
+            setup, places = replace(setup, ranks=places, limit_s=limit_s), places[:1]
         with ExitStack() as unfinished:
             seats: list[DraftSeat] = []
-            for number, device in enumerate(devices):
-                own = replace(setup, device=device, threads=threads)
+            for number, place in enumerate(places):
+                own = replace(setup, device=place.device, threads=threads)
                 seat = DraftSeat(
                     number,
-                    partial(ProcessLink, own, start_timeout_s=limit_s, waits=False),
+                    partial(ProcessLink, own, start_timeout_s=limit_s, waits=False, starter=place.starter),
                     partial(self._proposer_over, sends_texts=sends_texts),
                     restarts=self.config.restart_draft,
                     start_timeout_s=limit_s,

@@ -13,6 +13,7 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.execution.executor import Executor
 from ssd_lab.execution.make_executor import make_executor
 from ssd_lab.execution.observing import NOBODY, ExecutorObserver
+from ssd_lab.hosts.places import Place
 from ssd_lab.links.slots import SlotSizes
 from ssd_lab.links.worker import Worker
 from ssd_lab.models.config import ModelConfig
@@ -55,7 +56,7 @@ class WorkerSetup:
     num_blocks: the target's KV blocks; the draft's cache mirrors them and adds scratch blocks for `max_batch` trees.
     longest_table: the most blocks that one sequence holds. target, num_tokens: what the draft is fitted to, see
     `Decoder.fitted_to`; None leaves it as it is. eager: without CUDA graphs, also where there could be some. ranks:
-    devices that share the draft's weights, the first of which is `device` (none: it has all). limit_s: for these to
+    places that share the draft's weights, the first of which is this one (none: it has all). limit_s: for these to
     start, and for each other in a step.
     """
 
@@ -73,7 +74,7 @@ class WorkerSetup:
     eager: bool = False
     observer: ExecutorObserver = NOBODY
     debug_memory: bool = False
-    ranks: tuple[str, ...] = ()
+    ranks: tuple[Place, ...] = ()
     limit_s: float = 120.0
 
     @property

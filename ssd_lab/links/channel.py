@@ -9,13 +9,14 @@ import socket
 import struct
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 import torch
 
 _LENGTH = struct.Struct("<Q")
+_IS_PIECE = 1 << 63  # in a length: what follows is a piece, and no object
 
 
 def _tensor(data: bytearray, dtype: str, shape: tuple[int, ...]) -> torch.Tensor:
@@ -42,11 +43,11 @@ def dumped(message: Any) -> memoryview:
 
 class _Bytes:
     """Bytes under way; its length is how many are still to be moved. tells_length: of the object that follows. number:
-    of the object.
+    of the object. is_piece: bytes for whoever takes pieces.
     """
 
-    def __init__(self, data: Any = b"", *, tells_length: bool = False, number: int = 0) -> None:
-        self.data, self.tells_length, self.number = data, tells_length, number
+    def __init__(self, data: Any = b"", *, tells_length: bool = False, number: int = 0, is_piece: bool = False) -> None:
+        self.data, self.tells_length, self.number, self.is_piece = data, tells_length, number, is_piece
         self._view = memoryview(data)
         self._moved: list[int] = []
 
@@ -65,7 +66,8 @@ class _Bytes:
 
 
 class Channel:
-    """Whole objects over a stream socket, each with its length in front.
+    """Whole objects over a stream socket, each with its length in front; and pieces, which are bytes, in one order with
+    them.
 
     While it sends it takes in what comes, so two sides that both send do not wait for each other. Ctrl-C may interrupt
     a transfer at any byte: what is left of it is kept, and the next transfer begins with it.
@@ -78,7 +80,7 @@ class Channel:
         self._send_timeout_s = send_timeout_s
         self._outgoing = _Bytes()
         self._incoming = _length_to_come()
-        self._arrived: deque[bytearray] = deque()
+        self._arrived: deque[_Bytes] = deque()
 
     def send(self, message: Any) -> None:
         """Send one object. Raises TimeoutError, or OSError or EOFError when the other side is gone."""
@@ -94,6 +96,12 @@ class Channel:
         data = buffer.getbuffer()
         _LENGTH.pack_into(data, 0, len(data) - _LENGTH.size)
         self._outgoing = _Bytes(data, number=self.num_put + 1)
+
+    def put_piece(self, parts: Iterable[bytes | memoryview]) -> None:
+        """As `put`, of bytes that are no object."""
+        parts = list(parts)
+        length = _LENGTH.pack(sum(map(len, parts)) | _IS_PIECE)
+        self._outgoing = _Bytes(b"".join([length, *parts]), number=self.num_put)
 
     @property
     def num_put(self) -> int:
@@ -111,17 +119,24 @@ class Channel:
                 self._write()
 
     def receive(self, timeout_s: float | None = None) -> Any:
-        """Wait for one object. Raises TimeoutError, or OSError or EOFError when the other side is gone."""
+        """Wait for one object; pieces before it are of no account any more. Raises TimeoutError, or OSError or EOFError
+        when the other side is gone.
+        """
         deadline_s = _deadline_s(timeout_s)
-        while not self._arrived:
-            self._wait(select.POLLIN, deadline_s)
-            self._read()
-        return pickle.loads(self._arrived.popleft())
+        while (came := self._next(deadline_s)).is_piece:
+            self._arrived.popleft()
+        self._arrived.popleft()
+        return pickle.loads(came.data)
+
+    def receive_piece(self, timeout_s: float | None = None) -> memoryview | None:
+        """Wait for one piece; None if an object comes before it. Raises as `receive`."""
+        came = self._next(_deadline_s(timeout_s))
+        return memoryview(self._arrived.popleft().data) if came.is_piece else None
 
     @property
     def has_object(self) -> bool:
-        """Has a whole object arrived that nobody received yet?"""
-        return bool(self._arrived)
+        """Is a whole object the next that arrived and that nobody received yet?"""
+        return bool(self._arrived) and not self._arrived[0].is_piece
 
     def fileno(self) -> int:
         """Of the socket, for whoever waits for more than this."""
@@ -140,6 +155,13 @@ class Channel:
     def abandon(self) -> None:
         """Give up this copy of this end; the connection goes on for whoever else holds it."""
         self._socket.close()
+
+    def _next(self, deadline_s: float | None) -> _Bytes:
+        """What comes next, left where it is."""
+        while not self._arrived:
+            self._wait(select.POLLIN, deadline_s)
+            self._read()
+        return self._arrived[0]
 
     def _wait(self, events: int, deadline_s: float | None) -> int:
         """Which of the events came; an error or an end counts as one, for reading or writing will tell it."""
@@ -167,10 +189,11 @@ class Channel:
             return
         came = self._incoming
         if came.tells_length:
-            self._incoming = _Bytes(bytearray(_LENGTH.unpack(came.data)[0]))
+            told = _LENGTH.unpack(came.data)[0]
+            self._incoming = _Bytes(bytearray(told & ~_IS_PIECE), is_piece=bool(told & _IS_PIECE))
         else:
             self._incoming = _length_to_come()
-            self._arrived.append(came.data)
+            self._arrived.append(came)
 
 
 def _length_to_come() -> _Bytes:

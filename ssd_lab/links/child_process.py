@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import IO
+from typing import IO, Protocol
 
 from ssd_lab.links import draft_process
 
@@ -19,22 +19,82 @@ END_S = 5.0  # for a child that was told to end, and again for one that was kill
 LAST_LINES = 8
 
 
+class WorkerProcess(Protocol):
+    """A process that serves at the other end of a connection, as whoever started it holds it."""
+
+    connection: socket.socket
+
+    @property
+    def pid(self) -> int:
+        """Its process id, on its host."""
+
+    @property
+    def is_running(self) -> bool:
+        """Has it not ended yet?"""
+
+    @property
+    def clock_offset_s(self) -> float:
+        """What must be added to its clock to have this process's."""
+
+    def started(self) -> None:
+        """It is at work, and its errors go where the process that started it writes its own; so does what it wrote
+        until now.
+        """
+
+    def how_it_ended(self) -> str:
+        """In words, with the last lines that it wrote if it never got to work."""
+
+    def kill(self) -> None:
+        """Have it killed; `end` waits for that."""
+
+    def end(self) -> None:
+        """Wait for it to end, which it does when the connection is closed, and kill it if it does not."""
+
+
+class Starter(Protocol):
+    """What starts processes on some host."""
+
+    @property
+    def shares_memory(self) -> bool:
+        """Is it this host?"""
+
+    def start(self, *, threads: int | None, shared: Sequence[int] = ()) -> WorkerProcess:
+        """A new one. threads, shared: see `ChildProcess`. Raises OSError where it cannot be started."""
+
+
+class StartsChildren:
+    """Starts them as children of this process."""
+
+    shares_memory = True
+
+    def start(self, *, threads: int | None, shared: Sequence[int] = ()) -> WorkerProcess:
+        """See `ChildProcess`."""
+        return ChildProcess(threads=threads, shared=shared)
+
+
+CHILDREN = StartsChildren()
+
+
 class ChildProcess:
     """Runs `draft_process` at the other end of a private socket pair: no ports, no names, no shared files.
 
     It is a fresh interpreter started by a file's path, so a caller's script needs no `if __name__ == "__main__"` guard,
     and no file in the current folder can take the place of a module. threads: of its products, None for its own choice.
-    shared: descriptors of memory and of a bell that it gets too.
+    shared: descriptors of memory and of a bell that it gets too. theirs: the end of a connection from elsewhere, which
+    takes the place of the pair.
     """
 
-    def __init__(self, *, threads: int | None, shared: Sequence[int] = ()) -> None:
+    clock_offset_s = 0.0  # processes of one host read the same clock
+
+    def __init__(self, *, threads: int | None, shared: Sequence[int] = (), theirs: socket.socket | None = None) -> None:
         with ExitStack() as undone:
-            ours, theirs = socket.socketpair()
-            undone.enter_context(ours)
+            if theirs is None:
+                ours, theirs = socket.socketpair()
+                undone.enter_context(ours)
+                self.connection = ours
             self._stderr: IO[bytes] = undone.enter_context(tempfile.TemporaryFile())
             with theirs:
                 self._process = _start([theirs.fileno(), *shared], self._stderr, threads)
-            self.connection = ours
             undone.pop_all()
 
     @property
@@ -48,7 +108,9 @@ class ChildProcess:
         return self._process.poll() is None
 
     def started(self) -> None:
-        """It is at work, and its errors go where this process writes its own; so does what it wrote until now."""
+        """See `WorkerProcess`."""
+        if self._stderr.closed:
+            return
         said = self._said()
         self._stderr.close()
         if said:
@@ -62,6 +124,10 @@ class ChildProcess:
             ended = "still running"
         lines = [] if self._stderr.closed else self._said().strip().splitlines()[-LAST_LINES:]
         return "\n".join([ended, *lines])
+
+    def kill(self) -> None:
+        """Have it killed; `end` waits for that."""
+        self._process.kill()
 
     def end(self) -> None:
         """Wait for it to end, which it does when the connection is closed, and kill it if it does not."""

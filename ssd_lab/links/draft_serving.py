@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 
 from ssd_lab.links.channel import Channel
+from ssd_lab.links.mirrored_memory import MirroredMemory
 from ssd_lab.links.shared_memory import SharedMemory
 from ssd_lab.links.slots import ANSWERED, ASKED, CANCEL, Slots, SlotSizes, portable
 from ssd_lab.rounds.proposal import Proposal
@@ -23,7 +24,7 @@ Result = TypeVar("Result")
 
 def serve(connection: socket.socket, shared: Sequence[int], on_start: Callable[[], None]) -> None:
     """Build the worker that the first message describes, say so, and serve. shared: descriptors of the memory and of
-    its bell, if rounds travel through memory. on_start: called when the worker is built.
+    its bell, if the other side is on this host. on_start: called when the worker is built.
 
     Raises EOFError or OSError when the other side is gone, and whatever the worker raises.
     """
@@ -31,6 +32,8 @@ def serve(connection: socket.socket, shared: Sequence[int], on_start: Callable[[
     number, setup = parent.receive()
     if shared:
         parent.share(shared, setup.slots)
+    elif getattr(setup, "slots", None) is not None:  # who answers no rounds has none
+        parent.mirror(setup.slots)
     if setup.threads is not None:
         torch.set_num_threads(setup.threads)
     worker = setup.make_worker()
@@ -57,7 +60,7 @@ class _Parent:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._process_id = os.getppid()
-        self._memory: SharedMemory | None = None
+        self._memory: SharedMemory | MirroredMemory | None = None
         self._slots: Slots | None = None
         self._asked = 0  # number of the latest round that came through memory
         self._posted = 0  # messages that came over the socket
@@ -68,8 +71,14 @@ class _Parent:
         self._memory = SharedMemory(memory, Slots.bytes_for(sizes), socket.socket(fileno=bell))
         self._slots = Slots(self._memory.bytes, sizes)
 
+    def mirror(self, sizes: SlotSizes) -> None:
+        """As `share`, where there is no memory that both sides see."""
+        self._memory = MirroredMemory(Slots.bytes_for(sizes), self._channel)
+        self._slots = Slots(self._memory.bytes, sizes)
+
     def receive(self) -> tuple[int, Any]:
         """The next message, in the order in which they were sent."""
+        self._check()
         memory, slots = self._memory, self._slots
         if memory is not None and slots is not None and self._comes_through_memory(memory, slots):
             self._asked = memory.words[ASKED]
@@ -84,7 +93,7 @@ class _Parent:
             self.send(number, reply)
             return
         beside = slots.write_speculation(reply)
-        memory.raise_flag(ANSWERED, number)
+        memory.raise_flag(ANSWERED, number, slots.spans(ANSWERED))
         if beside is not None:
             self.send(number, beside)
 
@@ -93,7 +102,7 @@ class _Parent:
         self._channel.put((number, reply))
         self._patiently(self._channel.flush)
 
-    def _comes_through_memory(self, memory: SharedMemory, slots: Slots) -> bool:
+    def _comes_through_memory(self, memory: SharedMemory | MirroredMemory, slots: Slots) -> bool:
         """Wait for the next message."""
         asked = self._patiently(lambda: memory.wait(ASKED, self._asked, CANCEL, self._channel, LOOK_UP_S))
         return asked and slots.posted == self._posted  # else what was posted before it is still on its way
@@ -103,5 +112,9 @@ class _Parent:
         while True:
             with suppress(TimeoutError):
                 return work()
-            if os.getppid() != self._process_id:
-                raise EOFError("the parent process is gone")
+            self._check()
+
+    def _check(self) -> None:
+        """On another host the parent is not who sends: what it started ends with it, also in the middle of rounds."""
+        if os.getppid() != self._process_id:
+            raise EOFError("the parent process is gone")

@@ -10,11 +10,10 @@ from typing import Any
 from ssd_lab import errors
 from ssd_lab.errors import DraftLateError, DraftWorkerError, SsdLabError
 from ssd_lab.links.channel import Channel
-from ssd_lab.links.child_process import ChildProcess
+from ssd_lab.links.child_process import CHILDREN, Starter
 from ssd_lab.links.draft_process import FAILED
 from ssd_lab.links.link import CLOSED, NumberedLink
 from ssd_lab.links.round_memory import RoundMemory
-from ssd_lab.links.traffic import clock_offset_s
 from ssd_lab.links.worker import WorkerSource
 from ssd_lab.rounds.proposal import Proposal
 
@@ -26,23 +25,30 @@ class ProcessLink(NumberedLink):
 
     A round's two messages travel through memory that both share, all else over the connection; a round that is asked
     while another is unanswered does too. start_timeout_s: for its start, and for the child to take in any later
-    message. waits: until the child has started; else `has_started` must be asked before the link is used.
+    message. waits: until the child has started; else `has_started` must be asked before the link is used. starter: of
+    the child; on another host, what is written to the memory there and here travels over the connection.
     """
 
-    def __init__(self, setup: WorkerSource, *, start_timeout_s: float, waits: bool = True) -> None:
+    def __init__(
+        self, setup: WorkerSource, *, start_timeout_s: float, waits: bool = True, starter: Starter = CHILDREN
+    ) -> None:
         super().__init__()
         self._start_timeout_s = start_timeout_s
-        self._offset_s = 0.0  # of the child's clock
         self._memory: RoundMemory | None = None
         with ExitStack() as undone:
-            if setup.slots is not None:
-                self._memory = RoundMemory(setup.slots)
+            if setup.slots is not None and starter.shares_memory:
+                self._memory = RoundMemory.shared(setup.slots)
                 undone.callback(self._memory.close)
             shared = [] if self._memory is None else self._memory.theirs
-            self._child = ChildProcess(threads=setup.threads, shared=shared)
+            try:
+                self._child = starter.start(threads=setup.threads, shared=shared)
+            except OSError as error:
+                raise DraftWorkerError(f"the draft process cannot be started: {error}") from error
             undone.pop_all()
         self._channel = Channel(self._child.connection, send_timeout_s=start_timeout_s)
         try:
+            if setup.slots is not None and not starter.shares_memory:
+                self._memory = RoundMemory.mirrored(setup.slots, self._channel)
             if self._memory is not None:
                 self._memory.was_handed_over()
             self._sent_s = time.perf_counter()
@@ -66,8 +72,7 @@ class ProcessLink(NumberedLink):
     def has_started(self, timeout_s: float = 0.0) -> bool:
         """Wait for the child to start. Raises DraftWorkerError if it cannot, or if the time is up."""
         if self._answered < 0:
-            told_s: Any = self._receive(self._number, timeout_s)
-            self._offset_s = clock_offset_s(self._sent_s, told_s, time.perf_counter())
+            self._receive(self._number, timeout_s)
             self._child.started()
         return True
 
@@ -124,8 +129,8 @@ class ProcessLink(NumberedLink):
             if own != number:  # what followed this answer was read and left, and nobody waits for it any more
                 return own, beside
             self.traffic.beside += 1
-        proposal, spans = memory.speculation(beside, self._offset_s)
-        shifted = [_shifted(span, self._offset_s) for span in proposal.activities]
+        proposal, spans = memory.speculation(beside, self._child.clock_offset_s)
+        shifted = [_shifted(span, self._child.clock_offset_s) for span in proposal.activities]
         return number, replace(proposal, activities=[*shifted, *spans])
 
     def _lost(self) -> DraftWorkerError:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from ssd_lab.links.channel import Channel
+from ssd_lab.links.mirrored_memory import MirroredMemory
 from ssd_lab.links.shared_memory import SharedMemory, make_memory
 from ssd_lab.links.slots import ANSWERED, ASKED, CANCEL, Slots, SlotSizes
 from ssd_lab.rounds.proposal import Proposal
@@ -20,26 +21,43 @@ class RoundMemory:
     theirs: descriptors for the child, ours until `was_handed_over`.
     """
 
-    def __init__(self, sizes: SlotSizes) -> None:
+    def __init__(
+        self, memory: SharedMemory | MirroredMemory, sizes: SlotSizes, theirs: tuple[int, socket.socket] | None = None
+    ) -> None:
+        self._memory, self._theirs = memory, theirs
+        self.slots = Slots(memory.bytes, sizes)
+        self._asked = 0
+
+    @classmethod
+    def mirrored(cls, sizes: SlotSizes, channel: Channel) -> RoundMemory:
+        """Of a child on another host: what is written here travels over the channel."""
+        return cls(MirroredMemory(Slots.bytes_for(sizes), channel), sizes)
+
+    @classmethod
+    def shared(cls, sizes: SlotSizes) -> RoundMemory:
+        """Of a child of this process, which gets `theirs`."""
         with ExitStack() as undone:
             size = Slots.bytes_for(sizes)
             descriptor = make_memory(size)
             undone.callback(os.close, descriptor)
-            bell, self._their_bell = socket.socketpair()
+            bell, their_bell = socket.socketpair()
             undone.callback(bell.close)
-            undone.callback(self._their_bell.close)
-            self._memory = SharedMemory(os.dup(descriptor), size, bell)
+            undone.callback(their_bell.close)
+            memory = SharedMemory(os.dup(descriptor), size, bell)
             undone.pop_all()
-        self.theirs = [descriptor, self._their_bell.fileno()]
-        self.slots = Slots(self._memory.bytes, sizes)
-        self._asked = 0
+        return cls(memory, sizes, (descriptor, their_bell))
+
+    @property
+    def theirs(self) -> list[int]:
+        """Of the memory and of its bell."""
+        return [] if self._theirs is None else [self._theirs[0], self._theirs[1].fileno()]
 
     def was_handed_over(self) -> None:
         """The child has its own copies of `theirs`."""
-        if self.theirs:
-            os.close(self.theirs[0])
-            self._their_bell.close()
-            self.theirs = []
+        if self._theirs is not None:
+            os.close(self._theirs[0])
+            self._theirs[1].close()
+            self._theirs = None
 
     def is_free(self, answered: int) -> bool:
         """Is no round under way here? answered: number of the latest round whose answer was taken."""
@@ -50,7 +68,7 @@ class RoundMemory:
         if not self.slots.write_outcome(message, posted):
             return False
         self._asked = number
-        self._memory.raise_flag(ASKED, number)
+        self._memory.raise_flag(ASKED, number, self.slots.spans(ASKED))
         return True
 
     @property

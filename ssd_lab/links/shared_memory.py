@@ -9,6 +9,7 @@ import select
 import socket
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -21,6 +22,7 @@ TAKEN_S = 20e-6  # giving way takes a microsecond where nobody else wants the pr
 # kernel orders what each side wrote and reads.
 ORDERED = platform.machine().lower() in ("x86_64", "amd64")
 WORD = 8
+Spans = Sequence[tuple[int, int]]  # first byte, and the one behind the last
 _give_way = getattr(os, "sched_yield", partial(time.sleep, 0))
 
 
@@ -62,8 +64,8 @@ class SharedMemory:
         self._poll.register(bell, select.POLLIN)
         self._heard = False
 
-    def raise_flag(self, word: int, number: int) -> None:
-        """Let the other side see what was written before this, and wake it."""
+    def raise_flag(self, word: int, number: int, spans: Spans = ()) -> None:
+        """Let the other side see what was written before this, and wake it. spans: where that is; all is seen here."""
         self.words[word] = number
         with suppress(OSError):  # full: it rings already; gone: the connection beside it tells
             self._bell.send(b"\0")

@@ -14,7 +14,7 @@ from ssd_lab.execution.host_copy import is_on_host
 from ssd_lab.execution.stopwatch import settled
 from ssd_lab.links.channel import dumped
 from ssd_lab.links.messages import RoundMessage
-from ssd_lab.links.shared_memory import WORD
+from ssd_lab.links.shared_memory import WORD, Spans
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import KnownState
 
@@ -76,11 +76,14 @@ class Slots:
         self._outcome, self._speculation = head[_OUTCOME : _OUTCOME + 8], head[_SPECULATION : _SPECULATION + 8]
         rows, tokens = sizes.rows, sizes.tokens
         self._state = self._part(np.int64, 4 * rows)
+        self._answer_at = self._used
         self._columns = self._part(np.int64, 3 * rows)
         self._predicted = self._part(np.float64, rows)
         self._tokens = self._part(np.int64, rows * tokens)
         self._token_probs = self._part(np.float32, rows * tokens)
+        self._probs_at = self._used
         self._probs = self._part(np.float32, sizes.probs)
+        self._rest_at = self._used
         self._rest_out = self._rest()
         self._rest_back = self._rest()
 
@@ -89,6 +92,21 @@ class Slots:
         """Memory for slots of these sizes."""
         parts = (7 * WORD * sizes.rows, WORD * sizes.rows, 12 * sizes.rows * sizes.tokens, 4 * sizes.probs)
         return _HEAD_BYTES + sum(parts) + 2 * sizes.rest_bytes + 16 * WORD
+
+    def spans(self, flag: int) -> Spans:
+        """Where the message under this flag is: as much in every round, then what this one has besides."""
+        if flag == ASKED:
+            besides = self._rest_at, self._rest_at + int(self._outcome[3])
+            return [(_OUTCOME * WORD, _SPECULATION * WORD), (_HEAD_BYTES, self._answer_at), besides]
+        batch, k, mask, length = self._speculation[:4].tolist()
+        probs = 4 * batch * k * self.sizes.vocab if mask & _HAS_PROBS else 0
+        rest_at = self._rest_at + self.sizes.rest_bytes
+        return [
+            (_SPECULATION * WORD, _HEAD_BYTES),
+            (self._answer_at, self._probs_at),
+            (self._probs_at, self._probs_at + probs),
+            (rest_at, rest_at + max(0, length)),
+        ]
 
     def write_outcome(self, message: Any, posted: int) -> bool:
         """False if the message has no place here. posted: messages over the socket that must be read before it."""

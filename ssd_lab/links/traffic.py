@@ -20,12 +20,3 @@ class Traffic:
     def all(self) -> int:
         """Messages both ways."""
         return self.asked + self.answered + self.posted + self.beside
-
-
-def clock_offset_s(asked_s: float, told_s: float, received_s: float) -> float:
-    """What must be added to another side's clock, which said `told_s` when it sent its answer, to have this side's.
-
-    0 where its time lies between asking and receiving: processes of one host read the same clock. Elsewhere the answer
-    is taken to have travelled in no time.
-    """
-    return 0.0 if asked_s <= told_s <= received_s else received_s - told_s

@@ -30,25 +30,25 @@ class DistributedGroup(Group):
         self._processes: Any = processes  # a backend of torch.distributed; None once closed
 
     @classmethod
-    def over_gloo(cls, rank: int, meeting: Meeting, address: str = "127.0.0.1") -> DistributedGroup:
-        """CPUs that share no memory, or to compare with those that do. address: of this machine, for the others."""
-        store = dist.FileStore(str(meeting.file("store")), meeting.size)
+    def over_gloo(cls, rank: int, meeting: Meeting) -> DistributedGroup:
+        """CPUs that share no memory, or to compare with those that do. Raises RankError where a rank does not come."""
         options = dist.ProcessGroupGloo._Options()  # type: ignore[attr-defined]
-        options._devices = [dist.ProcessGroupGloo.create_device(hostname=address)]
+        options._devices = [dist.ProcessGroupGloo.create_device(hostname=meeting.address_of(rank))]
         options._timeout = timedelta(seconds=meeting.limit_s)
-        group = cls(rank, meeting.size, dist.ProcessGroupGloo(store, rank, meeting.size, options))
+        try:
+            group = cls(rank, meeting.size, dist.ProcessGroupGloo(meeting.store(), rank, meeting.size, options))
+        except RuntimeError as error:
+            raise RankError(f"the ranks do not reach each other: {error}") from error
         group.agreed(torch.zeros(1))
         return group
 
     @classmethod
     def over_nccl(cls, rank: int, meeting: Meeting, device: torch.device) -> DistributedGroup:
-        """GPUs of one machine; they find each other through a file of the meeting."""
+        """GPUs, of one host or several."""
         limit = timedelta(seconds=meeting.limit_s)
-        store = dist.FileStore(str(meeting.file("store")), meeting.size)
-        store.set_timeout(limit)
         options = dist.ProcessGroupNCCL.Options()
         options._timeout = limit
-        group = cls(rank, meeting.size, dist.ProcessGroupNCCL(store, rank, meeting.size, options), device)
+        group = cls(rank, meeting.size, dist.ProcessGroupNCCL(meeting.store(), rank, meeting.size, options), device)
         weakref.finalize(group, meeting.is_over)  # NCCL may look into the store for as long as it lives
         group.agreed(torch.zeros(1, device=device))  # NCCL connects at its first call, which no graph may hold
         torch.cuda.synchronize(device)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from contextlib import suppress
 from typing import Any
 
 from ssd_lab import errors
 from ssd_lab.errors import RankError, SsdLabError
+from ssd_lab.hosts.places import Place
 from ssd_lab.links.channel import Channel
-from ssd_lab.links.child_process import ChildProcess
 from ssd_lab.links.draft_process import FAILED
 from ssd_lab.ranks.rank_worker import RankSetup
 
@@ -19,13 +16,16 @@ START_S = 120.0  # for a process to start and import what it needs, on a machine
 
 
 class RankProcess:
-    """A child process of its own session, which ends when its connection does, also if this process dies."""
+    """A process of its own session, which ends when its connection does, also if this process dies. place: where."""
 
-    def __init__(self, setup: RankSetup) -> None:
-        self.rank, self.device, self._role = setup.rank, setup.share.device, setup.share.role
+    def __init__(self, setup: RankSetup, place: Place) -> None:
+        self.rank, self.place, self._role = setup.rank, place, setup.share.role
         self._number = 0
         self._last_words: tuple[str, str, str] | None = None
-        self._child = ChildProcess(threads=setup.threads)
+        try:
+            self._child = place.starter.start(threads=setup.threads)
+        except OSError as error:
+            raise RankError(f"rank {self.rank} of the {self._role} cannot be started ({place}): {error}") from error
         self._channel = Channel(self._child.connection, send_timeout_s=setup.meeting.limit_s)
         try:
             self.tell(setup)
@@ -85,8 +85,7 @@ class RankProcess:
         """Close the connection, at which it ends; kill it if it does not within 5 s. at_once: kill it now."""
         self._channel.close()
         if at_once:
-            with suppress(ProcessLookupError):
-                os.kill(self._child.pid, signal.SIGKILL)
+            self._child.kill()
         self._child.end()
 
     def abandon(self) -> None:
@@ -94,7 +93,7 @@ class RankProcess:
         self._channel.abandon()
 
     def __str__(self) -> str:
-        return f"rank {self.rank} of the {self._role} (process {self._child.pid}, {self.device})"
+        return f"rank {self.rank} of the {self._role} (process {self._child.pid}, {self.place})"
 
     def _failed(self, name: str, text: str, traceback: str) -> SsdLabError:
         kind = getattr(errors, name, None)

@@ -13,10 +13,10 @@ import torch
 from ssd_lab.errors import ForkedProcessError, RankError, SsdLabError
 from ssd_lab.execution.phase import AnyPhase
 from ssd_lab.execution.structure import flatten
+from ssd_lab.hosts.places import Place
 from ssd_lab.models.group import Group
 from ssd_lab.models.loader import LoadedModel
-from ssd_lab.ranks.joining import join, prepare
-from ssd_lab.ranks.meeting import Meeting
+from ssd_lab.ranks.joining import call, join, prepare
 from ssd_lab.ranks.messages import Allocate, Layout, Load, Program, RankReport, Run
 from ssd_lab.ranks.rank_process import RankProcess
 from ssd_lab.ranks.rank_worker import RankSetup, Share, report
@@ -33,7 +33,7 @@ class RankTeam:
     cut short, nothing can be run any more.
     """
 
-    def __init__(self, share: Share, devices: Sequence[str], *, threads: int | None, limit_s: float, progress: bool):
+    def __init__(self, share: Share, places: Sequence[Place], *, threads: int | None, limit_s: float, progress: bool):
         start_s = time.perf_counter()
         self._owner = os.getpid()
         self._broken: str | None = None
@@ -41,15 +41,15 @@ class RankTeam:
         self._next = 0
         self._processes: list[RankProcess] = []
         self.group: Group | None = None
-        meeting = Meeting.called(len(devices), limit_s)
-        first = torch.device(devices[0])
+        meeting = call(places, limit_s)
+        first = torch.device(places[0].device)
         with ExitStack() as undone:
             undone.callback(self.close)
             undone.callback(meeting.is_over)
             prepare(meeting, first)
-            for rank, device in list(enumerate(devices))[1:]:
-                setup = RankSetup(rank, replace(share, device=device), meeting, threads)
-                self._processes.append(RankProcess(setup))
+            for rank, place in list(enumerate(places))[1:]:
+                setup = RankSetup(rank, replace(share, device=place.device), meeting, threads)
+                self._processes.append(RankProcess(setup, place))
             for process in self._processes:
                 process.started()
             for process in self._processes:

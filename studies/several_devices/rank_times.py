@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from ssd_lab import LLM, SamplingParams, demo
+from ssd_lab.hosts.places import Place
 from ssd_lab.models.group import Group
 from ssd_lab.ranks.distributed import DistributedGroup
 from ssd_lab.ranks.meeting import Meeting
@@ -61,7 +62,7 @@ def sums(transport: str, size: int, rows: int, trips: int) -> float:
     """Median microseconds of the sum of `[rows, 512]` in float32 over so many processes."""
     meeting = Meeting.called(size, LIMIT_S)
     SharedMemoryGroup.prepare(meeting)
-    told = [str(each) for each in (size, meeting.folder, rows, trips)]
+    told = [str(each) for each in (size, meeting.name, rows, trips)]
     others = [subprocess.Popen([sys.executable, "-c", RANK, transport, str(rank), *told]) for rank in range(1, size)]
     try:
         times = rank_of(transport, "0", *told)
@@ -77,7 +78,7 @@ def telling(size: int, trips: int) -> tuple[float, float, int]:
     a step's inputs of 16 rows.
     """
     share = Share(str(demo.TARGET), "float32", "cpu", bitwise=False, kernels="auto")
-    team = RankTeam(share, ["cpu"] * size, threads=1, limit_s=LIMIT_S, progress=False)
+    team = RankTeam(share, [Place("cpu")] * size, threads=1, limit_s=LIMIT_S, progress=False)
     inputs = torch.zeros(16, 90, dtype=torch.int64)  # lengths, tokens, tables, sampling
     try:
         team.allocate(2, 16, eager=True, debug_memory=False)

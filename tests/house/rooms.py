@@ -22,6 +22,7 @@ FLOORS = (
     ("execution", "display", "simulate"),
     ("rounds", "explain", "widgets"),
     ("phases", "links"),
+    ("hosts",),
     ("ranks",),
     ("drafting",),
     ("strategies", "engine"),

@@ -222,6 +222,11 @@ def open_head(
     `auto` takes a stream of its own on a GPU and works in the engine's own thread on a CPU. Raises ConfigError for a
     link over which features would have to travel.
     """
+    if resources.places.draft_is_elsewhere:
+        raise ConfigError(
+            f"placement {str(resources.places.asked)!r} puts the draft elsewhere, and this is an EAGLE3 head: it reads "
+            "the target's features and weights where the target has them. Leave draft out of the placement"
+        )
     opened = open_link(
         link,
         HeadSetup(head, plan, resources),
