@@ -21,7 +21,9 @@ class DevicePlacement(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     target: tuple[str, ...] = Field(description="each holds a share of the target's heads and columns")
-    draft: tuple[str, ...] = Field((), description="each drafts for a part of the batch; none: the target's first does")
+    draft: tuple[str, ...] = Field(
+        (), description="each drafts for a part of the batch; a GPU may stand there twice; none: the target's first"
+    )
     draft_parallel: Literal["rows", "tensor"] = Field(
         "rows", description="several draft devices share the batch's rows (rows), or one draft's weights (tensor)"
     )
@@ -56,13 +58,16 @@ class DevicePlacement(BaseModel):
                 raise ValueError(
                     f"{name!r} is no device: write cuda:0, cuda:1, ... or cpu (under torchrun: rank:0, rank:1, ...)"
                 )
-        twice = sorted({name for name in names if name != "cpu" and names.count(name) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} stands there twice: a GPU takes one process of a model")
         return names
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        for names in (self.target, self.draft if self.draft_parallel == "tensor" else ()):
+            twice = sorted({name for name in names if name != "cpu" and names.count(name) > 1})
+            if twice:
+                raise ValueError(
+                    f"{', '.join(twice)} stands there twice: a device takes one share of a model's weights"
+                )
         kinds = {name.partition(":")[0] for name in (*self.target, *self.draft)}
         if "rank" in kinds and (len(kinds) > 1 or self.target[0] != "rank:0" or "rank:0" in self.draft):
             raise ValueError(

@@ -11,9 +11,10 @@ import json
 import secrets
 import socket
 import socketserver
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from ssd_lab.links.child_process import END_S, ChildProcess, WorkerProcess
 ANSWER_S = 10.0  # for an answer, and for a line to come in
 LONGEST = 1 << 16  # bytes of a line
 CLOCK_TRIPS = 5
+END_POLL_S = 0.05  # between two looks at whether the server is to end
 GONE = "gone, with the process of torchrun that started it, or with its host"
 
 
@@ -128,10 +130,15 @@ class LauncherServer(socketserver.ThreadingTCPServer):
         self._children: dict[int, ChildProcess] = {}
         super().__init__((address, 0), _Question)
 
-    def seen_by(self, rank: int) -> Launcher:
-        """How others reach it."""
-        address, port = self.server_address[:2]
-        return Launcher(rank, str(address), port, self.token)
+    @contextmanager
+    def at_work(self, rank: int) -> Iterator[Launcher]:
+        """Within this it answers, in a thread; how others reach it."""
+        threading.Thread(target=self.serve_forever, args=(END_POLL_S,), daemon=True).start()
+        try:
+            address, port = self.server_address[:2]
+            yield Launcher(rank, str(address), port, self.token)
+        finally:
+            self.shutdown()
 
     def do(self, connection: socket.socket, do: str, pid: int = 0, threads: int | None = None) -> dict[str, Any]:
         """The answer to a question."""

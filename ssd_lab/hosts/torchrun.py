@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import json
 import socket
-import threading
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -52,10 +52,10 @@ def find(asked: DevicePlacement, limit_s: float) -> Places:
     _say_when_it_is_over(run.world_size)
     entries = {rank: _entry_of(rank, store, limit_s) for rank in ranks if rank}
     others = [entry for entry in entries.values() if entry["host"] != run.host]
-    own = _address_towards(others[0]["launcher"][1], others[0]["launcher"][2]) if others else LOOPBACK
+    own = _address_towards(others[0]["launcher"]["address"], others[0]["launcher"]["port"]) if others else LOOPBACK
     places = {0: Place(_device(_described(run), 0), run.host, own)}
     for rank, entry in entries.items():
-        launcher = Launcher(*entry["launcher"])
+        launcher = Launcher(**entry["launcher"])
         address = own if entry["host"] == run.host else launcher.address
         places[rank] = Place(_device(entry, rank), entry["host"], address, launcher)
     kinds = {place.device.partition(":")[0] for place in places.values()}
@@ -91,19 +91,14 @@ def _say_when_it_is_over(world_size: int) -> None:
 
 
 def _serve(run: TorchRun, store: Any) -> None:
-    with LauncherServer(_address_towards(run.address, run.port)) as server:
-        described = {**_described(run), "launcher": vars(server.seen_by(run.rank))}
-        described["launcher"] = list(described["launcher"].values())
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with LauncherServer(_address_towards(run.address, run.port)) as server, server.at_work(run.rank) as launcher:
         try:
-            store.set(_key(run.rank), json.dumps(described))
+            store.set(_key(run.rank), json.dumps({**_described(run), "launcher": asdict(launcher)}))
             while not store.check([OVER]):
                 time.sleep(LOOK_S)
             store.add(LEFT, 1)
         except RuntimeError as error:
             raise RankError(f"rank {run.rank} of torchrun worked for rank 0, which is gone: {error}") from None
-        finally:
-            server.shutdown()
     raise SystemExit(0)
 
 

@@ -24,7 +24,7 @@ def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def placement_of(strategy: str, **fields: Any) -> DevicePlacement:
     """What these fields come to."""
-    return placed(validated(EngineConfig, fields, name="engine"), registry.config(strategy, {}))[1]
+    return placed(validated(EngineConfig, fields, name="engine"), registry.config(strategy, {}))[1].asked
 
 
 @pytest.mark.usefixtures("four_gpus")
@@ -47,12 +47,13 @@ def test_a_placement_is_the_same_as_a_dictionary_and_as_a_text() -> None:
     as_text = placement_of("async_tree", placement="target=cpu draft=cpu")
     assert as_text == placement_of("async_tree", placement={"target": ["cpu"], "draft": ["cpu"]})
     assert DevicePlacement.model_validate(str(as_text)) == as_text
+    assert DevicePlacement.model_validate("target=cuda:0 draft=cuda:1,cuda:1").draft == ("cuda:1", "cuda:1")
     assert placement_of("async_tree", device="cpu") == DevicePlacement(target=("cpu",))
 
 
 def test_the_config_of_a_run_can_be_given_to_another() -> None:
-    config, placement = placed(EngineConfig(placement="target=cpu draft=cpu"), registry.config("async_tree", {}))
-    assert placed(EngineConfig(**config.model_dump()), registry.config("async_tree", {})) == (config, placement)
+    config, places = placed(EngineConfig(placement="target=cpu draft=cpu"), registry.config("async_tree", {}))
+    assert placed(EngineConfig(**config.model_dump()), registry.config("async_tree", {})) == (config, places)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +64,7 @@ def test_the_config_of_a_run_can_be_given_to_another() -> None:
         ({"gpus": 2, "device": "cpu"}, "device and gpus all say which devices"),
         ({"gpus": 2, "placement": "target=cpu"}, "gpus and placement all say"),
         ({"placement": {"target": ["cuda:0", "cuda:0"]}}, "cuda:0 stands there twice"),
+        ({"placement": "target=cuda:0 draft=cuda:1,cuda:1 draft_parallel=tensor"}, "cuda:1 stands there twice"),
         ({"placement": {"target": ["cuda:0"], "draft": ["cuda:7"]}}, r"names cuda:7, and 4 GPUs are here"),
         ({"placement": {"targets": ["cpu"]}}, "it has 'targets'; give target, and perhaps draft and draft_parallel"),
         ({"placement": {"target": []}}, "it names no device"),

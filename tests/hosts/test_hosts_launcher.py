@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,10 +32,8 @@ SIZES = SlotSizes(rows=4, tokens=3, vocab=11, rest_bytes=4096)
 @pytest.fixture
 def launcher() -> Iterator[Launcher]:
     """Of a server in a thread of this process."""
-    with LauncherServer("127.0.0.1") as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server.seen_by(1)
-        server.shutdown()
+    with LauncherServer("127.0.0.1") as server, server.at_work(1) as found:
+        yield found
 
 
 def setup_for(tiny_pair: Any) -> WorkerSetup:
@@ -65,7 +62,8 @@ def test_a_draft_of_another_process_answers_as_one_here_and_its_end_is_told(laun
     with pytest.raises(DraftWorkerError, match=r"is gone \(killed by SIGKILL"):
         link.ask(round_of(10, 71, 0)).answer(30)
     link.close()
-    assert not launcher.ask("look", pid=link.process_id).get("is_running")
+    with pytest.raises(OSError, match=f"KeyError: {link.process_id}"):  # it is no child any more
+        launcher.ask("look", pid=link.process_id)
 
 
 def test_it_listens_to_whoever_knows_its_token(launcher: Launcher) -> None:

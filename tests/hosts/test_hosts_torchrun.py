@@ -45,8 +45,9 @@ def run_on_two_hosts(per_host: tuple[int, int], tiny_pair: Any, *checks: str) ->
     try:
         said = [host.communicate(timeout=LIMIT_S) for host in hosts]
     finally:
-        for host in hosts:
-            host.kill()
+        for host in hosts:  # which end what they started
+            host.terminate()
+            host.wait(LIMIT_S)
     assert [host.returncode for host in hosts] == [0, 0], "\n".join(err[-2000:] for _, err in said)
     found: dict[str, Any] = json.loads(said[0][0].splitlines()[-1])
     return found

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,17 +13,21 @@ import torch
 
 from ssd_lab.bench.multi.answers import Answers
 from ssd_lab.bench.multi.cell import Cell, Kept
+from ssd_lab.hosts.launcher import LauncherServer
 from ssd_lab.links.link import Link
 from ssd_lab.links.messages import RoundMessage
 from ssd_lab.links.opening import LinkKind, open_link
+from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.rounds.rows import KnownState
 
 START_LIMIT_S, ANSWER_LIMIT_S = 120.0, 60.0
-TRANSPORTS: dict[str, tuple[LinkKind, bool]] = {  # the kind of link, and whether rounds travel through memory
+BETWEEN_HOSTS = "two processes, TCP as between hosts"  # over this host's loopback
+TRANSPORTS: dict[str, tuple[LinkKind, bool]] = {  # the kind of link, and whether rounds travel in slots
     "in the engine's thread": ("inline", False),
     "two threads": ("thread", False),
     "two processes, shared memory": ("process", True),
     "two processes, socket": ("process", False),
+    BETWEEN_HOSTS: ("process", True),
 }
 PAYLOADS = {  # rows, length of a distribution (0: temperature 0)
     "1 row, greedy": (1, 0),
@@ -63,18 +67,30 @@ class MessagesCell(Cell):
 
     def run(self, kept: Kept) -> dict[str, Any]:
         """Microseconds by payload: the median, and what the tenth part that was fastest took."""
-        kind, in_memory = TRANSPORTS[self.transport]
         device, found = torch.device(self.target), {}
         for name, (rows, vocab) in PAYLOADS.items():
-            source = Answers(rows, vocab, in_memory, device=self.draft)
-            opened = open_link(
-                kind, source, torch.device(self.draft), allowed=[kind], draft="a draft that answers at once",
-                start_timeout_s=START_LIMIT_S,
-            )  # fmt: skip
-            with closing(opened) as link:
+            with self._opened(rows, vocab) as link:
                 times = there_and_back(link, rows, self.trips, until_on(device))
             found[name] = {"median_us": statistics.median(times), "tenth_us": statistics.quantiles(times, n=10)[0]}
         return {"payloads": found}
+
+    @contextmanager
+    def _opened(self, rows: int, vocab: int) -> Iterator[Link]:
+        """A link of this transport to a draft that answers at once."""
+        with ExitStack() as closing:
+            kind, in_memory = TRANSPORTS[self.transport]
+            source = Answers(rows, vocab, in_memory, device=self.draft)
+            if self.transport == BETWEEN_HOSTS:
+                server = closing.enter_context(LauncherServer("127.0.0.1"))
+                launcher = closing.enter_context(server.at_work(1))
+                opened: Link = ProcessLink(source, start_timeout_s=START_LIMIT_S, starter=launcher)
+            else:
+                opened = open_link(
+                    kind, source, torch.device(self.draft), allowed=[kind], draft="a draft that answers at once",
+                    start_timeout_s=START_LIMIT_S,
+                )  # fmt: skip
+            closing.callback(opened.close)
+            yield opened
 
 
 def there_and_back(

@@ -52,7 +52,7 @@ def test_placements_whose_texts_are_compared(count: int, places: set[str]) -> No
     found = {place.text.replace("cuda:", ""): place for place in checked_places(gpus(count))}
     assert {*found} == places
     refusable = {text for text, place in found.items() if place.may_be_refused}
-    assert refusable == places & {"target=0 draft=1,1", "target=0,1,2", "target=0,1,2,3,4", "target=0,1,2,3,4,5,6"}
+    assert refusable == places & {"target=0,1,2", "target=0,1,2,3,4", "target=0,1,2,3,4,5,6"}
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5, 6, 8, 16])
