@@ -12,6 +12,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
 MEMORY = Path("/dev/shm")  # files that are memory, where the system has them
 
 
@@ -51,8 +53,6 @@ class Meeting:
 
     def store(self) -> Any:
         """The store of torch.distributed through which connections are made."""
-        import torch.distributed as dist
-
         if self.hub is None:
             found: Any = dist.FileStore(str(self.file("store")), self.size)
         else:
