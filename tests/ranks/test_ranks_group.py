@@ -118,4 +118,4 @@ def test_who_never_comes_is_noticed_when_it_is_gone_and_nothing_stays() -> None:
         SharedMemoryGroup(0, meeting, are_alive=lambda: False)
     meeting.is_over()
     assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert not os.path.exists(meeting.folder)
+    assert not os.path.exists(meeting.name)
