@@ -7,15 +7,20 @@ import gc
 import json
 import os
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from forked_children import Forks
 from machine_threads import THREADS
+
+from ssd_lab.links import child_process
 
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
@@ -36,15 +41,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of a test's cases `grid(one_of=n)` leaves every n-th to `make test`, and of those that are marked `full` every
-    n-th to `make test-all`; `grid(full=n)` thins the latter only.
+    """Of a test's cases `quick(ids)` leaves these to `make test`; the others are `full`. `grid(one_of=n)` leaves every
+    n-th to `make test`, and of those that are `full` every n-th to `make test-all`; `grid(full=n)` only thins these.
     """
     cases = Counter[Any]()
     for item in items:
-        grid = item.get_closest_marker("grid")
-        if grid is None:
-            continue
+        quick, grid = item.get_closest_marker("quick"), item.get_closest_marker("grid")
+        if quick is not None and item.callspec.id not in quick.args:
+            item.add_marker("full")
         is_full = item.get_closest_marker("full") is not None
+        if grid is None or (quick is not None and not is_full):
+            continue
         every = grid.kwargs.get("full" if is_full else "one_of") or grid.kwargs.get("one_of", 1)
         case = (item.path, getattr(item, "originalname", item.name), is_full)
         if cases[case] % every:
@@ -56,6 +63,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def machine_threads() -> None:
     """Every test begins with the same number, whatever those before it have set."""
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def forked_children() -> Iterator[None]:
+    """Draft processes and ranks are forked from one process that has imported torch."""
+    forks = Forks()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(child_process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": forks.start}))
+        yield
+    forks.close()
+
+
+@pytest.fixture(autouse=True)
+def fresh_interpreters(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests with the mark `fresh_interpreter` start them as they are started outside of tests."""
+    if request.node.get_closest_marker("fresh_interpreter"):
+        monkeypatch.setattr(child_process, "subprocess", subprocess)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -10,6 +10,7 @@ from ssd_lab.bench.memory import measure_memory
 from ssd_lab.errors import SsdLabError
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
 def test_what_a_run_takes_beside_python_torch_and_the_weights() -> None:
     used = measure_memory("async_tree", max_tokens=4, k=2, f=1)

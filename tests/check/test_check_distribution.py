@@ -41,6 +41,7 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
     )  # fmt: skip
 
 
+@pytest.mark.quick("sync_chain 3-")
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("strategy", "paths"),
@@ -131,6 +132,7 @@ class Bigram(SequenceStrategy):
         return Draft([int(probs.argmax()) if self.lying else context.draw(probs, 0)], probs[None])
 
 
+@pytest.mark.full
 def test_a_likeliest_token_passed_off_as_drawn_is_found_by_the_law_of_the_drafted_token(tiny_pair: Any):
     lying, honest = (run_check(tiny_pair, Bigram(lying=lying)) for lying in (True, False))
     assert {path.law for path in lying.rejected} == {DRAFTED}

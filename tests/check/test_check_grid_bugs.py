@@ -141,6 +141,7 @@ def test_recovery_with_the_number_that_drew_the_draft_token(rejected: Any, monke
     assert rejected(CHAIN, times=2) == {("draft", "recovery")}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "bug"),
     [

@@ -161,6 +161,7 @@ def test_paths_with_too_few_draws_in_all_cells_are_named():
     }
 
 
+@pytest.mark.full
 def test_an_error_too_small_for_any_cell_shows_in_all_of_them_together():
     def cells(strength: float) -> list[list[PathTests]]:
         return [

@@ -89,6 +89,7 @@ def test_compare_prints_a_row_for_each_strategy(tiny_pair: Any):
     assert all(row["same_text"] == 1 for row in rows)
 
 
+@pytest.mark.full
 def test_check_says_same(tiny_pair: Any):
     smallest = ["--num-prompts", "2", "-n", "4", "--batch", "2", "--draws", "500", "-t", "1.0"]
     result = invoke("check", "-s", "prompt_lookup", "--quick", *smallest, "--json", *LIGHT, *tiny_pair.options)

@@ -168,6 +168,7 @@ def test_tuning_ends_with_ctrl_c_whatever_it_is_doing(tiny_pair: Any, monkeypatc
     assert len(done) < 40, "nothing was run after it"
 
 
+@pytest.mark.full
 def test_an_interrupted_confirmation_leaves_the_ranking(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
     from ssd_lab.tune import tuner
 

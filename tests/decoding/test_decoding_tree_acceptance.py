@@ -180,6 +180,7 @@ def p_value(tokens: torch.Tensor, outcome: TreeOutcome, vocab: int, p: tree_twin
 CASES = list(itertools.product(["without_replacement", "top"], [0.7, 1.0], ["two children", "uneven"]))
 
 
+@pytest.mark.quick("without_replacement-1.0-uneven", "top-0.7-two children")
 @pytest.mark.parametrize(("draws", "temperature", "shape"), CASES)
 def test_drawn_text_follows_the_target(draws: str, temperature: float, shape: str) -> None:
     p, q = model(3, 5, temperature), model(103, 5, temperature, zeros=0.3)

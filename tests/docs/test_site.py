@@ -82,6 +82,7 @@ def _resolved(page: Page, link: str, site: Path) -> tuple[Path, str]:
     return (path / "index.html" if path.is_dir() else path), unquote(anchor)
 
 
+@pytest.mark.full
 def test_every_internal_link_and_anchor_leads_somewhere(site: Path, pages: dict[Path, Page]):
     dead: dict[str, list[str]] = defaultdict(list)
     checked = 0
@@ -182,6 +183,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.full
 def test_a_page_without_a_fault_builds(project: Path):
     (project / "docs" / "index.md").write_text("# Start\n", encoding="utf-8")
     sound = build(project / "site", project=project)

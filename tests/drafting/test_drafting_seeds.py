@@ -53,6 +53,7 @@ def ids(result: RunResult) -> list[list[int]]:
     return [output.token_ids for output in result.outputs]
 
 
+@pytest.mark.quick("async jit")
 @pytest.mark.parametrize(
     "strategy", [name if name in FAST else pytest.param(name, marks=pytest.mark.full) for name in REPEATING]
 )
@@ -86,6 +87,7 @@ def test_a_worker_elsewhere_keeps_what_it_prepared_too(models: Any, preempted: l
     assert max(preempted) > 0 and texts[0] == texts[1] == ids(generated(models, fields, "alone"))
 
 
+@pytest.mark.full
 def test_graphs_change_nothing(models: Any, preempted: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     fields = REPEATING["async fast"]
     alone = ids(generated(models, fields, "alone"))

@@ -34,6 +34,7 @@ def rounds_of(result: Any) -> list[SequenceRound]:
     return [row for record in result.trace.rounds for row in record.sequences]
 
 
+@pytest.mark.quick("auto-4")
 @pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.full), 4])
 @pytest.mark.parametrize("name", COMPONENTS)
@@ -52,6 +53,7 @@ def test_greedy_text_is_the_targets_and_drafts_are_the_heads(
         assert counts["fast"] and counts["jit"]
 
 
+@pytest.mark.quick("random")
 @pytest.mark.parametrize("name", ["n-gram", "random", "C"])
 def test_sampled_text_depends_on_the_seed_and_not_on_the_batch(counting: Any, name: str) -> None:
     texts = []
@@ -70,6 +72,7 @@ def distribution(counting: Any, name: str, *, seed: int = 0, **fields: Any) -> C
     )  # fmt: skip
 
 
+@pytest.mark.quick("sync dynamic-paths4")
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("name", "paths"),
@@ -101,6 +104,7 @@ def verified_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HeadRunner, "choose", choose)
 
 
+@pytest.mark.full
 def test_a_modified_draft_verified_as_a_plain_one_is_rejected(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """At C = 0, where every draft token is another than the head's likeliest ones: whatever the head has learned here,
     the fault is large.
@@ -182,6 +186,7 @@ PARTS = {
 }
 
 
+@pytest.mark.quick("sync-1")
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("part", PARTS)

@@ -23,6 +23,7 @@ def run_check(counting: Any, mode: str, *, temperature: float = 1.0, seed: int =
     )  # fmt: skip
 
 
+@pytest.mark.quick("sync-1.0")
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("mode", "temperature"),

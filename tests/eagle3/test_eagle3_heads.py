@@ -31,6 +31,7 @@ LAYOUTS: dict[str, Callable[[Path], Path]] = {
 }  # fmt: skip
 
 
+@pytest.mark.quick("SafeAILab-target-async jit")
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("mode", [pytest.param("sync", marks=pytest.mark.full), "async jit"])
 @pytest.mark.parametrize("family", ["target", "qwen_target"])
@@ -48,6 +49,7 @@ def test_every_layout_drafts_for_every_family(
         twin.check(llm.run(PROMPTS, params(1.0, length=10)), 1.0)
 
 
+@pytest.mark.full
 def test_bfloat16_is_exact_as_well(tmp_path: Path) -> None:
     from testing_models import random_tensors, tiny_config
 
@@ -103,6 +105,7 @@ def test_a_fan_out_beyond_the_heads_vocabulary_is_refused(target: LoadedModel, t
     eagle(target, head, "async jit", f=DRAFT_VOCAB - 1).close()
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not demo.EAGLE3.is_dir(), reason="no head is bundled")
 def test_the_bundled_head_drafts_for_the_bundled_target() -> None:
     options: dict[str, Any] = {"max_tokens": 48, "progress": False, "threads": 1, "dtype": "float32"}

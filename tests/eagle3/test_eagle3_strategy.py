@@ -37,6 +37,7 @@ def test_greedy_text_is_the_targets_and_drafts_are_the_heads(
     assert counts["none"] == 1
 
 
+@pytest.mark.quick("async jit-1.0", "sync-0.7", "async fast-1.0")
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 @pytest.mark.parametrize("mode", MODES)
 def test_sampled_drafts_have_the_heads_probabilities(counting: Any, mode: str, temperature: float) -> None:
@@ -54,6 +55,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.quick("preemption-async jit", "chunked prefill-sync")
 @pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("mode", ["sync", "async jit"])
 @pytest.mark.parametrize("limits", LIMITS)
@@ -164,6 +166,7 @@ def another_layer(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.quick("async jit-one_place_on", "sync-last_only", "sync-another_layer")
 @pytest.mark.parametrize("plant", [last_only, one_place_on, another_layer])
 @pytest.mark.parametrize("mode", ["sync", "async jit"])
 def test_the_twin_notices_features_in_wrong_places(
@@ -206,6 +209,7 @@ def test_the_heads_cache_holds_what_the_targets_features_give(counting: Any) -> 
         assert torch.equal(drafted, prefilled)
 
 
+@pytest.mark.quick("async jit")
 @pytest.mark.parametrize("mode", MODES)
 def test_sampled_text_depends_on_the_seed_and_not_on_the_batch(counting: Any, mode: str) -> None:
     texts = []

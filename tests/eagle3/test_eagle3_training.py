@@ -105,6 +105,7 @@ def test_a_head_learns_to_draft_and_a_feature_one_layer_off_shows(target: Traina
     assert (held_out_right(target, head) < right - 0.08).all()
 
 
+@pytest.mark.full
 def test_later_steps_learn_only_when_they_are_unrolled(target: TrainableLlama) -> None:
     once = replace(TRAINING, unroll_steps=1)
     short, _, _ = train_eagle3(target, documents(120), HEAD, once, device="cpu", progress=False)

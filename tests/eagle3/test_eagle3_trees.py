@@ -32,6 +32,7 @@ def expected(counting: Any) -> list[list[int]]:
     return autoregressive(counting.target, length=LENGTH)
 
 
+@pytest.mark.quick("dynamic-part-4")
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("head", "batch"), [*(pytest.param(head, 1, marks=pytest.mark.full) for head in ("whole", "part")), ("part", 4)]
@@ -58,6 +59,7 @@ def test_a_tree_keeps_more_than_a_chain_of_its_depth(counting: Any) -> None:
     assert kept[1] > kept[0] + 0.1
 
 
+@pytest.mark.quick("top")
 @pytest.mark.parametrize("draws", ["without_replacement", "top"])
 def test_sampled_nodes_have_the_heads_probabilities_in_every_batch(counting: Any, draws: str) -> None:
     texts = []
@@ -87,6 +89,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.quick("widths-preemption")
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize("tree", ["widths", "dynamic"])
@@ -101,6 +104,7 @@ def test_whatever_memory_does_nodes_are_the_heads(
         assert llm.num_free_blocks == llm._engine._blocks.num_usable
 
 
+@pytest.mark.full
 @pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("family", ["target", "qwen_target"])
 @pytest.mark.parametrize("tree", ["widths", pytest.param("dynamic", marks=pytest.mark.full)])
@@ -115,6 +119,7 @@ def test_any_family_of_targets(request: pytest.FixtureRequest, tmp_path: Path, t
         Twin(target, load_eagle3(head, target)).check(result, 0.0)
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not demo.EAGLE3.is_dir(), reason="no head is bundled")
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.full), 4])
 def test_the_bundled_head_grows_trees_for_the_bundled_target(batch: int) -> None:
@@ -128,6 +133,7 @@ def test_the_bundled_head_grows_trees_for_the_bundled_target(batch: int) -> None
     torch.set_num_threads(1)
 
 
+@pytest.mark.quick("dynamic-0.0")
 @pytest.mark.parametrize(("tree", "temperature"), [("widths", 0.0), ("widths", SAMPLED), ("dynamic", 0.0)])
 def test_graphs_give_the_eager_text(
     counting: Any, monkeypatch: pytest.MonkeyPatch, tree: str, temperature: float
@@ -189,6 +195,7 @@ def of_the_first_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.quick("dynamic-of_the_first_parent")
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("plant", [of_the_first_rows, of_another_sequence, of_the_first_parent])
 @pytest.mark.parametrize("tree", ["widths", "dynamic"])
@@ -219,6 +226,7 @@ def distribution(counting: Any, wanted: int, **fields: Any) -> CheckReport:
     )  # fmt: skip
 
 
+@pytest.mark.quick("top")
 @pytest.mark.parametrize(
     "fields",
     [TREES["widths"], {**TREES["widths"], "draws": "top"}, TREES["dynamic"]],

@@ -118,6 +118,7 @@ def test_a_generate_inside_a_stream_leaves_the_stream_alone(make_llm, name: str)
     assert (text, reason) == (whole.text, whole.finish_reason)
 
 
+@pytest.mark.quick("thread")
 @pytest.mark.parametrize("link", ["inline", "thread", "process"])
 def test_eight_threads_get_the_texts_they_would_get_alone(make_llm, link: str) -> None:
     """Seeded requests of several callers in one batch, with runs and streams mixed, again and again."""
@@ -135,6 +136,7 @@ def test_eight_threads_get_the_texts_they_would_get_alone(make_llm, link: str) -
         assert got == [alone[index], alone[index], alone[index + 8]]
 
 
+@pytest.mark.quick("async fast", "tree fixed")
 @pytest.mark.grid(full=5)
 @EVERY
 def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
@@ -147,6 +149,7 @@ def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
         assert [output.token_ids for output in result.outputs] == [output.token_ids for output in before.outputs]
 
 
+@pytest.mark.quick("sync k=4")
 @pytest.mark.parametrize(
     "name",
     ["sync k=4", "async fast", *(pytest.param(name, marks=pytest.mark.full) for name in ("async jit", "cascade tree"))],
@@ -306,6 +309,7 @@ def ctrl_c() -> None:
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
+@pytest.mark.quick("async jit")
 @pytest.mark.parametrize("name", ["autoregressive", "async jit"])
 def test_ctrl_c_ends_the_requests_of_the_caller_who_waits_and_no_others(make_llm, name: str) -> None:
     llm = make_llm(**STRATEGIES[name])

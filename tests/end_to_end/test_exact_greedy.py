@@ -37,6 +37,14 @@ def test_wherever_the_draft_runs(make_llm, expected, link: str) -> None:
     assert result.metrics.cache_hit_rate > 0
 
 
+@pytest.mark.quick(
+    "chunked prefill-async jit",
+    "preemption-async fast",
+    "preemption-cascade chain",
+    "chunked prefill-tree fixed",
+    "preemption-sync k=4",
+    "chunked prefill-autoregressive",
+)
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     "name", ["autoregressive", "sync k=4", "async jit", "async fast", "tree fixed", "cascade chain"]
@@ -56,6 +64,7 @@ def test_whatever_memory_does(make_llm, expected, name: str, limits: dict) -> No
     assert tokens(llm) == expected  # again, with prefixes to be found
 
 
+@pytest.mark.quick("sync k=4", "tree fixed")
 @pytest.mark.parametrize("name", ["sync k=4", "async jit", "tree fixed", "tree dynamic"])
 def test_bfloat16_is_exact_as_well(tiny_pair, name: str) -> None:
     from ssd_lab import LLM
@@ -77,6 +86,7 @@ def test_bfloat16_is_exact_as_well(tiny_pair, name: str) -> None:
     assert texts[0] == texts[1] == texts[2]
 
 
+@pytest.mark.quick("tree dynamic", "async jit", "cascade chain", "prompt lookup")
 @pytest.mark.parametrize(
     "name", ["sync k=4", "async jit", "async fast", "prompt lookup", "tree fixed", "tree dynamic", "cascade chain"]
 )
@@ -96,6 +106,7 @@ def test_greedy_and_sampled_requests_share_a_batch(make_llm, expected, name: str
     assert [o.token_ids for o in outputs][::2] == expected[::2]
 
 
+@pytest.mark.quick("tree top", "suffix tree")
 @pytest.mark.parametrize("name", ["tree top", "tree dynamic", "prompt lookup", "suffix tree"])
 def test_certain_guesses_leave_sampled_text_alone(make_llm, name: str) -> None:
     """Every token is drawn with the number that autoregressive decoding uses there."""
@@ -106,6 +117,7 @@ def test_certain_guesses_leave_sampled_text_alone(make_llm, name: str) -> None:
     assert result.metrics.tokens_per_round > 1.01
 
 
+@pytest.mark.quick("cascade tree")
 @pytest.mark.parametrize("name", ["cascade chain", "cascade tree"])
 def test_a_prefix_is_shared_only_as_far_as_the_draft_has_it(make_llm, expected, name: str) -> None:
     """A later request that goes on from an earlier one's text is drafted as if it had found nothing to share."""

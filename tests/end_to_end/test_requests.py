@@ -134,6 +134,7 @@ def test_without_recording_the_numbers_are_the_same(make_llm) -> None:
         assert getattr(runs[0].metrics, name) == getattr(runs[1].metrics, name)
 
 
+@pytest.mark.quick("autoregressive")
 @pytest.mark.grid(one_of=3)
 @EVERY
 def test_a_stop_string_may_be_a_special_tokens_text(make_llm, target, name: str) -> None:

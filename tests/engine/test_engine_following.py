@@ -73,6 +73,7 @@ def decided(result: Any) -> list[tuple[Any, ...]]:
     ]
 
 
+@pytest.mark.quick("dynamic tree-1.0-3", "sync_chain-0.0-3", "autoregressive-0.0-1")
 @pytest.mark.grid(one_of=7)
 @pytest.mark.parametrize("max_batch", [1, 3, 5])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -96,6 +97,7 @@ def test_text_and_records_are_those_of_rounds_that_wait(
     assert got.metrics.tokens_per_round == expected.metrics.tokens_per_round
 
 
+@pytest.mark.quick("optimal tree")
 @pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_round_launched_in_vain_leaves_no_trace(
@@ -154,6 +156,7 @@ def test_rounds_do_not_overlap_on_the_runs_clock(
     assert all(one.start_s <= one.end_s <= two.start_s for one, two in itertools.pairwise(rounds))
 
 
+@pytest.mark.quick("sync_chain-14")
 @pytest.mark.parametrize(("strategy", "blocks"), [("sync_chain", 14), ("fixed tree", 18), ("dynamic tree", 19)])
 def test_without_blocks_for_two_rounds_the_host_waits(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str, blocks: int
@@ -182,6 +185,7 @@ def _at_the_hosts_bounds(keep: Any) -> Any:
     return wrong
 
 
+@pytest.mark.quick("dynamic tree-_at_the_hosts_bounds")
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("planted", [_of_another_row, _at_the_hosts_bounds])
 @pytest.mark.parametrize("shape", SHAPES)
@@ -197,6 +201,7 @@ def test_a_draft_that_keeps_a_wrong_path_is_found(
     assert decided(got) != decided(expected)
 
 
+@pytest.mark.quick("fixed tree")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_previous_token_is_the_last_accepted_nodes_or_the_last_committed(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, shape: str
@@ -224,6 +229,7 @@ def test_the_previous_token_is_the_last_accepted_nodes_or_the_last_committed(
     assert 1 in grown and max(grown) > 2
 
 
+@pytest.mark.quick("optimal tree", "sync_chain")
 @pytest.mark.parametrize("strategy", ["sync_chain", *SHAPES])
 def test_requests_may_come_and_go_while_a_round_is_on_its_way(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str

@@ -95,6 +95,7 @@ def check_memory(tiny_pair: Any, strategy: str, use: Any, short: int, long: int,
     assert after[1] - before[1] < RESIDENT_BYTES
 
 
+@pytest.mark.full
 def test_the_rounds_of_streams_take_no_memory(tiny_pair: Any) -> None:
     check_memory(tiny_pair, "adaptive", use_by_streams, 100, 500)
 
@@ -137,6 +138,7 @@ class Pinned:
         self.live -= size
 
 
+@pytest.mark.quick("adaptive")
 @pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_memory_is_pinned_for_the_rounds_of_a_trace(

@@ -57,6 +57,11 @@ def texts(result: RunResult) -> list[list[int]]:
     return [output.token_ids for output in result.outputs]
 
 
+@pytest.mark.quick(
+    "async fast-as it comes back",
+    "sync k=4-with another in its place at once",
+    "prompt lookup-four times after two chunks of a stream",
+)
 @pytest.mark.grid(one_of=7, full=13)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("strategy", STRATEGIES)

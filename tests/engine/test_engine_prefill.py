@@ -95,6 +95,7 @@ def arriving(llm: LLM, late: list[int], *, after: int, count: int = 40) -> list[
 # --- how much ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick("autoregressive")
 @pytest.mark.parametrize("strategy", ["autoregressive", "sync_chain"])
 def test_a_long_prompt_beside_others_delays_no_round_for_long(tiny_pair: Any, watched: Watched, strategy: str) -> None:
     """By counts: a round of n rows gets at most 2 n rows of prompts, or few enough to be cheap."""
@@ -129,6 +130,7 @@ def test_a_budget_is_full_where_nobody_decodes_and_grows_with_those_who_wait() -
 # --- when -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick("sync_chain")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_prompts_are_computed_behind_a_round_whose_outcome_is_not_read_yet(
     tiny_pair: Any, watched: Watched, monkeypatch: pytest.MonkeyPatch, strategy: str
@@ -147,6 +149,7 @@ def test_prompts_are_computed_behind_a_round_whose_outcome_is_not_read_yet(
     assert sum(tokens for _, tokens in watched.before_rounds()[1:]) == len(LONG) - 1
 
 
+@pytest.mark.quick("sync_chain")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_place_of_a_request_that_is_over_is_taken_before_its_text_is_made(
     tiny_pair: Any, watched: Watched, monkeypatch: pytest.MonkeyPatch, strategy: str

@@ -109,6 +109,7 @@ def recorded(result: Any) -> list[Any]:
     return sorted(rows, key=lambda row: (row.request_id, row.position))
 
 
+@pytest.mark.quick("adaptive-1.0-1")
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(("draft", "temperature", "batch"), CASES)
 def test_text_and_records_are_those_of_rounds_that_wait(

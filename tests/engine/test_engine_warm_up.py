@@ -49,6 +49,7 @@ def rounds(trace: Trace) -> list[Any]:
     return [[{**vars(row), "request_id": row.request_id - first} for row in one.sequences] for one in trace.rounds]
 
 
+@pytest.mark.quick("prompt_lookup-0.8", "autoregressive-0.0")
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -70,6 +71,7 @@ def test_the_run_after_it_captures_nothing_and_is_the_same_run(
     assert got.metrics.prefill_time_s > 0, "no prefix was found"
 
 
+@pytest.mark.full
 def test_without_arguments_it_covers_every_batch_up_to_the_largest(tiny_pair: Any, backends: Backends) -> None:
     with build(tiny_pair, "sync_chain", max_batch=9) as llm:
         llm.warm_up()
@@ -79,6 +81,7 @@ def test_without_arguments_it_covers_every_batch_up_to_the_largest(tiny_pair: An
         assert sum(backend.captured for _, backend in backends.made) == captured
 
 
+@pytest.mark.full
 def test_longer_contexts_are_covered_if_the_run_has_them(
     tiny_pair: Any, backends: Backends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +119,7 @@ def test_nothing_is_done_where_nothing_is_prepared(tiny_pair: Any) -> None:
         llm.warm_up()
 
 
+@pytest.mark.quick("True")
 @pytest.mark.parametrize("warm_up", [True, False])
 def test_compare_warms_up_unless_told_otherwise(tiny_pair: Any, backends: Backends, warm_up: bool) -> None:
     options: dict[str, Any] = {} if warm_up else {"warm_up": False}

@@ -120,12 +120,14 @@ def test_a_child_that_dies_at_the_start_says_why(tiny_pair: Any, how: str, said:
         ProcessLink(setup_for(tiny_pair, plan=BreaksAtStart(how)), start_timeout_s=60)
 
 
+@pytest.mark.fresh_interpreter
 def test_a_child_whose_python_does_not_start_is_quoted(tiny_pair: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("PYTHONHOME", "/nowhere")
     with pytest.raises(DraftWorkerError, match=r"(?s)exit code 1.*encodings"):
         ProcessLink(setup_for(tiny_pair), start_timeout_s=60)
 
 
+@pytest.mark.fresh_interpreter
 def test_an_import_that_fails_in_the_child_is_quoted(tiny_pair: Any, tmp_path: Path, monkeypatch: Any) -> None:
     module = tmp_path / "only_here.py"
     module.write_text("class Plan:\n    scratch_positions, most_tokens = 0, 2\n")
@@ -136,6 +138,7 @@ def test_an_import_that_fails_in_the_child_is_quoted(tiny_pair: Any, tmp_path: P
         ProcessLink(setup_for(tiny_pair, plan=plan), start_timeout_s=60)
 
 
+@pytest.mark.fresh_interpreter
 def test_what_a_child_writes_while_it_starts_is_shown(tiny_pair: Any, tmp_path: Path, monkeypatch: Any, capsys: Any):
     (tmp_path / "talks.py").write_text(
         "import sys\nfrom ssd_lab.drafting.draft_worker import DraftPlan\nsys.stderr.write('by the way\\n')\n"
@@ -165,6 +168,7 @@ def test_weights_that_are_damaged_are_the_callers_error(tiny_pair: Any, tmp_path
 # --- the draft's weights are where it works ---------------------------------------------------------------------------
 
 
+@pytest.mark.fresh_interpreter
 def test_a_draft_in_a_process_of_its_own_is_read_there_alone(tiny_pair: Any) -> None:
     with LLM(tiny_pair.target, tiny_pair.draft, **ASYNC) as llm:
         text = llm.generate("Hello", PARAMS)[0].token_ids
@@ -369,6 +373,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.fresh_interpreter
 def test_no_descriptor_stays_open_when_a_child_cannot_be_started(monkeypatch: Any) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     monkeypatch.setattr(sys, "executable", "/nowhere/python")

@@ -70,6 +70,7 @@ def test_prepared_outcomes_hit_and_others_miss(tiny_pair, kind: str, sampling) -
         link.close()
 
 
+@pytest.mark.fresh_interpreter
 def test_every_link_gives_the_same_replies(tiny_pair) -> None:
     replies = []
     for kind in ("inline", "thread", "process"):

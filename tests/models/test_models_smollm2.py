@@ -73,6 +73,7 @@ def test_logits_match_transformers(file: Path, model: LoadedModel) -> None:
     torch.testing.assert_close(logits_of(model, ids), expected, atol=2e-4, rtol=0)
 
 
+@pytest.mark.full
 def test_the_tokenizer_is_that_of_transformers(file: Path, model: LoadedModel) -> None:
     from transformers import AutoTokenizer
 

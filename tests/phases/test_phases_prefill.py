@@ -86,6 +86,7 @@ def one_by_one(texts: Texts) -> list[torch.Tensor]:
     return texts.kept(runner)
 
 
+@pytest.mark.quick("tiny, float32-target", "tiny, bfloat16-draft")
 @pytest.mark.parametrize("role", [0, 1], ids=["target", "draft"])
 def test_k_v_has_the_bits_of_decoding_however_prompts_are_cut_and_put_together(models: Any, role: int) -> None:
     texts = Texts(models[role])
@@ -107,6 +108,7 @@ def test_k_v_has_the_bits_of_decoding_however_prompts_are_cut_and_put_together(m
                     assert torch.equal(ours, theirs), f"text {text}, {way}, {kind}"
 
 
+@pytest.mark.quick("tiny, float32", "tiny, bfloat16")
 def test_features_come_back_by_text_and_stay_when_the_step_is_repeated(models: Any) -> None:
     texts = Texts(models[0])
     with torch.inference_mode():

@@ -188,6 +188,7 @@ def test_the_check_is_shown_with_its_error():
     assert "| sync_chain | 2 | 12 | 10.000 | 12.500 | +25.0% | no | 100.0 | 100.0 | 1.00 (0.90 to 1.10) |" in text
 
 
+@pytest.mark.full
 def test_profile_on_the_command_line_measures_checks_and_writes(
     tiny_pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -74,6 +74,7 @@ def test_a_client_that_waits_for_the_whole_answer_may_leave_too(url, models):
     assert until(lambda: is_idle(models))
 
 
+@pytest.mark.full
 def test_many_clients_at_once_get_the_offline_texts(client, models):
     count = 20  # more than a batch of 16
     llm = next(iter(models)).llm

@@ -84,6 +84,7 @@ SECONDS = [
 ]
 
 
+@pytest.mark.quick("1-fast", "4-async", "1-sync")
 @pytest.mark.parametrize("second", SECONDS, ids=["sync", "async", "fast"])
 @pytest.mark.parametrize("batch", [1, 4])
 def test_greedy_text_is_the_autoregressive_text(pair, second: dict, batch: int) -> None:
@@ -91,6 +92,7 @@ def test_greedy_text_is_the_autoregressive_text(pair, second: dict, batch: int) 
     assert texts(opened(pair, Cascade(first=Now(), second=second), max_batch=batch)) == expected
 
 
+@pytest.mark.quick("async")
 @pytest.mark.parametrize("second", SECONDS, ids=["sync", "async", "fast"])
 def test_sampled_text_does_not_depend_on_the_batch(pair, second: dict) -> None:
     cascade = Cascade(first=Now(), second=second)

@@ -120,6 +120,7 @@ def test_every_stage_runs_and_the_pair_loads(tmp_path: Path) -> None:
         assert model.tokenizer is not None and model.tokenizer.eos_token_ids == (END_ID,)
 
 
+@pytest.mark.full
 def test_the_head_is_trained_saved_and_drafts_as_it_was_trained(tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path / "prompts.jsonl", ["Why is the sky blue?", "Name three birds."])
     tests = tmp_path / "tests"

@@ -269,6 +269,7 @@ def test_a_strategy_of_ones_own_is_measured_by_name(bench: Invoke, tiny_flags: l
     assert json.loads(result.stdout)["config"]["strategy"] == "echo_for_bench"
 
 
+@pytest.mark.full
 def test_peers_and_answers_stand_beside_the_speed(bench: Invoke, tiny_flags: list[str]):
     beside = ["--peer", "transformers_prompt_lookup", "--quality", "--name", "r", "--input_len", "300"]
     result = bench(*tiny_flags, *beside)  # whole prompts: a cut one cannot be scored
@@ -331,6 +332,7 @@ def test_the_cost_of_watching_is_measured_in_pairs(bench: Invoke, tiny_flags: li
     assert "the cost is measured of one run" in bench("cost", "--sweep", "[{}]", *tiny_flags).stderr
 
 
+@pytest.mark.full
 def test_tracing_and_the_bar_are_not_shown_to_cost_over_three_percent():
     """Processor time and the interval's lower end, since others may use this machine; the docs have the clock's."""
     config = BenchConfig(num_sequences=2, input_len=16, output_len=12, threads=1, strategy="autoregressive")

@@ -59,6 +59,12 @@ def alpaca(bench: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("SSD_DATASET_DIR", str(tmp_path / "datasets"))
 
 
+@pytest.mark.quick(
+    "--llama --size 8 --eagle --async --k 7-eagle3",
+    "--size 70 --draft 1 --spec --async --k 4 --flh 5 4 3 2 1 --flm 3 3 3 3 3-async_tree",
+    "--size 8 --humaneval --prompt_offset 3 --max_model_len 512 --block_sz 32-autoregressive",
+    "--size 70 --draft 1 --llama --spec --k 4-sync_chain",
+)
 @pytest.mark.usefixtures("alpaca")
 @pytest.mark.parametrize(("command", "strategy"), RUNNING)
 def test_a_command_of_the_readme_runs_with_bundled_models(bench: Invoke, command: str, strategy: str):
@@ -99,6 +105,7 @@ def test_example_prints_prompts_and_texts(bench: Invoke):
     assert "decode tokens/s" in result.stdout
 
 
+@pytest.mark.full
 def test_wandb_group_and_name_go_to_the_tracker(bench: Invoke, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("wandb")
     from ssd_lab.bench import trackers

@@ -47,6 +47,7 @@ def wider(monkeypatch: pytest.MonkeyPatch) -> str:
     return "wider"
 
 
+@pytest.mark.full
 def test_a_geometry_runs_and_its_text_is_the_bundled_models(bench: Invoke, wider: str):
     runs = [
         ["--models", "bundled"], ["--geometry", wider],

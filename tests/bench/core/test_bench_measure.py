@@ -170,6 +170,7 @@ def test_cell_keys_tell_configs_apart_and_survive_storing():
     assert len({cell_key(config), *(cell_key(changed(config, **fields)) for fields in others)}) == 5
 
 
+@pytest.mark.full
 def test_several_gpus_are_given_to_the_engine(tiny_config: BenchConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here two processes of the CPU stand for them."""
     made: list[Any] = []

@@ -132,6 +132,7 @@ def test_the_peer_stops_where_ours_stops_when_the_end_counts(tiny_pair: TinyPair
     assert texts[0] == outputs[0].token_ids[: first + 1]
 
 
+@pytest.mark.full
 def test_a_peer_may_use_every_thread_that_ours_uses_for_target_and_draft_together(tiny_pair: TinyPair):
     def threads(strategy: str, **fields: object) -> int:
         with LLM(tiny_pair.target, tiny_pair.draft, strategy, dtype="float32", progress=False, **fields) as llm:

@@ -54,6 +54,7 @@ def test_ranks_are_those_of_the_drafts_own_logits(recordings: Recordings):
     assert same >= checked - 1  # a forward of another length rounds differently, and a near tie may turn
 
 
+@pytest.mark.full
 def test_rounds_know_their_hits_and_halves_are_disjoint(recordings: Recordings):
     trace = recordings.traces[0.0]
     rounds = [s for one in trace.rounds for s in one.sequences]
@@ -65,6 +66,7 @@ def test_rounds_know_their_hits_and_halves_are_disjoint(recordings: Recordings):
     assert first_ids | second_ids == {s.request_id for s in rounds}
 
 
+@pytest.mark.quick("1.0")
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_by_confidence_is_replayed_as_it_runs(recordings: Recordings, temperature: float):
     """The same prompts with the schedule itself: every lookup's hit again, from the draft's opinions alone."""
@@ -129,6 +131,7 @@ def test_a_schedule_that_is_worse_is_told_from_chance():
     assert judged({own: [True] * 40 for own in uniform}) == [True, True]
 
 
+@pytest.mark.full
 def test_every_cheap_section_has_numbers_claims_and_figures(recordings: Recordings):
     for module in (miss_rate, schedules, eagle3):
         section = module.section(recordings)

@@ -20,6 +20,7 @@ pytest.importorskip("fastapi", reason="the server's packages are not installed: 
 FLAGS = ["--threads", "1", "--batch", "4"]
 
 
+@pytest.mark.full
 def test_our_server_answers_with_the_texts_of_a_run():
     with own_server(["-s", "sync_chain k=4", *FLAGS]) as server:
         address = Address.of(server.url)
