@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,7 +68,12 @@ def machine_threads() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def forked_children() -> Iterator[None]:
-    """Draft processes and ranks are forked from one process that has imported torch."""
+    """Draft processes and ranks are forked from one process that has imported torch; not where there are GPUs, which
+    a forked process may not be able to use.
+    """
+    if sys.platform != "linux" or torch.cuda.is_available():
+        yield
+        return
     forks = Forks()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(child_process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": forks.start}))

@@ -1,7 +1,8 @@
 """Child processes for tests, forked from one process that has imported what they need.
 
-A fresh interpreter computes for three seconds before it is at work. `child_process` starts its children by `Forks.start`
-instead, which takes what it gives to `Popen`; tests of how a fresh one starts are marked `fresh_interpreter`.
+A fresh interpreter computes for three seconds before it is at work. `child_process` starts its children by
+`Forks.start` instead, which takes what it gives to `Popen`; tests of how a fresh one starts are marked
+`fresh_interpreter`.
 """
 
 from __future__ import annotations

@@ -22,10 +22,10 @@ SHELL = [block for block in ALL if block.language == "bash" and block.skipped is
 PYTHON_PAGES = sorted({block.path for block in ALL if block.language == "python" and block.skipped is not None})
 # pages whose blocks run models for long
 LONG_PYTHON = {
-    "eagle3", "fan-out", "index", "real-models", "saguaro-sampling", "several-gpus", "simulator", "teaching", "trees",
-    "views", "your-own-strategy",
+    "README", "eagle3", "fan-out", "index", "n-gram", "real-models", "saguaro-sampling", "several-gpus", "simulator",
+    "teaching", "trees", "views", "your-own-strategy",
 }  # fmt: skip
-LONG_SHELL = {"README", "command-line", "tune", "views"}
+LONG_SHELL = {"README", "chat", "command-line", "real-models", "several-gpus", "tune", "views"}
 
 
 def marked(of: Path, long: set[str]) -> tuple[pytest.MarkDecorator, ...]:

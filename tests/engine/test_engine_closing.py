@@ -217,6 +217,7 @@ def test_a_child_is_ended_when_its_start_is_cut_short(
         LLM(*models, **ASYNC, draft_link="process")
 
 
+@pytest.mark.fresh_interpreter
 def test_a_child_that_does_not_start_in_time_is_ended(models: Any, nothing_left: None, monkeypatch: Any) -> None:
     monkeypatch.setattr(ChildProcess, "end", failing_after(ChildProcess.end, _Ended))
     with pytest.raises(_Ended):

@@ -150,6 +150,7 @@ def test_a_wrong_acceptance_rule_is_found(wrong: Any):
     assert "0.5, 0.3, 0.2" in verdict.message
 
 
+@pytest.mark.full
 def test_a_strategy_of_the_readers():
     assert check("08-3", TwoTokens).right is True
     weak = type("Weak", (TwoTokens,), {"draft": lambda self, context: []})

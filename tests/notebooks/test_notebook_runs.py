@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "hooks"))
 import executed
 
 LIMIT_S = 120
-SHORT = "03_draft_trees"  # for `make test`
+SHORT = "10_full_scale"  # for `make test`
 RUNS = [
     path if path.stem == SHORT else pytest.param(path, marks=pytest.mark.full) for path in executed.notebook_paths()
 ]

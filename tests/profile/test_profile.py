@@ -276,6 +276,7 @@ def test_a_round_in_which_the_machine_did_something_else_does_not_count():
     assert without_stalls([(6.0, 3.0), (2.0, 1.0)]) == (4.0, 2.0), "a longer round of another kind is no stall"
 
 
+@pytest.mark.full
 def test_prompts_and_whole_runs_are_measured(pair, monkeypatch: pytest.MonkeyPatch):
     for name, value in {
         "REPEATS": 1,

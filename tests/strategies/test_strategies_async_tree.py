@@ -65,6 +65,7 @@ def run(temperature: float, **fields: Any) -> Any:
         return llm.run(PROMPTS, params).metrics
 
 
+@pytest.mark.full
 def test_saguaro_sampling_trades_acceptance_for_hits():
     plain, modified = run(1.0, f=3), run(1.0, f=3, saguaro_c=0.2)
     assert modified.cache_hit_rate > plain.cache_hit_rate + 0.03

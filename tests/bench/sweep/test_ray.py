@@ -42,6 +42,7 @@ def _start(ray: Any) -> None:
                 raise
 
 
+@pytest.mark.full
 @pytest.mark.timeout(240)
 def test_cells_on_ray_give_the_table_of_cells_run_here(tmp_path: Path, cheap: Cheap, local_ray: Any):
     cells = [*expand(cheap(), {"k": [1, 2]}), cheap(output_len=60)]
@@ -54,6 +55,7 @@ def test_cells_on_ray_give_the_table_of_cells_run_here(tmp_path: Path, cheap: Ch
     assert local_ray.is_initialized()  # ours to end, not the sweep's
 
 
+@pytest.mark.full
 def test_a_worker_that_dies_fails_its_cell(
     tmp_path: Path, cheap: Cheap, local_ray: Any, monkeypatch: pytest.MonkeyPatch
 ):
