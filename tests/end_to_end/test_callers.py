@@ -416,14 +416,17 @@ def made(target: Any, draft: Any, **fields: Any) -> LLM:
     return LLM(target, draft, **{"strategy": "autoregressive", "progress": False, "threads": 1, **fields})
 
 
-def test_closing_ends_the_thread_and_whatever_goes_on(target: Any, draft: Any) -> None:
+def test_closing_ends_the_thread_and_whatever_goes_on(target: Any, draft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = len(engine_threads())
     llm = made(target, draft)
     stream = llm.stream(PROMPTS[0], LONG)
     next(stream)
+    begin, begun = llm._service.begin, threading.Event()
+    monkeypatch.setattr(llm._service, "begin", lambda call: (begin(call), begun.set()))
     waiting = threading.Thread(target=lambda: outputs.extend(llm.generate(PROMPTS[1:3], LONG)))
     outputs: list[Any] = []
     waiting.start()
+    assert begun.wait(60)
     next(stream)
     llm.close()
     llm.close()

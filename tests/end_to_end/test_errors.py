@@ -137,7 +137,7 @@ class Scripted(SequenceStrategy):
 @pytest.mark.parametrize(
     ("misbehaviour", "message"),
     [
-        ("raises", "raised RuntimeError: out of ideas"),
+        ("raises", r"raised RuntimeError in test_errors\.py, line \d+: out of ideas"),
         ("too many", "returned 4 tokens; its lookahead is 3"),
         ("outside", "token ids are ints from 0 to 258"),
         ("no ints", "token ids are ints"),
