@@ -104,6 +104,7 @@ def test_models_that_are_loaded_already_do_not_count_twice(bundled: tuple[Loaded
     assert plan(8 * GB - on_device, target, draft).parts == names.parts
 
 
+@pytest.mark.quick("knobs1-8")
 @pytest.mark.parametrize(
     ("knobs", "branches"),
     [({"k": 3}, 0), ({"mode": "async", "k": 3, "f": 2}, 8), ({"tree": {"kind": "fixed", "widths": (3, 2)}}, 0)],

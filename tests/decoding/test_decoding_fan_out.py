@@ -155,6 +155,7 @@ def test_the_scale_is_the_share_that_one_candidate_misses():
     assert abs(drawn.law.scale - found.rejected.scale) > 0.03
 
 
+@pytest.mark.quick("0.7")
 @pytest.mark.parametrize("exponent", [0.2, 0.7, 1.5])
 def test_the_likeliest_exponent_is_where_the_likelihood_is_largest(exponent: float):
     law, generator = OutcomeLaw(0.0, HitLaw(exponent, 0.5)), random.Random(8)

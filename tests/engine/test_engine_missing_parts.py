@@ -51,6 +51,7 @@ def raising(*given: Any, **named: Any) -> Any:
     raise OverflowError("out of range integral type conversion")
 
 
+@pytest.mark.quick("async_tree-RecordedTree-records-with_garbage", "sync_tree-VerifiedTrees-record-with_garbage")
 @pytest.mark.parametrize(
     ("strategy", "owner", "name", "planted"),
     [

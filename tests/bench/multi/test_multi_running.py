@@ -17,6 +17,7 @@ from ssd_lab.errors import ConfigError
 LONG = 30.0  # minutes
 
 
+@pytest.mark.full
 def test_what_goes_wrong_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     cells = [
         Doing("wrong", "fail", shares="two"),
