@@ -10,19 +10,29 @@
   for (const nav of document.querySelectorAll('.md-nav[data-md-level="1"]')) {
     named(nav, `Pages of ${nav.querySelector(".md-nav__title")?.textContent.trim() ?? "this part"}`);
   }
-  const copiers = () => document.querySelectorAll(".md-code__nav:not([aria-label])").forEach((nav) => named(nav, `Copy ${nav.parentElement.id || "this block"}`));
-  copiers();
-  new MutationObserver(copiers).observe(document.body, { childList: true, subtree: true }); // the theme makes them later
+  const nameCopiers = () => document.querySelectorAll(".md-code__nav:not([aria-label])").forEach((nav) => named(nav, `Copy ${nav.parentElement.id || "this block"}`));
 
   // What scrolls sideways can be scrolled by keys.
-  const boxes = document.querySelectorAll(".md-typeset__scrollwrap, .jp-InputArea pre, .jp-OutputArea-output, .formula");
   const reach = () => {
-    for (const box of boxes) {
+    for (const box of document.querySelectorAll(".md-typeset__scrollwrap, .jp-InputArea pre, .jp-OutputArea-output, .formula")) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
   };
-  reach();
-  addEventListener("load", reach);
-  addEventListener("resize", reach);
+
+  // The theme makes buttons and boxes later.
+  let due = false;
+  const settle = () => {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      nameCopiers();
+      reach();
+    });
+  };
+  settle();
+  new MutationObserver(settle).observe(document.body, { childList: true, subtree: true });
+  addEventListener("load", settle);
+  addEventListener("resize", settle);
 })();

@@ -21,6 +21,7 @@ PAGES = (
     "try-it.html",
     "views.html",
     "comparison.html",
+    "concepts/speculative-decoding.html",
     "concepts/eagle3.html",
     "tutorials/index.html",
     "tutorials/02_from_scratch.html",
