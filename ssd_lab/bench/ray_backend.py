@@ -28,7 +28,7 @@ class RayBackend:
         ray = _ray()
         started_here = not ray.is_initialized()
         if started_here:
-            ray.init(address=self.address, log_to_driver=False, configure_logging=False)
+            ray.init(address=self.address, include_dashboard=False, log_to_driver=False, configure_logging=False)
         try:
             remote = ray.remote(max_retries=0, max_calls=1)(_run_remotely)  # a fresh process each: nothing is left over
             waiting = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,10 +18,14 @@ from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
 from ssd_lab.serve.config import ServeConfig, read_api_keys
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
 _SERVER, _LIMITS = "Server", "Limits"
 Host = Annotated[str, of_field(ServeConfig, "host", panel=_SERVER)]
 Port = Annotated[int, of_field(ServeConfig, "port", panel=_SERVER)]
 ServedName = Annotated[str | None, of_field(ServeConfig, "served_name", panel=_SERVER)]
+Count = Annotated[int, of_field(ServeConfig, "replicas", panel=_SERVER)]
 Page = Annotated[bool, of_field(ServeConfig, "page", panel=_SERVER)]
 Recent = Annotated[int, of_field(ServeConfig, "recent", panel=_SERVER)]
 AccessLog = Annotated[bool, of_field(ServeConfig, "access_log", panel=_SERVER)]
@@ -37,14 +41,16 @@ KeyFile = Annotated[
 ]
 
 
-@options.takes(FIELDS, MODELS, ENGINE)
+@options.takes(FIELDS, MODELS, ENGINE, without=("import_",))
 def command(
     fields: dict[str, Any],
     strategies: options.Strategies = None,
+    import_: options.Import = None,
     host: Host = "127.0.0.1",
     port: Port = 8000,
     api_key_file: KeyFile = None,
     served_name: ServedName = None,
+    replicas: Count = 1,
     page: Page = True,
     recent: Recent = 16,
     access_log: AccessLog = True,
@@ -62,40 +68,56 @@ def command(
     given = {name: value for name, value in locals().items() if name in ServeConfig.model_fields}
     config = validated(ServeConfig, given, name="server")
     keys = () if api_key_file is None else read_api_keys(api_key_file)
+    options.imported(import_)
+    chosen = [parse_strategy(text) for text in strategies or ("async_tree",)]
+    loaded = {**fields, "strategies": chosen, "served_name": config.served_name}
     try:
         from ssd_lab.serve.app import make_app
+        from ssd_lab.serve.replicas.front import make_front
         from ssd_lab.serve.server import bound, serve, url_of
     except ModuleNotFoundError as error:
         raise ConfigError(
             f"the server needs {error.name}: in the checkout, pip install -e '.[serve]' brings it"
         ) from error
-    from ssd_lab.serve.served import load_served
 
     listening = bound(config)  # before the models are loaded: an address that is taken is known at once
+    told = console(stderr=True)
     with listening, _access_log() if config.access_log else nullcontext():
-        chosen = [parse_strategy(text) for text in strategies or ("async_tree",)]
-        models = load_served(
-            strategies=chosen,
-            served_name=config.served_name,
-            max_queue=config.max_queue,
-            progress=show_progress(),
-            **fields,
-        )
-        with models:
-            if warm_up:
-                for model in models:
-                    model.llm.warm_up()
-            told = console(stderr=True)
+        make: Callable[[Any, ServeConfig, Sequence[str]], FastAPI] = make_app
+        opened = _alone(loaded, config, warm_up)
+        if config.replicas > 1:
+            make, opened = make_front, _replicas(loaded, config, warm_up, tuple(import_ or ()))
+        with opened as (engines, names):
             if not config.is_loopback and not keys:
                 told.print(f"warning: {config.host} can be reached from elsewhere, and no --api-key-file was given")
-            names = ", ".join(card["id"] for card in models.cards())
-            address = url_of(listening)
-            serve(
-                make_app(models, config, keys),
-                config,
-                listening,
-                on_start=lambda: told.print(f"serving {names} at {address}", soft_wrap=True),
-            )
+            said = f"serving {', '.join(names)} at {url_of(listening)}"
+            serve(make(engines, config, keys), config, listening, on_start=lambda: told.print(said, soft_wrap=True))
+
+
+@contextmanager
+def _alone(loaded: dict[str, Any], config: ServeConfig, warm_up: bool) -> Iterator[tuple[Any, list[str]]]:
+    """Engines of this process, and the names of the models."""
+    from ssd_lab.serve.served import load_served
+
+    with load_served(max_queue=config.max_queue, progress=show_progress(), **loaded) as models:
+        if warm_up:
+            for model in models:
+                model.llm.warm_up()
+        yield models, [card["id"] for card in models.cards()]
+
+
+@contextmanager
+def _replicas(
+    loaded: dict[str, Any], config: ServeConfig, warm_up: bool, imports: tuple[str, ...]
+) -> Iterator[tuple[Any, list[str]]]:
+    """The same for engines of several processes."""
+    from ssd_lab.serve.replicas.cluster import deployed
+    from ssd_lab.serve.replicas.replica import Load
+
+    told = console(stderr=True)
+    load = Load(loaded, config, warm_up, imports)
+    with deployed(load, config.replicas, told=lambda said: told.print(said, soft_wrap=True)) as replicas:
+        yield replicas, replicas.everyone_now("names")[0]
 
 
 @contextmanager

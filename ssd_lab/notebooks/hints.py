@@ -78,4 +78,7 @@ HINTS: dict[str, tuple[str, str]] = {
         "What else may have changed since yesterday?",
         "Separate runs leave out what the machine did between.",
     ),
+    "11-1": ("What does a round give to a text?", "1,000 + 400, and 20 of those are in no text."),
+    "11-2": ("How many tokens does a draft add, and who adds one more?", "600 / 250, and the target's own."),
+    "11-3": ("What do the twelve wait for?", "Is it room for their keys and values?"),
 }

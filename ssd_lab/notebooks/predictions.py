@@ -85,4 +85,6 @@ PREDICTIONS = {
     ),
     "10-1": "Only the text does: how often guesses are accepted. One number for each set should explain both columns.",
     "10-2": ("Look at the interval of their ratio: it holds 1 if the difference may be noise."),
+    "11-1": "Eight ask and four have a place, so four wait. As soon as a text ends, one that waits takes its place.",
+    "11-2": "They are equal but for what came too late: tokens that were accepted behind the end of a text.",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from ssd_lab import __version__
-from ssd_lab.serve.answering import Answering, Mailbox
+from ssd_lab.serve.answering import Answering
 from ssd_lab.serve.chat import ChatRequest
 from ssd_lab.serve.completions import CompletionRequest
 from ssd_lab.serve.config import ServeConfig
@@ -21,7 +21,7 @@ from ssd_lab.serve.errors import ApiError, of_validation
 from ssd_lab.serve.generation import begin, respond
 from ssd_lab.serve.guard import AccessLog, KeyGuard, SizeGuard, error_response
 from ssd_lab.serve.job import Job, chat_job, completion_job
-from ssd_lab.serve.live import PAGE, PAGE_HEADERS, rounds_page
+from ssd_lab.serve.live import PAGE, PAGE_HEADERS, TRACE_HEADERS, rounds_page, trace_file
 from ssd_lab.serve.metrics import CONTENT_TYPE
 from ssd_lab.serve.served import Served, ServedModels
 from ssd_lab.serve.state import ServerState
@@ -33,12 +33,16 @@ def make_app(models: ServedModels, config: ServeConfig, keys: Sequence[str] = ()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        state.mailbox = Mailbox(asyncio.get_running_loop())
         try:
             yield
         finally:
             models.close()
 
+    return guarded(unguarded(state, lifespan), config, keys, state.metrics.response)
+
+
+def unguarded(state: ServerState, lifespan: Any = None) -> FastAPI:
+    """What answers requests that may be answered: no keys, no sizes, no log, which another process sees to."""
     app = FastAPI(
         title="ssd_lab",
         version=__version__,
@@ -50,13 +54,18 @@ def make_app(models: ServedModels, config: ServeConfig, keys: Sequence[str] = ()
     app.state.server = state
     _add_generation(app, state)
     _add_states(app, state)
-    if config.page:
+    if state.config.page:
         _add_page(app, state)
-    _add_errors(app)
+    add_errors(app)
+    return app
+
+
+def guarded(app: FastAPI, config: ServeConfig, keys: Sequence[str], count: Callable[[str, int], None]) -> FastAPI:
+    """The application with what every request passes on its way in. count: told the path and status of every answer."""
     app.add_middleware(SizeGuard, max_bytes=config.max_body_bytes)
     if keys:
         app.add_middleware(KeyGuard, keys=tuple(keys))
-    app.add_middleware(AccessLog, count=state.metrics.response)
+    app.add_middleware(AccessLog, count=count)
     return app
 
 
@@ -124,8 +133,13 @@ def _add_page(app: FastAPI, state: ServerState) -> None:
         entry = state.live.find(name)
         return HTMLResponse(await asyncio.to_thread(rounds_page, entry), headers=PAGE_HEADERS)
 
+    @app.get("/live/requests/{name}/trace", include_in_schema=False)
+    async def trace(name: str) -> Response:
+        entry = state.live.find(name)
+        return Response(await asyncio.to_thread(trace_file, entry), headers=TRACE_HEADERS)
 
-def _add_errors(app: FastAPI) -> None:
+
+def add_errors(app: FastAPI) -> None:
     """Every error leaves in one shape."""
 
     @app.exception_handler(ApiError)

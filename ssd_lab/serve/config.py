@@ -18,6 +18,7 @@ class ServeConfig(BaseModel):
     host: str = Field("127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 is every one of them")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
     served_name: str | None = Field(None, min_length=1, description="name of the target in requests; None: its own")
+    replicas: int = Field(1, ge=1, description="copies of all engines, each on devices of its own, through Ray Serve")
     max_queue: int = Field(256, ge=0, description="texts of one model that wait for a place in its batch; then 429")
     max_choices: int = Field(64, ge=1, description="texts that one request may ask for: prompts times n")
     max_output: int | None = Field(None, ge=1, description="longest output in tokens that a request may ask for")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from ssd_lab.serve.answering import Answering
 from ssd_lab.serve.errors import ApiError
 from ssd_lab.serve.job import Job
+from ssd_lab.trace import Trace
 from ssd_lab.widgets.page import html_page
 
 PAGE = Path(__file__).parent / "static" / "live.html"
@@ -23,6 +25,7 @@ PAGE_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
 }
+TRACE_HEADERS = {"Content-Type": "application/jsonl", "Content-Disposition": 'attachment; filename="trace.jsonl"'}
 
 
 @dataclass(frozen=True)
@@ -97,13 +100,26 @@ class LiveRequests:
 
 def rounds_page(entry: Entry) -> str:
     """The views of a request's rounds so far. Waits for the step that its engine is doing."""
+    title = f"Request {entry.job.id[:8]}, {entry.job.served.name}"
+    return html_page({entry.job.served.name: _trace(entry)}, title=title)
+
+
+def trace_file(entry: Entry) -> bytes:
+    """The same rounds as `Trace.save` writes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.jsonl"
+        _trace(entry).save(path)
+        return path.read_bytes()
+
+
+def _trace(entry: Entry) -> Trace:
     submission = entry.answering.submission
     if submission is None:
         raise ApiError(404, "the request never began", code="no_request")
     trace = entry.job.served.llm.trace_of(submission)
     if not trace.rounds:
         raise ApiError(404, "the request has no round yet: look again in a moment", code="no_rounds")
-    return html_page({entry.job.served.name: trace}, title=f"Request {entry.job.id[:8]}, {entry.job.served.name}")
+    return trace
 
 
 def _prompt_text(prompt: Any) -> str:

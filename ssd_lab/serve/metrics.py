@@ -16,7 +16,6 @@ from ssd_lab.serve.served import ServedModels
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _LABELS = ("model_name", "engine")
-_ENGINE = "0"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000)
 _REASONS = {"cancelled": "abort"}  # vLLM's word
@@ -36,11 +35,15 @@ _HISTOGRAMS = {
 
 
 class ServerMetrics:
-    """Histograms of texts that ended, and counters of the engines as they stand. Of the event loop, but for `text`."""
+    """Histograms of texts that ended, and counters of the engines as they stand. Of the event loop, but for `text`.
 
-    def __init__(self, models: ServedModels) -> None:
+    engine: the label that tells replicas apart, vLLM's.
+    """
+
+    def __init__(self, models: ServedModels, engine: str = "0") -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(EngineCollector(models))
+        self._registry.register(EngineCollector(models, engine))
+        self._engine = engine
         self._of_texts = {
             name: Histogram(f"vllm:{name}", f"{meaning}.", _LABELS, registry=self._registry, buckets=buckets)
             for name, (meaning, buckets) in _HISTOGRAMS.items()
@@ -58,7 +61,7 @@ class ServerMetrics:
 
     def piece(self, name: str, gap_s: float) -> None:
         """A text of this model went on, so long after its last piece."""
-        self._of_texts["inter_token_latency_seconds"].labels(name, _ENGINE).observe(gap_s)
+        self._of_texts["inter_token_latency_seconds"].labels(name, self._engine).observe(gap_s)
 
     def ended(self, answering: Answering) -> None:
         """Its texts have ended."""
@@ -72,10 +75,10 @@ class ServerMetrics:
 
     def _text_ended(self, name: str, sequence: Sequence) -> None:
         reason = _REASONS.get(sequence.finish_reason or "cancelled", sequence.finish_reason)
-        self._ended.labels(name, _ENGINE, reason).inc()
-        self._prompt_tokens.labels(name, _ENGINE).inc(len(sequence.prompt_ids))
+        self._ended.labels(name, self._engine, reason).inc()
+        self._prompt_tokens.labels(name, self._engine).inc(len(sequence.prompt_ids))
         for histogram, value in _values(sequence).items():
-            self._of_texts[histogram].labels(name, _ENGINE).observe(value)
+            self._of_texts[histogram].labels(name, self._engine).observe(value)
 
 
 def _values(sequence: Sequence) -> dict[str, float]:
@@ -104,8 +107,8 @@ def _values(sequence: Sequence) -> dict[str, float]:
 class EngineCollector(Collector):
     """Asks each engine how it stands when the numbers are read."""
 
-    def __init__(self, models: ServedModels) -> None:
-        self._models = models
+    def __init__(self, models: ServedModels, engine: str) -> None:
+        self._models, self._engine = models, engine
 
     def describe(self) -> Iterator[Metric]:
         """Nothing is asked when the collector is registered."""
@@ -122,13 +125,15 @@ class EngineCollector(Collector):
         for name, meaning, values in _GAUGES:
             gauge = GaugeMetricFamily(name, meaning, labels=_LABELS)
             for model_name, status in found.items():
-                gauge.add_metric((model_name, _ENGINE), values(status))
+                gauge.add_metric((model_name, self._engine), values(status))
             yield gauge
         for name, meaning, label, counts in _COUNTERS:
             counter = CounterMetricFamily(name, meaning, labels=_LABELS if label is None else (*_LABELS, label))
             for model_name, status in found.items():
                 for value, count in counts(status).items():
-                    counter.add_metric((model_name, _ENGINE) if label is None else (model_name, _ENGINE, value), count)
+                    counter.add_metric(
+                        (model_name, self._engine) if label is None else (model_name, self._engine, value), count
+                    )
             yield counter
 
 

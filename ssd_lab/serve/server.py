@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import Protocol
 
 import uvicorn
 from fastapi import FastAPI
@@ -45,6 +46,19 @@ def url_of(listening: socket.socket) -> str:
     return f"http://{local}:{port}"
 
 
+class Stoppable(Protocol):
+    """What a server asks of its application when it is told to stop: its `app.state.server`."""
+
+    is_stopping: bool
+
+    @property
+    def under_way(self) -> int:
+        """How much has not ended."""
+
+    def cancel_running(self) -> None:
+        """End it: the clients are told."""
+
+
 class GracefulServer(uvicorn.Server):
     """Told to stop, it refuses what is new (503) and ends when running answers are finished, or after the grace; told
     twice, it ends at once.
@@ -53,10 +67,18 @@ class GracefulServer(uvicorn.Server):
     def __init__(self, app: FastAPI, config: ServeConfig, on_start: Callable[[], None] = lambda: None) -> None:
         super().__init__(
             uvicorn.Config(
-                app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=1, ws="none"
+                app,
+                loop="asyncio",  # this and h11 also where faster ones are installed: the same server everywhere
+                http="h11",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=1,
             )
         )
-        self._state, self._grace_s = app.state.server, config.grace_s
+        self._state: Stoppable = app.state.server
+        self._grace_s = config.grace_s
         self._on_start = on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -83,7 +105,7 @@ class GracefulServer(uvicorn.Server):
             late_s = time.monotonic() - self._stop_at_s
             if late_s >= 0:
                 self._state.cancel_running()
-            if not self._state.models.under_way or late_s >= LAST_S:
+            if not self._state.under_way or late_s >= LAST_S:
                 await asyncio.sleep(LOOK_S)  # the last chunks are on their way
                 self.should_exit = True
         return await super().on_tick(counter)

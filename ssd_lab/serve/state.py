@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import cached_property
+
 from ssd_lab.serve.answering import Answering, AnsweringObserver, Mailbox
 from ssd_lab.serve.config import ServeConfig
 from ssd_lab.serve.errors import ApiError
@@ -11,15 +14,23 @@ from ssd_lab.serve.served import Served, ServedModels
 
 
 class ServerState(AnsweringObserver):
-    """Of the event loop. mailbox: between it and the engines, made when it starts."""
+    """Of the event loop. engine: what numbers tell replicas apart by."""
 
-    mailbox: Mailbox
-
-    def __init__(self, models: ServedModels, config: ServeConfig) -> None:
+    def __init__(self, models: ServedModels, config: ServeConfig, engine: str = "0") -> None:
         self.models, self.config = models, config
-        self.metrics = ServerMetrics(models)
+        self.metrics = ServerMetrics(models, engine)
         self.live = LiveRequests(config.recent if config.page else 0)
         self.is_stopping = False
+
+    @cached_property
+    def mailbox(self) -> Mailbox:
+        """Between the engines and the event loop that asks for it first."""
+        return Mailbox(asyncio.get_running_loop())
+
+    @property
+    def under_way(self) -> int:
+        """Texts that no engine is done with."""
+        return self.models.under_way
 
     def check_open(self) -> None:
         """Raise ApiError (503) if no request is taken any more."""

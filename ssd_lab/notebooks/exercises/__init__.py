@@ -10,6 +10,7 @@ from ssd_lab.notebooks.exercises import (
     quick_start,
     saguaro,
     schedules,
+    server,
     story,
     trees,
 )
@@ -29,6 +30,7 @@ EXERCISES: dict[str, Exercise] = {
         ("08", own_strategy.EXERCISES),
         ("09", hardware.EXERCISES),
         ("10", full_scale.EXERCISES),
+        ("11", server.EXERCISES),
     )
     for number, exercise in enumerate(exercises, 1)
 }
