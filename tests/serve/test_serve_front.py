@@ -155,7 +155,7 @@ def test_a_replica_that_is_lost_ends_its_own_requests_in_words(client, two):
     two.lost_after = 0
     answer = client.post("/v1/completions", json=BODY)
     assert answer.status_code == 503 and answer.json()["error"]["code"] == "replica_lost"
-    two.lost_after = 1
+    two.lost_after = 2
     streamed = client.post("/v1/completions", json={**BODY, "stream": True}).text
     assert '"code": "replica_lost"' in streamed and streamed.endswith("data: [DONE]\n\n")
     two.lost_after = None

@@ -157,3 +157,4 @@ def test_two_replicas_share_requests_and_one_that_dies_is_replaced(tiny_pair):
                 os.kill(each, signal.SIGKILL)
         served.process.wait(WAIT_S)
         served.reading.join(WAIT_S)
+        served.process.stderr.close()

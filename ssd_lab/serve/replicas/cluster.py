@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from ssd_lab.serve.replicas.replica import Asked, Load, Replica
 from ssd_lab.serve.replicas.shares import Share, gpus_of, share_of
 from ssd_lab.strategies.registry import listed
 
+TRIES = 3  # to start Ray
 START_S = 1800.0  # longest that replicas may take to load their models
 LOOK_S = 0.1
 ALL_S = 10.0  # longest wait for an answer of every replica
@@ -58,7 +61,7 @@ def deployed(load: Load, count: int, told: Callable[[str], None] = lambda _: Non
     ray, serve = _ray()
     started_here = not ray.is_initialized()
     if started_here:
-        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+        _start(ray)
     name = f"ssd_lab-{secrets.token_hex(4)}"
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -73,14 +76,25 @@ def deployed(load: Load, count: int, told: Callable[[str], None] = lambda _: Non
             raise ConfigError(failures[0])
         yield replicas
     finally:
-        if started_here:
-            serve.shutdown()
-            ray.shutdown()
-        else:
+        with contextlib.suppress(Exception):  # Ray has ended, or its controller
             serve.delete(name)
+        if started_here:
+            ray.shutdown()
 
 
 _QUIET = {"log_level": "WARNING", "enable_access_log": False}
+
+
+def _start(ray: Any) -> None:
+    """Raises ConfigError. Ray waits half a minute for its own processes, which is not enough on every busy machine."""
+    for tries_left in range(TRIES - 1, -1, -1):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+            return
+        except Exception as error:  # Ray raises nothing narrower
+            ray.shutdown()
+            if not tries_left:
+                raise ConfigError(f"Ray did not start: {' '.join(str(error).split())}") from error
 
 
 def _deployment(serve: Any, share: Share, count: int) -> Any:
@@ -101,8 +115,9 @@ def _deployment(serve: Any, share: Share, count: int) -> Any:
 
 
 def _share(load: Load, nodes: list[dict[str, float]], count: int) -> Share:
-    engines = [{**load.fields, **own} for _, own in listed(load.fields["strategies"])]
-    places = [{name: fields[name] for name in ("device", "gpus", "placement") if name in fields} for fields in engines]
+    engines: list[dict[str, Any]] = [{**load.fields, **own} for _, own in listed(load.fields["strategies"])]
+    names: tuple[str, ...] = ("device", "gpus", "placement")
+    places = [{name: each[name] for name in names if name in each} for each in engines]
     return share_of(nodes, count, gpus_of(places, any(node.get("GPU") for node in nodes)))
 
 
@@ -134,4 +149,5 @@ def _ray() -> tuple[Any, Any]:
             f"replicas need Ray Serve, and {error.name or 'it'} is not installed: in the checkout, "
             "pip install -e '.[ray,serve]' brings it"
         ) from error
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     return ray, serve

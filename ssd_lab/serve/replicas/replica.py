@@ -17,7 +17,7 @@ from ssd_lab.serve.state import ServerState
 from ssd_lab.strategies.importing import import_strategies
 
 Message = MutableMapping[str, Any]  # of ASGI
-NOTED = "ssd_lab.noted"  # type of the last message: what the access log says of a request
+NOTED = "ssd_lab.noted"  # type of the first and the last message: what the access log says of a request
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ class Replica:
         self._talks.add(running)  # nobody else holds it
         running.add_done_callback(self._talks.discard)
         try:
+            yield [{"type": NOTED, "replica": self._rank}]
             while (messages := await talk.taken())[-1] is not None:
                 yield [message for message in messages if message is not None]
             yield [message for message in messages if message is not None]

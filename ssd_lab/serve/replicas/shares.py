@@ -19,12 +19,12 @@ class Share:
     gpus: int
 
 
-def gpus_of(engines: Iterable[Mapping[str, Any]], has_gpus: bool) -> int:
+def gpus_of(engines: Iterable[dict[str, Any]], has_gpus: bool) -> int:
     """GPUs that one replica computes on. engines: the fields of each; has_gpus: is there a GPU to be chosen?
 
     Raises ConfigError for GPUs that are not numbered from 0: which ones a replica gets is Ray's choice.
     """
-    return max(_gpus_of(validated(EngineConfig, dict(fields), name="engine"), has_gpus) for fields in engines)
+    return max(_gpus_of(validated(EngineConfig, fields, name="engine"), has_gpus) for fields in engines)
 
 
 def share_of(machines: Sequence[Mapping[str, float]], replicas: int, gpus: int) -> Share:
