@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from ssd_lab.serve.fields import SamplingRequest, refuse
+from ssd_lab.serve.fields import SamplingRequest, Text, refuse
 
 _TEXT_ROLES = Literal["system", "developer", "user", "assistant"]
 
@@ -17,7 +17,7 @@ class TextPart(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 def _content(value: Any) -> Any:
@@ -49,7 +49,7 @@ class ChatMessage(BaseModel):
 
     role: _TEXT_ROLES
     content: Content
-    name: str | None = Field(None, description="told to the chat template, which may leave it out")
+    name: Text | None = Field(None, description="told to the chat template, which may leave it out")
 
     @model_validator(mode="before")
     @classmethod

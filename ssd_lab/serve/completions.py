@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from ssd_lab.serve.fields import SamplingRequest, refuse
+from ssd_lab.serve.fields import SamplingRequest, refuse, whole_characters
 
 DEFAULT_TOKENS = 16  # the API's own default
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
@@ -28,8 +28,8 @@ def _one_or_many(value: Any) -> list[str | list[int]]:
     for prompt in prompts:
         if not isinstance(prompt, str) and not _is_ids(prompt):
             raise refuse("prompt", f"is or holds {type(prompt).__name__}: give a text or token ids, or a list of them")
-        if isinstance(prompt, str) and any("\ud800" <= character <= "\udfff" for character in prompt):
-            raise refuse("prompt", "holds half a character (a lone surrogate): send valid Unicode")
+        if isinstance(prompt, str):
+            whole_characters(prompt)
     return prompts
 
 

@@ -42,7 +42,7 @@ def of_validation(problems: Sequence[Any]) -> ApiError:
         )
     context = first.get("ctx") or {}
     param = context.get("param") or _place(first["loc"])
-    message = str(first["msg"])
+    message = str(first["msg"]).removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         message = "this server knows no such field, and drops none: leave it out"
     elif first["type"] == "missing" and param is None:

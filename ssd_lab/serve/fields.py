@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from ssd_lab.config import SamplingParams
@@ -18,6 +18,18 @@ _FIELDS = SamplingParams.model_fields
 def refuse(param: str, message: str) -> PydanticCustomError:
     """An error about a field, for a validator to raise."""
     return PydanticCustomError("unsupported", message, {"param": param})
+
+
+def whole_characters(text: str) -> str:
+    """The text. Raises ValueError if it holds a half of a surrogate pair, which JSON allows and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half a character (a lone surrogate): send valid Unicode") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(whole_characters)]
 
 
 class StreamOptions(BaseModel):

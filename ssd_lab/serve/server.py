@@ -33,10 +33,14 @@ def bound(config: ServeConfig) -> socket.socket:
             made.bind(address)
             unfinished.pop_all()
     except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {config.host}, port {config.port} ({error}): give another host or port (0: a free one)"
-        ) from error
+        raise _taken(config, error) from error
     return made
+
+
+def _taken(config: ServeConfig, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot listen on {config.host}, port {config.port} ({error}): give another host or port (0: a free one)"
+    )
 
 
 def url_of(listening: socket.socket) -> str:
@@ -112,7 +116,13 @@ class GracefulServer(uvicorn.Server):
 
 
 def serve(app: FastAPI, config: ServeConfig, listening: socket.socket, on_start: Callable[[], None]) -> None:
-    """Until it is told to stop, by Ctrl-C or SIGTERM. on_start: called when requests are answered."""
+    """Until it is told to stop, by Ctrl-C or SIGTERM. on_start: called when requests are answered. Raises ConfigError
+    if another server came first.
+    """
+    try:
+        listening.listen()  # two servers can be bound, while both load, and one can listen
+    except OSError as error:
+        raise _taken(config, error) from error
     GracefulServer(app, config, on_start).run(sockets=[listening])
 
 

@@ -9,12 +9,13 @@ import time
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 from ssd_lab.errors import CacheCapacityError, ConfigError
 from ssd_lab.serve.app import make_app
 from ssd_lab.serve.config import ServeConfig, read_api_keys
 from ssd_lab.serve.served import load_served
-from ssd_lab.serve.server import bound, running
+from ssd_lab.serve.server import bound, running, serve
 
 KEY = "a-long-and-secret-key"
 LONG = {"model": "tiny", "prompt": "Once", "max_tokens": 400, "ignore_eos": True}
@@ -180,5 +181,9 @@ def test_settings_that_cannot_be(tmp_path):
         taken.listen()
         with pytest.raises(ConfigError, match="give another"):
             bound(ServeConfig(port=taken.getsockname()[1]))
+    with bound(ServeConfig(port=0)) as one, bound(ServeConfig(port=one.getsockname()[1])) as other:
+        one.listen()  # both loaded their models meanwhile
+        with pytest.raises(ConfigError, match="give another"):
+            serve(FastAPI(), ServeConfig(), other, lambda: None)
     assert ServeConfig().is_loopback and ServeConfig(host="::1").is_loopback
     assert not ServeConfig(host="0.0.0.0").is_loopback

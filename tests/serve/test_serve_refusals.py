@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import openai
 import pytest
@@ -126,6 +128,14 @@ def test_wrong_values_are_refused_with_the_field_they_are_in(url, body, change, 
 def test_a_body_that_is_no_request_is_refused_in_the_same_shape(url, content, headers):
     answer = httpx.post(f"{url}/v1/completions", content=content, headers=headers, timeout=60)
     assert answer.status_code == 400 and answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("message", [{"content": "\ud83d"}, {"name": "\ud83d", "content": "Hi"}])
+def test_half_a_character_in_a_message_is_refused_in_words(url, message):
+    content = json.dumps({**CHAT, "messages": [{"role": "user", **message}]})
+    headers = {"content-type": "application/json"}
+    answer = httpx.post(f"{url}/v1/chat/completions", content=content, headers=headers, timeout=60)
+    assert answer.status_code == 400 and "valid Unicode" in answer.json()["error"]["message"]
 
 
 def test_other_paths_and_methods_have_the_same_shape(url):
