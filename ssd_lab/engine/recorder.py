@@ -67,6 +67,7 @@ class Recorder:
     def prefill(self, prefill: Activity, recordings: list[Recording]) -> None:
         """Prompt chunks of requests that are recorded there were computed, together."""
         preparation_s = self._preparations.seconds(prefill.start_s, prefill.end_s)
+        self.totals.add_prefill(prefill.end_s - prefill.start_s, preparation_s=preparation_s)
         for recording in recordings:
             recording.count_prefill(prefill, preparation_s)
             if self._record:
@@ -104,9 +105,10 @@ class Recorder:
                 if earlier is not None:
                     earlier.trees.append(tree.settled())
         self._recent.append(weakref.ref(kept))
+        if rows:
+            kept.count(rows, self.totals)
         for recording, own in self._by_recording(kept.request_ids, rows):
             recording.count(kept, own)
-            kept.count_rows(own, self.totals)
             if self._record and verified.probabilities is not None:
                 recording.keep(kept.settled(), own)
 

@@ -71,12 +71,7 @@ class Recording:
 
     def count(self, kept: KeptRound, rows: list[int]) -> None:
         """A round is over. rows: of the requests recorded here."""
-        self.totals.add_round(
-            kept.times.end_s - kept.times.start_s,
-            num_emitted=sum(kept.emitted[row] for row in rows),
-            preparation_s=kept.preparation_s,
-        )
-        kept.count_rows(rows, self.totals)
+        kept.count(rows, self.totals)
 
     def keep(self, kept: KeptRound, rows: list[int]) -> None:
         """Let the trace hold the round."""

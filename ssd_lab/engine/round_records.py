@@ -44,8 +44,13 @@ class KeptRound:
     preparation_s: float = 0.0
     trees: list[RecordedTree] = field(default_factory=list)
 
-    def count_rows(self, rows: list[int], totals: Totals) -> None:
-        """Add what these rows did to the totals."""
+    def count(self, rows: list[int], totals: Totals) -> None:
+        """Add the round to the totals, and what these rows did in it."""
+        totals.add_round(
+            self.times.end_s - self.times.start_s,
+            num_emitted=sum(self.emitted[row] for row in rows),
+            preparation_s=self.preparation_s,
+        )
         for row in rows:
             totals.add_sequence(
                 num_drafted=self.verified.num_drafted[row],

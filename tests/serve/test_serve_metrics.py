@@ -61,6 +61,12 @@ def test_every_decided_token_is_in_a_text_or_past_its_end(answers_and_change):
     assert change["ssd_lab:tokens_past_end_total"] > 0  # the request for one token drafted more
 
 
+def test_rounds_of_the_batch_and_their_time_count(answers_and_change):
+    _, change = answers_and_change
+    assert 0 < change["ssd_lab:rounds_total"] <= change["ssd_lab:text_rounds_total"]
+    assert change["ssd_lab:decode_seconds_total"] > 0 and change["ssd_lab:prefill_seconds_total"] > 0
+
+
 def test_positions_and_paths_sum_up(answers_and_change):
     _, change = answers_and_change
 
