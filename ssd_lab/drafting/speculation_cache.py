@@ -131,7 +131,7 @@ class SpeculationCache:
         if self._keys is None or request_ids != list(self._rows):
             return None
         rows = min(len(self._keys), len(decided))
-        outcomes = decided[:rows, :2].to(runner.device, non_blocking=True)
+        outcomes = decided[:rows, :2].to(self._keys.device, non_blocking=True)
         return runner.run(LookupPhase(), LookupInputs(self._keys[:rows], outcomes))
 
     def _likeliest(self, row: int, num_accepted: int | None) -> Entry | None:

@@ -190,7 +190,7 @@ def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(
         root = cell(page, 1).locator(".ssd-lab").first
         root.locator("section.ssd-timeline").wait_for()
         assert root.get_attribute("data-theme") == theme
-        assert root.locator("section").count() == 6
+        assert root.locator("section").count() == 8
         assert root.locator(".ssd-summary table").is_visible()
         assert root.evaluate("(root) => root.scrollWidth <= root.clientWidth")
         root.locator(".ssd-preset").first.click()

@@ -10,6 +10,7 @@ from eagle3_cases import LENGTH, MODES, PROMPTS, autoregressive, eagle, params
 
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.drafting.eagle3.proposer import EagleProposer
+from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.rounds.block_manager import BlockManager
 
 
@@ -141,8 +142,7 @@ def last_only(counting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         original(self, sequences, features)
         for sequence in sequences:
             new = sequence.memory.popitem()
-            features, row, count = new[1].features, new[1].row, new[1].count
-            own = features[row : row + 1, count - 1 : count]
+            own = DeviceTensor.of(new[1].own[None, -1:])
             sequence.memory[new[0]] = type(new[1])(own, 0, 1)
 
     monkeypatch.setattr(EagleProposer, "observe", observe)

@@ -107,7 +107,8 @@ def check(outputs: Any, trace: Trace, text: Any, reasons: list[str], rounds: int
 
 def failed(target: LoadedModel, strategy: StrategyConfig, params: Any, kind: type[SsdLabError]) -> SsdLabError:
     with LLM(target, strategy=strategy, **OPTIONS) as llm:
-        with pytest.raises(kind, match=r"in \w+\.py, line \d+: no ideas left") as caught:
+        where = r"in \w+\.py, line \d+: " if kind is ProposerError else ""  # of what is not one of ours
+        with pytest.raises(kind, match=f"{where}no ideas left") as caught:
             llm.run(PROMPTS, params)
         assert llm.num_free_blocks == OPTIONS["num_blocks"] - 1
     return caught.value

@@ -81,7 +81,7 @@ def test_the_rounds_that_count_take_what_they_take_in_a_run_without_captures(
 def test_each_capture_is_marked_where_it_happened(tiny_pair: Any, slow_captures: Backends, strategy: str) -> None:
     with build(tiny_pair, strategy) as llm:
         trace = llm.run(PROMPTS, PARAMS).trace
-    names = [{key[0].name for key in executor._calls} for executor, _ in slow_captures.made]
+        names = [{key[0].name for key in executor._calls} for executor, _ in slow_captures.made]
     lanes = ["target"] if strategy == "autoregressive" else ["draft", "target"]
     for lane in lanes:
         told = {each.name.removeprefix("capture ") for each in trace.preparations if each.lane == lane}

@@ -55,7 +55,7 @@ def test_a_module_without_decorators_makes_its_strategies_known(
     options = ["Hello", "-s", "plain_nothing", "-n", "4", "--set", "threads=1", *tiny_pair.options]
     quiet, told = (CliRunner().invoke(app, [*lead, "run", *options]) for lead in ([], ["--traceback"]))
     assert quiet.exit_code == told.exit_code == 2
-    assert "index 307" in quiet.stderr and "my_plain_module.py" not in quiet.stderr
+    assert "in my_plain_module.py, line 11: index 307" in quiet.stderr and "in draft" not in quiet.stderr
     assert "my_plain_module.py" in told.stderr and "in draft" in told.stderr
     sys.modules.pop("my_plain_module")
 
