@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "hooks"))
 import executed
 import live_views
 import notebook_pages
-from test_site import build
+from test_site import built_once
 
 TESTS = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.browser
@@ -30,10 +30,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Without results of notebooks: those of this folder need only the pages' own parts."""
-    folder = tmp_path_factory.mktemp("site")
-    done = build(folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+    return built_once(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -201,9 +198,9 @@ def test_widgets_of_a_notebook_are_alive_on_its_page_and_linked(
     cells = notebook_pages.for_site(executed.execute(source)).cells
     shown = "".join(output.data["text/html"] for cell in cells for output in cell.outputs)
     body = f'<!doctype html><html lang="en"><link rel="icon" href="data:,"><body data-md-color-scheme="slate">{shown}'
-    page_of_it = site / "assets" / "views_of_a_notebook.html"
+    page_of_it = site / "assets" / "views_of_a_notebook.htm"  # no *.html: other tests look at all of those
     page_of_it.write_text(f'{body}<script src="live_views.js"></script></body></html>', encoding="utf-8")
-    with open_site("assets/views_of_a_notebook.html") as page:
+    with open_site("assets/views_of_a_notebook.htm") as page:
         page.locator(".ssd-stepper [data-place]").first.wait_for()
         page.locator("[data-do=next]").first.click()
         assert [each.inner_text() for each in page.locator(".ssd-where").all()] == ["round 2 of 12"] * 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import inspect
 import os
@@ -63,12 +64,23 @@ def build(folder: Path, *, project: Path = ROOT) -> subprocess.CompletedProcess[
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, which the workers of a run share: building it takes the better part of a minute."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    folder = shared / "the-site"
+    with (shared / "the-site.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "the-site.built").exists():
+            done = build(folder)
+            assert done.returncode == 0, done.stderr[-3000:]
+            (shared / "the-site.built").touch()
+    return folder
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    done = build(folder)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+    return built_once(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
