@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +26,24 @@ from ssd_lab.links import child_process
 
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
 FORKING = {"drafting", "end_to_end", "engine", "links"}  # folders whose tests start many draft processes
+STARTED_S = time.monotonic()
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options must be known before the folders below are read."""
     parser.addoption("--screenshots", default=None, help="folder in which the browser tests leave pictures")
+    parser.addoption(
+        "--begin-within", type=float, help="seconds, after which no test begins: the rest is skipped, aloud"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # before its fixtures are made
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A machine that is slow, or busy, ends in time all the same, and says what it did not run."""
+    limit_s = item.config.getoption("--begin-within")
+    if limit_s is not None and time.monotonic() - STARTED_S > limit_s:
+        pytest.skip(f"NOT RUN: the {limit_s:g} s of --begin-within are over; `make test-all` runs it")
 
 
 def pytest_configure(config: pytest.Config) -> None:
