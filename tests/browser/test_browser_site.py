@@ -166,6 +166,7 @@ def test_the_page_with_every_view_of_the_run(open_site: Any):
 
 
 @pytest.mark.full
+@pytest.mark.timeout(400)  # all pages, with their live views
 @pytest.mark.grid(one_of=2)
 @pytest.mark.parametrize("width", [390, 1280])
 def test_every_page_fits_its_window_and_has_no_error(open_site: Any, site: Path, address: str, width: int):

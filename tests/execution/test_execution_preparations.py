@@ -11,6 +11,7 @@ import pytest
 from replay_graphs import Backends, ReplayBackend
 
 from ssd_lab import LLM, SamplingParams
+from ssd_lab.engine.preparing import Preparing
 from ssd_lab.learning.fallback_choice import FallbackChooser, MeasuredRound
 from ssd_lab.trace import compute_metrics
 from ssd_lab.trace.totals import Totals
@@ -43,6 +44,7 @@ def slow_captures(monkeypatch: pytest.MonkeyPatch) -> Backends:
         now_s += CAPTURE_S
         return capture(self, function)
 
+    monkeypatch.setattr(Preparing, "pays", True)  # this clock would tell it otherwise
     monkeypatch.setattr(ReplayBackend, "capture", slow)
     monkeypatch.setattr(time, "perf_counter", perf_counter)
     return Backends.installed(monkeypatch)
