@@ -25,7 +25,6 @@ from machine_threads import THREADS
 from ssd_lab.links import child_process
 
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
-FORKING = {"drafting", "end_to_end", "engine", "links"}  # folders whose tests start many draft processes
 STARTED_S = time.monotonic()
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 
@@ -80,24 +79,19 @@ def machine_threads() -> None:
     torch.set_num_threads(THREADS)
 
 
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks | None]:
-    """None where there are GPUs, which a forked process may not be able to use."""
+@pytest.fixture(autouse=True, scope="session")
+def forked_children() -> Iterator[None]:
+    """Draft processes and ranks are forked from one process that has imported torch; not where there are GPUs, which a
+    forked process may not be able to use.
+    """
     if sys.platform != "linux" or torch.cuda.is_available():
-        yield None
+        yield
         return
     forks = Forks()
-    yield forks
-    forks.close()
-
-
-@pytest.fixture(autouse=True, scope="module")
-def forked_children(request: pytest.FixtureRequest, forks: Forks | None) -> Iterator[None]:
-    """Draft processes of these folders' tests are forked from one process that has imported torch."""
     with pytest.MonkeyPatch.context() as patched:
-        if forks is not None and FORKING & {*request.path.parts}:
-            patched.setattr(child_process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": forks.start}))
+        patched.setattr(child_process, "subprocess", SimpleNamespace(**{**vars(subprocess), "Popen": forks.start}))
         yield
+    forks.close()
 
 
 @pytest.fixture(autouse=True)

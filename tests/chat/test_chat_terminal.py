@@ -6,8 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pexpect
@@ -37,18 +35,29 @@ def opened(*arguments: str, **variables: str) -> Any:
     return child
 
 
-@pytest.fixture(scope="module")
-def terminal() -> Iterator[Any]:
-    child = opened("-n", "200")
-    yield child
-    child.close(force=True)
-
-
 def plain(text: str) -> str:
     return ANSI.sub("", text).replace("\r", "")
 
 
-def test_a_talk_in_colours(terminal: Any):
+def prompt_is_there(terminal: Any) -> None:
+    """Once it listens: what is typed before may be lost, and a Ctrl-C be another's."""
+    terminal.expect("2004h")
+
+
+@pytest.mark.timeout(2 * LIMIT_S)
+def test_a_talk_in_a_terminal():
+    terminal = opened("-n", "200")
+    try:
+        a_talk_in_colours(terminal)
+        commands_errors_and_the_tree(terminal)
+        control_c_stops_the_answer_only(terminal)
+        tab_completes_and_control_c_clears_a_line(terminal)
+        control_c_twice_at_the_prompt_leaves(terminal)
+    finally:
+        terminal.close(force=True)
+
+
+def a_talk_in_colours(terminal: Any) -> None:
     terminal.sendline("/set max_tokens 16")
     terminal.expect("max_tokens = 16")
     terminal.sendline("Why is the sky blue?")
@@ -61,7 +70,7 @@ def test_a_talk_in_colours(terminal: Any):
     terminal.expect("draft.* \\d+, ")
 
 
-def test_commands_errors_and_the_tree(terminal: Any):
+def commands_errors_and_the_tree(terminal: Any) -> None:
     terminal.sendline("/tree")
     terminal.expect("verified chain")
     terminal.sendline("/set temperature hot")
@@ -71,7 +80,7 @@ def test_commands_errors_and_the_tree(terminal: Any):
     terminal.expect("1 answer, 16 tokens")
 
 
-def test_control_c_stops_the_answer_only(terminal: Any):
+def control_c_stops_the_answer_only(terminal: Any) -> None:
     terminal.sendline("/set max_tokens 900")
     terminal.expect("max_tokens = 900")
     terminal.sendline("/set ignore_eos true")
@@ -80,8 +89,7 @@ def test_control_c_stops_the_answer_only(terminal: Any):
     terminal.expect(r"\x1b\[4;38;5;\d+m")  # the first draft token
     terminal.sendintr()
     terminal.expect("stopped")
-    terminal.expect(">")
-    time.sleep(0.5)  # what is typed before the prompt listens is lost
+    prompt_is_there(terminal)
     terminal.sendline("/set max_tokens 8")
     terminal.expect("max_tokens = 8")
     terminal.sendline("And the sea?")
@@ -90,7 +98,7 @@ def test_control_c_stops_the_answer_only(terminal: Any):
     terminal.expect("3 answers")
 
 
-def test_tab_completes_and_control_c_clears_a_line(terminal: Any):
+def tab_completes_and_control_c_clears_a_line(terminal: Any) -> None:
     terminal.send("/lege\t")
     terminal.expect("nd")
     terminal.send("\r")
@@ -100,12 +108,13 @@ def test_tab_completes_and_control_c_clears_a_line(terminal: Any):
     terminal.sendintr()
     terminal.sendline("/stats")
     terminal.expect("3 answers")
+    prompt_is_there(terminal)
 
 
-def test_control_c_twice_at_the_prompt_leaves(terminal: Any):
+def control_c_twice_at_the_prompt_leaves(terminal: Any) -> None:
     terminal.sendintr()
     terminal.expect("once more")
-    terminal.expect(">")
+    prompt_is_there(terminal)
     terminal.sendintr()
     terminal.expect(pexpect.EOF)
     terminal.close()
@@ -120,7 +129,7 @@ def test_without_colours_marks_say_the_same():
     assert not re.search(r"\x1b\[[\d;]*38;5", child.before)
     assert "<d>" in plain(child.before)
     assert "<r>" in plain(child.before)
-    child.expect("2004h")  # the prompt is there
+    prompt_is_there(child)
     child.sendeof()
     child.expect(pexpect.EOF)
     child.close()

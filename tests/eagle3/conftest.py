@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,9 +51,22 @@ class Counting:
 
 @pytest.fixture(scope="session")
 def counting(tmp_path_factory: pytest.TempPathFactory) -> Counting:
-    """Trained in seconds; the heads' guesses are often right and sometimes wrong."""
+    """Trained in seconds, once for all workers; the heads' guesses are often right and sometimes wrong."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("counting")
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "counting"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "trained").exists():
+            train_counting(folder)
+            (folder / "trained").touch()
+    target = load_model(folder / "target", dtype="float32")
+    return Counting(target, str(folder / "whole"), str(folder / "part"))
+
+
+def train_counting(folder: Path) -> None:
+    """Its target and its heads."""
     corpus = documents(120)
     model = train_target(
         corpus, SHAPE, replace(RUN, max_steps=140, embedding_lr=1e-2), device="cpu", progress=False
@@ -61,5 +77,3 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Counting:
             model, corpus, replace(HEAD, draft_vocab_size=size), TRAINING, device="cpu", progress=False
         )
         save_head(head, model.config, ids, folder / name)
-    target = load_model(folder / "target", dtype="float32")
-    return Counting(target, str(folder / "whole"), str(folder / "part"))
