@@ -51,13 +51,18 @@ class Linear:
         self._bias = bias
         self._few_rows = few_rows
         packed = _pack(weight) if pack and few_rows is None else None
-        self._is_packed = packed is not None
+        self.is_packed = packed is not None  # in the library's own layout
         self._weight = weight if packed is None else packed
 
     @property
     def bytes(self) -> int:
         """Memory of the weight."""
         return self.out_features * self.in_features * self.dtype.itemsize
+
+    @property
+    def has_bias(self) -> bool:
+        """Is something added to the product?"""
+        return self._bias is not None
 
     @property
     def has_kernel(self) -> bool:
@@ -98,7 +103,7 @@ class Linear:
         """Rows `[n, in]` -> `[n, out]` as the library or the kernel for few rows does it."""
         if self._few_rows is not None:
             return whole(self._few_rows(rows))
-        if self._is_packed:
+        if self.is_packed:
             return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")
         return F.linear(rows, self._weight, self._bias)
 

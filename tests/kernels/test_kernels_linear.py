@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ssd_lab.kernels import row_probe
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.row_probe import CANDIDATES, make_row_invariant, probe_row_padding
@@ -81,10 +82,25 @@ class ManyRowsDiffer(Linear):
 
 @pytest.mark.parametrize(("threshold", "largest"), [(100, 96), (70, 64), (20, None)])
 def test_more_rows_than_agree_are_computed_in_pieces(threshold: int, largest: int) -> None:
-    linear = ManyRowsDiffer(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)))
+    linear = ManyRowsDiffer(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)), pack=False)
     linear.threshold = threshold
     found = make_row_invariant([linear])
     assert found.invariant and found.largest == largest
     rows = torch.randn(128, 64, generator=torch.Generator().manual_seed(1))
     together = linear(rows)
     assert all(torch.equal(linear(rows[i : i + 1])[0], together[i]) for i in range(128))
+
+
+def test_a_packed_product_is_probed_once_and_others_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed: list[int] = []
+
+    def probing(linear: Linear, most: int | None) -> RowPadding:
+        probed.append(linear.out_features)
+        return probe_row_padding(linear, most)
+
+    monkeypatch.setattr(row_probe, "_found", {})
+    monkeypatch.setattr(row_probe, "probe_row_padding", probing)
+    packed = [Linear(torch.randn(24, 64)), Linear(torch.randn(24, 64)), Linear(torch.randn(24, 64), torch.ones(24))]
+    for linear in (*packed, Linear(torch.randn(40, 64), pack=False), Linear(torch.randn(40, 64), pack=False)):
+        assert make_row_invariant([linear]).invariant
+    assert probed == [24, *([] if packed[0].is_packed else [24]), 24, 40, 40]
