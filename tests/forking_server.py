@@ -1,7 +1,8 @@
 """Forks the child processes that tests ask for: `python -P forking_server.py DESCRIPTOR`, of a connection to pytest.
 
-What they need is imported once, at the first request. Each gets the descriptors, the environment and the arguments that
-a fresh interpreter would, and the one who asked is told its id and, when it has ended, how.
+What they need is imported once, at the first request, and the bundled draft's products are probed. Each gets the
+descriptors, the environment and the arguments that a fresh interpreter would, and the one who asked is told its id and,
+when it has ended, how.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ def _import_all() -> None:
     if "torch" not in sys.modules:
         for name in IMPORTS:
             importlib.import_module(name)
+        sys.modules["torch"].set_num_threads(1)  # none may be there when it forks
+        loader, demo = (importlib.import_module(f"ssd_lab.{name}") for name in ("models.loader", "demo"))
+        loader.load_model(demo.DRAFT, dtype="float32")  # its products are probed: children need not
         gc.collect()
         gc.freeze()
 

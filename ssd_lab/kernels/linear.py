@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import torch
@@ -51,7 +51,7 @@ class Linear:
         self._bias = bias
         self._few_rows = few_rows
         packed = _pack(weight) if pack and few_rows is None else None
-        self.is_packed = packed is not None  # in the library's own layout
+        self._is_packed = packed is not None
         self._weight = weight if packed is None else packed
 
     @property
@@ -60,9 +60,11 @@ class Linear:
         return self.out_features * self.in_features * self.dtype.itemsize
 
     @property
-    def has_bias(self) -> bool:
-        """Is something added to the product?"""
-        return self._bias is not None
+    def layout(self) -> tuple[Hashable, ...]:
+        """What decides how the library computes a product on a CPU: packed, the layout is its own."""
+        shape = (type(self), self.out_features, self.in_features, self.dtype, self._bias is not None)
+        plain = () if self._is_packed else (self._weight.stride(), self._weight.data_ptr() % 64)
+        return (*shape, *plain)
 
     @property
     def has_kernel(self) -> bool:
@@ -103,7 +105,7 @@ class Linear:
         """Rows `[n, in]` -> `[n, out]` as the library or the kernel for few rows does it."""
         if self._few_rows is not None:
             return whole(self._few_rows(rows))
-        if self.is_packed:
+        if self._is_packed:
             return torch.ops.mkldnn._linear_pointwise(rows, self._weight, self._bias, "none", [], "")
         return F.linear(rows, self._weight, self._bias)
 

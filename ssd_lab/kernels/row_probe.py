@@ -15,7 +15,7 @@ ROW_COUNTS = (32, 16, 8, 1, 2, 3, 4, 5, 7, 21, 64, 112, LARGEST)  # those first 
 FEW = 64  # rows compared where groups are small, to keep the probe short
 RESULTS, MOST_BLOCKS = 1 << 20, 16  # results that many rows are to have, from as many blocks of `LARGEST` rows at most
 
-_found: dict[tuple[object, ...], RowPadding] = {}  # by what decides how the library computes a packed product
+_found: dict[tuple[object, ...], RowPadding] = {}  # by what decides how the library computes a product
 
 # minimum and multiple; the last two for libraries that compute few rows in another way than many: let all be many
 CANDIDATES = ((1, 1), (2, 1), (4, 4), (8, 8), (24, 1), (32, 1))
@@ -53,11 +53,10 @@ def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
 
 
 def _once_probed(linear: Linear, most: int | None) -> RowPadding:
-    """Of packed products once in a process: their layout is the library's own, and follows from these."""
-    if not linear.is_packed:  # how a plain one is computed may depend on where in memory its weight lies
+    """Once in a process for all products that the library computes alike; on a GPU it may go by more than is known."""
+    if linear.device.type != "cpu":
         return probe_row_padding(linear, most)
-    shape = (linear.out_features, linear.in_features, linear.dtype, linear.has_bias)
-    by = (*shape, most, torch.get_num_threads())
+    by = (linear.layout, most, torch.get_num_threads())
     if by not in _found:
         _found[by] = probe_row_padding(linear, most)
     return _found[by]

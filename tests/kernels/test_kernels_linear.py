@@ -11,6 +11,11 @@ from ssd_lab.kernels.row_padding import RowPadding
 from ssd_lab.kernels.row_probe import CANDIDATES, make_row_invariant, probe_row_padding
 
 
+@pytest.fixture(autouse=True)
+def nothing_was_probed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_probe, "_found", {})
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("pack", [False, True])
@@ -82,7 +87,7 @@ class ManyRowsDiffer(Linear):
 
 @pytest.mark.parametrize(("threshold", "largest"), [(100, 96), (70, 64), (20, None)])
 def test_more_rows_than_agree_are_computed_in_pieces(threshold: int, largest: int) -> None:
-    linear = ManyRowsDiffer(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)), pack=False)
+    linear = ManyRowsDiffer(torch.randn(32, 64, generator=torch.Generator().manual_seed(0)))
     linear.threshold = threshold
     found = make_row_invariant([linear])
     assert found.invariant and found.largest == largest
@@ -91,16 +96,20 @@ def test_more_rows_than_agree_are_computed_in_pieces(threshold: int, largest: in
     assert all(torch.equal(linear(rows[i : i + 1])[0], together[i]) for i in range(128))
 
 
-def test_a_packed_product_is_probed_once_and_others_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    probed: list[int] = []
+def test_products_that_are_computed_alike_are_probed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    probed: list[tuple[int, torch.dtype]] = []
 
     def probing(linear: Linear, most: int | None) -> RowPadding:
-        probed.append(linear.out_features)
+        probed.append((linear.out_features, linear.dtype))
         return probe_row_padding(linear, most)
 
-    monkeypatch.setattr(row_probe, "_found", {})
     monkeypatch.setattr(row_probe, "probe_row_padding", probing)
-    packed = [Linear(torch.randn(24, 64)), Linear(torch.randn(24, 64)), Linear(torch.randn(24, 64), torch.ones(24))]
-    for linear in (*packed, Linear(torch.randn(40, 64), pack=False), Linear(torch.randn(40, 64), pack=False)):
+    weight = torch.randn(24, 64)
+    plain = torch.randn(40, 128)
+    for linear in (
+        Linear(weight), Linear(weight.clone()), Linear(weight, torch.ones(24)), Linear(weight.bfloat16()),
+        Linear(plain, pack=False), Linear(plain, pack=False), Linear(plain[:, 3:67], pack=False),
+    ):  # fmt: skip
         assert make_row_invariant([linear]).invariant
-    assert probed == [24, *([] if packed[0].is_packed else [24]), 24, 40, 40]
+    of_24, of_40 = (24, torch.float32), (40, torch.float32)
+    assert probed == [of_24, of_24, (24, torch.bfloat16), of_40, of_40]  # again with a bias, and with other strides
