@@ -14,16 +14,18 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 import ssd_lab
+from ssd_lab.common.parsing import parse_strategy
+from ssd_lab.serve.served import load_served
 from studies.serving.client import LIMIT_S, Answer, ask
 
 TOKENS = 128
-STRATEGY = "sync_chain"
 PROMPTS = (
     "Water is",
     "Bread is made of",
@@ -36,51 +38,72 @@ PROMPTS = (
 )
 
 
+@dataclass(frozen=True)
+class Sides:
+    """A server, its process, and what a strategy is called there; and the library with the same strategy."""
+
+    url: str
+    process: int
+    model: str
+    llm: ssd_lab.LLM
+
+
 def main() -> None:
     """Everything, or the parts that are named."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("parts", nargs="*", default=list(PARTS), help=" ".join(PARTS))
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="Further options are fields of the engines, as --threads 1 or --target NAME.",
+    )
+    parser.add_argument("parts", nargs="*", help=" ".join(PARTS))
+    parser.add_argument("--strategy", action="append", help="as `ssd-lab serve` takes it; repeatable")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the run with many clients")
     parser.add_argument("--rounds", type=int, default=5, help="how often library and server take turns")
-    parser.add_argument("--target", help="None: the bundled models")
-    parser.add_argument("--draft")
-    parser.add_argument("--num-blocks", type=int, help="of each of the two engines, where they share a GPU")
-    options = parser.parse_args()
-    fields = {name: getattr(options, name) for name in ("target", "draft", "num_blocks") if getattr(options, name)}
-    found: dict[str, Any] = {"strategy": STRATEGY, "tokens": TOKENS}
-    with server(fields) as (url, process), ssd_lab.LLM(strategy=STRATEGY, chat=False, progress=False, **fields) as llm:
-        llm.warm_up()
-        for part in options.parts:
-            found[part] = PARTS[part](url, process, llm, options)
-            sys.stderr.write(f"{part}: {json.dumps(found[part])}\n")
+    options, rest = parser.parse_known_args()
+    pairs = zip(rest[::2], rest[1::2], strict=True)
+    fields = {name.removeprefix("--").replace("-", "_"): value for name, value in pairs}
+    strategies = options.strategy or ["sync_chain"]
+    found: dict[str, Any] = {"tokens": TOKENS}
+    for strategy, sides in both(strategies, fields):
+        found[strategy] = {}
+        for part in options.parts or PARTS:
+            found[strategy][part] = PARTS[part](sides, options)
+            sys.stderr.write(f"{strategy}, {part}: {json.dumps(found[strategy][part])}\n")
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
 
 
+def both(strategies: list[str], fields: dict[str, Any]) -> Iterator[tuple[str, Sides]]:
+    """Each strategy with a server, which has them all, and with the library."""
+    chosen = [parse_strategy(strategy) for strategy in strategies]
+    with server(strategies, fields) as (url, process), load_served(strategies=chosen, **fields) as library:
+        for strategy, served in zip(strategies, library, strict=True):
+            served.llm.warm_up()
+            yield strategy, Sides(url, process, served.name, served.llm)
+
+
 @contextmanager
-def server(fields: dict[str, Any]) -> Iterator[tuple[str, int]]:
+def server(strategies: list[str], fields: dict[str, Any]) -> Iterator[tuple[str, int]]:
     """In a process of its own: its URL and process id."""
-    command = [sys.executable, "-m", "ssd_lab.cli", "serve", "--strategy", STRATEGY, "--port", "0", "--no-access-log"]
-    command += ["--served-name", "served", *(f"--{k.replace('_', '-')}={v}" for k, v in fields.items())]
+    command = [sys.executable, "-m", "ssd_lab.cli", "serve", "--port", "0", "--no-access-log"]
+    command += [f"--strategy={strategy}" for strategy in strategies]
+    command += [f"--{name.replace('_', '-')}={value}" for name, value in fields.items()]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             lines = iter(process.stderr.readline, "")
             url = next(line.rsplit(" ", 1)[1].strip() for line in lines if line.startswith("serving "))
             threading.Thread(target=lambda: [None for _ in lines], daemon=True).start()
-            with httpx.Client(base_url=url) as client:
-                _until(lambda: _answers(client))
             yield url, process.pid
         finally:
             process.terminate()
 
 
-def body(number: int, tokens: int = TOKENS) -> dict[str, Any]:
+def body(number: int, tokens: int = TOKENS, model: str = "") -> dict[str, Any]:
     """The request with this number."""
-    prompt = f"{PROMPTS[number % len(PROMPTS)]}"
-    return {"model": "served", "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
+    prompt = PROMPTS[number % len(PROMPTS)]
+    return {"model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": True}
 
 
-def overhead(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:
+def overhead(sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
     """Time per output token, server over `LLM.stream`, taking turns; the median of the turns' ratios. And processor
     time of either process, which a busy machine changes less.
     """
@@ -88,10 +111,10 @@ def overhead(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespa
     for clients in (1, 16):
         turns, computed = [], []
         for turn in range(options.rounds + 1):
-            before = _processor_s(process), time.process_time()
-            ours = statistics.median(each.per_token_s for each in asyncio.run(_all(url, clients)))
-            between = _processor_s(process), time.process_time()
-            plain = statistics.median(_streams(llm, clients))
+            before = _processor_s(sides.process), time.process_time()
+            ours = statistics.median(each.per_token_s for each in asyncio.run(_all(sides, clients)))
+            between = _processor_s(sides.process), time.process_time()
+            plain = statistics.median(_streams(sides.llm, clients))
             if turn:  # the first one warms both up
                 turns.append((ours, plain))
                 computed.append((between[0] - before[0]) / (time.process_time() - between[1]))
@@ -107,24 +130,31 @@ def overhead(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespa
     return found
 
 
-def throughput(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:
-    """Tokens per second of 16 clients over one, taking turns."""
-    turns = []
-    for _ in range(options.rounds):
+def throughput(sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
+    """Tokens per second of 16 clients over one, taking turns; medians of first and of later tokens."""
+    turns: list[list[float]] = []
+    answers: dict[int, list[Answer]] = {1: [], 16: []}
+    for turn in range(options.rounds + 1):
         rates = []
-        for clients in (1, 16):
+        for clients, all_of_them in answers.items():
             begun_s = time.perf_counter()
-            answers = asyncio.run(_all(url, clients))
-            rates.append(sum(each.tokens for each in answers) / (time.perf_counter() - begun_s))
-        turns.append(rates)
-    return {"ratio": statistics.median(many / one for one, many in turns), "tokens_per_second": turns}
+            found = asyncio.run(_all(sides, clients))
+            rates.append(sum(each.tokens for each in found) / (time.perf_counter() - begun_s))
+            all_of_them += found if turn else []
+        turns += [rates] if turn else []  # the first one warms both up
+    return {
+        "ratio": statistics.median(many / one for one, many in turns),
+        "tokens_per_second": turns,
+        "first_token_ms": {str(n): 1e3 * statistics.median(a.first_s for a in each) for n, each in answers.items()},
+        "per_token_ms": {str(n): 1e3 * statistics.median(a.per_token_s for a in each) for n, each in answers.items()},
+    }
 
 
-def many(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:
+def many(sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
     """64 streaming clients, each asking again and again."""
     tokens, end_s = 32, time.perf_counter() + options.seconds
     expected = [
-        output.text for output in llm.generate([body(i)["prompt"] for i in range(len(PROMPTS))], _params(tokens))
+        output.text for output in sides.llm.generate([body(i)["prompt"] for i in range(len(PROMPTS))], _params(tokens))
     ]
     memory: list[int] = []
     answers: list[tuple[int, Answer]] = []
@@ -132,14 +162,14 @@ def many(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) 
     async def client(first: int) -> None:
         number = first
         while time.perf_counter() < end_s:
-            answers.append((number, await ask(url, body(number, tokens))))
+            answers.append((number, await ask(sides.url, body(number, tokens, sides.model))))
             number += 1
 
     async def everybody() -> None:
         clients = [asyncio.create_task(client(number)) for number in range(64)]
         while time.perf_counter() < end_s:
             await asyncio.sleep(options.seconds / 12)
-            memory.append(_resident_bytes(process))
+            memory.append(_resident_bytes(sides.process))
         await asyncio.gather(*clients)
 
     asyncio.run(everybody())
@@ -155,15 +185,17 @@ def many(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) 
     }
 
 
-def leaving(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespace) -> dict[str, Any]:
+def leaving(sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
     """200 clients that leave in the middle of their texts."""
 
     async def everybody() -> list[Answer]:
-        return await asyncio.gather(*(ask(url, body(number, 400), leave_after=2) for number in range(200)))
+        return await asyncio.gather(
+            *(ask(sides.url, body(number, 400, sides.model), leave_after=2) for number in range(200))
+        )
 
     answers = asyncio.run(everybody())
     begun_s = time.perf_counter()
-    with httpx.Client(base_url=url) as client:
+    with httpx.Client(base_url=sides.url) as client:
         _until(lambda: "vllm:kv_cache_usage_perc{" in (text := client.get("/metrics").text) and _is_idle(text))
     return {"left": len(answers), "idle_after_s": time.perf_counter() - begun_s}
 
@@ -171,8 +203,8 @@ def leaving(url: str, process: int, llm: ssd_lab.LLM, options: argparse.Namespac
 PARTS = {"overhead": overhead, "throughput": throughput, "many": many, "leaving": leaving}
 
 
-async def _all(url: str, clients: int) -> list[Answer]:
-    answers = await asyncio.gather(*(ask(url, body(number)) for number in range(clients)))
+async def _all(sides: Sides, clients: int) -> list[Answer]:
+    answers = await asyncio.gather(*(ask(sides.url, body(number, model=sides.model)) for number in range(clients)))
     if wrong := [each.error for each in answers if each.error]:
         raise RuntimeError(f"{len(wrong)} of {clients} requests failed: {wrong[0]}")
     return answers
@@ -210,13 +242,6 @@ def _processor_s(process: int) -> float:
     """Seconds that a process has computed so far."""
     fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/ready").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _until(condition: Any) -> None:
