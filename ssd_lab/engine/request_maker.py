@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -41,7 +41,7 @@ class RequestMaker:
         """Of one prompt or many; params: one for all, or one each. expected: a text that outputs may turn out to be.
         Raises PromptError, ConfigError or CacheCapacityError before anything is run.
         """
-        encoded = of_each(as_prompts(prompts), self._encoder.encode)
+        encoded = of_each(as_prompts(prompts), _once(self._encoder.encode))
         each = params_of_each(params, len(encoded))
         ids = self._encoder.expected(expected)
         return of_each(list(enumerate(zip(encoded, each, strict=True))), partial(self._request, ids))
@@ -57,6 +57,19 @@ class RequestMaker:
     def _seed_of(self, index: int) -> int:
         digest = hashlib.blake2b(f"{self._seed}:{index}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big", signed=True)
+
+
+def _once(encode: Callable[[Any], EncodedPrompt]) -> Callable[[Any], EncodedPrompt]:
+    """The same, done once for equal prompts in a row: several texts of one prompt."""
+    last: tuple[Any, EncodedPrompt] | None = None
+
+    def encoded(prompt: Any) -> EncodedPrompt:
+        nonlocal last
+        if last is None or last[0] != prompt:
+            last = prompt, encode(prompt)
+        return last[1]
+
+    return encoded
 
 
 def params_of_each(params: Params, count: int) -> list[SamplingParams]:

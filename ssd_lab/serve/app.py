@@ -156,6 +156,10 @@ def add_errors(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         message = f"{error.detail}: {request.method} {request.url.path}"
+        if error.status_code == 400:  # what FastAPI says of a body that no parser takes
+            message = (
+                "the body cannot be read as JSON: it is nested too deeply, or is no text, or has a number too long"
+            )
         return error_response(ApiError(error.status_code, message, headers=dict(error.headers or {})))
 
     @app.exception_handler(Exception)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from ssd_lab.serve.fields import SamplingRequest, Text, refuse
+from ssd_lab.serve.fields import ITEMS, SamplingRequest, Text, check_count, refuse
 
 _TEXT_ROLES = Literal["system", "developer", "user", "assistant"]
 
@@ -25,6 +25,8 @@ def _content(value: Any) -> Any:
         return [{"type": "text", "text": value}]
     if not isinstance(value, list):
         raise ValueError(f"a content is a text or a list of text parts, not {type(value).__name__}")
+    if len(value) > ITEMS:
+        raise ValueError(f"holds {len(value)} parts, and {ITEMS} is the most")
     return value
 
 
@@ -68,6 +70,14 @@ class ChatMessage(BaseModel):
         return own if self.name is None else {**own, "name": self.name}
 
 
+def _counted(messages: Any) -> Any:
+    if isinstance(messages, list):
+        contents = [message.get("content") for message in messages if isinstance(message, dict)]
+        parts = sum(len(content) for content in contents if isinstance(content, list))
+        check_count(len(messages) + parts, "messages", "messages and parts")
+    return messages
+
+
 class Prediction(BaseModel):
     """A text that the answer is expected to be near: drafts are taken from it."""
 
@@ -97,7 +107,9 @@ class ChatRequest(SamplingRequest):
         "web_search_options": (),
     }
 
-    messages: list[ChatMessage] = Field(min_length=1, description="the conversation so far")
+    messages: Annotated[list[ChatMessage], BeforeValidator(_counted)] = Field(
+        min_length=1, description="the conversation so far"
+    )
     max_tokens: int | None = Field(None, ge=1, description="longest answer in tokens; None: what the context holds")
     max_completion_tokens: int | None = Field(None, ge=1, description="the same under its newer name")
     prediction: Prediction | None = Field(None, description="what the answer may turn out to be, such as a file")

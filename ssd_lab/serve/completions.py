@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from ssd_lab.serve.fields import SamplingRequest, refuse, whole_characters
+from ssd_lab.serve.fields import SamplingRequest, check_count, refuse, whole_characters
 
 DEFAULT_TOKENS = 16  # the API's own default
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
@@ -23,6 +23,7 @@ _PROMPT_SCHEMA = {
 
 def _one_or_many(value: Any) -> list[str | list[int]]:
     prompts = value if isinstance(value, list) and not _is_ids(value) else [value]
+    check_count(len(prompts), "prompt", "prompts")
     if not prompts:
         raise refuse("prompt", "holds no prompt: give a text or token ids, or a list of them")
     for prompt in prompts:

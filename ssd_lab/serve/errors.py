@@ -8,6 +8,7 @@ from typing import Any
 from ssd_lab.errors import CacheCapacityError, PromptError, SsdLabError
 
 INVALID, OVERLOADED, SERVER = "invalid_request_error", "overloaded_error", "server_error"
+LONGEST = 1_000  # characters of a message: what a client sent is in some, and is not sent back whole
 _OF_STATUS = {401: "authentication_error", 403: "permission_error", 429: OVERLOADED, 503: OVERLOADED}
 
 
@@ -24,13 +25,18 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.message, self.param, self.code = status, message, param, code
+        self.status, self.code = status, code
+        self.message, self.param = _cut(message), None if param is None else _cut(param)
         self.headers = dict(headers or {})
 
     def body(self) -> dict[str, Any]:
         """What is sent."""
         kind = _OF_STATUS.get(self.status, INVALID if self.status < 500 else SERVER)
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ... ({len(text)} characters)"
 
 
 def of_validation(problems: Sequence[Any]) -> ApiError:

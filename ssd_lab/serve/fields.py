@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 from ssd_lab.config import SamplingParams
 
 STOPS = 16  # most stop strings of a request
+STOP_IDS = 256  # and token ids that end a text
+ITEMS = 4096  # most fields, messages and their parts, or prompts: each is looked at while other requests wait
 _SEED = 2**63
 _FIELDS = SamplingParams.model_fields
 
@@ -27,6 +29,12 @@ def whole_characters(text: str) -> str:
     except UnicodeEncodeError:
         raise ValueError("holds half a character (a lone surrogate): send valid Unicode") from None
     return text
+
+
+def check_count(count: int, param: str, what: str) -> None:
+    """Raise an error about a field, for a validator, where there is far too much to look at."""
+    if count > ITEMS:
+        raise refuse(param, f"{count} {what} were sent, and {ITEMS} is the most")
 
 
 Text = Annotated[str, AfterValidator(whole_characters)]
@@ -92,7 +100,9 @@ class SamplingRequest(BaseModel):
     min_p: float | None = Field(None, ge=0, le=1, description=_FIELDS["min_p"].description)
     n: int | None = Field(None, ge=1, le=1024, description="texts for each prompt; None is 1")
     stop: Stop = Field(None, description="text that ends an output, or several")
-    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(None, description="token that ends an output")
+    stop_token_ids: list[Annotated[int, Field(ge=0)]] | None = Field(
+        None, max_length=STOP_IDS, description="token that ends an output"
+    )
     seed: int | None = Field(None, ge=-_SEED, lt=_SEED, description="same seed, same text; None: another each time")
     ignore_eos: bool | None = Field(None, description=_FIELDS["ignore_eos"].description)
     stream: bool | None = Field(None, description="send the text as it comes (server-sent events)")
@@ -104,6 +114,7 @@ class SamplingRequest(BaseModel):
         """Take out what passes without a meaning here, and refuse what would have one."""
         if not isinstance(body, dict):
             return body
+        check_count(len(body), next(reversed(body), ""), "fields")
         kept = {}
         for name, value in body.items():
             if name in cls.inert or (name in cls.refused and value is None):

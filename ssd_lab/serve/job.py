@@ -18,6 +18,7 @@ from ssd_lab.serve.fields import SamplingRequest
 from ssd_lab.serve.served import Served
 
 LONG_CHARACTERS = 20_000  # from here on a prompt is measured on another thread, so that others do not wait for it
+WIDEST = 64  # characters of a token that no text has on average: a longer one does not fit, and need not be measured
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,16 @@ async def chat_job(body: ChatRequest, served: Served, config: ServeConfig) -> Jo
             param="prediction",
             code="unsupported_field",
         )
+    characters = sum(len(part.text) for message in body.messages for part in message.content)
+    _check_length(characters, served, "messages")
+    _check_length(len(body.expected or ""), served, "prediction")
     conversation = body.conversation
     longest = body.longest
     _check_output(longest, config, "max_tokens" if body.max_tokens is not None else "max_completion_tokens")
     if longest is None:
         longest = max(1, await _room(body, served, conversation, "messages"))  # an engine says why it is too long
         longest = min(longest, config.max_output or longest)
-    elif sum(len(part.text) for message in body.messages for part in message.content) > LONG_CHARACTERS:
+    elif characters > LONG_CHARACTERS:
         await _room(body, served, conversation, "messages")
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     params = body.params(longest, 0 if logprobs is None else max(1, logprobs))
@@ -79,6 +83,7 @@ async def completion_job(body: CompletionRequest, served: Served, config: ServeC
     longest = DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
     _check_output(body.max_tokens, config, "max_tokens")
     for prompt in body.prompts:
+        _check_length(len(prompt) * (1 if isinstance(prompt, str) else WIDEST), served, "prompt")
         if len(prompt) > LONG_CHARACTERS and await _room(body, served, prompt, "prompt") < 1:
             longest_prompt = served.llm.memory_plan.max_model_len - 1
             raise ApiError(400, f"prompt: too long, the context holds {longest_prompt} tokens of it", param="prompt")
@@ -102,6 +107,12 @@ def _check_choices(body: SamplingRequest, prompts: int, config: ServeConfig) -> 
             f"{prompts * body.choices} texts were asked for (prompts times n), and {config.max_choices} is the most",
             param="n" if body.choices > 1 else "prompt",
         )
+
+
+def _check_length(characters: int, served: Served, param: str) -> None:
+    longest = served.llm.memory_plan.max_model_len
+    if characters > longest * WIDEST:
+        raise ApiError(400, f"{param}: too long, the context holds {longest} tokens of it: shorten it", param=param)
 
 
 def _check_output(wanted: int | None, config: ServeConfig, param: str) -> None:

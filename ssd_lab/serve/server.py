@@ -16,6 +16,7 @@ from fastapi import FastAPI
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.serve.config import ServeConfig
+from ssd_lab.serve.connection import Connection
 
 LOOK_S = 0.05  # for the last chunks to leave
 LAST_S = 5.0  # longest wait, after the grace, for an engine to end what is left
@@ -73,7 +74,7 @@ class GracefulServer(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",  # this and h11 also where faster ones are installed: the same server everywhere
-                http="h11",
+                http=Connection,
                 ws="none",
                 log_config=None,
                 access_log=False,

@@ -58,6 +58,16 @@ def test_streams_that_are_left_free_their_blocks(url, models):
     assert until(lambda: is_idle(models))
 
 
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/comp", b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\nGET /rea"])
+def test_a_connection_on_which_no_request_comes_is_closed(url, monkeypatch, sent):
+    monkeypatch.setattr("ssd_lab.serve.connection.HEAD_S", 0.05)
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname, address.port), timeout=WAIT_S) as connection:
+        connection.sendall(sent)
+        answered = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert answered.startswith(b"HTTP/1.1 200") == (b"/ready" in sent)
+
+
 @pytest.mark.full
 def test_two_hundred_clients_that_leave_in_the_middle(url, models):
     leave_streams(url, 200, after=1)

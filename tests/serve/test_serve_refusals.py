@@ -85,6 +85,19 @@ WRONG = [
     (TEXT, {"max_tokens": 0}, "max_tokens"),
     (TEXT, {"logprobs": 21}, "logprobs"),
     (TEXT, {"suffix": "end"}, "suffix"),
+    # so much that looking at it would keep others waiting
+    (CHAT, {f"field_{i}": 1 for i in range(5000)}, "field_4999"),
+    (CHAT, {"messages": [{"role": "user", "content": "Hi"}] * 5000}, "messages"),
+    (CHAT, {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}] * 2500}] * 2}, "messages"),
+    (CHAT, {"messages": [{"role": "user", "content": "a " * 40_000}]}, "messages"),
+    (
+        CHAT,
+        {"model": "bundled:prompt_lookup", "prediction": {"type": "content", "content": "a" * 80_000}},
+        "prediction",
+    ),
+    (CHAT, {"stop_token_ids": [1] * 300}, "stop_token_ids"),
+    (TEXT, {"prompt": ["Hi"] * 5000}, "prompt"),
+    (TEXT, {"prompt": [1] * 2000}, "prompt"),
 ]
 
 
@@ -118,6 +131,7 @@ def test_wrong_values_are_refused_with_the_field_they_are_in(url, body, change, 
         (b"null", {"content-type": "application/json"}),
         (b'{"model": "bundled", "messages"', {"content-type": "application/json"}),
         (b"[" * 100_000, {"content-type": "application/json"}),
+        (b'{"model": "bundled", "prompt": "Hi", "seed": ' + b"1" * 5000 + b"}", {"content-type": "application/json"}),
         (b'{"model": "bundled", "prompt": "\\ud800"}', {"content-type": "application/json"}),
         (b'{"model": "bundled", "prompt": "Hi", "temperature": NaN}', {"content-type": "application/json"}),
         (b"\xff\xfe", {"content-type": "application/json"}),
@@ -142,3 +156,9 @@ def test_other_paths_and_methods_have_the_same_shape(url):
     assert httpx.get(f"{url}/v1/nothing").json()["error"]["message"].startswith("Not Found")
     assert httpx.get(f"{url}/v1/completions").status_code == 405
     assert httpx.post(f"{url}/v1/completions", json=TEXT | {"model": "gpt-4"}).json()["error"]["param"] == "model"
+
+
+@pytest.mark.parametrize("change", [{"model": "x" * 100_000}, {"x" * 100_000: 1}, {"temperature": "x" * 100_000}])
+def test_what_was_sent_is_not_sent_back_whole(url, change):
+    answer = httpx.post(f"{url}/v1/completions", json=TEXT | change)
+    assert answer.status_code in (400, 404) and len(answer.content) < 3000
