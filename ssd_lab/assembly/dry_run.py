@@ -20,7 +20,7 @@ from ssd_lab.kernels.row_padding import LARGEST
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.phases.draft_chain import draft_chain
-from ssd_lab.phases.draft_tree import BranchShape, draft_tree
+from ssd_lab.phases.draft_tree import BranchShape, ready_tree
 from ssd_lab.phases.prefill import prefill
 from ssd_lab.phases.reading import ModelReading
 from ssd_lab.phases.verification import VerifyOptions
@@ -116,7 +116,7 @@ class DryRun:
         shape = BranchShape(branches, depth, widest=branches)
         tokens = torch.zeros(self.batch, depth, dtype=torch.int64, device=self.device)
         rows, bounds = self._rows(context - depth)
-        draft_tree(runner, ModelReading(rows), bounds, tokens, counts, shape, drawing=Drawing(record=self.record))
+        ready_tree(runner, ModelReading(rows), bounds, tokens, counts, shape, drawing=Drawing(record=self.record))()
 
     def _rows(self, longest: int) -> tuple[RowTensors, Bounds]:
         """Texts of two tokens, planned for as if they were `longest`."""

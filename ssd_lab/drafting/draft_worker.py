@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import torch
 
@@ -11,13 +10,15 @@ from ssd_lab.common.device_guard import door
 from ssd_lab.drafting.batch_control import ControlReader, DraftRound
 from ssd_lab.drafting.draft_settings import DraftSettings
 from ssd_lab.drafting.drafter import Drafter, DraftRequest
+from ssd_lab.drafting.fan_out_control import FanOutControl
+from ssd_lab.drafting.paths import Paths
 from ssd_lab.drafting.quick_answers import QuickAnswers
 from ssd_lab.drafting.speculation_cache import Entry, SpeculationCache
+from ssd_lab.drafting.tree_ahead import Growth, TreeAhead
 from ssd_lab.drafting.worker_learning import RoundLog, WorkerLearning
 from ssd_lab.errors import NonFiniteLogitsError
 from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
-from ssd_lab.learning.fallback_choice import FallbackKind
 from ssd_lab.links.messages import (
     ControlMessage,
     Lookup,
@@ -27,38 +28,11 @@ from ssd_lab.links.messages import (
     RestoreMessage,
     RoundMessage,
 )
-from ssd_lab.rounds.drafted import Drafted
+from ssd_lab.rounds.drafted import Drafted, DraftTree
 from ssd_lab.rounds.drawing import Drawing
 from ssd_lab.rounds.proposal import ForHits, Proposal
 from ssd_lab.rounds.recorded_tree import RecordedTree
-
-
-@dataclass(frozen=True)
-class _Paths:
-    """What answers each row. origins: as in the trace. entries: the branches that are taken. missed: rows whose outcome
-    was looked up and not found; kind: the fallback that answers all of these (None: not the same).
-    """
-
-    origins: list[str]
-    entries: list[Entry | None]
-    missed: list[int]
-    kind: FallbackKind | None
-
-    @property
-    def taken(self) -> list[int]:
-        """Rows that take a branch, those of the tree first."""
-        rows = [(entry.kept is not None, row) for row, entry in enumerate(self.entries) if entry is not None]
-        return [row for _, row in sorted(rows)]
-
-    @property
-    def guessed(self) -> list[int]:
-        """Rows that are answered without the draft."""
-        return [row for row, origin in enumerate(self.origins) if origin == "fast" and self.entries[row] is None]
-
-    @property
-    def drafted(self) -> list[int]:
-        """Rows that the draft answers now."""
-        return [row for row, origin in enumerate(self.origins) if origin != "fast" and self.entries[row] is None]
+from ssd_lab.rounds.rows import RowBatch
 
 
 class DraftPlan(DraftSettings):
@@ -90,6 +64,7 @@ class DraftWorker:
         self._tree: RecordedTree | None = None
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
+        self._ahead = TreeAhead(drafter, self._watch)
 
     @_ON_ITS_DEVICE
     @torch.inference_mode()
@@ -102,12 +77,13 @@ class DraftWorker:
         elif isinstance(message, PrefillMessage):
             start = self._watch.start()
             self._drafter.prefill(message)
-            self._note("prefill", start)
+            self._note(self._span("prefill", start))
         elif isinstance(message, RememberMessage):
             self._remembered = copy.deepcopy(self._learning)
         elif isinstance(message, RestoreMessage):
             self._learning = copy.deepcopy(self._remembered)
             self._pending = self._log = self._tree = None
+            self._ahead.forget()
             self._activities.clear()
         return None  # of a `KeptMessage` too: a chain's K/V stands where it belongs
 
@@ -118,16 +94,14 @@ class DraftWorker:
         fan_out = self._learning.fan_out
         if self._pending is None or fan_out is None:
             return
-        start = self._watch.start()
         (asked, proposal), self._pending = self._pending, None
-        k = proposal.tokens.shape[1]
-        self._learning.k = depth = self._learning.lookahead.choose()
-        sampled = [temperature != 0 for temperature, *_ in asked.rows.sampling]
-        counts = fan_out.place(asked.request_ids, [bool(hit) for hit in proposal.cache_hits], sampled, k)
-        request = self._request(depth, after_hit=True)
-        tree = self._drafter.tree(asked, proposal.tokens, counts, fan_out.shape(k, depth), request)
+        k, hits = proposal.tokens.shape[1], [bool(hit) for hit in proposal.cache_hits]
+        fan_out.remember(asked.request_ids, hits, asked.rows.sampled, k)
+        growth = self._growth(fan_out, hits, asked.rows, k)
+        tree, span = self._ahead.take(growth) or self._grown(asked, proposal.tokens, growth)
         self._cache.store(asked.request_ids, tree)
-        span = self._note("tree", start)
+        self._learning.k = growth.shape.depth
+        self._note(span)
         if self._log is not None:
             self._log.ahead = span
         if self._plan.record and proposal.token_probs is not None:
@@ -137,8 +111,32 @@ class DraftWorker:
     @torch.inference_mode()
     def look_up(self, lookup: Lookup) -> ForHits | None:
         """The hits' answer, from outcomes that the host has not read; they are looked up again in their round."""
-        is_grown = self._pending is None and self._learning.fan_out is not None
-        return self._quick.looked_up(self._cache, lookup, self._learning.k) if is_grown else None
+        fan_out, k = self._learning.fan_out, self._learning.k
+        if self._pending is not None or fan_out is None:
+            return None
+        found = self._quick.looked_up(self._cache, lookup, k)
+        if found is None:
+            return None
+        rows, drafted = len(lookup.rows), found.drafted
+        self._ahead.make_ready(lookup, drafted, self._growth(fan_out, [True] * rows, lookup.rows, k))
+        proposal = Proposal(
+            tokens=drafted.tokens,
+            num_drafted=[k] * rows,
+            probs=drafted.probs,
+            origins=["hit"] * rows,
+            cache_hits=[True] * rows,
+            token_probs=drafted.token_probs if self._plan.record else None,
+            raw_probs=drafted.raw_probs,
+        )
+        return ForHits(proposal, found.hit)
+
+    @_ON_ITS_DEVICE
+    @torch.inference_mode()
+    def start_ahead(self) -> None:
+        """Begin the tree that `look_up` made ready."""
+        self._ahead.start()
+        if self._ahead.has_begun:
+            self._cache.tree = None  # overwritten from now on
 
     def _round(self, asked: DraftRound) -> Proposal:
         """Learn from the outcomes, and answer."""
@@ -158,7 +156,13 @@ class DraftWorker:
         if not is_async:
             self._learning.k = self._learning.lookahead.choose()
         paths = self._paths(asked)
-        done, fallback = self._drafted(asked, paths)
+        done, fallback = self._ahead.drafted_for(asked.request_ids) if paths.all_hit else None, None
+        if done is None:
+            if self._ahead.has_begun:  # for a round that did not come
+                self._cache.drop()
+                paths = self._paths(asked)
+            self._ahead.forget()
+            done, fallback = self._drafted(asked, paths)
         self._check_numbers(done)
         self._log = self._logged(asked, paths, fallback, done)
         tree, activities, self._tree, self._activities = self._tree, self._activities, None, []
@@ -176,13 +180,13 @@ class DraftWorker:
             raw_probs=done.raw_probs,
         )
 
-    def _paths(self, asked: DraftRound) -> _Paths:
+    def _paths(self, asked: DraftRound) -> Paths:
         """Look the outcomes up, and choose a fallback for those that are not there. A row without an outcome is drafted
         for now, and so is one without a stale branch where that is what `fast` takes.
         """
         count = len(asked.rows)
         if self._learning.fan_out is None:
-            return _Paths(["draft"] * count, [None] * count, [], None)
+            return Paths(["draft"] * count, [None] * count, [], None)
         prepared = self._cache.look_up(asked.request_ids, asked.num_accepted, asked.rows.last_tokens)
         entries = [self._fitting(each.exact) for each in prepared]
         origins = ["jit" if entry is None else "hit" for entry in entries]
@@ -193,14 +197,14 @@ class DraftWorker:
             for row in missed:
                 entries[row] = self._fitting(prepared[row].stale) if source == "stale" else None
                 origins[row] = "jit" if source == "stale" and entries[row] is None else "fast"
-        return _Paths(origins, entries, missed, None if any(origins[row] != kind for row in missed) else kind)
+        return Paths(origins, entries, missed, None if any(origins[row] != kind for row in missed) else kind)
 
     def _fitting(self, entry: Entry | None) -> Entry | None:
         """The entry, if it has as many draft tokens as this round wants: one that was kept may be of a shorter tree."""
         short = entry is not None and entry.kept is not None and entry.kept.tokens.shape[1] < self._learning.k
         return None if short else entry
 
-    def _drafted(self, asked: DraftRound, paths: _Paths) -> tuple[Drafted, Span | None]:
+    def _drafted(self, asked: DraftRound, paths: Paths) -> tuple[Drafted, Span | None]:
         """Draft tokens of every row by its path, and how long the fallback took, if there was one."""
         k, sampled, parts = self._learning.k, not asked.rows.all_greedy, []
         taken, guessed, drafted = paths.taken, paths.guessed, paths.drafted
@@ -215,7 +219,7 @@ class DraftWorker:
             chains = self._drafter.chain(asked, drafted, k, self._request(k, after_hit=False))
             parts.append(self._quick.with_distribution(chains, sampled=sampled))
         late = drafted or guessed
-        fallback = self._note(paths.origins[late[0]], start) if late else None
+        fallback = self._note(self._span(paths.origins[late[0]], start)) if late else None
         done, order = Drafted.concatenated(parts) if len(parts) > 1 else parts[0], [*taken, *guessed, *drafted]
         if order != sorted(order):
             done = done.at(sent(order, self._drafter.device).argsort())
@@ -231,7 +235,7 @@ class DraftWorker:
         )
         return DraftRequest(drawing, fan_out.counts(after_hit, k)[:k])
 
-    def _logged(self, asked: DraftRound, paths: _Paths, fallback: Span | None, done: Drafted) -> RoundLog:
+    def _logged(self, asked: DraftRound, paths: Paths, fallback: Span | None, done: Drafted) -> RoundLog:
         """The round, until its outcome is known."""
         longest = asked.rows.state.longest.bit_length()
         shape = (self._learning.k, len(asked.rows), longest, not asked.rows.all_greedy)
@@ -246,8 +250,21 @@ class DraftWorker:
         if numbers is not None and numbers.device.type == "cpu" and not bool(torch.isfinite(numbers).all()):
             raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
 
-    def _note(self, name: str, start: float | torch.Event) -> Span:
-        span = self._watch.span("draft", name, start)  # type: ignore[arg-type]
+    def _growth(self, fan_out: FanOutControl, hits: list[bool], rows: RowBatch, k: int) -> Growth:
+        """Of a round that verifies k tokens of these rows, by what is known now."""
+        depth = self._learning.lookahead.choose()
+        counts = fan_out.listed(hits, rows.sampled, k)
+        return Growth(counts, fan_out.shape(k, depth), self._request(depth, after_hit=True))
+
+    def _grown(self, asked: DraftRound, tokens: torch.Tensor, growth: Growth) -> tuple[DraftTree, Span]:
+        start = self._watch.start()
+        tree = self._drafter.ready_tree(asked, tokens, growth.fan_out, growth.shape, growth.request)()
+        return tree, self._span("tree", start)
+
+    def _span(self, name: str, start: float | torch.Event) -> Span:
+        return self._watch.span("draft", name, start)  # type: ignore[arg-type]
+
+    def _note(self, span: Span) -> Span:
         if self._plan.record:
             self._activities.append(span)
             del self._activities[:-MOST_SPANS]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -13,7 +13,7 @@ from ssd_lab.drafting.batch_control import DraftRound
 from ssd_lab.execution.host_copy import sent
 from ssd_lab.links.messages import PrefillMessage
 from ssd_lab.phases.draft_chain import draft_chain
-from ssd_lab.phases.draft_tree import BranchShape, draft_tree
+from ssd_lab.phases.draft_tree import BranchShape, ready_tree
 from ssd_lab.phases.keep_path import KeepPathInputs, KeepPathPhase
 from ssd_lab.phases.prefill import prefill
 from ssd_lab.phases.reading import ModelReading, Reading
@@ -42,7 +42,12 @@ AnyRunner = TypeVar("AnyRunner", bound=Runner)
 
 
 class Drafter(ABC, Generic[AnyRunner]):
-    """Makes chains and trees of draft tokens, in the target's token ids. A kind of draft says how it reads a round."""
+    """Makes chains and trees of draft tokens, in the target's token ids. A kind of draft says how it reads a round.
+
+    reads_ahead: can it read a round whose outcome lies on its device, with nothing told of it?
+    """
+
+    reads_ahead: bool = False
 
     def __init__(self, runner: AnyRunner, placement: Placement) -> None:
         self.runner, self._placement = runner, placement
@@ -77,20 +82,21 @@ class Drafter(ABC, Generic[AnyRunner]):
         drafted = draft_chain(self.runner, reading, bounds, k, drawing=request.drawing, fan_out=cached)
         return drafted.first(len(chosen))
 
-    def tree(
+    def ready_tree(
         self,
         asked: DraftRound,
         draft_tokens: torch.Tensor,
         fan_out: torch.Tensor,
         shape: BranchShape,
         request: DraftRequest,
-    ) -> DraftTree:
-        """Prepare for the outcomes of verifying `draft_tokens` `[batch, k]`; fan_out: which ones, for each row (on
-        the host, as in `TreeInputs`). Rows of the result that the round does not have are padding.
+    ) -> Callable[[], DraftTree]:
+        """What prepares for the outcomes of verifying `draft_tokens` `[batch, k]`, to be started before anything else
+        is drafted, or never; fan_out: which ones, for each row (on the host, as in `TreeInputs`). Rows of the result
+        that the round does not have are padding.
         """
         reading, bounds = self.reading(asked, range(len(asked.rows)))
         rows = len(reading.rows)
-        return draft_tree(
+        return ready_tree(
             self.runner,
             reading,
             bounds,
@@ -109,6 +115,8 @@ class Drafter(ABC, Generic[AnyRunner]):
 
 class ModelDrafter(Drafter[StepRunner]):
     """A model of its own, which reads what the target reads."""
+
+    reads_ahead = True
 
     @property
     def vocab_size(self) -> int:

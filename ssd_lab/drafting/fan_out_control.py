@@ -46,23 +46,21 @@ class FanOutControl:
             return tuple(min(count, self.widest(k)) for count in self._confidence.usual_counts(hit, k))
         return self._learner(k).counts(hit)
 
-    def place(self, request_ids: Sequence[int], hits: Sequence[bool], sampled: Sequence[bool], k: int) -> torch.Tensor:
-        """`draft_tree`'s fan_out for these sequences; they are remembered for `observe`."""
-        own = list(zip(hits, sampled, strict=True))
+    def remember(self, request_ids: Sequence[int], hits: Sequence[bool], sampled: Sequence[bool], k: int) -> None:
+        """These sequences have a tree now, by `listed`: `observe` goes by it."""
+        predicted: dict[bool, float | None] = dict.fromkeys(hits)
         if self._confidence is None:
-            predicted = {hit: self._learner(k).predicted_hit_rate(hit) for hit in set(hits)}
-            self._rows = {
-                request_id: _Row(hit, samples, k, predicted[hit])
-                for request_id, (hit, samples) in zip(request_ids, own, strict=True)
-            }
-            listed: list[Sequence[float]] = [self._learner(k).counts(hit) for hit in hits]
-        else:
-            self._rows = {
-                request_id: _Row(hit, samples, k, None)
-                for request_id, (hit, samples) in zip(request_ids, own, strict=True)
-            }
-            listed = [self._confidence.table(samples) for samples in sampled]
-        return torch.tensor(listed)
+            predicted = {hit: self._learner(k).predicted_hit_rate(hit) for hit in predicted}
+        self._rows = {
+            request_id: _Row(hit, samples, k, predicted[hit])
+            for request_id, hit, samples in zip(request_ids, hits, sampled, strict=True)
+        }
+
+    def listed(self, hits: Sequence[bool], sampled: Sequence[bool], k: int) -> torch.Tensor:
+        """The tree's fan_out (`TreeInputs`) for rows that begin so, by what is known now."""
+        if self._confidence is None:
+            return torch.tensor([self._learner(k).counts(hit) for hit in hits])
+        return torch.tensor([self._confidence.table(samples) for samples in sampled])
 
     def observe(self, request_id: int, prepared: PreparedRow, num_accepted: int, recovery_token: int) -> float | None:
         """The outcome of a round with a tree is known; returns the hit rate that was predicted for it."""

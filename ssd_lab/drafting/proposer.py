@@ -49,6 +49,11 @@ class Proposer(ABC):
         """
         return None
 
+    def start_ahead(self) -> None:  # noqa: B027 - most proposers have nothing ready
+        """The round of the last `for_hits` was started: `propose` and `work_ahead` will be called for it. What is ready
+        for it begins now.
+        """
+
     def keep(self, paths: torch.Tensor) -> None:  # noqa: B027 - most proposers grow no trees
         """Trees are verified now. paths `[rows, depth]`, where the device leaves them, are the nodes that are accepted
         of each row's, from the root down, then -1; rows of padding may follow.

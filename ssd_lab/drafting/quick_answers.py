@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -14,7 +15,14 @@ from ssd_lab.drafting.speculation_cache import Entry, SpeculationCache
 from ssd_lab.execution.host_copy import sent
 from ssd_lab.links.messages import Lookup
 from ssd_lab.rounds.drafted import Drafted, DraftTree
-from ssd_lab.rounds.proposal import ForHits, Proposal
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """What rows take that hit; hit `[batch]`, bool: which do."""
+
+    drafted: Drafted
+    hit: torch.Tensor
 
 
 class QuickAnswers:
@@ -41,7 +49,7 @@ class QuickAnswers:
         drafted = Drafted.concatenated(parts) if len(parts) > 1 else parts[0]  # the target waits for this
         return self._certain(drafted, sent(stale, self._drafter.device)) if any(stale) else drafted
 
-    def looked_up(self, cache: SpeculationCache, lookup: Lookup, k: int) -> ForHits | None:
+    def looked_up(self, cache: SpeculationCache, lookup: Lookup, k: int) -> LookedUp | None:
         """What `taken` gives once the host knows the outcomes, if all were prepared; None if the latest tree is not
         these rows'.
         """
@@ -49,18 +57,10 @@ class QuickAnswers:
         if found is None or cache.tree is None or cache.tree.drafted.tokens.shape[2] != k:
             return None
         rows = len(lookup.request_ids)
+        sampled = not lookup.rows.all_greedy
         every = torch.arange(rows, device=self._drafter.device)
-        drafted = self.with_distribution(cache.tree.drafted.at(every, found.branch[:rows]), sampled=lookup.sampled)
-        proposal = Proposal(
-            tokens=drafted.tokens,
-            num_drafted=[k] * rows,
-            probs=drafted.probs,
-            origins=["hit"] * rows,
-            cache_hits=[True] * rows,
-            token_probs=drafted.token_probs if self._plan.record else None,
-            raw_probs=drafted.raw_probs,
-        )
-        return ForHits(proposal, found.hit[:rows])
+        drafted = self.with_distribution(cache.tree.drafted.at(every, found.branch[:rows]), sampled=sampled)
+        return LookedUp(drafted, found.hit[:rows])
 
     def guessed(self, asked: DraftRound, rows: Sequence[int], k: int, *, sampled: bool) -> Drafted:
         """k tokens for each of these rows: what followed its text's end before, where the plan asks for texts, else

@@ -107,12 +107,8 @@ class Resources:
         with ExitStack() as unfinished:
             unfinished.callback(opened.close)
             needs_outcomes = needs_outcomes or not isinstance(opened, InlineLink)
-            beside_target = self.draft_device == torch.device(self.places.target[0].device)
             proposer = self._proposer_over(
-                opened,
-                sends_texts=sends_texts,
-                prepares=plan.prepares and beside_target,
-                needs_outcomes=needs_outcomes,
+                opened, sends_texts=sends_texts, prepares=plan.prepares, needs_outcomes=needs_outcomes
             )
             unfinished.pop_all()
         return proposer

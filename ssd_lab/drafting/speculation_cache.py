@@ -131,8 +131,12 @@ class SpeculationCache:
         if self._keys is None or request_ids != list(self._rows):
             return None
         rows = min(len(self._keys), len(decided))
-        outcomes = decided[:rows, :2].to(self._keys.device, non_blocking=True)
-        return runner.run(LookupPhase(), LookupInputs(self._keys[:rows], outcomes))
+        return runner.run(LookupPhase(), LookupInputs(self._keys[:rows], decided[:rows, :2]))
+
+    def drop(self) -> None:
+        """Forget the latest tree."""
+        self.tree = self._keys = None
+        self._rows = {}
 
     def _likeliest(self, row: int, num_accepted: int | None) -> Entry | None:
         """The first branch at this accepted length."""
@@ -146,7 +150,7 @@ class SpeculationCache:
         next one.
         """
         (found,) = self.look_up([request_id], [num_accepted], [recovery_token])
-        entry = found.exact or found.stale
+        entry = None if self.tree is None else found.exact or found.stale
         if entry is not None and self.tree is not None:
             place = sent([[entry.row], [entry.branch]], self.tree.drafted.tokens.device)
             entry = replace(entry, kept=self.tree.drafted.at(place[0], place[1]))

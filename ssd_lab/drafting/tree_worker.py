@@ -115,6 +115,9 @@ class TreeWorker:
     def look_up(self, lookup: Lookup) -> None:
         """Nothing is prepared."""
 
+    def start_ahead(self) -> None:
+        """Nor ready."""
+
     def _answer(self, asked: DraftRound) -> Proposal:
         reading, bounds = self._drafter.reading(asked, range(len(asked.rows)))
         grown = self._grow(reading, bounds)

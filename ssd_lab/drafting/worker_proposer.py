@@ -36,8 +36,7 @@ class WorkerProposer(Proposer):
     It may be asked for some sequences of a round only (the others have their draft from elsewhere). sends_texts: the
     worker looks at the texts themselves. preparations: of a round in which there were any the worker is told no time,
     for what learns there would take it for one. wait_s: how long a round waits before it goes on without draft tokens
-    (None: for `timeout_s`, after which the worker counts as lost). prepares: the worker, on the target's device,
-    prepares for outcomes.
+    (None: for `timeout_s`, after which the worker counts as lost). prepares: the worker prepares for outcomes.
     """
 
     def __init__(
@@ -75,7 +74,11 @@ class WorkerProposer(Proposer):
         if any(self._drafted.get(sequence.request_id) != len(sequence.token_ids) for sequence in sequences):
             return None
         request_ids = [sequence.request_id for sequence in sequences]
-        return self.link.look_up(Lookup(request_ids, DeviceTensor.of(decided), not rows.all_greedy))
+        return self.link.look_up(Lookup(request_ids, DeviceTensor.of(decided), rows))
+
+    def start_ahead(self) -> None:
+        """Let the worker begin what it made ready with the lookup."""
+        self.link.start_ahead()
 
     def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
         """Keep what the worker is told with the next round: outcomes, and how long the round took."""

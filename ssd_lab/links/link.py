@@ -78,6 +78,9 @@ class Link(ABC):
         """See `Lookup`; None where nothing is prepared for these rows, or the link does not look up."""
         return None
 
+    def start_ahead(self) -> None:  # noqa: B027 - a link that does not look up has nothing ready
+        """All outcomes of the last lookup were prepared: the worker may begin to prepare for those that come next."""
+
     @abstractmethod
     def close(self) -> None:
         """Stop the worker and free what it holds; calling it twice is fine."""
@@ -121,6 +124,10 @@ class InlineLink(Link):
         """Look up now."""
         worker = self._running()
         return _guarded(lambda: worker.look_up(lookup))
+
+    def start_ahead(self) -> None:
+        """Start now."""
+        _guarded(self._running().start_ahead)
 
     def close(self) -> None:
         """Drop the worker."""

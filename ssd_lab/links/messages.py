@@ -8,7 +8,7 @@ import torch
 
 from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.rounds.prompt_lines import PromptPart
-from ssd_lab.rounds.rows import KnownState, SamplingRow, StateOnDevice
+from ssd_lab.rounds.rows import KnownState, RowBatch, SamplingRow, StateOnDevice
 
 Outcome = tuple[int, int]  # accepted length, recovery token
 NO_OUTCOME = -1  # in place of an accepted length
@@ -76,12 +76,12 @@ class Lookup:
     once (`ForHits`), and learns nothing by it.
 
     decided `[batch, n]`: accepted length and recovery token of each row, then what is of no account; rows of padding
-    may follow. sampled: does any row sample?
+    may follow. rows: of the round that comes then; their state lies on the same device, and is made before `decided`.
     """
 
     request_ids: list[int]
     decided: DeviceTensor
-    sampled: bool
+    rows: RowBatch
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import torch
 
+from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.execution.device_wait import wait_for
 from ssd_lab.links.link import InlineLink, Link, Pending
 from ssd_lab.links.messages import Lookup, Message, RoundMessage
 from ssd_lab.links.worker import Worker
 from ssd_lab.rounds.proposal import ForHits, Proposal
+from ssd_lab.rounds.rows import StateOnDevice
 
 
 class StreamLink(Link):
@@ -53,13 +55,27 @@ class StreamLink(Link):
         lies on the caller's device: a copy to the host is queued on a stream of the device that it comes from.
         """
         with torch.cuda.stream(self._stream):
-            found = self._link.look_up(lookup)
+            found = self._link.look_up(self._brought(lookup))
             self._answered.record()
         if found is None:
             return None
         self._hand_over([found.hit, *found.proposal.tensors()])
         here = torch.device("cuda", torch.cuda.current_device())
         return replace(found, hit=found.hit.to(here, non_blocking=True))
+
+    def start_ahead(self) -> None:
+        """Queue the tree that is ready."""
+        with torch.cuda.stream(self._stream):
+            self._link.start_ahead()
+
+    def _brought(self, lookup: Lookup) -> Lookup:
+        """With its tensors on the draft's device."""
+        decided, state = lookup.decided.here(), lookup.rows.state
+        if decided.device == self._stream.device or not isinstance(state, StateOnDevice):
+            return lookup
+        own = replace(state, tensor=state.tensor.to(self._stream.device, non_blocking=True))
+        here = DeviceTensor(decided.to(self._stream.device, non_blocking=True), None)
+        return replace(lookup, decided=here, rows=replace(lookup.rows, state=own))
 
     def _hand_over(self, tensors: list[torch.Tensor]) -> None:
         """What was made until `_answered` is read by the caller's stream: no memory of it is given away before that."""

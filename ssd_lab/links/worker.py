@@ -24,6 +24,10 @@ class Worker(Protocol):
         """What is prepared for outcomes on this device, None if nothing is for these rows."""
         ...
 
+    def start_ahead(self) -> None:
+        """The round of the last lookup was started, before `handle` is asked for it."""
+        ...
+
 
 class WorkerSource(Protocol):
     """What a worker is made from; it can be sent to another process."""

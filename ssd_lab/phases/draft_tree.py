@@ -5,6 +5,7 @@ And `LookupPhase`: which of the branches, if any, was prepared for the outcome t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -128,7 +129,7 @@ class TreePhase(Phase[Runner, TreeInputs, DraftTree]):
         return Drafted.joined(steps)
 
 
-def draft_tree(
+def ready_tree(
     runner: Runner,
     reading: Reading,
     bounds: Bounds,
@@ -138,13 +139,15 @@ def draft_tree(
     *,
     drawing: Drawing = PLAIN,
     next_fan_out: torch.Tensor | None = None,
-) -> DraftTree:
-    """Run a `TreePhase` over these rows; arguments as there and in `TreeInputs`."""
+) -> Callable[[], DraftTree]:
+    """A `TreePhase` over these rows, to be started before any other one, or never; arguments as there and in
+    `TreeInputs`.
+    """
     extended = runner.bound(bounds.length + reading.reach(draft_tokens.shape[1] + 1))
     farthest = runner.bound(bounds.table * runner.block_size + shape.depth * shape.branches)
     modified = next_fan_out if drawing.modifies and not reading.rows.sampling.all_greedy else None
     phase = TreePhase(shape, extended, farthest, drawing)
-    return runner.run(phase, TreeInputs(reading, draft_tokens, fan_out, modified))
+    return runner.ready(phase, TreeInputs(reading, draft_tokens, fan_out, modified))
 
 
 def outcome_keys(num_accepted: torch.Tensor, recovery_tokens: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from ssd_lab.execution.make_executor import make_executor
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.phases.draft_chain import draft_chain
-from ssd_lab.phases.draft_tree import BranchShape, draft_tree
+from ssd_lab.phases.draft_tree import BranchShape, ready_tree
 from ssd_lab.phases.reading import ModelReading
 from ssd_lab.phases.verification import VerifyOptions
 from ssd_lab.phases.verify import launch_verify
@@ -115,7 +115,7 @@ class PhaseTimer:
         counts = torch.tensor([fan_out] * count, device=self.device)
         shape = BranchShape(branches=sum(fan_out), depth=k, widest=max(fan_out))
         return seconds_per_call(
-            lambda: draft_tree(self.runner, reading, bounds, tokens, counts, shape, drawing=Drawing(record=record)),
+            lambda: ready_tree(self.runner, reading, bounds, tokens, counts, shape, drawing=Drawing(record=record))(),
             self.device,
             repeats=repeats,
         )

@@ -89,6 +89,11 @@ class RowBatch:
         """Does every request sample at temperature 0?"""
         return all(row[0] == 0 for row in self.sampling)
 
+    @property
+    def sampled(self) -> list[bool]:
+        """Which requests sample at a temperature above 0?"""
+        return [row[0] != 0 for row in self.sampling]
+
     def select(self, rows: Sequence[int]) -> RowBatch:
         """Some of the rows, which the host must know."""
         return RowBatch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from replay_graphs import Backends
 from ssd_lab import LLM, SamplingParams, demo
 from ssd_lab.drafting.draft_worker import DraftWorker
 from ssd_lab.drafting.speculation_cache import SpeculationCache
+from ssd_lab.drafting.tree_ahead import TreeAhead
 from ssd_lab.engine.flight import Flight, PreparedRound
 from ssd_lab.engine.preparing import AGAIN, Preparing
 from ssd_lab.engine.rounds import Rounds
@@ -26,6 +28,7 @@ DRAFTS: dict[str, dict[str, Any]] = {
     "jit": {},
     "stale": {"fallback": {"kind": "fast"}},
     "adaptive": {"f": None, "fan_out": {"kind": "adaptive", "budget": 12}, "saguaro_c": 0.5},
+    "learnt": {"f": None, "fan_out": {"kind": "adaptive", "budget": 12, "by_confidence": False, "every": 4}},
 }
 FAST = [("jit", 0.0, 3), ("adaptive", 1.0, 1)]
 CASES = [
@@ -38,11 +41,12 @@ class Started:
     """Rounds that were prepared, those of them that were started, and what the host did in between."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.prepared = self.started = 0
+        self.prepared = self.started = self.trees = self.trees_taken = 0
         self.done: list[str] = []  # since the last round was collected
         self.before_start: list[list[str]] = []
         prepare, start, collect = Rounds.prepare, Rounds.start, Rounds.collect
         arrays, handle = HostCopy.arrays, DraftWorker.handle
+        start_tree, take_tree = TreeAhead.start, TreeAhead.take
 
         def preparing(rounds: Rounds, *given: Any) -> PreparedRound | None:
             made = prepare(rounds, *given)
@@ -66,6 +70,17 @@ class Started:
             self.done.append("asked" if isinstance(message, RoundMessage) else "posted")
             return handle(worker, message)
 
+        def starting_tree(ahead: TreeAhead) -> None:
+            start_tree(ahead)
+            self.trees += ahead.has_begun
+
+        def taking_tree(ahead: TreeAhead, growth: Any) -> Any:
+            taken = take_tree(ahead, growth)
+            self.trees_taken += taken is not None
+            return taken
+
+        monkeypatch.setattr(TreeAhead, "start", starting_tree)
+        monkeypatch.setattr(TreeAhead, "take", taking_tree)
         monkeypatch.setattr(Preparing, "pays", True)  # a CPU's host is the device
         monkeypatch.setattr(Rounds, "prepare", preparing)
         monkeypatch.setattr(Rounds, "start", starting)
@@ -127,6 +142,11 @@ def test_text_and_records_are_those_of_rounds_that_wait(
     assert got.metrics.cache_hit_rate == plain.metrics.cache_hit_rate
     assert started.prepared > started.started  # misses are not started ahead, hits are
     assert started.started > 0 or (temperature, batch) == (1.0, 3)  # where three rows hit at once by luck alone
+    assert started.trees_taken <= started.trees <= started.started
+    if draft in ("jit", "stale"):
+        assert started.trees_taken == started.started
+    if draft == "adaptive":  # its trees go by what the last round taught: one is grown in vain, then none is begun
+        assert started.trees_taken <= started.trees <= 1
 
 
 @pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.full)])
@@ -323,3 +343,30 @@ def test_a_wrong_lookup_is_found(
     got = generated(tiny_pair, params)
     assert started.started > 0
     assert ids(got) == ids(expected) and recorded(got) != recorded(expected)
+
+
+def test_a_tree_that_was_begun_for_a_round_nobody_told_of_answers_nothing(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started
+) -> None:
+    """Ctrl-C between the start of a round and the draft's being told: the tree before is overwritten by then."""
+    params = SamplingParams(max_tokens=40, ignore_eos=True)
+    expected = ids(generated(tiny_pair, params, PROMPTS[:1]))
+    Backends.installed(monkeypatch)
+    tell, interrupted = Rounds.tell, list[int]()
+
+    def leaving(rounds: Rounds, flight: Flight) -> None:
+        if started.started in (2, 4) and started.started not in interrupted:
+            interrupted.append(started.started)
+            raise KeyboardInterrupt
+        tell(rounds, flight)
+
+    monkeypatch.setattr(Rounds, "tell", leaving)
+    with opened(tiny_pair, max_batch=1) as llm:
+        engine = llm._engine
+        sequence = engine.sequence(engine.submit(PROMPTS[0], params, seed=0))
+        while engine.has_work:
+            with suppress(KeyboardInterrupt):
+                engine.step()
+        assert interrupted == [2, 4] and sequence.output_ids == expected[0]
+        rows = [row for one in engine.take_trace().rounds for row in one.sequences]
+    assert [row.origin for row in rows].count("jit") >= 3

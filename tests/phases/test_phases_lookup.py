@@ -17,6 +17,7 @@ from ssd_lab.execution.graphs import GraphExecutor
 from ssd_lab.links.messages import Lookup
 from ssd_lab.phases.draft_tree import LookupInputs, LookupPhase, branch_keys
 from ssd_lab.rounds.drafted import Drafted, DraftTree
+from ssd_lab.rounds.rows import RowBatch, StateOnDevice
 
 
 def walked(counts: list[int], recovery_tokens: list[int], accepted: int, token: int) -> int | None:
@@ -120,19 +121,21 @@ def test_a_device_that_looks_up_finds_what_the_host_finds(temperature: float) ->
         places = (rows, budget, k)
         probs = torch.rand(*places, 12) if sampled else None
         drafted = Drafted(torch.randint(12, places), probs, torch.rand(places))
+        sampling = [(temperature, 0, 1.0, 0.0, 0)] * batch
+        behind = RowBatch(StateOnDevice(torch.zeros(3, batch), 0), [[]] * batch, sampling)
         cache.store(range(batch), DraftTree(counts, recovery, torch.zeros(rows, k + 1, 2), drafted, None, None))
         decided = torch.tensor([[*outcome, 1, 1] for outcome in outcomes] + [[0, 0, 1, 1]] * draw.randrange(3))
-        got = quick.looked_up(cache, Lookup(list(range(batch)), DeviceTensor.of(decided), sampled), k)
+        got = quick.looked_up(cache, Lookup(list(range(batch)), DeviceTensor.of(decided), behind), k)
         each = [found.exact for found in cache.look_up(range(batch), *zip(*outcomes, strict=True))]
         assert got is not None and got.hit.tolist() == [entry is not None for entry in each]
         hits = [row for row, entry in enumerate(each) if entry is not None]
         seen |= {entry is not None for entry in each}
         if hits:
             taken = quick.taken(cache.tree, [each[row] for row in hits], k, stale=[False] * len(hits), sampled=sampled)
-            assert torch.equal(got.proposal.tokens[hits], taken.tokens)
-            assert torch.equal(got.proposal.token_probs[hits], taken.token_probs)
-            assert taken.probs is None if not sampled else torch.equal(got.proposal.probs[hits], taken.probs)
-        assert got.proposal.problem(batch, k, 12) is None and (got.proposal.probs is None) == (not sampled)
-        others = Lookup([*range(1, batch), 0, 99], DeviceTensor.of(decided), sampled)
+            assert torch.equal(got.drafted.tokens[hits], taken.tokens)
+            assert torch.equal(got.drafted.token_probs[hits], taken.token_probs)
+            assert taken.probs is None if not sampled else torch.equal(got.drafted.probs[hits], taken.probs)
+        assert got.drafted.tokens.shape == (batch, k) and (got.drafted.probs is None) == (not sampled)
+        others = Lookup([*range(1, batch), 0, 99], DeviceTensor.of(decided), behind)
         assert quick.looked_up(cache, others, k) is None and quick.looked_up(cache, others, k + 1) is None
     assert seen == {True, False}
