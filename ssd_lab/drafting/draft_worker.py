@@ -118,7 +118,9 @@ class DraftWorker:
         if found is None:
             return None
         rows, drafted = len(lookup.rows), found.drafted
-        self._ahead.make_ready(lookup, drafted, self._growth(fan_out, [True] * rows, lookup.rows, k))
+        growth = self._growth(fan_out, [True] * rows, lookup.rows, k)
+        if not (self._quick.stale_answers and fan_out.goes_by_hits(k)):  # which rows hit only the device knows yet
+            self._ahead.make_ready(lookup, drafted, growth)
         proposal = Proposal(
             tokens=drafted.tokens,
             num_drafted=[k] * rows,
@@ -128,7 +130,7 @@ class DraftWorker:
             token_probs=drafted.token_probs if self._plan.record else None,
             raw_probs=drafted.raw_probs,
         )
-        return ForHits(proposal, found.hit)
+        return ForHits(proposal, found.answered)
 
     @_ON_ITS_DEVICE
     @torch.inference_mode()
@@ -156,7 +158,7 @@ class DraftWorker:
         if not is_async:
             self._learning.k = self._learning.lookahead.choose()
         paths = self._paths(asked)
-        done, fallback = self._ahead.drafted_for(asked.request_ids) if paths.all_hit else None, None
+        done, fallback = self._ahead.drafted_for(asked.request_ids) if paths.are_of_the_tree else None, None
         if done is None:
             if self._ahead.has_begun:  # for a round that did not come
                 self._cache.drop()
@@ -178,7 +180,13 @@ class DraftWorker:
             activities=activities,
             predicted_hits=predicted,
             raw_probs=done.raw_probs,
+            was_prepared=self._was_prepared(asked, paths),
         )
+
+    def _was_prepared(self, asked: DraftRound, paths: Paths) -> bool | None:
+        if self._learning.fan_out is None or None in asked.num_accepted:
+            return None
+        return paths.are_of_the_tree and (self._quick.stale_answers or "fast" not in paths.origins)
 
     def _paths(self, asked: DraftRound) -> Paths:
         """Look the outcomes up, and choose a fallback for those that are not there. A row without an outcome is drafted

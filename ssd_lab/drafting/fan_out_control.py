@@ -56,6 +56,10 @@ class FanOutControl:
             for request_id, hit, samples in zip(request_ids, hits, sampled, strict=True)
         }
 
+    def goes_by_hits(self, k: int) -> bool:
+        """Do rows that began with a hit have another fan-out than the others?"""
+        return self._confidence is None and self._learner(k).counts(True) != self._learner(k).counts(False)
+
     def listed(self, hits: Sequence[bool], sampled: Sequence[bool], k: int) -> torch.Tensor:
         """The tree's fan_out (`TreeInputs`) for rows that begin so, by what is known now."""
         if self._confidence is None:

@@ -26,10 +26,9 @@ class Paths:
         return [row for _, row in sorted(rows)]
 
     @property
-    def all_hit(self) -> bool:
-        """Does every row take a branch of the latest tree that was prepared for its outcome?"""
-        hits = zip(self.origins, self.entries, strict=True)
-        return all(origin == "hit" and entry is not None and entry.kept is None for origin, entry in hits)
+    def are_of_the_tree(self) -> bool:
+        """Does every row take a branch of the latest tree?"""
+        return all(entry is not None and entry.kept is None for entry in self.entries)
 
     @property
     def guessed(self) -> list[int]:

@@ -19,10 +19,10 @@ from ssd_lab.rounds.drafted import Drafted, DraftTree
 
 @dataclass(frozen=True)
 class LookedUp:
-    """What rows take that hit; hit `[batch]`, bool: which do."""
+    """What rows take that a branch answers; answered `[batch]`, bool: which are."""
 
     drafted: Drafted
-    hit: torch.Tensor
+    answered: torch.Tensor
 
 
 class QuickAnswers:
@@ -32,6 +32,7 @@ class QuickAnswers:
 
     def __init__(self, plan: DraftSettings, drafter: Drafter, *, keeps_probs: bool) -> None:
         self._plan, self._drafter, self._keeps_probs = plan, drafter, keeps_probs
+        self.stale_answers = plan.stale_answers
 
     def taken(
         self, tree: DraftTree | None, entries: Sequence[Entry], k: int, *, stale: Sequence[bool], sampled: bool
@@ -50,17 +51,20 @@ class QuickAnswers:
         return self._certain(drafted, sent(stale, self._drafter.device)) if any(stale) else drafted
 
     def looked_up(self, cache: SpeculationCache, lookup: Lookup, k: int) -> LookedUp | None:
-        """What `taken` gives once the host knows the outcomes, if all were prepared; None if the latest tree is not
+        """What `taken` gives once the host knows the outcomes, if branches answer all; None if the latest tree is not
         these rows'.
         """
-        found = cache.found(lookup.request_ids, lookup.decided.here(), self._drafter.runner)
+        stale = self.stale_answers
+        found = cache.found(lookup.request_ids, lookup.decided.here(), self._drafter.runner, stale=stale)
         if found is None or cache.tree is None or cache.tree.drafted.tokens.shape[2] != k:
             return None
         rows = len(lookup.request_ids)
         sampled = not lookup.rows.all_greedy
         every = torch.arange(rows, device=self._drafter.device)
         drafted = self.with_distribution(cache.tree.drafted.at(every, found.branch[:rows]), sampled=sampled)
-        return LookedUp(drafted, found.hit[:rows])
+        if stale:
+            drafted = self._certain(drafted, ~found.hit[:rows])
+        return LookedUp(drafted, found.answered[:rows])
 
     def guessed(self, asked: DraftRound, rows: Sequence[int], k: int, *, sampled: bool) -> Drafted:
         """k tokens for each of these rows: what followed its text's end before, where the plan asks for texts, else

@@ -124,14 +124,18 @@ class SpeculationCache:
         each = zip(found.hit.tolist(), found.branch.tolist(), strict=True)
         return [branch if hit else None for hit, branch in each]
 
-    def found(self, request_ids: list[int], decided: torch.Tensor, runner: Runner) -> Found | None:
+    def found(
+        self, request_ids: list[int], decided: torch.Tensor, runner: Runner, *, stale: bool = False
+    ) -> Found | None:
         """The branches for outcomes on a device, of all rows of the latest tree in their order; None if it has others.
-        decided: see `Lookup`; its rows and the tree's may be padded to different numbers.
+        decided: see `Lookup`; its rows and the tree's may be padded to different numbers. stale: may a stale branch
+        answer a miss?
         """
-        if self._keys is None or request_ids != list(self._rows):
+        if self._keys is None or self.tree is None or request_ids != list(self._rows):
             return None
         rows = min(len(self._keys), len(decided))
-        return runner.run(LookupPhase(), LookupInputs(self._keys[:rows], decided[:rows, :2]))
+        counts = self.tree.counts[:rows] if stale else None
+        return runner.run(LookupPhase(), LookupInputs(self._keys[:rows], decided[:rows, :2], counts))
 
     def drop(self) -> None:
         """Forget the latest tree."""

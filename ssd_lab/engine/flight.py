@@ -35,15 +35,15 @@ class Flight:
 
 @dataclass(frozen=True)
 class PreparedRound:
-    """The round behind another one, `after`, if all outcomes of that were prepared: it need only be started. hit
-    `[batch]`, bool, on its way to the host: were they?
+    """The round behind another one, `after`, if what was prepared answers all its outcomes: it need only be started.
+    answered `[batch]`, bool, on its way to the host: does it?
     """
 
     after: Verification[Any]
     sequences: list[Sequence]
     rows: RowBatch
     verification: Verification[Any]
-    hit: HostCopy
+    answered: HostCopy
 
     def fits(self, settled: Settled) -> bool:
         """Is it what would be launched now? Waits for the device's word where everything else allows it."""
@@ -52,7 +52,7 @@ class PreparedRound:
             and len(settled.own) == len(self.sequences)
             and may_run_ahead(settled)
             and not any(sequence.is_complete for sequence in self.sequences)
-            and bool(self.hit.arrays()[0].all())
+            and bool(self.answered.arrays()[0].all())
         )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-WORTH = 0.35  # share of rounds: on an H200 one won 0.6 to 1 ms where all rows hit, and lost 0.3 to 0.5 where not
+WORTH = 0.35  # share of rounds: on an H200 one won 0.6 to 1 ms where it was started, and lost 0.3 to 0.5 where not
 WEIGHT = 0.1  # of the latest round: about the last ten count
 REMEMBERED = 8
 READING_S = 1e-4  # takes an outcome that is there already: the device was done before
@@ -15,13 +15,13 @@ AGAIN = 64  # rounds, after which it is tried once whatever was seen
 
 
 class Preparing:
-    """Only a round in which all rows hit is started as it was prepared; and the device must work for so long that the
+    """Only a round whose outcomes were all prepared for is started so; and the device must work for so long that the
     host has nothing better to do: small models on a GPU wait for the host, which then had better do nothing in vain.
     """
 
     def __init__(self) -> None:
         self._always = False
-        self._share = 0.5  # of rounds whose rows all hit; nothing is known
+        self._share = 0.5  # of rounds that were prepared for; nothing is known
         self._took_s: deque[float] = deque(maxlen=REMEMBERED)  # of preparing a round
         self._spare_s: deque[float] = deque(maxlen=REMEMBERED)  # of the host, while a round runs
         self._since = 0  # rounds since one was prepared
@@ -43,10 +43,10 @@ class Preparing:
         has_time = not self._took_s or not self._spare_s or statistics.median(self._spare_s) >= min(self._took_s)
         return has_time and self._share >= WORTH
 
-    def saw(self, hits: Sequence[bool | None]) -> None:
-        """A round's rows; one without a previous outcome (None) says nothing."""
-        if all(hit is not None for hit in hits):
-            self._share += WEIGHT * (all(hits) - self._share)
+    def saw(self, was_prepared: bool | None) -> None:
+        """See `Proposal`; None says nothing."""
+        if was_prepared is not None:
+            self._share += WEIGHT * (was_prepared - self._share)
 
     def took(self, seconds: float) -> None:
         """To prepare a round. The shortest of late counts: the first ones capture graphs."""

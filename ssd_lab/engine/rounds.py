@@ -88,7 +88,7 @@ class Rounds:
             return None
         placed, bounds = self._placement.place(rows, num_drafted=prepared.proposal.num_drafted)
         verification = ready_verify(self._runner, placed, bounds, prepared.proposal, self._options)
-        made = PreparedRound(after, sequences, rows, verification, HostCopy(prepared.hit))
+        made = PreparedRound(after, sequences, rows, verification, HostCopy(prepared.answered))
         self.preparing.took(time.perf_counter() - start_s)
         return made
 
@@ -105,8 +105,8 @@ class Rounds:
         """
         verification, sequences = started.verification, started.sequences
         proposal = self._proposer.propose(sequences, rows_of(sequences))
-        self.preparing.saw(proposal.cache_hits)
-        if proposal.origins == verification.proposal.origins:
+        self.preparing.saw(proposal.was_prepared)
+        if proposal.num_drafted == verification.proposal.num_drafted:
             verification.proposal = proposal
         self._proposer.do(methodcaller("work_ahead"))
 
@@ -117,7 +117,7 @@ class Rounds:
 
     def _start(self, sequences: list[Sequence], rows: RowBatch, start_s: float) -> Flight:
         proposal = self._proposer.propose(sequences, rows)
-        self.preparing.saw(proposal.cache_hits)
+        self.preparing.saw(proposal.was_prepared)
         flight = self.verify(sequences, rows, proposal, start_s)
         if (paths := flight.verification.paths) is not None:
             self._proposer.do(lambda proposer: proposer.keep(paths))

@@ -39,7 +39,11 @@ class MeasuredRound:
 
 
 class FallbackRule(ABC):
-    """Decides in one run which fallback answers the misses of a round."""
+    """Decides in one run which fallback answers the misses of a round. always: the kind that it comes to whatever
+    happens, if that is known.
+    """
+
+    always: FallbackKind | None = None
 
     @abstractmethod
     def observe(self, measured: MeasuredRound) -> None:
@@ -68,8 +72,10 @@ class FallbackSetting(ABC):
 class FixedChoice(FallbackRule):
     """Always the same fallback."""
 
+    _kind: FallbackKind
+
     def __init__(self, kind: FallbackKind) -> None:
-        self._kind: FallbackKind = kind
+        self.always = self._kind = kind
 
     def observe(self, measured: MeasuredRound) -> None:
         """Nothing to learn."""

@@ -59,9 +59,9 @@ class StreamLink(Link):
             self._answered.record()
         if found is None:
             return None
-        self._hand_over([found.hit, *found.proposal.tensors()])
+        self._hand_over([found.answered, *found.proposal.tensors()])
         here = torch.device("cuda", torch.cuda.current_device())
-        return replace(found, hit=found.hit.to(here, non_blocking=True))
+        return replace(found, answered=found.answered.to(here, non_blocking=True))
 
     def start_ahead(self) -> None:
         """Queue the tree that is ready."""

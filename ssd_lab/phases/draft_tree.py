@@ -167,18 +167,23 @@ def branch_keys(counts: torch.Tensor, recovery_tokens: torch.Tensor) -> torch.Te
 @dataclass(frozen=True)
 class LookupInputs:
     """prepared `[batch, branches]`: each row's `branch_keys`. outcomes `[batch, 2]`: the accepted length and the
-    recovery token that came.
+    recovery token that came. counts `[batch, k + 1]`: branches at each accepted length, if the first one there answers
+    where none assumes the outcome.
     """
 
     prepared: torch.Tensor
     outcomes: torch.Tensor
+    counts: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Found:
-    """hit `[batch]`: was the outcome prepared? branch `[batch]`: the branch that assumes it, if so."""
+    """hit `[batch]`: was the outcome prepared? answered `[batch]`: does any branch answer it? branch `[batch]`: which
+    one, if so.
+    """
 
     hit: torch.Tensor
+    answered: torch.Tensor
     branch: torch.Tensor
 
 
@@ -193,4 +198,9 @@ class LookupPhase(Phase[object, LookupInputs, Found]):
     def run(self, runner: object, inputs: LookupInputs) -> Found:
         """The branches for these outcomes."""
         hit, branch = (inputs.prepared == outcome_keys(*inputs.outcomes.unbind(1))[:, None]).max(1)
-        return Found(hit, branch)
+        if inputs.counts is None:
+            return Found(hit, hit, branch)
+        accepted = inputs.outcomes[:, :1]
+        at = inputs.counts.gather(1, accepted).squeeze(1)
+        first = inputs.counts.cumsum(1).gather(1, accepted).squeeze(1) - at
+        return Found(hit, hit | (at > 0), torch.where(hit, branch, first))

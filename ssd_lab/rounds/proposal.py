@@ -21,7 +21,8 @@ class Proposal:
     where only the tokens count). origins: which path made each row's tokens. cache_hits: was the previous outcome
     prepared (None: no cache or no previous outcome). predicted_hits: how likely that was thought to be (None: nobody
     thought, or no lookup). tree: how the tokens hang together if they are no chain; k is then the number of nodes, and
-    `probs` `[batch, rows, vocab]` are what siblings were drawn from. For the trace alone: token_probs `[batch, k]`, the
+    `probs` `[batch, rows, vocab]` are what siblings were drawn from. was_prepared: are all rows answered by what a
+    lookup on the device finds (None: there was nothing to look up)? For the trace alone: token_probs `[batch, k]`, the
     draft's probability of each token; raw_probs, `probs` before Saguaro sampling; previous_trees, what was drafted
     while earlier rounds were verified; activities of the draft since the last proposal, on the monotonic clock.
     """
@@ -37,6 +38,7 @@ class Proposal:
     predicted_hits: list[float | None] | None = None
     tree: TokenTree | None = None
     raw_probs: torch.Tensor | None = None
+    was_prepared: bool | None = None
 
     def tensors(self) -> list[torch.Tensor]:
         """All that the receiver reads on a device."""
@@ -77,9 +79,9 @@ class Proposal:
 
 @dataclass(frozen=True)
 class ForHits:
-    """What a round's proposal is if all rows' outcomes were prepared, made where the outcomes lie before the host has
-    read them. hit `[batch]`, bool, on the device: was it?
+    """What a round's proposal is if branches answer all rows' outcomes, made where the outcomes lie before the host has
+    read them. answered `[batch]`, bool, on the device: does one?
     """
 
     proposal: Proposal
-    hit: torch.Tensor
+    answered: torch.Tensor

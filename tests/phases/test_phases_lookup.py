@@ -127,7 +127,7 @@ def test_a_device_that_looks_up_finds_what_the_host_finds(temperature: float) ->
         decided = torch.tensor([[*outcome, 1, 1] for outcome in outcomes] + [[0, 0, 1, 1]] * draw.randrange(3))
         got = quick.looked_up(cache, Lookup(list(range(batch)), DeviceTensor.of(decided), behind), k)
         each = [found.exact for found in cache.look_up(range(batch), *zip(*outcomes, strict=True))]
-        assert got is not None and got.hit.tolist() == [entry is not None for entry in each]
+        assert got is not None and got.answered.tolist() == [entry is not None for entry in each]
         hits = [row for row, entry in enumerate(each) if entry is not None]
         seen |= {entry is not None for entry in each}
         if hits:
