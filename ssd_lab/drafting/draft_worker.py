@@ -13,7 +13,7 @@ from ssd_lab.drafting.drafter import Drafter, DraftRequest
 from ssd_lab.drafting.fan_out_control import FanOutControl
 from ssd_lab.drafting.paths import Paths
 from ssd_lab.drafting.quick_answers import QuickAnswers
-from ssd_lab.drafting.speculation_cache import Entry, SpeculationCache
+from ssd_lab.drafting.speculation_cache import SpeculationCache
 from ssd_lab.drafting.tree_ahead import Growth, TreeAhead
 from ssd_lab.drafting.worker_learning import RoundLog, WorkerLearning
 from ssd_lab.errors import NonFiniteLogitsError
@@ -117,20 +117,10 @@ class DraftWorker:
         found = self._quick.looked_up(self._cache, lookup, k)
         if found is None:
             return None
-        rows, drafted = len(lookup.rows), found.drafted
-        growth = self._growth(fan_out, [True] * rows, lookup.rows, k)
+        growth = self._growth(fan_out, [True] * len(lookup.rows), lookup.rows, k)
         if not (self._quick.stale_answers and fan_out.goes_by_hits(k)):  # which rows hit only the device knows yet
-            self._ahead.make_ready(lookup, drafted, growth)
-        proposal = Proposal(
-            tokens=drafted.tokens,
-            num_drafted=[k] * rows,
-            probs=drafted.probs,
-            origins=["hit"] * rows,
-            cache_hits=[True] * rows,
-            token_probs=drafted.token_probs if self._plan.record else None,
-            raw_probs=drafted.raw_probs,
-        )
-        return ForHits(proposal, found.answered)
+            self._ahead.make_ready(lookup, found.drafted, growth)
+        return found.for_hits(record=self._plan.record)
 
     @_ON_ITS_DEVICE
     @torch.inference_mode()
@@ -157,12 +147,12 @@ class DraftWorker:
         is_async = self._learning.fan_out is not None
         if not is_async:
             self._learning.k = self._learning.lookahead.choose()
-        paths = self._paths(asked)
+        paths = Paths.of(asked, self._cache, self._learning, self._plan.fallback)
         done, fallback = self._ahead.drafted_for(asked.request_ids) if paths.are_of_the_tree else None, None
         if done is None:
             if self._ahead.has_begun:  # for a round that did not come
                 self._cache.drop()
-                paths = self._paths(asked)
+                paths = Paths.of(asked, self._cache, self._learning, self._plan.fallback)
             self._ahead.forget()
             done, fallback = self._drafted(asked, paths)
         self._check_numbers(done)
@@ -187,30 +177,6 @@ class DraftWorker:
         if self._learning.fan_out is None or None in asked.num_accepted:
             return None
         return paths.are_of_the_tree and (self._quick.stale_answers or "fast" not in paths.origins)
-
-    def _paths(self, asked: DraftRound) -> Paths:
-        """Look the outcomes up, and choose a fallback for those that are not there. A row without an outcome is drafted
-        for now, and so is one without a stale branch where that is what `fast` takes.
-        """
-        count = len(asked.rows)
-        if self._learning.fan_out is None:
-            return Paths(["draft"] * count, [None] * count, [], None)
-        prepared = self._cache.look_up(asked.request_ids, asked.num_accepted, asked.rows.last_tokens)
-        entries = [self._fitting(each.exact) for each in prepared]
-        origins = ["jit" if entry is None else "hit" for entry in entries]
-        missed = [row for row, a in enumerate(asked.num_accepted) if a is not None and entries[row] is None]
-        kind = self._learning.rule.choose(count, len(missed)) if missed else None
-        if kind == "fast":
-            source = "stale" if self._plan.fallback is None else self._plan.fallback.guesses
-            for row in missed:
-                entries[row] = self._fitting(prepared[row].stale) if source == "stale" else None
-                origins[row] = "jit" if source == "stale" and entries[row] is None else "fast"
-        return Paths(origins, entries, missed, None if any(origins[row] != kind for row in missed) else kind)
-
-    def _fitting(self, entry: Entry | None) -> Entry | None:
-        """The entry, if it has as many draft tokens as this round wants: one that was kept may be of a shorter tree."""
-        short = entry is not None and entry.kept is not None and entry.kept.tokens.shape[1] < self._learning.k
-        return None if short else entry
 
     def _drafted(self, asked: DraftRound, paths: Paths) -> tuple[Drafted, Span | None]:
         """Draft tokens of every row by its path, and how long the fallback took, if there was one."""

@@ -15,6 +15,7 @@ from ssd_lab.drafting.speculation_cache import Entry, SpeculationCache
 from ssd_lab.execution.host_copy import sent
 from ssd_lab.links.messages import Lookup
 from ssd_lab.rounds.drafted import Drafted, DraftTree
+from ssd_lab.rounds.proposal import ForHits, Proposal
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,21 @@ class LookedUp:
 
     drafted: Drafted
     answered: torch.Tensor
+
+    def for_hits(self, *, record: bool) -> ForHits:
+        """As a proposal."""
+        drafted = self.drafted
+        rows, k = drafted.tokens.shape
+        proposal = Proposal(
+            tokens=drafted.tokens,
+            num_drafted=[k] * rows,
+            probs=drafted.probs,
+            origins=["hit"] * rows,
+            cache_hits=[True] * rows,
+            token_probs=drafted.token_probs if record else None,
+            raw_probs=drafted.raw_probs,
+        )
+        return ForHits(proposal, self.answered)
 
 
 class QuickAnswers:

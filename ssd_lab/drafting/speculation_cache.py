@@ -10,7 +10,7 @@ import torch
 
 from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.execution.structure import flatten
-from ssd_lab.phases.draft_tree import Found, LookupInputs, LookupPhase, branch_keys
+from ssd_lab.phases.draft_tree import Found, LookupInputs, LookupPhase
 from ssd_lab.rounds.drafted import Drafted, DraftTree
 from ssd_lab.rounds.runner import Runner
 
@@ -75,7 +75,6 @@ class SpeculationCache:
     def __init__(self) -> None:
         self.tree: DraftTree | None = None
         self._copy = HostCopy()
-        self._keys: torch.Tensor | None = None
         self._rows: dict[int, int] = {}  # of each request in the tree
         self._kept: dict[int, KeptAnswer] = {}
 
@@ -84,8 +83,7 @@ class SpeculationCache:
         self.tree = tree
         self._rows = {request_id: row for row, request_id in enumerate(request_ids)}
         confidence, _ = flatten(tree.confidence)
-        self._keys = branch_keys(tree.counts, tree.recovery_tokens)
-        self._copy = HostCopy(tree.counts, self._keys, tree.candidates, *confidence)
+        self._copy = HostCopy(tree.counts, tree.keys, tree.candidates, *confidence)
 
     def prepared(self, request_id: int) -> PreparedRow | None:
         """What there is to learn from, if the latest tree has this sequence."""
@@ -131,16 +129,15 @@ class SpeculationCache:
         decided: see `Lookup`; its rows and the tree's may be padded to different numbers. stale: may a stale branch
         answer a miss?
         """
-        if self._keys is None or self.tree is None or request_ids != list(self._rows):
+        if self.tree is None or request_ids != list(self._rows):
             return None
-        rows = min(len(self._keys), len(decided))
+        rows = min(len(self.tree.keys), len(decided))
         counts = self.tree.counts[:rows] if stale else None
-        return runner.run(LookupPhase(), LookupInputs(self._keys[:rows], decided[:rows, :2], counts))
+        return runner.run(LookupPhase(), LookupInputs(self.tree.keys[:rows], decided[:rows, :2], counts))
 
     def drop(self) -> None:
         """Forget the latest tree."""
-        self.tree = self._keys = None
-        self._rows = {}
+        self.tree, self._rows = None, {}
 
     def _likeliest(self, row: int, num_accepted: int | None) -> Entry | None:
         """The first branch at this accepted length."""

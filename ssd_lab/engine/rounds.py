@@ -95,9 +95,9 @@ class Rounds:
     def start(self, prepared: PreparedRound) -> Flight:
         """Start a prepared round, and what the draft has ready for it."""
         start_s = self._recorder.now_s()
-        verification = prepared.verification.start()
+        prepared.verification.launch()
         self._proposer.do(methodcaller("start_ahead"))
-        return Flight(prepared.sequences, prepared.rows, verification, start_s, start_s)
+        return Flight(prepared.sequences, prepared.rows, prepared.verification.send(), start_s, start_s)
 
     def tell(self, started: Flight) -> None:
         """Have the proposer draft for a round that was started: it learns what it always learns, and answers with what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,15 @@ def sent(values: Any, device: torch.device | str, dtype: torch.dtype | None = No
 class HostCopy:
     """Tensors on their way to the host; `arrays()` waits until they are there.
 
-    The values are those of now, whatever becomes of the tensors. CPU tensors are there at once. The copy goes through
+    The values are those of now, whatever becomes of the tensors. CPU tensors are there at once. Others of one kind of
+    number go together: a round has a dozen small ones, each copy of which would take as long. The copy goes through
     pinned memory, which is given back as soon as `arrays()` has copied it out: torch's allocator hands the same few
     blocks out again, so that there are as many as there are copies under way, however many arrays are kept.
     """
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self._arrays: list[np.ndarray] | None = None
-        self._hosts = [_started(tensor) for tensor in tensors]
+        self._hosts = _started(tensors)
         self._event = _event_behind(tensors)
 
     def arrays(self) -> list[np.ndarray]:
@@ -54,11 +56,26 @@ def is_on_host(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def _started(tensor: torch.Tensor) -> tuple[torch.Tensor, bool]:
-    """A copy that the host can read, now or soon, and whether it lies in pinned memory."""
-    if is_on_host(tensor):
-        return tensor.clone(), False
-    return pinned(tensor.shape, tensor.dtype).copy_(tensor, non_blocking=True), True
+def _started(tensors: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, bool]]:
+    """Copies that the host can read, now or soon, and whether each lies in pinned memory."""
+    hosts = [(tensor.clone(), False) if is_on_host(tensor) else None for tensor in tensors]
+    away = [place for place, host in enumerate(hosts) if host is None]
+    for dtype in dict.fromkeys(tensors[place].dtype for place in away):
+        alike = [place for place in away if tensors[place].dtype == dtype]
+        for place, copied in zip(alike, _together([tensors[place] for place in alike]), strict=True):
+            hosts[place] = (copied, True)
+    return [host for host in hosts if host is not None]
+
+
+def _together(tensors: list[torch.Tensor]) -> Iterable[torch.Tensor]:
+    """Copies of device tensors of one dtype, by one copy."""
+    if len(tensors) == 1:
+        (one,) = tensors
+        return [pinned(one.shape, one.dtype).copy_(one, non_blocking=True)]
+    packed = torch.cat([tensor.flatten() for tensor in tensors])
+    host = pinned(packed.shape, packed.dtype).copy_(packed, non_blocking=True)
+    parts = host.split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
 
 
 def _event_behind(tensors: tuple[torch.Tensor, ...]) -> torch.Event | None:

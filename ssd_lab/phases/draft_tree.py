@@ -86,7 +86,8 @@ class TreePhase(Phase[Runner, TreeInputs, DraftTree]):
             recovery_probs = (logits[every, prefixes, recovery] - normaliser).exp()
         forked = None if states is None else states[every, prefixes]
         drafted = self._branches(runner, inputs, recovery, prefixes, forked)
-        return DraftTree(counts, recovery, candidates, drafted, recovery_probs, confidence)
+        keys = branch_keys(counts, recovery)  # now, while the target verifies: so that the lookup is short
+        return DraftTree(counts, recovery, keys, candidates, drafted, recovery_probs, confidence)
 
     def _counts(
         self, logits: torch.Tensor, candidates: torch.Tensor, inputs: TreeInputs
@@ -156,9 +157,7 @@ def outcome_keys(num_accepted: torch.Tensor, recovery_tokens: torch.Tensor) -> t
 
 
 def branch_keys(counts: torch.Tensor, recovery_tokens: torch.Tensor) -> torch.Tensor:
-    """The outcome that each branch assumes, `[batch, branches]`, from these fields of a `DraftTree`. It is made while
-    the target verifies, so that the lookup itself is short.
-    """
+    """The outcome that each branch assumes, `[batch, branches]`, from these fields of a `DraftTree`."""
     branches = torch.arange(recovery_tokens.shape[1], device=counts.device)
     accepted = (counts.cumsum(1)[:, None] <= branches[:, None]).sum(-1)  # branches are ordered by accepted length
     return outcome_keys(accepted, recovery_tokens)

@@ -155,7 +155,8 @@ AnyVerifyPhase = TypeVar("AnyVerifyPhase", bound=VerifyPhase)
 
 
 class Verification(ABC, Generic[AnyVerifyPhase]):
-    """A verification: `start` queues it, `collect` waits for its outcome.
+    """A verification: `start` queues it, `collect` waits for its outcome. What must not come later than the target's
+    own work may be queued between `launch` and `send`, which together are `start`.
 
     `logits`, `decided` (the decision's integers), `features` and `advanced` (see `Decision`) stay on the device until
     the next verification overwrites them; so do paths `[batch, depth]` of trees, the accepted nodes from the root down
@@ -171,7 +172,16 @@ class Verification(ABC, Generic[AnyVerifyPhase]):
 
     def start(self) -> Self:
         """Queue it, once."""
-        decision = self._work()
+        self.launch()
+        return self.send()
+
+    def launch(self) -> None:
+        """Queue what the target computes."""
+        self._decision = self._work()
+
+    def send(self) -> Self:
+        """Queue the way of the outcome to the host."""
+        decision = self._decision
         self.logits, self.decided = decision.logits, decision.integers
         self.features, self.advanced = decision.features, decision.advanced
         self._decided(decision)

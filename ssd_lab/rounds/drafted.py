@@ -81,14 +81,16 @@ class DraftTree:
 
     counts `[batch, k + 1]`: how many recovery tokens were prepared at each accepted length, the likeliest ones;
     branches are ordered by accepted length, then by rank. recovery_tokens `[batch, branches]`: what each branch
-    assumes. candidates `[batch, k + 1, n]`: the likeliest recovery tokens after each accepted length, with a branch or
-    not. drafted: the branches' continuations, with tokens and token_probs `[batch, branches, depth]` and probs
-    `[batch, branches, depth, vocab]`. recovery_probs `[batch, branches]`: the draft's probability of each recovery
-    token (None unless recorded). confidence: None unless the fan-out was chosen by it.
+    assumes; keys `[batch, branches]`: the same with the accepted length, for lookups. candidates `[batch, k + 1, n]`:
+    the likeliest recovery tokens after each accepted length, with a branch or not. drafted: the branches'
+    continuations, with tokens and token_probs `[batch, branches, depth]` and probs `[batch, branches, depth, vocab]`.
+    recovery_probs `[batch, branches]`: the draft's probability of each recovery token (None unless recorded).
+    confidence: None unless the fan-out was chosen by it.
     """
 
     counts: torch.Tensor
     recovery_tokens: torch.Tensor
+    keys: torch.Tensor
     candidates: torch.Tensor
     drafted: Drafted
     recovery_probs: torch.Tensor | None

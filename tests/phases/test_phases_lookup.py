@@ -75,7 +75,8 @@ def tree_of(counts: list[list[int]], recovery: list[list[int]]) -> DraftTree:
     tokens = 100 * torch.arange(rows)[:, None] + torch.arange(branches)
     candidates = torch.zeros(rows, len(counts[0]), 2, dtype=torch.int64)
     drafted = Drafted(tokens.unsqueeze(-1), None, None)
-    return DraftTree(torch.tensor(counts), torch.tensor(recovery), candidates, drafted, None, None)
+    keys = branch_keys(torch.tensor(counts), torch.tensor(recovery))
+    return DraftTree(torch.tensor(counts), torch.tensor(recovery), keys, candidates, drafted, None, None)
 
 
 def test_rows_are_looked_up_by_request_and_what_is_kept_outlives_the_tree() -> None:
@@ -123,7 +124,8 @@ def test_a_device_that_looks_up_finds_what_the_host_finds(temperature: float) ->
         drafted = Drafted(torch.randint(12, places), probs, torch.rand(places))
         sampling = [(temperature, 0, 1.0, 0.0, 0)] * batch
         behind = RowBatch(StateOnDevice(torch.zeros(3, batch), 0), [[]] * batch, sampling)
-        cache.store(range(batch), DraftTree(counts, recovery, torch.zeros(rows, k + 1, 2), drafted, None, None))
+        keys, candidates = branch_keys(counts, recovery), torch.zeros(rows, k + 1, 2)
+        cache.store(range(batch), DraftTree(counts, recovery, keys, candidates, drafted, None, None))
         decided = torch.tensor([[*outcome, 1, 1] for outcome in outcomes] + [[0, 0, 1, 1]] * draw.randrange(3))
         got = quick.looked_up(cache, Lookup(list(range(batch)), DeviceTensor.of(decided), behind), k)
         each = [found.exact for found in cache.look_up(range(batch), *zip(*outcomes, strict=True))]
