@@ -9,8 +9,7 @@ import torch
 from ssd_lab.common.device_guard import door
 from ssd_lab.drafting.batch_control import ControlReader, DraftRound
 from ssd_lab.drafting.draft_settings import DraftSettings
-from ssd_lab.drafting.drafter import Drafter, DraftRequest
-from ssd_lab.drafting.fan_out_control import FanOutControl
+from ssd_lab.drafting.drafter import Drafter
 from ssd_lab.drafting.paths import Paths
 from ssd_lab.drafting.quick_answers import QuickAnswers
 from ssd_lab.drafting.speculation_cache import SpeculationCache
@@ -29,10 +28,8 @@ from ssd_lab.links.messages import (
     RoundMessage,
 )
 from ssd_lab.rounds.drafted import Drafted, DraftTree
-from ssd_lab.rounds.drawing import Drawing
 from ssd_lab.rounds.proposal import ForHits, Proposal
 from ssd_lab.rounds.recorded_tree import RecordedTree
-from ssd_lab.rounds.rows import RowBatch
 
 
 class DraftPlan(DraftSettings):
@@ -56,12 +53,13 @@ class DraftWorker:
         self._cache = SpeculationCache()
         self._learning = WorkerLearning(plan)
         self._remembered = copy.deepcopy(self._learning)
-        self._keeps_probs = plan.record or self._learning.lookahead.learns
-        self._quick = QuickAnswers(plan, drafter, keeps_probs=self._keeps_probs)
+        self._quick = QuickAnswers(plan, drafter, keeps_probs=self._learning.keeps_probs)
         self._batch = ControlReader()
         self._pending: tuple[DraftRound, Proposal] | None = None
         self._log: RoundLog | None = None
         self._tree: RecordedTree | None = None
+        self._unsent: tuple[DraftRound, Proposal, DraftTree] | None = None
+        self._was_looked_up = False  # the latest tree, before the host read of it
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
         self._ahead = TreeAhead(drafter, self._watch)
@@ -71,6 +69,7 @@ class DraftWorker:
     def handle(self, message: Message) -> Proposal | None:
         """Do what the message asks; a round is answered with draft tokens for every row."""
         if isinstance(message, RoundMessage):
+            self._send()
             return self._round(self._batch.round(message))
         if isinstance(message, ControlMessage):
             self._batch.read(message)
@@ -82,7 +81,7 @@ class DraftWorker:
             self._remembered = copy.deepcopy(self._learning)
         elif isinstance(message, RestoreMessage):
             self._learning = copy.deepcopy(self._remembered)
-            self._pending = self._log = self._tree = None
+            self._pending = self._log = self._tree = self._unsent = None
             self._ahead.forget()
             self._activities.clear()
         return None  # of a `KeptMessage` too: a chain's K/V stands where it belongs
@@ -97,15 +96,17 @@ class DraftWorker:
         (asked, proposal), self._pending = self._pending, None
         k, hits = proposal.tokens.shape[1], [bool(hit) for hit in proposal.cache_hits]
         fan_out.remember(asked.request_ids, hits, asked.rows.sampled, k)
-        growth = self._growth(fan_out, hits, asked.rows, k)
+        growth = self._learning.growth(fan_out, hits, asked.rows, k)
         tree, span = self._ahead.take(growth) or self._grown(asked, proposal.tokens, growth)
         self._cache.store(asked.request_ids, tree)
         self._learning.k = growth.shape.depth
         self._note(span)
         if self._log is not None:
             self._log.ahead = span
-        if self._plan.record and proposal.token_probs is not None:
-            self._tree = RecordedTree.of(asked.request_ids, proposal.tokens, proposal.token_probs, tree)
+        self._unsent = (asked, proposal, tree)
+        if not self._was_looked_up:
+            self._send()
+        self._was_looked_up = False
 
     @_ON_ITS_DEVICE
     @torch.inference_mode()
@@ -117,10 +118,21 @@ class DraftWorker:
         found = self._quick.looked_up(self._cache, lookup, k)
         if found is None:
             return None
-        growth = self._growth(fan_out, [True] * len(lookup.rows), lookup.rows, k)
+        growth = self._learning.growth(fan_out, [True] * len(lookup.rows), lookup.rows, k)
         if not (self._quick.stale_answers and fan_out.goes_by_hits(k)):  # which rows hit only the device knows yet
             self._ahead.make_ready(lookup, found.drafted, growth)
+        self._was_looked_up = True
+        self._send()
         return found.for_hits(record=self._plan.record)
+
+    def _send(self) -> None:
+        """Let the latest tree come to the host: behind its lookup, which the target waits for, where there is one."""
+        if self._unsent is None:
+            return
+        (asked, proposal, tree), self._unsent = self._unsent, None
+        self._cache.send()
+        if self._plan.record and proposal.token_probs is not None:
+            self._tree = RecordedTree.of(asked.request_ids, proposal.tokens, proposal.token_probs, tree)
 
     @_ON_ITS_DEVICE
     @torch.inference_mode()
@@ -170,13 +182,8 @@ class DraftWorker:
             activities=activities,
             predicted_hits=predicted,
             raw_probs=done.raw_probs,
-            was_prepared=self._was_prepared(asked, paths),
+            was_prepared=paths.were_found(asked, stale=self._quick.stale_answers) if is_async else None,
         )
-
-    def _was_prepared(self, asked: DraftRound, paths: Paths) -> bool | None:
-        if self._learning.fan_out is None or None in asked.num_accepted:
-            return None
-        return paths.are_of_the_tree and (self._quick.stale_answers or "fast" not in paths.origins)
 
     def _drafted(self, asked: DraftRound, paths: Paths) -> tuple[Drafted, Span | None]:
         """Draft tokens of every row by its path, and how long the fallback took, if there was one."""
@@ -190,7 +197,7 @@ class DraftWorker:
         if guessed:
             parts.append(self._quick.guessed(asked, guessed, k, sampled=sampled))
         if drafted:
-            chains = self._drafter.chain(asked, drafted, k, self._request(k, after_hit=False))
+            chains = self._drafter.chain(asked, drafted, k, self._learning.request(k, after_hit=False))
             parts.append(self._quick.with_distribution(chains, sampled=sampled))
         late = drafted or guessed
         fallback = self._note(self._span(paths.origins[late[0]], start)) if late else None
@@ -198,16 +205,6 @@ class DraftWorker:
         if order != sorted(order):
             done = done.at(sent(order, self._drafter.device).argsort())
         return done, fallback
-
-    def _request(self, k: int, *, after_hit: bool) -> DraftRequest:
-        """How to draw k tokens for a round that begins with a hit, or with a fallback."""
-        temperature, coefficient, fan_out = self._plan.draft_temperature, self._plan.saguaro_c, self._learning.fan_out
-        if fan_out is None or coefficient == 1.0:
-            return DraftRequest(Drawing(temperature, record=self._keeps_probs))
-        drawing = Drawing(
-            temperature, coefficient, fan_out.widest(k), record=self._keeps_probs, keeps_raw=self._plan.details
-        )
-        return DraftRequest(drawing, fan_out.counts(after_hit, k)[:k])
 
     def _logged(self, asked: DraftRound, paths: Paths, fallback: Span | None, done: Drafted) -> RoundLog:
         """The round, until its outcome is known."""
@@ -223,12 +220,6 @@ class DraftWorker:
         numbers = drafted.token_probs
         if numbers is not None and numbers.device.type == "cpu" and not bool(torch.isfinite(numbers).all()):
             raise NonFiniteLogitsError("the draft's logits hold NaN or infinity: check its weights and dtype")
-
-    def _growth(self, fan_out: FanOutControl, hits: list[bool], rows: RowBatch, k: int) -> Growth:
-        """Of a round that verifies k tokens of these rows, by what is known now."""
-        depth = self._learning.lookahead.choose()
-        counts = fan_out.listed(hits, rows.sampled, k)
-        return Growth(counts, fan_out.shape(k, depth), self._request(depth, after_hit=True))
 
     def _grown(self, asked: DraftRound, tokens: torch.Tensor, growth: Growth) -> tuple[DraftTree, Span]:
         start = self._watch.start()

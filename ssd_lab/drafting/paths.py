@@ -43,6 +43,12 @@ class Paths:
                 origins[row] = "jit" if source == "stale" and entries[row] is None else "fast"
         return cls(origins, entries, missed, None if any(origins[row] != kind for row in missed) else kind)
 
+    def were_found(self, asked: DraftRound, *, stale: bool) -> bool | None:
+        """Is this what a lookup on the device finds, which gives stale branches or not? None without outcomes."""
+        if None in asked.num_accepted:
+            return None
+        return self.are_of_the_tree and (stale or "fast" not in self.origins)
+
     @property
     def taken(self) -> list[int]:
         """Rows that take a branch, those of the tree first."""

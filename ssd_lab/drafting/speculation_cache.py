@@ -69,12 +69,13 @@ class SpeculationCache:
     answers sequences that are away is kept apart.
 
     Outcomes are looked up where they lie, on the host (`look_up`) or on the draft's device (`found`), by the same
-    phase. A tree that is still growing on a device is waited for on the host only.
+    phase. A tree that is still growing on a device is waited for on the host only. Its way to the host begins with
+    `send`, before it is overwritten.
     """
 
     def __init__(self) -> None:
         self.tree: DraftTree | None = None
-        self._copy = HostCopy()
+        self._copy: HostCopy | None = None
         self._rows: dict[int, int] = {}  # of each request in the tree
         self._kept: dict[int, KeptAnswer] = {}
 
@@ -82,15 +83,20 @@ class SpeculationCache:
         """Keep the branches of these sequences, row by row (rows of padding follow them)."""
         self.tree = tree
         self._rows = {request_id: row for row, request_id in enumerate(request_ids)}
-        confidence, _ = flatten(tree.confidence)
-        self._copy = HostCopy(tree.counts, tree.keys, tree.candidates, *confidence)
+        self._copy = None
+
+    def send(self) -> None:
+        """Let the latest tree come to the host, if it does not yet."""
+        if self._copy is None and self.tree is not None:
+            confidence, _ = flatten(self.tree.confidence)
+            self._copy = HostCopy(self.tree.counts, self.tree.keys, self.tree.candidates, *confidence)
 
     def prepared(self, request_id: int) -> PreparedRow | None:
         """What there is to learn from, if the latest tree has this sequence."""
         row = self._rows.get(request_id)
         if row is None:
             return None
-        counts, _, candidates, *confidence = self._copy.arrays()
+        counts, _, candidates, *confidence = self._arrays()
         thoughts = (confidence[0][row], confidence[1][row], float(confidence[2][row])) if confidence else ()
         return PreparedRow(counts[row], candidates[row], *thoughts)
 
@@ -115,7 +121,7 @@ class SpeculationCache:
 
     def _branches(self, rows: list[int], outcomes: torch.Tensor) -> list[int | None]:
         """The branch of each row of the tree for its outcome, None for a miss."""
-        prepared = torch.from_numpy(self._copy.arrays()[_PREPARED])
+        prepared = torch.from_numpy(self._arrays()[_PREPARED])
         if rows != list(range(len(prepared))):  # mostly the sequences are those of the round before
             prepared = prepared[rows]
         found = LookupPhase().run(None, LookupInputs(prepared, outcomes))
@@ -139,9 +145,13 @@ class SpeculationCache:
         """Forget the latest tree."""
         self.tree, self._rows = None, {}
 
+    def _arrays(self) -> list[np.ndarray]:
+        self.send()
+        return [] if self._copy is None else self._copy.arrays()
+
     def _likeliest(self, row: int, num_accepted: int | None) -> Entry | None:
         """The first branch at this accepted length."""
-        counts = self._copy.arrays()[_COUNTS][row]
+        counts = self._arrays()[_COUNTS][row]
         if num_accepted is None or not counts[num_accepted]:
             return None
         return Entry(row, int(counts[:num_accepted].sum()))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from ssd_lab.drafting.batch_control import DraftRound
 from ssd_lab.drafting.draft_settings import DraftSettings
+from ssd_lab.drafting.drafter import DraftRequest
 from ssd_lab.drafting.fan_out_control import FanOutControl
 from ssd_lab.drafting.lookahead_control import LookaheadControl
 from ssd_lab.drafting.speculation_cache import SpeculationCache
+from ssd_lab.drafting.tree_ahead import Growth
 from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.execution.stopwatch import DeviceSpan, Span
 from ssd_lab.learning.fallback_choice import FallbackKind, FixedChoice, MeasuredRound
+from ssd_lab.rounds.drawing import Drawing
+from ssd_lab.rounds.rows import RowBatch
 
 
 @dataclass
@@ -57,7 +61,25 @@ class WorkerLearning:
         self.rule = FixedChoice("jit") if plan.fallback is None else plan.fallback.chooser()
         self.lookahead = LookaheadControl(plan.lookahead, plan.k, overlapped=plan.fan_out is not None)
         self.k = self.lookahead.choose()  # draft tokens of the next round; a tree's branches have as many
+        self.keeps_probs = plan.record or self.lookahead.learns
+        self._plan = plan
         self._rule_learns = plan.fallback is not None and plan.fallback.learns
+
+    def request(self, k: int, *, after_hit: bool) -> DraftRequest:
+        """How to draw k tokens for a round that begins with a hit, or with a fallback."""
+        temperature, coefficient, fan_out = self._plan.draft_temperature, self._plan.saguaro_c, self.fan_out
+        if fan_out is None or coefficient == 1.0:
+            return DraftRequest(Drawing(temperature, record=self.keeps_probs))
+        drawing = Drawing(
+            temperature, coefficient, fan_out.widest(k), record=self.keeps_probs, keeps_raw=self._plan.details
+        )
+        return DraftRequest(drawing, fan_out.counts(after_hit, k)[:k])
+
+    def growth(self, fan_out: FanOutControl, hits: Sequence[bool], rows: RowBatch, k: int) -> Growth:
+        """Of the tree of a round that verifies k tokens of these rows, by what is known now."""
+        depth = self.lookahead.choose()
+        counts = fan_out.listed(hits, rows.sampled, k)
+        return Growth(counts, fan_out.shape(k, depth), self.request(depth, after_hit=True))
 
     def round_over(self, log: RoundLog, asked: DraftRound) -> None:
         """The next round tells how long this one took, and how many tokens were accepted."""

@@ -266,7 +266,7 @@ class Engine:
 
     def _go_on(self, prepared: PreparedRound | None, settled: Settled) -> None:
         """Tell the proposer, and launch the next round if it is certain who takes part: the prepared one first."""
-        if prepared is not None and prepared.fits(settled):
+        if prepared is not None and self._rounds.fits(prepared, settled):
             self._flight = started = self._rounds.start(prepared)
             self._rounds.observe(settled)
             self._rounds.tell(started)

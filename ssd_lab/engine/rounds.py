@@ -51,6 +51,7 @@ class Rounds:
         self._runner, self._proposer, self._limits = runner, proposer, limits
         self._scheduler, self._recorder = scheduler, recorder
         self.preparing = Preparing()
+        self._draft_is_late = False
         self._placement = Placement(
             runner.device,
             max_rows=config.max_batch,
@@ -92,11 +93,17 @@ class Rounds:
         self.preparing.took(time.perf_counter() - start_s)
         return made
 
+    def fits(self, prepared: PreparedRound, settled: Settled) -> bool:
+        """Is it the round that would be launched now?"""
+        self._draft_is_late = not prepared.answered.is_there
+        return prepared.fits(settled)
+
     def start(self, prepared: PreparedRound) -> Flight:
-        """Start a prepared round, and what the draft has ready for it."""
+        """Start a prepared round, and what the draft has ready for it: first what the other one waited for last."""
         start_s = self._recorder.now_s()
-        prepared.verification.launch()
-        self._proposer.do(methodcaller("start_ahead"))
+        steps = [prepared.verification.launch, lambda: self._proposer.do(methodcaller("start_ahead"))]
+        for step in reversed(steps) if self._draft_is_late else steps:
+            step()
         return Flight(prepared.sequences, prepared.rows, prepared.verification.send(), start_s, start_s)
 
     def tell(self, started: Flight) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 
 from ssd_lab.execution.device_wait import wait_for
+from ssd_lab.execution.packing import packed, unpacked
 
 
 def sent(values: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -24,8 +24,8 @@ def sent(values: Any, device: torch.device | str, dtype: torch.dtype | None = No
 class HostCopy:
     """Tensors on their way to the host; `arrays()` waits until they are there.
 
-    The values are those of now, whatever becomes of the tensors. CPU tensors are there at once. Others of one kind of
-    number go together: a round has a dozen small ones, each copy of which would take as long. The copy goes through
+    The values are those of now, whatever becomes of the tensors. CPU tensors are there at once. Others go
+    together. The copy goes through
     pinned memory, which is given back as soon as `arrays()` has copied it out: torch's allocator hands the same few
     blocks out again, so that there are as many as there are copies under way, however many arrays are kept.
     """
@@ -34,6 +34,11 @@ class HostCopy:
         self._arrays: list[np.ndarray] | None = None
         self._hosts = _started(tensors)
         self._event = _event_behind(tensors)
+
+    @property
+    def is_there(self) -> bool:
+        """Can the host read it without waiting?"""
+        return self._event is None or self._event.query()
 
     def arrays(self) -> list[np.ndarray]:
         """The tensors' values, in memory of their own."""
@@ -58,24 +63,16 @@ def is_on_host(tensor: torch.Tensor) -> bool:
 
 def _started(tensors: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, bool]]:
     """Copies that the host can read, now or soon, and whether each lies in pinned memory."""
-    hosts = [(tensor.clone(), False) if is_on_host(tensor) else None for tensor in tensors]
-    away = [place for place, host in enumerate(hosts) if host is None]
-    for dtype in dict.fromkeys(tensors[place].dtype for place in away):
-        alike = [place for place in away if tensors[place].dtype == dtype]
-        for place, copied in zip(alike, _together([tensors[place] for place in alike]), strict=True):
-            hosts[place] = (copied, True)
-    return [host for host in hosts if host is not None]
+    away = [tensor for tensor in tensors if not is_on_host(tensor)]
+    coming = iter(_coming(away))
+    return [(tensor.clone(), False) if is_on_host(tensor) else (next(coming), True) for tensor in tensors]
 
 
-def _together(tensors: list[torch.Tensor]) -> Iterable[torch.Tensor]:
-    """Copies of device tensors of one dtype, by one copy."""
-    if len(tensors) == 1:
-        (one,) = tensors
-        return [pinned(one.shape, one.dtype).copy_(one, non_blocking=True)]
-    packed = torch.cat([tensor.flatten() for tensor in tensors])
-    host = pinned(packed.shape, packed.dtype).copy_(packed, non_blocking=True)
-    parts = host.split([tensor.numel() for tensor in tensors])
-    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+def _coming(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    if len(tensors) < 2:
+        return [pinned(tensor.shape, tensor.dtype).copy_(tensor, non_blocking=True) for tensor in tensors]
+    data = packed(tensors)
+    return unpacked(pinned(data.shape, data.dtype).copy_(data, non_blocking=True), tensors)
 
 
 def _event_behind(tensors: tuple[torch.Tensor, ...]) -> torch.Event | None:

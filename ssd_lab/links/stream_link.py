@@ -9,6 +9,8 @@ import torch
 
 from ssd_lab.execution.device_tensor import DeviceTensor
 from ssd_lab.execution.device_wait import wait_for
+from ssd_lab.execution.packing import carried
+from ssd_lab.execution.structure import flatten, unflatten
 from ssd_lab.links.link import InlineLink, Link, Pending
 from ssd_lab.links.messages import Lookup, Message, RoundMessage
 from ssd_lab.links.worker import Worker
@@ -27,6 +29,7 @@ class StreamLink(Link):
     def __init__(self, make_worker: Callable[[], Worker], device: torch.device, *, priority: int = 0) -> None:
         super().__init__()
         self._stream = torch.cuda.Stream(device, priority=priority)
+        self._arrivals = torch.cuda.Stream(device)
         self._stream.wait_stream(torch.cuda.current_stream(device))  # the model may have been loaded just now
         with torch.cuda.stream(self._stream):
             self._link = InlineLink(make_worker())
@@ -51,17 +54,18 @@ class StreamLink(Link):
         return Pending(answer)
 
     def look_up(self, lookup: Lookup) -> ForHits | None:
-        """Queue the lookup behind the outcomes and the tree, and the caller's stream behind it. What the host will read
-        lies on the caller's device: a copy to the host is queued on a stream of the device that it comes from.
+        """Queue the lookup behind the outcomes and the tree, and the caller's stream behind it. What it finds lies on
+        the caller's device.
         """
+        caller = torch.device("cuda", torch.cuda.current_device())
         with torch.cuda.stream(self._stream):
             found = self._link.look_up(self._brought(lookup))
+            if found is not None and caller != self._stream.device:
+                return _carried(found, caller)
             self._answered.record()
-        if found is None:
-            return None
-        self._hand_over([found.answered, *found.proposal.tensors()])
-        here = torch.device("cuda", torch.cuda.current_device())
-        return replace(found, answered=found.answered.to(here, non_blocking=True))
+        if found is not None:
+            self._hand_over([found.answered, *found.proposal.tensors()])
+        return found
 
     def start_ahead(self) -> None:
         """Queue the tree that is ready."""
@@ -69,13 +73,19 @@ class StreamLink(Link):
             self._link.start_ahead()
 
     def _brought(self, lookup: Lookup) -> Lookup:
-        """With its tensors on the draft's device."""
+        """With its tensors on the draft's device. They come on a stream of their own, so that the tree that still grows
+        does not hold them up.
+        """
         decided, state = lookup.decided.here(), lookup.rows.state
         if decided.device == self._stream.device or not isinstance(state, StateOnDevice):
             return lookup
-        own = replace(state, tensor=state.tensor.to(self._stream.device, non_blocking=True))
-        here = DeviceTensor(decided.to(self._stream.device, non_blocking=True), None)
-        return replace(lookup, decided=here, rows=replace(lookup.rows, state=own))
+        with torch.cuda.stream(self._arrivals):
+            tensors = carried([decided, state.tensor], self._stream.device)
+        self._stream.wait_stream(self._arrivals)
+        for tensor in tensors:
+            tensor.record_stream(self._stream)
+        rows = replace(lookup.rows, state=replace(state, tensor=tensors[1]))
+        return replace(lookup, decided=DeviceTensor(tensors[0], None), rows=rows)
 
     def _hand_over(self, tensors: list[torch.Tensor]) -> None:
         """What was made until `_answered` is read by the caller's stream: no memory of it is given away before that."""
@@ -96,3 +106,12 @@ class StreamLink(Link):
                 wait_for(self._stream.record_event(), "what was queued for the draft")
         finally:  # after an error of the device too
             self._link.close()
+
+
+def _carried(found: ForHits, device: torch.device) -> ForHits:
+    """What was found, on another device."""
+    own = found.proposal
+    tensors, structure = flatten((found.answered, own.tokens, own.probs, own.token_probs, own.raw_probs))
+    answered, tokens, probs, token_probs, raw_probs = unflatten(structure, carried(tensors, device))
+    moved = replace(own, tokens=tokens, probs=probs, token_probs=token_probs, raw_probs=raw_probs)
+    return ForHits(moved, answered)
