@@ -9,7 +9,7 @@ from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.prefilling import LaunchedPrefill
 from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.phases.verification import Verification
-from ssd_lab.rounds.rows import RowBatch
+from ssd_lab.rounds.rows import KnownState, RowBatch
 from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.rounds.verified import Verified
 
@@ -72,6 +72,19 @@ class Settled:
     def decided(self) -> list[int]:
         """The rows with an outcome: a request whose logits are no numbers has none."""
         return [row for row in self.own if self.verified.finite[row]]
+
+
+def rows_of(sequences: list[Sequence]) -> RowBatch:
+    """The sequences of a round as they stand."""
+    return RowBatch(
+        KnownState.of(
+            lengths=[len(sequence.token_ids) for sequence in sequences],
+            previous_tokens=[sequence.token_ids[-2:][0] for sequence in sequences],
+            last_tokens=[sequence.token_ids[-1] for sequence in sequences],
+        ),
+        block_tables=[sequence.blocks for sequence in sequences],
+        sampling=[sequence.sampling_row for sequence in sequences],
+    )
 
 
 def may_follow(flight: Flight, limits: EngineLimits, num_running: int) -> bool:

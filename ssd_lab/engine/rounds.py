@@ -12,7 +12,7 @@ import torch
 
 from ssd_lab.config import EngineConfig
 from ssd_lab.engine.commit import append_outcome, make_text
-from ssd_lab.engine.flight import Flight, PreparedRound, Settled
+from ssd_lab.engine.flight import Flight, PreparedRound, Settled, rows_of
 from ssd_lab.engine.guarded_proposer import GuardedProposer
 from ssd_lab.engine.limits import EngineLimits
 from ssd_lab.engine.preparing import Preparing
@@ -26,10 +26,12 @@ from ssd_lab.phases.verify import launch_verify, ready_verify
 from ssd_lab.phases.verify_tree import launch_verify_tree
 from ssd_lab.rounds.placement import Placement
 from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import KnownState, RowBatch, StateOnDevice
+from ssd_lab.rounds.rows import RowBatch, StateOnDevice
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.rounds.verified import Verified
+
+LATE_S = 3e-4  # a lookup is there a little after the outcome that it looks up; more was spent on the tree
 
 
 class Rounds:
@@ -95,8 +97,9 @@ class Rounds:
 
     def fits(self, prepared: PreparedRound, settled: Settled) -> bool:
         """Is it the round that would be launched now?"""
-        self._draft_is_late = not prepared.answered.is_there
-        return prepared.fits(settled)
+        start_s, fits = time.perf_counter(), prepared.fits(settled)
+        self._draft_is_late = time.perf_counter() - start_s > LATE_S
+        return fits
 
     def start(self, prepared: PreparedRound) -> Flight:
         """Start a prepared round, and what the draft has ready for it: first what the other one waited for last."""
@@ -200,16 +203,3 @@ class Rounds:
         appended = append_outcome(sequence, row, verified, self._limits.max_model_len)
         self._scheduler.register_full_blocks(sequence, self._proposer.now.cached_tokens(sequence))
         return appended
-
-
-def rows_of(sequences: list[Sequence]) -> RowBatch:
-    """The sequences of a round as they stand."""
-    return RowBatch(
-        KnownState.of(
-            lengths=[len(sequence.token_ids) for sequence in sequences],
-            previous_tokens=[sequence.token_ids[-2:][0] for sequence in sequences],
-            last_tokens=[sequence.token_ids[-1] for sequence in sequences],
-        ),
-        block_tables=[sequence.blocks for sequence in sequences],
-        sampling=[sequence.sampling_row for sequence in sequences],
-    )

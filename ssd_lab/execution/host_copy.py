@@ -35,11 +35,6 @@ class HostCopy:
         self._hosts = _started(tensors)
         self._event = _event_behind(tensors)
 
-    @property
-    def is_there(self) -> bool:
-        """Can the host read it without waiting?"""
-        return self._event is None or self._event.query()
-
     def arrays(self) -> list[np.ndarray]:
         """The tensors' values, in memory of their own."""
         if self._arrays is None:

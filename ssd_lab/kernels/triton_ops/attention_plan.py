@@ -19,6 +19,7 @@ from ssd_lab.kernels.triton_ops.attention_tuning import (
     rows_of_a_tile,
 )
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
+from ssd_lab.kernels.triton_ops.room import rows_with_room
 from ssd_lab.kernels.triton_ops.split_sums import add_splits
 
 
@@ -105,7 +106,7 @@ def split_attention(
     """Attention of `[batch * rows, heads, head_dim]`: see `Kernels.attention`. A row that sees nothing gives zeros."""
     queries = queries.contiguous()
     heads, tuning = plan.heads, plan.tuning
-    out = queries.new_empty(queries.shape[0], heads.num_heads * heads.head_dim)
+    out = rows_with_room((queries.shape[0], heads.num_heads * heads.head_dim), queries.dtype, queries.device)
     unused = out
     ancestors = plan.ancestors
     depth = 0 if ancestors is None else ancestors.shape[2]

@@ -7,6 +7,7 @@ import torch
 from ssd_lab.kernels.product import Partials, Product
 from ssd_lab.kernels.triton_ops.linear import run_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, Tile
+from ssd_lab.kernels.triton_ops.room import rows_with_room
 
 SHARED_BYTES = 227 * 1024  # of a program, on compute capability 9.0; others have less
 
@@ -37,7 +38,7 @@ class TritonFewRows:
         """See `FewRowsProduct`."""
         if self.tuning.split_k > 1:
             return None
-        out = rows.new_empty(rows.shape[0], self._weight.shape[0] // 2)
+        out = rows_with_room((rows.shape[0], self._weight.shape[0] // 2), rows.dtype, rows.device)
         return self._into(rows, out, self._tile(rows, gated=True), gated=True)
 
     def wide(self, rows: torch.Tensor) -> torch.Tensor:

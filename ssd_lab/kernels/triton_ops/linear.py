@@ -11,6 +11,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
 from ssd_lab.kernels.triton_ops.linear_kernels import split_product, whole_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, Tile
+from ssd_lab.kernels.triton_ops.room import with_room
 
 
 def uses_tma(weight: torch.Tensor) -> bool:
@@ -43,7 +44,7 @@ def run_product(
     sources: tuple[Any, Any] = (rows, weight)
     if tma:
         sources = (
-            TensorDescriptor.from_tensor(rows, [tile.rows, tile.block_k]),
+            TensorDescriptor.from_tensor(with_room(rows, tile.rows), [tile.rows, tile.block_k]),
             TensorDescriptor.from_tensor(weight, [tile.block_out, tile.block_k]),
         )
     columns = out_features // 2 if gated else out_features

@@ -19,6 +19,7 @@ from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_rule import tuning_by_rule, tuning_of
 from ssd_lab.kernels.triton_ops.linear_tuning import MEASURED, MORE, LinearTuning, Tile
+from ssd_lab.kernels.triton_ops.room import rows_with_room, with_room
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
 SHAPES = [(72, 100), (66, 520)]  # 100: lines that the copy engine cannot fetch
@@ -118,6 +119,20 @@ def test_many_gated_rows_have_the_bits_of_few(device: torch.device, triton_kerne
     for first in (0, 128, 195):
         part = rows[first : first + 5]
         assert same_bits(linear.gated(part, triton_kernels.gated_silu), together[first : first + 5])
+
+
+def test_what_lies_behind_the_rows_reaches_no_result(device: torch.device) -> None:
+    """Products of many rows fetch whole tiles where there is room for them; here it holds no numbers."""
+    torch.manual_seed(0)
+    plain = rows_with_room((70, 128), torch.bfloat16, device).copy_(torch.randn(70, 128))
+    weight = torch.randn(192, 128).to(device, torch.bfloat16)
+    roomy = with_room(plain, 128)
+    assert roomy.shape == (128, 128) and roomy.data_ptr() == plain.data_ptr()
+    assert with_room(plain.clone(), 128).shape == (70, 128)
+    roomy[70:] = torch.nan
+    for tuning in (LinearTuning(split_k=2), LinearTuning()):
+        product = TritonFewRows(weight, None, tuning)
+        assert torch.equal(product.wide(plain), product.wide(plain.clone()))
 
 
 @pytest.mark.parametrize("padding", [RowPadding(24, 1, invariant=True), RowPadding(1, 1, 8, invariant=True)])
