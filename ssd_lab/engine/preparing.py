@@ -11,6 +11,7 @@ WORTH = 0.35  # share of rounds: on an H200 one won 0.6 to 1 ms where it was sta
 WEIGHT = 0.1  # of the latest round: about the last ten count
 REMEMBERED = 8
 READING_S = 1e-4  # takes an outcome that is there already: the device was done before
+FIRST = 4  # rounds, before what preparing takes is known: the very first took 4 to 6 ms, and the fourth 1
 AGAIN = 64  # rounds, after which it is tried once whatever was seen
 
 
@@ -40,7 +41,8 @@ class Preparing:
         """May the round under way be followed by one that is prepared?"""
         if self._always or self._since >= AGAIN:
             return True
-        has_time = not self._took_s or not self._spare_s or statistics.median(self._spare_s) >= min(self._took_s)
+        is_known = len(self._took_s) >= FIRST and len(self._spare_s) > 0
+        has_time = not is_known or statistics.median(self._spare_s) >= min(self._took_s)
         return has_time and self._share >= WORTH
 
     def saw(self, was_prepared: bool | None) -> None:
