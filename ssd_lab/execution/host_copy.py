@@ -24,15 +24,16 @@ def sent(values: Any, device: torch.device | str, dtype: torch.dtype | None = No
 class HostCopy:
     """Tensors on their way to the host; `arrays()` waits until they are there.
 
-    The values are those of now, whatever becomes of the tensors. CPU tensors are there at once. Others go
-    together. The copy goes through
-    pinned memory, which is given back as soon as `arrays()` has copied it out: torch's allocator hands the same few
-    blocks out again, so that there are as many as there are copies under way, however many arrays are kept.
+    The values are those of now, whatever becomes of the tensors. CPU tensors are there at once. Others go together,
+    through pinned memory, which is given back as soon as `arrays()` has copied it out: torch's allocator hands the same
+    few blocks out again, so that there are as many as there are copies under way, however many arrays are kept.
     """
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self._arrays: list[np.ndarray] | None = None
-        self._hosts = _started(tensors)
+        self._pinned, coming = _started([tensor for tensor in tensors if not is_on_host(tensor)])
+        arriving = iter(coming)
+        self._hosts = [tensor.clone() if is_on_host(tensor) else next(arriving) for tensor in tensors]
         self._event = _event_behind(tensors)
 
     def arrays(self) -> list[np.ndarray]:
@@ -41,8 +42,9 @@ class HostCopy:
             if self._event is not None:
                 wait_for(self._event, "a step and the copy of its results")
                 self._event = None
-            self._arrays = [host.numpy().copy() if is_pinned else host.numpy() for host, is_pinned in self._hosts]
-            self._hosts = []
+            is_lent = self._pinned is not None
+            self._arrays = [host.numpy().copy() if is_lent else host.numpy() for host in self._hosts]
+            self._hosts, self._pinned = [], None
         return self._arrays
 
 
@@ -56,18 +58,13 @@ def is_on_host(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu"
 
 
-def _started(tensors: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, bool]]:
-    """Copies that the host can read, now or soon, and whether each lies in pinned memory."""
-    away = [tensor for tensor in tensors if not is_on_host(tensor)]
-    coming = iter(_coming(away))
-    return [(tensor.clone(), False) if is_on_host(tensor) else (next(coming), True) for tensor in tensors]
-
-
-def _coming(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
-    if len(tensors) < 2:
-        return [pinned(tensor.shape, tensor.dtype).copy_(tensor, non_blocking=True) for tensor in tensors]
+def _started(tensors: list[torch.Tensor]) -> tuple[torch.Tensor | None, list[torch.Tensor]]:
+    """Pinned memory, and its parts that become copies of these."""
+    if not tensors:
+        return None, []
     data = packed(tensors)
-    return unpacked(pinned(data.shape, data.dtype).copy_(data, non_blocking=True), tensors)
+    host = pinned(data.shape, data.dtype).copy_(data, non_blocking=True)
+    return host, unpacked(host, tensors)
 
 
 def _event_behind(tensors: tuple[torch.Tensor, ...]) -> torch.Event | None:
