@@ -9,6 +9,7 @@ from typing import Any
 
 from ssd_lab import demo
 from ssd_lab.assembly.build import resolve_device, share_threads
+from ssd_lab.common.progress import in_notebook
 from ssd_lab.common.validation import validated
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.errors import ConfigError, RunInterrupted
@@ -21,6 +22,7 @@ from ssd_lab.strategies.registry import listed
 
 EXTRA_S = 4.0  # that `compare` may spend on repeating each strategy
 MOST_TURNS = 5
+NOTEBOOK_DETAILS = 8  # tokens recorded at each place, so that a click on one answers
 
 
 def run(
@@ -51,8 +53,11 @@ def run(
     (`LLM.warm_up`), so that the run is as fast as every later one; without it rounds in which that happens are in no
     rate. repeats: turns of the same work; speeds are then means with intervals, texts and rounds those of the first
     turn. None: as many as a few more seconds have room for, by the time of the first. Ctrl-C raises RunInterrupted, a
-    KeyboardInterrupt, so that a loop of runs ends too; its `result` is the run so far.
+    KeyboardInterrupt, so that a loop of runs ends too; its `result` is the run so far. In a notebook `record_details` is
+    8 if it is not given, so that the views have something to say about each token.
     """
+    if in_notebook():
+        fields.setdefault("record_details", NOTEBOOK_DETAILS)
     if repeats is not None and repeats < 1:
         raise ConfigError(f"repeats is {repeats}: give 1 or more, or None to have it chosen by the first turn's time")
     sampling = {name: fields.pop(name) for name in list(fields) if name in SamplingParams.model_fields}

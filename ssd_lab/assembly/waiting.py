@@ -74,6 +74,8 @@ class Waiting:
                         self._service.cancel(call)
                         return None
                     self._service.step_done(call)
+            if event.error is None:
+                bar.update(total - done)  # in a notebook a bar that closes short of its end stays, and in red
         return event.error
 
     def _tokens_done(self, call: Call) -> int:

@@ -68,7 +68,10 @@ class Table:
         lead = f'<p style="white-space:pre-wrap;margin:.3em 0">{html.escape(self.lead)}</p>' if self.lead else ""
         notes = "".join(f'<p style="{_NOTE_STYLE}">{html.escape(note)}</p>' for note in self.notes)
         head = f"<thead><tr>{line('th', self.columns)}</tr></thead>"
-        return f'<div>{lead}<table style="{_TABLE_STYLE}">{head}<tbody>{body}</tbody></table>{notes}</div>'
+        table = f'<table style="{_TABLE_STYLE}">{head}<tbody>{body}</tbody></table>'
+        return (
+            f"<div>{lead}{table if self.rows or not lead else ''}{notes}</div>"  # a lead alone says that none is there
+        )
 
     def _repr_html_(self) -> str:
         return self.to_html()

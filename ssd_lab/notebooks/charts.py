@@ -22,8 +22,20 @@ INK, GRID = "#787878", "rgba(128,128,128,.25)"  # read on white and on black: a 
 Series = Mapping[str, tuple[Sequence[float], Sequence[float]]]
 
 
-def lines(series: Series, *, x: str, y: str, title: str, log_x: bool = False, log_y: bool = False) -> Figure:
-    """One line a series, `name: (x values, y values)`; x, y: what the axes mean, with the unit."""
+def lines(
+    series: Series,
+    *,
+    x: str,
+    y: str,
+    title: str,
+    log_x: bool = False,
+    log_y: bool = False,
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> Figure:
+    """One line a series, `name: (x values, y values)`; x, y: what the axes mean, with the unit.
+
+    labels: for a series by name, what stands at each of its points, or "".
+    """
     from plotly import graph_objects
 
     colours = _colours(series)
@@ -32,7 +44,9 @@ def lines(series: Series, *, x: str, y: str, title: str, log_x: bool = False, lo
             x=list(xs),
             y=list(ys),
             name=name,
-            mode="lines+markers" if len(xs) <= 40 else "lines",
+            mode=("lines+markers" if len(xs) <= 40 else "lines") + ("+text" if name in (labels or {}) else ""),
+            text=(labels or {}).get(name),
+            textposition="top center",
             line={"color": colours[index], "dash": DASHES[index % 6], "width": 2},
             marker={"symbol": SYMBOLS[index % 6], "size": 8},
         )

@@ -56,10 +56,9 @@ class Journal:
             foretold = len(self._predicted)
         rows = [[name, "✓" if one.right else "not yet", str(one.tries), str(one.hints)] for name, one in tried]
         done = sum(one.right for _, one in tried)
-        lead = f"{done} of {len(tried)} exercises that you tried are right; you made {foretold} predictions"
-        if not tried:
-            lead = f"no exercise was tried yet; you made {foretold} predictions"
-        return Table(("exercise", "right", "tries", "hints"), rows, lead)
+        lead = f"{done} of {len(tried)} exercises that you tried are right" if tried else "no exercise was tried yet"
+        predictions = f"{foretold} prediction{'' if foretold == 1 else 's'}"
+        return Table(("exercise", "right", "tries", "hints"), rows, f"{lead}; you made {predictions}")
 
 
 JOURNAL = Journal()  # one for the process, as its reader is

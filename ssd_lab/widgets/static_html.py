@@ -40,8 +40,8 @@ def summary_html(data: Data) -> str:
     return f'<div style="overflow-x:auto">{summary_table(data).turned().to_html()}</div>'
 
 
-def tables(data: Data, views: Sequence[str], selection: Data) -> list[Table]:
-    """The tables of these views for the selected round."""
+def tables(data: Data, views: Sequence[str], selection: Data, clock: str = "measured") -> list[Table]:
+    """The tables of these views for the selected round, on this clock."""
     run = data["runs"][min(selection.get("run") or 0, len(data["runs"]) - 1)]
     requests = run["requests"]
     request = next((r for r in requests if r["id"] == selection.get("request")), requests[0] if requests else None)
@@ -58,7 +58,7 @@ def tables(data: Data, views: Sequence[str], selection: Data) -> list[Table]:
         "acceptance": lambda: acceptance_table(run),
         "features": lambda: features_table(run, step, number),
         "slots": lambda: slots_table(run, step, number),
-        "timeline": lambda: timeline_table(run),
+        "timeline": lambda: timeline_table(run, clock),
     }
     found: list[Table] = []
     for view in views:
@@ -203,14 +203,14 @@ def own_features(step: Step, place: int) -> bool:
     return place == 0 and step["origin"] != "hit"
 
 
-def timeline_table(run: Data) -> Table:
+def timeline_table(run: Data, clock: str) -> Table:
     """The first rounds' spans, in milliseconds."""
-    clock = run["clocks"][0]
+    shown = next((one for one in run["clocks"] if one["name"] == clock), run["clocks"][0])
     rows = [
-        [str(of), lane, kind, f"{start * 1e3:.3f}", f"{end * 1e3:.3f}"]
-        for lane, kind, start, end, of in clock["spans"][:FEW]
+        ["before" if of < 0 else str(of + 1), lane, kind, f"{start * 1e3:.3f}", f"{end * 1e3:.3f}"]
+        for lane, kind, start, end, of in shown["spans"][:FEW]
     ]
-    return _table(f"First spans, {clock['note']}", ("round", "lane", "kind", "from ms", "to ms"), rows)
+    return _table(f"First spans, {shown['note']}", ("round", "lane", "kind", "from ms", "to ms"), rows)
 
 
 def token(run: Data, token_id: int) -> str:

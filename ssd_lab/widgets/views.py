@@ -62,7 +62,7 @@ class TraceWidget(TabularWidget):
 
     def tables(self) -> list[Table]:
         """What is shown of the selected round, as tables."""
-        return tables(self.data, self.views, self.selection)
+        return tables(self.data, self.views, self.selection, self.clock)
 
     def __repr__(self) -> str:
         return "\n\n".join(table.to_text() for table in [summary_table(self.data), *self.tables()])

@@ -118,7 +118,7 @@ def test_the_tokenizer_is_the_checkpoints(page: Any):
         assert ids == theirs.encode(text) and back == theirs.decode(ids), text
 
 
-def test_greedy_text_of_every_strategy_is_pythons(in_page: Any):
+def test_greedy_text_of_every_strategy_is_pythons(in_page: Any, keep_figure: Any):
     prompts = demo.canned_prompts()[1:3]
     python = [request.token_ids for request in python_trace("autoregressive", prompts, 20).requests]
     for prompt, token_ids in zip(prompts, python, strict=True):
@@ -127,6 +127,8 @@ def test_greedy_text_of_every_strategy_is_pythons(in_page: Any):
         texts = {strategy: trace.requests[0].token_ids for strategy, trace in traces.items()}
         assert all(text == texts["autoregressive"] for text in texts.values()), "in the page, bit for bit"
         assert len(rounds_of(traces["async_tree"])) < len(token_ids)
+    for strategy, trace in traces.items():
+        keep_figure(f"in page: {strategy}: tokens/s", trace.metrics.tokens_per_second)
 
 
 def test_both_engines_see_the_same_probabilities(in_page: Any, keep_figure: Any):

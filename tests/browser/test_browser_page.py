@@ -402,7 +402,7 @@ def test_a_screen_reader_is_told_names_states_and_the_current_node(open_page, ad
         told = page.locator("#views").aria_snapshot()
         for line in (
             f'treeitem "{rejected.get_attribute("aria-label")}" [level={record.num_accepted + 1}] [selected]',
-            'table "likeliest tokens at this place"',
+            'table "likeliest tokens here"',
             f'grid "prepared at the real accepted length, {record.num_accepted}"',
             'listbox "Generated text by token"',
             'slider "zoom"',

@@ -56,6 +56,16 @@ def open_site(open_page: Any, address: str) -> Any:
     return lambda path="", **options: open_page(address + path, allowed=(address,), **options)
 
 
+# what moved after it was first drawn, as a share of the window, and the bytes of the page with all that it loads
+SHIFTED = """new Promise((done) => {
+  let sum = 0;
+  const add = (list) => list.getEntries().forEach((entry) => { if (!entry.hadRecentInput) sum += entry.value; });
+  new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
+  setTimeout(() => done(sum), 100);
+})"""
+LOADED = """performance.getEntries().reduce((sum, entry) => sum + (entry.encodedBodySize ?? 0), 0)"""
+
+
 def where(page: Any) -> str:
     return page.locator(".live-view .ssd-where").first.inner_text()
 
@@ -63,12 +73,17 @@ def where(page: Any) -> str:
 @pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_first_screen_tells_a_round(open_site: Any, keep_picture: Any, width: int, theme: str):
+def test_the_first_screen_tells_a_round(open_site: Any, keep_picture: Any, keep_figure: Any, width: int, theme: str):
     with open_site(width=width, theme=theme) as page:
         story = page.locator(".live-view .ssd-story")
         story.locator(".ssd-beat-title").wait_for()
         drawn_ms = page.evaluate("performance.getEntriesByName('ssd-lab first view')[0].startTime")
         assert drawn_ms < 15_000, "on a machine as busy as this; alone it is a fraction of a second"
+        shifted, megabytes = page.evaluate(SHIFTED), page.evaluate(LOADED) / 1e6
+        assert shifted < 0.01 and 0.3 < megabytes < 3
+        keep_figure(f"home at {width}: first beat, ms", drawn_ms)
+        keep_figure(f"home at {width}: layout shift, thousandths of the window", 1e3 * shifted)
+        keep_figure(f"home at {width}: megabytes without models", megabytes)
         assert story.locator(".ssd-beat").bounding_box()["y"] < 900
         assert page.locator(".live-view .ssd-lab").first.get_attribute("data-theme") == theme
         titles = []

@@ -54,3 +54,13 @@ def test_links_between_notebooks_lead_to_notebooks(path: Path):
     names = {other.name for other in PATHS}
     linked = re.findall(r"\]\((?!https://)([^)]+)\)", "\n".join(cells(path, "markdown")))
     assert set(linked) <= names
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_words_explained_on_hover_are_the_glossarys(path: Path):
+    glossary = Path(__file__).resolve().parents[2] / "docs" / "includes" / "glossary.md"
+    meanings = dict(re.findall(r"^\*\[(.+?)\]: (.+)$", glossary.read_text(encoding="utf-8"), re.MULTILINE))
+    explained = re.findall(r'<abbr title="(.+?)">(.+?)</abbr>', "\n".join(cells(path, "markdown")))
+    assert explained == [(meanings[word], word) for _, word in explained]
+    if path.stem[:2] in ("01", "02", "03", "04", "05", "06"):
+        assert explained, "the first notebooks explain their words"

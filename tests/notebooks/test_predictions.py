@@ -55,10 +55,11 @@ def test_every_exercise_has_two_hints_that_do_not_repeat_each_other():
 
 def test_the_tally_counts_what_was_tried():
     assert tally().lead.startswith("no exercise was tried yet") and tally().rows == []
+    assert "<table" not in tally()._repr_html_()
     check("01-1", 4), check("01-1", 5), check("01-1", 5), check("02-1", 0.1), hint("02-1"), predict("04-1", 3)
     assert check("03-1").right is None, "a question is no try"
     assert tally().rows == [["01-1", "✓", "2", "0"], ["02-1", "not yet", "1", "1"]]
-    assert tally().lead == "1 of 2 exercises that you tried are right; you made 1 predictions"
+    assert tally().lead == "1 of 2 exercises that you tried are right; you made 1 prediction"
     assert "<table" in tally()._repr_html_()
 
 

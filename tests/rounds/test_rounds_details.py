@@ -8,6 +8,7 @@ import pytest
 import torch
 from replay_graphs import Backends
 
+import ssd_lab
 from ssd_lab import LLM, SamplingParams
 from ssd_lab.decoding.saguaro import saguaro_distribution
 from ssd_lab.models.loader import load_model
@@ -179,3 +180,11 @@ def test_graphs_give_the_same_details(
         assert before.tokens == after.tokens
         for name in ("target_probs", "draft_probs", "draft_raw_probs"):
             assert getattr(after, name) == pytest.approx(getattr(before, name), abs=1e-5)
+
+
+def test_a_run_in_a_notebook_records_what_the_views_show(pair, monkeypatch) -> None:
+    monkeypatch.setattr("ssd_lab.api.in_notebook", lambda: True)
+    target, draft = pair
+    options = {"strategy": "sync_chain", "k": 2, "max_tokens": 3, "threads": 1, "progress": False}
+    (row,) = ssd_lab.run("Hello", target=target, draft=draft, **options).trace.rounds[0].sequences
+    assert len(row.alternatives[0].tokens) == 8

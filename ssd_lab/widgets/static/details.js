@@ -7,7 +7,7 @@ import { missNote } from "./tree.js";
 
 export function detailsView(app) {
   const body = h("div", { class: "ssd-details-body", "aria-live": "polite" });
-  const element = section("details", "At this place", null, body);
+  const element = section("details", "The chosen token", null, body);
   return {
     element,
     // after the tree, which draws itself anew first
@@ -30,7 +30,7 @@ function putWhereItIsSeen(element, body) {
   const row = chosen?.closest(".ssd-level");
   if (row) {
     body.setAttribute("role", "treeitem"); // a tree may hold nothing else
-    body.setAttribute("aria-label", "At this place");
+    body.setAttribute("aria-label", "The chosen token");
     row.after(body);
   } else if (body.parentElement !== element) {
     body.removeAttribute("role");
@@ -189,9 +189,9 @@ function alternatives(run, at, { residual, chosen, refused = chosen }) {
   const order = at.tokens.map((_, i) => i).sort((a, b) => at.target_probs[b] - at.target_probs[a]).slice(0, 12);
   const outside = (values) => Math.max(0, 1 - values.reduce((sum, value) => sum + value, 0));
   return h(
-    "div", { class: "ssd-scroll", tabindex: 0, role: "region", "aria-label": "Alternatives at this place" },
+    "div", { class: "ssd-scroll", tabindex: 0, role: "region", "aria-label": "Alternatives here" },
     h("table", { class: "ssd-table", "data-table": "alternatives" },
-      h("caption", {}, "likeliest tokens at this place"),
+      h("caption", {}, "likeliest tokens here"),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "token"), columns.map(([name]) => h("th", { scope: "col" }, name)))),
       h("tbody", {},
         order.map((i) => h("tr", at.tokens[i] === chosen ? { class: "current", "aria-current": "true" } : {},
