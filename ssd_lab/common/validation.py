@@ -38,7 +38,8 @@ def _problems(error: ValidationError, known: list[str], near: list[str]) -> list
         else:
             given = json.dumps(problem["input"], default=str)
             if problem["type"] == "model_attributes_type":  # a word where a kind with fields of its own is wanted
-                kind = given if isinstance(problem["input"], str) else '"..."'
+                word = isinstance(problem["input"], str) and problem["input"].isidentifier()
+                kind = given if word else '"..."'
                 message = f'Input should be a dictionary of a kind and its fields, such as {{"kind": {kind}, ...}}'
             parts.append(f"{place}={given}: {message}" if place else message)  # or of the fields together
     return parts
