@@ -211,6 +211,11 @@ def test_a_reader_runs_it_stops_it_and_saves_it(page: Any, tmp_path: Path):
     page.locator("[data-do=run]").click()
     page.locator("[data-playground=status]:has-text('done')").wait_for()
     assert "the closest choice was won by" in status.inner_text()
+    page.locator("summary", has_text="Tell this round").click()
+    assert page.locator(".ssd-beat-title").inner_text().startswith("1.")
+    page.locator("[data-do=first]").click()
+    page.locator("[data-story=next]").click()
+    page.locator(".ssd-beat-title", has_text="rows cost as one").wait_for()
     with page.expect_download() as download:
         page.locator("[data-try=keep]").click()
     download.value.save_as(tmp_path / "saved.jsonl")

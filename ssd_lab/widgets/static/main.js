@@ -20,6 +20,7 @@ import { treeView } from "./tree.js";
 
 const VIEWS = {
   story: (app) => [leading(storyView(app))],
+  told: (app) => [leading(folded(app, storyView(app), "Tell this round"))],
   race: (app) => [leading(raceView(app))],
   stepper: (app) => [treeView(app), detailsView(app), otherTree(app)],
   text: (app) => [textView(app)],
@@ -36,7 +37,20 @@ function leading(view) {
   return Object.assign(view, { leads: true });
 }
 
-const ALL = ["stepper", "text", "cache", "acceptance", "features", "slots", "timeline", "own"];
+// Closed at first, and drawn while it is open: a live run is not held up by what nobody looks at, and what moves is not
+// begun again by each new round.
+function folded(app, view, title) {
+  const element = h("details", { class: "ssd-folded", ontoggle: () => render() }, h("summary", {}, title), view.element);
+  let run = null;
+  function render(reason) {
+    if (!element.open || reason === "hover") return;
+    view.render(app.run === run ? "selection" : "data");
+    run = app.run;
+  }
+  return { element, render, destroy: view.destroy };
+}
+
+export const ALL = ["stepper", "text", "cache", "acceptance", "features", "slots", "timeline", "own"];
 
 export function mount(root, { data, views = ALL, selection = {}, summary = "", clock, onSelect = () => {} }) {
   const app = createApp(data, selection);

@@ -3,7 +3,7 @@
 import { decimal, h, percent, plural, replace, section } from "./dom.js";
 import { schemaForm } from "./form.js";
 import { keepKeys } from "./keys.js";
-import { mount } from "./main.js";
+import { ALL, mount } from "./main.js";
 import { followTheme } from "./theme.js";
 
 const LAST = { step: Number.MAX_SAFE_INTEGER, place: null };
@@ -107,7 +107,7 @@ export function mountPlayground(root, { strategies, defaults, run, stop, ping })
     if (views === null) {
       const holder = h("div", {});
       stage.append(holder);
-      views = mount(holder, { data, selection: LAST });
+      views = mount(holder, { data, views: ["told", ...ALL], selection: LAST });
     } else views.replaceData(data, follow ? LAST : {});
     fresh = false;
     stale.hidden = true;
