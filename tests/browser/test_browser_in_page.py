@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 pytest.importorskip("mkdocs", reason="the documentation's packages are not installed: pip install -e '.[docs]'")
+from browser_pages import no_sideways_scrolling
 from in_page_site import ROOT, served, write_page
 
 import ssd_lab
@@ -211,6 +212,8 @@ def test_a_reader_runs_it_stops_it_and_saves_it(page: Any, tmp_path: Path):
     page.locator("[data-do=run]").click()
     page.locator("[data-playground=status]:has-text('done')").wait_for()
     assert "the closest choice was won by" in status.inner_text()
+    page.set_viewport_size({"width": 390, "height": 900})
+    assert no_sideways_scrolling(page)
     page.locator("summary", has_text="Tell this round").click()
     assert page.locator(".ssd-beat-title").inner_text().startswith("1.")
     page.locator("[data-do=first]").click()
