@@ -31,12 +31,14 @@
     document.addEventListener("keydown", arrows);
   };
 
+  const asked = (element) => new Promise((resolve) => {
+    element.onload = resolve;
+    document.head.append(element);
+  });
+  const script = document.createElement("script");
+  script.src = new URL("front_end.js", here).href;
   const sheet = document.createElement("link");
   sheet.rel = "stylesheet";
   sheet.href = new URL("front_end.css", here).href;
-  const script = document.createElement("script");
-  script.src = new URL("front_end.js", here).href;
-  script.onload = draw;
-  sheet.onload = () => document.head.append(script);
-  document.head.append(sheet);
+  Promise.all([asked(script), asked(sheet)]).then(draw);
 })();
