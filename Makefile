@@ -23,6 +23,8 @@ PYTEST_ARGS ?=
 # Tests run in so many processes with one thread each; what one process has left, another takes over.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+# what Python compiles is kept: tests start hundreds of processes, and pytest rewrites every file of tests
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-rest test-all test-extended test-isa gpu-test lint format docs clean

@@ -26,12 +26,14 @@ from ssd_lab.links import child_process
 
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
 STARTED_S = time.monotonic()
+FIRST = ("browser", "notebooks", "docs", "kernels")  # folders with the longest tests: none of them is to come last
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options must be known before the folders below are read."""
     parser.addoption("--screenshots", default=None, help="folder in which the browser tests leave pictures")
+    parser.addoption("--site", default=None, help="the site that `make docs` has made; without it, one is built")
     parser.addoption(
         "--begin-within", type=float, help="seconds, after which no test begins: the rest is skipped, aloud"
     )
@@ -57,6 +59,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of a test's cases `quick(ids)` leaves these to `make test`; the others are `full`. `grid(one_of=n)` leaves every
     n-th to `make test`, and of those that are `full` every n-th to `make test-all`; `grid(full=n)` only thins these.
+    Long ones come first, so that at the end no process waits for another's.
     """
     cases = Counter[Any]()
     for item in items:
@@ -71,6 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if cases[case] % every:
             item.add_marker("extended")
         cases[case] += 1
+    items.sort(key=lambda item: not {*item.path.parts} & {*FIRST})
 
 
 @pytest.fixture(autouse=True)

@@ -47,6 +47,7 @@ def test_the_sites_pages(open_site: Any, path: str):  # noqa: F811
             assert findings(page) == [], (path, theme)
 
 
+@pytest.mark.quick(THEMES[0])
 @pytest.mark.parametrize("theme", THEMES)
 def test_all_views_of_a_run(open_page: Any, tmp_path: Path, theme: str):
     trace = recorded_trace(rounds=12, requests=2, seed=3, saguaro_c=0.6)
@@ -56,6 +57,7 @@ def test_all_views_of_a_run(open_page: Any, tmp_path: Path, theme: str):
         assert findings(page) == []
 
 
+@pytest.mark.quick(THEMES[1])
 @pytest.mark.parametrize("theme", THEMES)
 def test_what_is_moved_by_hand(open_page: Any, pictures: str, theme: str):  # noqa: F811
     with open_page(pictures, theme=theme, width=390) as page:

@@ -120,7 +120,17 @@ CONTROLS = {  # cell, what is focused; each kind that the widgets have
 }
 
 
-def test_keys_pressed_in_a_widget_never_reach_the_notebook(open_notebook):
+def the_simulators_answer_is_beside_the_formula(explorer: Any) -> None:
+    settings = {**DEFAULTS, "k": 2, "batch": 4}
+    explorer.get_by_label("lookahead k, tokens").fill("2")
+    explorer.get_by_label("batch, sequences").fill("4")
+    formula, simulated = closed_form_speeds(settings), simulated_speeds(settings)
+    row = explorer.locator("tr[data-row=asynchronous]")
+    assert row.locator("[data-speed=formula]").inner_text() == f"{formula['async']:.2f}×"
+    row.get_by_text(f"{simulated['async']:.2f}×").last.wait_for()
+
+
+def test_the_kernel_answers_a_widget_and_keys_pressed_in_one_never_reach_the_notebook(open_notebook):
     """JupyterLab's commands of one key cut cells, insert them and fold sections: from no kind of control."""
     cells = [LOAD, "trace", "SpeedExplorer()", "Playground(warm=False)", MOVED, "TreeShape([-1, -1, 0])", "explore(3)"]
     state = """() => { const notebook = window.jupyterapp.shell.currentWidget.content;
@@ -128,11 +138,13 @@ def test_keys_pressed_in_a_widget_never_reach_the_notebook(open_notebook):
                  hidden: notebook.widgets.filter((cell) => cell.isHidden).length }; }"""
     with open_notebook("keys", cells, height=2600) as page:
         run_all(page)
+        cell(page, 2).locator("[data-table=speed]").wait_for()
         cell(page, 3).locator("[data-do=run]").wait_for()
         cell(page, 1).locator(".ssd-lanes").wait_for()
         cell(page, 3).locator("summary").click()  # more settings
         before = page.evaluate(state)
         assert len(before["cells"]) == len(cells)
+        the_simulators_answer_is_beside_the_formula(cell(page, 2).locator(".ssd-lab").first)
         for kind, (number, query) in CONTROLS.items():
             control = cell(page, number).locator(query).first
             control.focus()
@@ -155,6 +167,7 @@ def test_keys_pressed_in_a_widget_never_reach_the_notebook(open_notebook):
         assert error.startswith("ConfigError: no traces in int 3: give a Trace") and "Traceback" not in error
 
 
+@pytest.mark.full
 def test_a_saved_notebook_shows_its_views_when_it_is_opened_again(open_notebook, jupyter):
     with open_notebook("saved", [LOAD, "TreeStepper(trace, tour=True)"]) as page:
         run_all(page)
@@ -175,7 +188,8 @@ def test_a_saved_notebook_shows_its_views_when_it_is_opened_again(open_notebook,
         assert where(again) == "round 2 of 20", "in the story the arrows go from beat to beat"
 
 
-@pytest.mark.grid(one_of=3)
+@pytest.mark.quick(f"{WIDTHS[0]}-{THEMES[1]}")
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(
@@ -195,20 +209,6 @@ def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(
         assert root.evaluate("(root) => root.scrollWidth <= root.clientWidth")
         root.locator(".ssd-preset").first.click()
         keep_picture(page, f"jupyter-{width}-{theme}")
-
-
-def test_the_speed_explorer_shows_the_simulators_answer_beside_the_formula(open_notebook):
-    with open_notebook("speed", ["from ssd_lab.widgets import *\nSpeedExplorer()"]) as page:
-        run_all(page)
-        explorer = cell(page, 0).locator(".ssd-lab").first
-        explorer.locator("[data-table=speed]").wait_for()
-        settings = {**DEFAULTS, "k": 2, "batch": 4}
-        explorer.get_by_label("lookahead k, tokens").fill("2")
-        explorer.get_by_label("batch, sequences").fill("4")
-        formula, simulated = closed_form_speeds(settings), simulated_speeds(settings)
-        row = explorer.locator("tr[data-row=asynchronous]")
-        assert row.locator("[data-speed=formula]").inner_text() == f"{formula['async']:.2f}×"
-        row.get_by_text(f"{simulated['async']:.2f}×").last.wait_for()
 
 
 # in the kernel: recorded rounds that come as a model's do, and when each came, by the wall clock
@@ -276,6 +276,7 @@ def test_the_playgrounds_views_keep_up_with_twenty_rounds_a_second(jupyter, open
     assert max(shown_ms) == rounds and len(shown_ms) <= rounds, "each drawing shows all that has come"
 
 
+@pytest.mark.full
 def test_the_playground_streams_stops_and_says_what_is_wrong(open_notebook, keep_figure, keep_picture):
     source = "from ssd_lab.widgets import *\nplayground = Playground(threads=1, max_tokens=64)\nplayground"
     cells = [source, "playground.wait(60); print('warm')", "print(playground.text)"]

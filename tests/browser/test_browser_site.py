@@ -28,9 +28,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Without results of notebooks: those of this folder need only the pages' own parts."""
-    return built_once(tmp_path_factory)
+    return built_once(pytestconfig, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -181,14 +181,15 @@ def test_the_page_with_every_view_of_the_run(open_site: Any):
 
 
 @pytest.mark.full
-@pytest.mark.timeout(400)  # all pages, with their live views
-@pytest.mark.grid(one_of=2)
-@pytest.mark.parametrize("width", [390, 1280])
-def test_every_page_fits_its_window_and_has_no_error(open_site: Any, site: Path, address: str, width: int):
+@pytest.mark.timeout(400)  # with their live views
+@pytest.mark.grid(one_of=3)
+@pytest.mark.parametrize(("width", "one_of"), [(390, 3), (390, 1), (1280, 1)])
+def test_every_page_fits_its_window_and_has_no_error(open_site: Any, site: Path, address: str, width: int, one_of: int):
+    """In test-all every third page, which come in folders of one kind."""
     paths = [path for path in sorted(site.rglob("*.html")) if "rounds" not in path.parts and path.stem != "404"]
     assert len(paths) > 30
     with open_site(width=width) as page:
-        for path in paths:
+        for path in paths[::one_of]:
             page.goto(address + path.relative_to(site).as_posix())
             assert no_sideways_scrolling(page), path.relative_to(site)
 
@@ -216,8 +217,11 @@ def test_widgets_of_a_notebook_are_alive_on_its_page_and_linked(
     body = f'<!doctype html><html lang="en"><link rel="icon" href="data:,"><body data-md-color-scheme="slate">{shown}'
     page_of_it = site / "assets" / "views_of_a_notebook.htm"  # no *.html: other tests look at all of those
     page_of_it.write_text(f'{body}<script src="live_views.js"></script></body></html>', encoding="utf-8")
-    with open_site("assets/views_of_a_notebook.htm") as page:
-        page.locator(".ssd-stepper [data-place]").first.wait_for()
-        page.locator("[data-do=next]").first.click()
-        assert [each.inner_text() for each in page.locator(".ssd-where").all()] == ["round 2 of 12"] * 2
-        assert page.locator(".ssd-lab").first.get_attribute("data-theme") == "dark"
+    try:
+        with open_site("assets/views_of_a_notebook.htm") as page:
+            page.locator(".ssd-stepper [data-place]").first.wait_for()
+            page.locator("[data-do=next]").first.click()
+            assert [each.inner_text() for each in page.locator(".ssd-where").all()] == ["round 2 of 12"] * 2
+            assert page.locator(".ssd-lab").first.get_attribute("data-theme") == "dark"
+    finally:
+        page_of_it.unlink()

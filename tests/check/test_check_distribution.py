@@ -236,9 +236,8 @@ def test_a_planted_bug_is_found_on_the_paths_where_it_is(tiny_pair: Any, monkeyp
     assert not report.same and "NOT THE SAME" in report.verdict()
 
 
-@pytest.mark.grid(full=6)
+@pytest.mark.grid(full=len(PLANTED))
 @pytest.mark.full
-@pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found_whatever_the_seeds(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, name: str):
     """The power of the test above, from seeds of its own."""

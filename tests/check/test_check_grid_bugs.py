@@ -109,6 +109,7 @@ def test_a_residual_that_is_not_clipped(rejected: Any, monkeypatch: pytest.Monke
     assert rejected(CHAIN) == {("draft", "recovery"), ("draft", "emitted token")}
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_recovery_from_the_target_instead_of_the_residual(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(TorchKernels, "accept_sampled", verifier(recovered_from=lambda p, q: p))
@@ -129,6 +130,7 @@ def test_filters_that_come_after_the_verification(rejected: Any, monkeypatch: py
     assert ("draft", "acceptance") in rejected(CHAIN)
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_recovery_with_the_number_that_drew_the_draft_token(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     """Each decision follows its law on average, and they hang together."""
@@ -155,6 +157,7 @@ def test_siblings_verified_wrongly(rejected: Any, monkeypatch: pytest.MonkeyPatc
     assert ("tree", "acceptance of a sibling") in rejected(TREE, times=3)
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_siblings_drawn_with_replacement(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     def with_replacement(probs: torch.Tensor, uniforms: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -165,6 +168,7 @@ def test_siblings_drawn_with_replacement(rejected: Any, monkeypatch: pytest.Monk
     assert ("tree", "drafted sibling") in rejected(TREE)
 
 
+@pytest.mark.grid(full=2)
 @pytest.mark.full
 @pytest.mark.parametrize("configuration", [TREE, EAGLE3_TREE], ids=["a draft's", "a head's"])
 def test_siblings_verified_against_the_row_of_others(

@@ -50,7 +50,7 @@ def texts(result: RunResult) -> list[list[int]]:
 
 
 @pytest.mark.quick("async jit-four times after two rounds", "sync-with another in its place at once")
-@pytest.mark.grid(one_of=7, full=13)
+@pytest.mark.grid(one_of=7, full=29)
 @pytest.mark.parametrize("moment", [name for name in MOMENTS if "stream" not in name])  # this target has no text
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_next_requests_are_drafted_for_as_before(counting: Any, fresh: Any, kind: str, moment: str) -> None:

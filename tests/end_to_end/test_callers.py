@@ -150,6 +150,7 @@ def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
 
 
 @pytest.mark.quick("sync k=4")
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     "name",
     ["sync k=4", "async fast", *(pytest.param(name, marks=pytest.mark.full) for name in ("async jit", "cascade tree"))],

@@ -22,7 +22,7 @@ def tokens(llm, prompts=PROMPTS, **params) -> list[list[int]]:
     return [output.token_ids for output in llm.generate(prompts, SamplingParams(**{"max_tokens": LENGTH, **params}))]
 
 
-@pytest.mark.grid(full=4)
+@pytest.mark.grid(full=5)
 @pytest.mark.parametrize("batch", [4, *(pytest.param(batch, marks=pytest.mark.full) for batch in (1, 8, 16))])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_text_is_the_autoregressive_text(make_llm, expected, name: str, batch: int) -> None:

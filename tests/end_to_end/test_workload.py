@@ -9,10 +9,11 @@ from end_to_end_cases import STRATEGIES
 
 from ssd_lab import SamplingParams
 
-NAMES = ("autoregressive", "sync k=4", "async fast", "async jit", "prompt lookup")
+NAMES = ("async fast", "autoregressive", "sync k=4", "async jit", "prompt lookup")
 CASES = [("async jit", 60), *(pytest.param(name, 200, marks=pytest.mark.full) for name in NAMES)]
 
 
+@pytest.mark.grid(full=5)
 @pytest.mark.parametrize(("name", "count"), CASES)
 def test_a_random_workload(make_llm, name: str, count: int) -> None:
     chance = random.Random(7)

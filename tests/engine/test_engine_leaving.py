@@ -62,7 +62,7 @@ def texts(result: RunResult) -> list[list[int]]:
     "sync k=4-with another in its place at once",
     "prompt lookup-four times after two chunks of a stream",
 )
-@pytest.mark.grid(one_of=7, full=13)
+@pytest.mark.grid(one_of=7, full=29)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_next_requests_are_drafted_for_as_before(models: Any, fresh: Any, strategy: str, moment: str) -> None:

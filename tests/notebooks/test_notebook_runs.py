@@ -14,13 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "hooks"))
 import executed
 
 LIMIT_S = 120
-SHORT = "10_full_scale"  # for `make test`
+SHORT = "00_story"  # for `make test`
 RUNS = [
     path if path.stem == SHORT else pytest.param(path, marks=pytest.mark.full) for path in executed.notebook_paths()
 ]
 
 
-@pytest.mark.grid(full=2)
+@pytest.mark.grid(full=3)
 @pytest.mark.notebook
 @pytest.mark.timeout(5 * LIMIT_S)
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)

@@ -65,6 +65,7 @@ def alpaca(bench: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     "--size 8 --humaneval --prompt_offset 3 --max_model_len 512 --block_sz 32-autoregressive",
     "--size 70 --draft 1 --llama --spec --k 4-sync_chain",
 )
+@pytest.mark.grid(full=3)
 @pytest.mark.usefixtures("alpaca")
 @pytest.mark.parametrize(("command", "strategy"), RUNNING)
 def test_a_command_of_the_readme_runs_with_bundled_models(bench: Invoke, command: str, strategy: str):

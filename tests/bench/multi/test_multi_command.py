@@ -108,6 +108,7 @@ def test_rounds_of_a_small_model(tmp_path: Path, tiny_pair: Any) -> None:
         assert all((folder / place).exists() for place in one["traces"])
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_texts_rounds_and_predictions_of_several_processes(tmp_path: Path, tiny_pair: Any) -> None:
     folder, pair = tmp_path / "report", f"{tiny_pair.target},{tiny_pair.draft}"

@@ -66,8 +66,7 @@ def test_rounds_know_their_hits_and_halves_are_disjoint(recordings: Recordings):
     assert first_ids | second_ids == {s.request_id for s in rounds}
 
 
-@pytest.mark.quick("1.0")
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=[pytest.mark.full, pytest.mark.extended]), 1.0])
 def test_by_confidence_is_replayed_as_it_runs(recordings: Recordings, temperature: float):
     """The same prompts with the schedule itself: every lookup's hit again, from the draft's opinions alone."""
     trace, budget = recordings.trace(temperature), 10
@@ -103,6 +102,7 @@ def test_distributions_along_the_text_are_distributions(recordings: Recordings):
         assert torch.allclose(probs.sum(-1), torch.ones(len(probs)), atol=1e-4)
 
 
+@pytest.mark.full
 def test_no_schedule_over_lengths_beats_hindsight_and_all_are_tried_on_the_same_lookups(recordings: Recordings):
     k = recordings.k
     for trace in recordings.traces.values():
