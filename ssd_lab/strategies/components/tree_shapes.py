@@ -14,6 +14,7 @@ from ssd_lab.strategies.components.kinds import OpenKinds
 
 MAX_NODES = 256
 MAX_DEPTH = 32
+_optimal = functools.lru_cache(maxsize=64)(optimal)  # a config of the same fields may be made thousands of times
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -92,7 +93,7 @@ class OptimalTree(TreeShape):
     @functools.cached_property
     def topology(self) -> Topology:
         """The tree. Raises ValueError if no tree of that size fits the other fields."""
-        return optimal(self.budget, self.acceptance, max_depth=self.max_depth)
+        return _optimal(self.budget, self.acceptance, max_depth=self.max_depth)
 
 
 class DynamicTree(BaseModel):

@@ -107,7 +107,7 @@ def laid_out_as_chain(case: AttentionCase, row: int) -> AttentionCase:
     )
 
 
-@pytest.mark.grid(one_of=3)
+@pytest.mark.grid(one_of=4)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("prefix", [1, 120, 126, 128, 260])
 def test_a_row_of_a_tree_has_the_bits_of_the_chain_it_stands_for(

@@ -76,7 +76,7 @@ def step_at(positions: torch.Tensor, slots: torch.Tensor) -> StepInput:
     return StepInput(ones, positions[None], slots[None], ones[:, :1], ones, 1)
 
 
-@pytest.mark.grid(one_of=5)
+@pytest.mark.grid(one_of=11)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("with_norms", [False, True])

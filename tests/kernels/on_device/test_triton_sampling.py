@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernel_cases import random, same_bits
+from kernel_cases import INTERPRETED, random, same_bits
 
 from ssd_lab.decoding.acceptance import accept_greedy, accept_sampled
 from ssd_lab.kernels.interface import Kernels
 
 VOCABS = [3, 1000, 4096, 9001]
+ROWS = 16 if INTERPRETED else 64  # the interpreter computes one after the other
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -55,9 +56,9 @@ def test_what_is_no_number_gives_a_token_of_the_vocabulary(kernels: Kernels, dev
 @pytest.mark.parametrize("vocab", VOCABS)
 def test_a_draw_inverts_the_cumulative_sum(kernels: Kernels, device: torch.device, vocab: int) -> None:
     """Checked in float64: the number drawn with lies where the token's probability lies, up to rounding."""
-    probs = torch.softmax(2 * random((64, vocab), vocab), -1)
+    probs = torch.softmax(2 * random((ROWS, vocab), vocab), -1)
     probs[::2, : vocab // 2] = 0.0
-    uniforms = torch.rand(64, generator=torch.Generator().manual_seed(vocab))
+    uniforms = torch.rand(ROWS, generator=torch.Generator().manual_seed(vocab))
     tokens = kernels.sample(probs.to(device), uniforms.to(device)).cpu()
     cumulative = probs.double().cumsum(-1)
     above = cumulative.gather(1, tokens[:, None])[:, 0] / cumulative[:, -1]
@@ -107,10 +108,10 @@ def test_a_certain_guess_stays_if_the_target_draws_it(kernels: Kernels, device: 
 
 
 def test_draws_of_a_row_do_not_depend_on_the_rows_beside_it(triton_kernels: Kernels, device: torch.device) -> None:
-    probs = torch.softmax(random((40, 3000), 1), -1).to(device)
-    uniforms = torch.rand(40, generator=torch.Generator().manual_seed(0)).to(device)
+    probs = torch.softmax(random((ROWS, 3000), 1), -1).to(device)
+    uniforms = torch.rand(ROWS, generator=torch.Generator().manual_seed(0)).to(device)
     together = triton_kernels.sample(probs, uniforms)
-    alone = [triton_kernels.sample(probs[i : i + 1], uniforms[i : i + 1]) for i in range(40)]
+    alone = [triton_kernels.sample(probs[i : i + 1], uniforms[i : i + 1]) for i in range(ROWS)]
     assert torch.equal(torch.cat(alone), together)
 
 
@@ -133,7 +134,7 @@ def test_accept_greedy(triton_kernels: Kernels, device: torch.device, k: int) ->
 @pytest.mark.parametrize(("k", "vocab"), [(1, 40), (4, 3000), (3, 1024)])
 def test_accept_sampled(kernels: Kernels, device: torch.device, k: int, vocab: int, is_certain: bool) -> None:
     """The plain version decides the same; where it draws another token, the two share an edge in float64."""
-    batch, generator = 40, torch.Generator().manual_seed(k)
+    batch, generator = ROWS, torch.Generator().manual_seed(k)
     target = torch.softmax(2 * random((batch, k + 1, vocab), 1), -1)
     draft = torch.softmax(2 * random((batch, k, vocab), 1)[:, :, :] + random((batch, k, vocab), 2), -1)
     tokens = torch.multinomial(draft.flatten(0, 1), 1, generator=generator).view(batch, k)
