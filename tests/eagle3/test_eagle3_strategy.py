@@ -38,7 +38,7 @@ def test_greedy_text_is_the_targets_and_drafts_are_the_heads(
     assert counts["none"] == 1
 
 
-@pytest.mark.quick("async jit-1.0", "sync-0.7", "async fast-1.0")
+@pytest.mark.quick("async jit-1.0", "async fast-1.0")
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 @pytest.mark.parametrize("mode", MODES)
 def test_sampled_drafts_have_the_heads_probabilities(counting: Any, mode: str, temperature: float) -> None:
@@ -56,8 +56,8 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.quick("preemption-async jit", "chunked prefill-sync")
-@pytest.mark.grid(one_of=3)
+@pytest.mark.quick("preemption-async jit")
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize("mode", ["sync", "async jit"])
 @pytest.mark.parametrize("limits", LIMITS)
 def test_whatever_memory_does_drafts_are_the_heads(counting: Any, mode: str, limits: str) -> None:
