@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help=" ".join(PARTS))
     parser.add_argument("--strategy", action="append", help="as `ssd-lab serve` takes it; repeatable")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the run with many clients")
+    parser.add_argument("--window", type=float, default=20.0, help="seconds of each turn of `throughput`")
     parser.add_argument("--rounds", type=int, default=5, help="how often library and server take turns")
     options, rest = parser.parse_known_args()
     pairs = zip(rest[::2], rest[1::2], strict=True)
@@ -131,23 +132,38 @@ def overhead(sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def throughput(sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
-    """Tokens per second of 16 clients over one, taking turns; medians of first and of later tokens."""
+    """Tokens per second of 16 clients over one, each asking again and again through the same prompts, taking turns."""
     turns: list[list[float]] = []
     answers: dict[int, list[Answer]] = {1: [], 16: []}
     for turn in range(options.rounds + 1):
         rates = []
         for clients, all_of_them in answers.items():
-            begun_s = time.perf_counter()
-            found = asyncio.run(_all(sides, clients))
-            rates.append(sum(each.tokens for each in found) / (time.perf_counter() - begun_s))
+            rate, found = asyncio.run(_rate(sides, clients, options.window))
+            rates.append(rate)
             all_of_them += found if turn else []
         turns += [rates] if turn else []  # the first one warms both up
     return {
         "ratio": statistics.median(many / one for one, many in turns),
         "tokens_per_second": turns,
         "first_token_ms": {str(n): 1e3 * statistics.median(a.first_s for a in each) for n, each in answers.items()},
-        "per_token_ms": {str(n): 1e3 * statistics.median(a.per_token_s for a in each) for n, each in answers.items()},
+        "per_token_ms": {str(n): 1e3 * statistics.mean(a.per_token_s for a in each) for n, each in answers.items()},
     }
+
+
+async def _rate(sides: Sides, clients: int, seconds: float) -> tuple[float, list[Answer]]:
+    """Tokens that came within so many seconds, for each of them; and the answers."""
+    answers: list[Answer] = []
+    end_s = time.perf_counter() + seconds
+
+    async def client(number: int) -> None:
+        while time.perf_counter() < end_s:
+            answers.append(await ask(sides.url, body(number, model=sides.model)))
+            number += 1
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    _check(answers)
+    came = sum(each.tokens * sum(m < end_s for m in each.moments_s) / len(each.moments_s) for each in answers)
+    return came / seconds, answers
 
 
 def many(sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
@@ -205,9 +221,13 @@ PARTS = {"overhead": overhead, "throughput": throughput, "many": many, "leaving"
 
 async def _all(sides: Sides, clients: int) -> list[Answer]:
     answers = await asyncio.gather(*(ask(sides.url, body(number, model=sides.model)) for number in range(clients)))
-    if wrong := [each.error for each in answers if each.error]:
-        raise RuntimeError(f"{len(wrong)} of {clients} requests failed: {wrong[0]}")
+    _check(answers)
     return answers
+
+
+def _check(answers: list[Answer]) -> None:
+    if wrong := [each.error for each in answers if each.error]:
+        raise RuntimeError(f"{len(wrong)} of {len(answers)} requests failed: {wrong[0]}")
 
 
 def _streams(llm: ssd_lab.LLM, clients: int) -> list[float]:
