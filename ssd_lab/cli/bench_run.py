@@ -52,22 +52,36 @@ def measure(arguments: Sequence[str]) -> None:
         return
     shown: list[dict[str, Any]] = []
     told: list[tuple[str, BenchResult]] = []
-    with Tracking(_tracker(plan)) as tracking:
-        for number, run, result in _measured(plan, tracking):
-            try:
-                run_id = table.add(result, group=run.group, name=run.name)
-            except ConfigError:  # what was measured is not lost with its place
-                console(stderr=plan.flags.json_).print(result_tables(result, f"not stored in {table.path}"))
-                raise
-            tracking.end(number, result)
-            told.append((run.name or str(run_id), result))
-            shown.append({"id": run_id, "name": run.name, "group": run.group, **result.as_dict()})
-            if not plan.flags.json_:
-                console().print(result_tables(result, f"run {run_id} of {table.path}", run.name))
+    stopped = False
+    try:
+        with Tracking(_tracker(plan)) as tracking:
+            for number, run, result in _measured(plan, tracking):
+                run_id = _stored(plan, table, run, result)
+                tracking.end(number, result)
+                told.append((run.name or str(run_id), result))
+                shown.append({"id": run_id, "name": run.name, "group": run.group, **result.as_dict()})
+                if not plan.flags.json_:
+                    console().print(result_tables(result, f"run {run_id} of {table.path}", run.name))
+    except KeyboardInterrupt:
+        if not shown:
+            raise
+        stopped = True
     if len(told) > 1 and not plan.flags.json_:
         console().print(side_by_side(told))
     if plan.flags.json_:
         print_json(shown[0] if plan.flags.runs is None else shown)
+    if stopped:
+        say_interrupted(f"interrupted: {len(shown)} of {len(plan.runs)} runs are measured, and in {table.path}")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _stored(plan: Plan, table: RunTable, run: PlannedRun, result: BenchResult) -> int:
+    """Its id in the table. What was measured is not lost with its place: where it cannot be stored, it is shown."""
+    try:
+        return table.add(result, group=run.group, name=run.name)
+    except ConfigError:
+        console(stderr=plan.flags.json_).print(result_tables(result, f"not stored in {table.path}"))
+        raise
 
 
 def measure_cost(arguments: Sequence[str]) -> None:

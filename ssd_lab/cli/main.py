@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import traceback
+import warnings
 from contextvars import ContextVar
 from typing import Any
 
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab import __version__
-from ssd_lab.cli.output import INTERRUPTED, json_wanted, report_error, say_interrupted, want_json
+from ssd_lab.cli.output import INTERRUPTED, json_wanted, report_error, say_interrupted, say_warning, want_json
 from ssd_lab.errors import ConfigError, SsdLabError
 
 COMMANDS = {
@@ -139,4 +140,5 @@ for _name, _help in (COMMANDS | GROUPS).items():
 
 def main() -> None:
     """Entry point of the installed script."""
+    warnings.showwarning = say_warning
     app(prog_name="ssd-lab")

@@ -94,6 +94,11 @@ def print_outputs(outputs: Sequence[Output]) -> None:
         out.print()
 
 
+def say_warning(message: Warning | str, *_: Any) -> None:
+    """One line on stderr, without the place in the code that Python would add."""
+    console(stderr=True).print(f"warning: {message}", markup=False, style="yellow", soft_wrap=True)
+
+
 def say_interrupted(what: str = "", *, goes_on: bool = False) -> None:
     """One line on stderr: what was finished when Ctrl-C came, and whether the same command goes on there."""
     how = "the same command goes on where it was" if goes_on else "the same command begins anew"

@@ -6,14 +6,17 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, print_markdown, show_progress
 from ssd_lab.common.places import ensure_writable, write_text
-from ssd_lab.errors import ConfigError
+from ssd_lab.errors import ConfigError, RunInterrupted
+
+if TYPE_CHECKING:
+    from ssd_lab.profile.points import Measurement
 
 
 def command(
@@ -24,6 +27,10 @@ def command(
     ] = None,
     draft_geometry: Annotated[
         str | None, typer.Option("--draft-geometry", help="The same for the draft; None: the family's smallest.")
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option("--head", help="EAGLE3 head for whole runs: hub id or folder. None: the bundled target's own."),
     ] = None,
     k: Annotated[int, typer.Option("--k", min=1, help="Draft tokens a round.")] = 7,
     f: Annotated[int, typer.Option("--f", min=1, help="Fan-out at each accepted length.")] = 3,
@@ -46,6 +53,7 @@ def command(
         bool,
         typer.Option("--check", help="Twice the runs: half of them beside what the simulator says of them."),
     ] = False,
+    passes: Annotated[int, typer.Option("--passes", min=1, help="Whole runs of each kind.")] = 2,
     eager: Annotated[bool, typer.Option("--eager", help="Without CUDA graphs.")] = False,
     name: Annotated[str, typer.Option("--name", help="Of the hardware profile.")] = "this-machine",
     out: Annotated[
@@ -90,13 +98,24 @@ def command(
             console(stderr=True).print(str(point), markup=False, highlight=False)
 
     held_out: list[HeldOut] = []
+    stopped: RunInterrupted | None = None
     with current(place):
-        measured = measure.measure_phases(models[0], models[1], sizes, eager=eager, on_point=shown)
-        if rounds and not measured.unusable:
+        try:
+            measured = measure.measure_phases(models[0], models[1], sizes, eager=eager, on_point=shown)
+        except RunInterrupted as interruption:
+            measured, stopped = interruption.result, interruption
+        if rounds and not measured.unusable and stopped is None:
             phases = measure.hardware_profile(measured, name)
+            kinds = {"only": strategies or (), "head": head, "passes": passes}
             told = held_out if check else None
-            own = measure_rounds(models[0], models[1], sizes, phases=phases, held_out=told, only=strategies or ())
+            try:
+                own = measure_rounds(*models, sizes, phases=phases, held_out=told, **kinds)
+            except RunInterrupted as interruption:
+                own, stopped = interruption.result, interruption
             measured = dataclasses.replace(measured, rounds=own)
+    if stopped is not None:
+        _show_cut(measured, stopped, json_)
+        raise stopped
     measured = dataclasses.replace(measured, surroundings=describe())
     hardware, problem = None, None
     try:
@@ -121,6 +140,16 @@ def command(
             console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
     if problem is not None:
         raise ConfigError(problem)
+
+
+def _show_cut(measured: Measurement, stopped: RunInterrupted, json_: bool) -> None:
+    """What was finished; nothing is written, since a profile of it would lack the rest."""
+    from ssd_lab.profile import report
+
+    if json_:
+        print_json(measured.as_dict() | {"interrupted": True})
+    elif measured.points:
+        print_markdown(f"INTERRUPTED, incomplete: {stopped}\n\n" + report.markdown(measured, command="ssd-lab profile"))
 
 
 def _prompts(

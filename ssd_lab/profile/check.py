@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ssd_lab.common.statistics import ratio
 from ssd_lab.errors import ConfigError
 from ssd_lab.profile.rounds import HeldOut
 from ssd_lab.simulate import HardwareProfile, simulate
@@ -46,6 +48,35 @@ class CheckedRounds:
     def holds(self) -> bool:
         """Within 10 %?"""
         return abs(self.error) <= ALLOWED_ERROR
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two strategies at one batch size that the measured speeds tell apart: how many times as fast the one is."""
+
+    faster: str
+    slower: str
+    batch: int
+    measured: float
+    predicted: float
+
+    @property
+    def holds(self) -> bool:
+        """Is the order predicted?"""
+        return self.predicted > 1
+
+
+def told_apart(checked: Sequence[CheckedRounds]) -> list[Pair]:
+    """Of each batch size the pairs of which the 95 % interval of the ratio of measured speeds does not hold 1."""
+    found = []
+    for one, other in itertools.permutations(checked, 2):
+        if one.batch != other.batch or not one.rates or not other.rates:
+            continue
+        measured = ratio([rate for rate, _ in one.rates], [rate for rate, _ in other.rates])
+        predicted = ratio([rate for _, rate in one.rates], [rate for _, rate in other.rates])
+        if measured.low is not None and measured.low > 1:
+            found.append(Pair(one.strategy, other.strategy, one.batch, measured.mean, predicted.mean))
+    return found
 
 
 def check_trace(trace: Trace, strategy: str) -> CheckedRounds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from ssd_lab.errors import ConfigError
+from ssd_lab.errors import ConfigError, RunInterrupted
 from ssd_lab.execution.phase import Phase
 from ssd_lab.execution.structure import Tensors
 from ssd_lab.kernels.step_input import StepInput
@@ -54,7 +55,9 @@ def measure_phases(
     eager: bool = False,
     on_point: OnPoint = lambda point: None,
 ) -> Measurement:
-    """Phases alone, one after the other. A size whose K/V does not fit into the free memory is left out."""
+    """Phases alone, one after the other. A size whose K/V does not fit into the free memory is left out. Ctrl-C raises
+    RunInterrupted with a measurement of what was timed.
+    """
     device = target.decoder.device
     bandwidth = read_bandwidth(device)
     measured: list[Point] = []
@@ -64,17 +67,20 @@ def measure_phases(
         measured.append(point)
         on_point(point)
 
-    for context in sizes.contexts:
-        for batch in sizes.batches:
+    models = {"target": _named(target)} | ({} if draft is None else {"draft": _named(draft)})
+    found = Measurement(
+        bandwidth, models, sizes.k, sizes.fan_out, measured, device=device_name(device), unusable=unusable
+    )
+    try:
+        for context, batch in itertools.product(sizes.contexts, sizes.batches):
             work = Work(batch, context)
             if fits(target, work):
                 _measure_target(target, work, sizes, eager, add)
             if draft is not None and fits(draft, work, sum(sizes.fan_out) * sizes.k):
                 unusable += _measure_draft(draft, work, sizes, eager, add)
-    models = {"target": _named(target)} | ({} if draft is None else {"draft": _named(draft)})
-    return Measurement(
-        bandwidth, models, sizes.k, sizes.fan_out, measured, device=device_name(device), unusable=unusable
-    )
+    except KeyboardInterrupt as stopped:
+        raise RunInterrupted(found, f"interrupted: {len(measured)} phases are timed") from stopped
+    return found
 
 
 def device_name(device: torch.device) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ssd_lab.display.tables import Table
 from ssd_lab.profile import points
-from ssd_lab.profile.check import CheckedRounds
+from ssd_lab.profile.check import CheckedRounds, told_apart
 from ssd_lab.profile.points import Measurement
 
 Cells = list[str]
@@ -125,8 +125,24 @@ def check_markdown(checked: Sequence[CheckedRounds]) -> str:
         "what `simulate` says of the same rounds from the hardware profile above, which knows nothing of these runs: "
         "they took turns, on other prompts, with those it was made of. The ratio's mean and range over runs.\n\n"
         + Table(CHECK_TITLES, check_rows(checked)).to_markdown()
-        + "\n"
+        + f"\n\n{_order(checked)}\n"
     )
+
+
+def _order(checked: Sequence[CheckedRounds]) -> str:
+    """Is what was measured faster predicted to be?"""
+    pairs = told_apart(checked)
+    if not pairs:
+        return "Order: the runs tell no two strategies apart (more of them do: `--passes`)."
+    wrong = [
+        f"{one.faster} over {one.slower} at batch {one.batch} ({one.measured:.2f} times, {one.predicted:.2f} predicted)"
+        for one in pairs
+        if not one.holds
+    ]
+    said = (
+        f"Order: of {len(pairs)} pairs that the runs tell apart, {len(pairs) - len(wrong)} are predicted in their order"
+    )
+    return f"{said}; not {', '.join(wrong)}." if wrong else f"{said}."
 
 
 def markdown(measurement: Measurement, *, command: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ssd_lab import demo
 from ssd_lab.config import SamplingParams
+from ssd_lab.errors import RunInterrupted
 from ssd_lab.execution.observing import NOBODY
 from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel
@@ -61,12 +62,15 @@ def measure_rounds(
     phases: HardwareProfile | None = None,
     held_out: list[HeldOut] | None = None,
     only: Collection[str] = (),
+    head: str | None = None,
+    passes: int = PASSES,
     max_model_len: int = 1024,
 ) -> list[RoundPoint]:
     """Rounds of each kind of strategy on real prompts: at the first batch size of all, with the phases alone of the
     usual ones at the mean context; at the others of those that a hardware profile tells of. phases: prices the same
     rounds. held_out: takes as many runs of those kinds on other prompts, in turn with the measured ones, so that a
-    machine that slows down favours neither. only: these strategies (none: all of them).
+    machine that slows down favours neither. only: these strategies (none: all of them). head: EAGLE3 head of this
+    target; None: the bundled one for the bundled target. passes: runs of each kind.
 
     The phases of an asynchronous round are the longer of verification and tree: what both take on one device together
     is the device's matter, and shows as overhead.
@@ -79,29 +83,37 @@ def measure_rounds(
         ("autoregressive", {}), ("sync_chain", {"k": sizes.k}), ("async_tree", {"k": sizes.k, "f": sizes.fan_out[0]}),
         ("sync_tree", {}), ("prompt_lookup", {}), ("suffix_tree", {}), ("cascade", {}),
     ]  # fmt: skip
-    if target.source == str(demo.TARGET):
-        runs += [("eagle3", {}), ("eagle3", {"mode": "async"})]
-    for batch, (strategy, fields) in itertools.product(sizes.batches, runs):
-        name = " ".join([strategy, *(f"{key}={value}" for key, value in fields.items() if key == "mode")])
-        if (batch > sizes.batches[0] and name not in DRAFTING) or (only and strategy not in only):
-            continue
+    if head is not None or target.source == str(demo.TARGET):
+        runs += [("eagle3", {"head": head}), ("eagle3", {"head": head, "mode": "async"})]
+
+    def of_one_kind(name: str, batch: int, strategy: str, fields: dict[str, Any]) -> Runs:
         options: dict[str, Any] = {"device": str(device), "max_batch": batch, "max_model_len": max_model_len}
         prompts, others = _prompts(batch)
         replays = Replays() if device.type == "cuda" else None
         with LLM(target, draft, strategy, progress=False, observer=replays or NOBODY, **options, **fields) as llm:
-            llm.run(prompts, params.model_copy(update={"max_tokens": 24}))
+            llm.run(prompts, params.model_copy(update={"max_tokens": 24})).whole()
             results = []
-            for _ in range(PASSES):
+            for _ in range(passes):
                 results.append(llm.run(prompts, params).whole())
                 if held_out is not None and name in DRAFTING:
                     held_out.append(HeldOut(name, batch, llm.run(others, params).whole().trace))
             host_s = None if replays is None else _host_s(llm, prompts[:batch], params, replays)
         measured = Runs(name, batch, results, host_s)
-        if batch == sizes.batches[0] and strategy in ("autoregressive", "sync_chain", "async_tree"):
-            context = _context([one for own, _ in _rounds(measured) for one in own])
-            alone_s = _phases_s(target, draft, strategy, Work(batch, context), sizes)
-            measured = dataclasses.replace(measured, alone_s=alone_s)
-        found.append(measured)
+        if batch != sizes.batches[0] or strategy not in ("autoregressive", "sync_chain", "async_tree"):
+            return measured
+        context = _context([one for own, _ in _rounds(measured) for one in own])
+        alone_s = _phases_s(target, draft, strategy, Work(batch, context), sizes)
+        return dataclasses.replace(measured, alone_s=alone_s)
+
+    for batch, (strategy, fields) in itertools.product(sizes.batches, runs):
+        name = " ".join([strategy, *(f"{key}={value}" for key, value in fields.items() if key == "mode")])
+        if (batch > sizes.batches[0] and name not in DRAFTING) or (only and strategy not in only):
+            continue
+        try:
+            found.append(of_one_kind(name, batch, strategy, fields))
+        except KeyboardInterrupt as stopped:
+            said = f"interrupted: whole runs of {len(found)} kinds are measured"
+            raise RunInterrupted(points_of_runs(found, phases), said) from stopped
     return points_of_runs(found, phases)
 
 
@@ -116,7 +128,7 @@ def _prompts(batch: int) -> tuple[list[str], list[str]]:
 def _host_s(llm: LLM, prompts: Sequence[Any], params: SamplingParams, replays: Replays) -> float:
     """Of one batch from its first round to its last, so that no prompt is computed in between."""
     replays.events.clear()
-    llm.run(list(prompts), params)
+    llm.run(list(prompts), params).whole()
     return idle_s(replays.spans(), skipped=FIRST_ROUNDS)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from ssd_lab.cli import main
 from ssd_lab.cli.main import app
 
 LIGHT = ["--set", "threads=1"]
@@ -198,6 +200,13 @@ def test_ctrl_c_prints_what_was_finished_and_exits_130(tiny_pair: Any, monkeypat
     output = json.loads(result.stdout)["outputs"][0]
     assert output["finish_reason"] == "cancelled"
     assert 0 < len(output["token_ids"]) < 40
+
+
+def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # put back afterwards
+    monkeypatch.setattr(main, "app", lambda **_: warnings.showwarning(UserWarning("[one] broken"), UserWarning, "f", 1))
+    main.main()
+    assert capsys.readouterr().err == "warning: [one] broken\n"
 
 
 def test_ctrl_c_before_there_is_anything_exits_130(monkeypatch: pytest.MonkeyPatch):

@@ -91,6 +91,15 @@ def test_what_cannot_be_written_whole_is_not_written(tmp_path: Path):
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == []
 
 
+def bench(tiny_pair: Any, *arguments: str) -> Any:
+    """A benchmark of one request and four tokens."""
+    target, draft = tiny_pair.options[1], tiny_pair.options[3]
+    return invoke(
+        "bench", "--target", target, "--draft-model", draft, "--random", "--numseqs", "1", "--input_len", "8",
+        "--output_len", "4", "--warmup", "0", "--threads", "1", "--dtype", "float32", *arguments,
+    )  # fmt: skip
+
+
 def test_what_a_benchmark_measured_is_shown_where_its_table_has_no_room(
     tiny_pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -100,14 +109,31 @@ def test_what_a_benchmark_measured_is_shown_where_its_table_has_no_room(
         raise ConfigError("database or disk is full: name another file")
 
     monkeypatch.setattr(RunTable, "add", no_room)
-    target, draft = tiny_pair.options[1], tiny_pair.options[3]
-    result = invoke(
-        "bench", "--target", target, "--draft-model", draft, "--strategy", "autoregressive", "--random", "--numseqs",
-        "1", "--input_len", "8", "--output_len", "4", "--warmup", "0", "--threads", "1", "--dtype", "float32",
-        "--table", str(tmp_path / "t.sqlite"),
-    )  # fmt: skip
+    result = bench(tiny_pair, "--strategy", "autoregressive", "--table", str(tmp_path / "t.sqlite"))
     assert result.exit_code == 2, result.output
     assert "not stored" in result.stdout and "tokens" in result.stdout
+
+
+def test_a_benchmark_of_several_runs_ends_with_ctrl_c_and_shows_those_that_are_finished(
+    tiny_pair: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from ssd_lab.cli import bench_run
+
+    measured = iter([bench_run.run_in_turns])
+
+    def once(*arguments: Any, **options: Any) -> Any:
+        measure = next(measured, None)
+        if measure is None:
+            raise KeyboardInterrupt
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(bench_run, "run_in_turns", once)
+    (tmp_path / "runs.yaml").write_text("- {name: one}\n- {name: two}\n", encoding="utf-8")
+    places = ["--runs", str(tmp_path / "runs.yaml"), "--table", str(tmp_path / "t.sqlite")]
+    result = bench(tiny_pair, *places, "--json")
+    assert result.exit_code == 130, result.output
+    assert [run["name"] for run in json.loads(result.stdout)] == ["one"]
+    assert "1 of 2 runs are measured, and in" in result.stderr
 
 
 def test_a_comparison_ends_with_ctrl_c_keeps_what_is_finished_and_compares_nothing_with_a_cut_run(

@@ -14,18 +14,26 @@ from typer.testing import CliRunner
 
 from ssd_lab import LLM, SamplingParams, demo
 from ssd_lab.cli.main import app
-from ssd_lab.errors import ConfigError
+from ssd_lab.errors import ConfigError, RunInterrupted
 from ssd_lab.models.inflate.geometry import GEOMETRIES
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_inflated, load_model
-from ssd_lab.profile import points, prompts, report
+from ssd_lab.profile import measure, points, prompts, report
 from ssd_lab.profile.check import CheckedRounds, check_trace
 from ssd_lab.profile.host_time import idle_s
 from ssd_lab.profile.measure import DRAFTING, Sizes, fits, hardware_profile, measure_phases
 from ssd_lab.profile.peer_prefill import inflated_peer
 from ssd_lab.profile.phase_times import PhaseTimer, Work
 from ssd_lab.profile.points import Measurement, Point, RoundPoint
-from ssd_lab.profile.rounds import PASSES, Runs, full_rounds, points_of_runs, priced_rounds_s, without_stalls
+from ssd_lab.profile.rounds import (
+    PASSES,
+    Runs,
+    full_rounds,
+    measure_rounds,
+    points_of_runs,
+    priced_rounds_s,
+    without_stalls,
+)
 from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.simulate import HardwareProfile, simulate
@@ -188,6 +196,21 @@ def test_the_check_is_shown_with_its_error():
     assert "| sync_chain | 2 | 12 | 10.000 | 12.500 | +25.0% | no | 100.0 | 100.0 | 1.00 (0.90 to 1.10) |" in text
 
 
+def test_the_check_judges_the_order_of_what_the_runs_tell_apart():
+    def ran(strategy: str, *rates: tuple[float, float], batch: int = 1) -> CheckedRounds:
+        return CheckedRounds(strategy, 12, 0.01, 0.01, batch, rates)
+
+    plain, noisy = ran("plain", (100, 100), (102, 100)), ran("noisy", (90, 300), (200, 300))
+    chain, tree = ran("chain", (200, 210), (202, 210)), ran("tree", (150, 90), (151, 90))
+    assert "of 2 pairs that the runs tell apart, 2 are" in report.check_markdown([plain, chain, noisy, ran(
+        "head", (300, 300), (301, 300), batch=8), ran("other", (100, 99), (101, 99), batch=8)])  # fmt: skip
+    wrong = report.check_markdown([plain, chain, tree])
+    assert (
+        "of 3 pairs that the runs tell apart, 2 are predicted in their order; not tree over plain at batch 1" in wrong
+    )
+    assert "tell no two strategies apart" in report.check_markdown([plain, noisy])
+
+
 @pytest.mark.full
 def test_profile_on_the_command_line_measures_checks_and_writes(
     tiny_pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -206,16 +229,62 @@ def test_profile_on_the_command_line_measures_checks_and_writes(
     assert "The simulator against these rounds" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
+def test_ctrl_c_shows_what_is_finished_and_writes_nothing(tiny_pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: Any, **__: Any) -> Measurement:
+        raise RunInterrupted(made(BY_HAND), "interrupted: 5 phases are timed")
+
+    monkeypatch.setattr(measure, "measure_phases", interrupted)
+    options = ["--k", "2", "--f", "1", "--batch", "1", "--context", "32", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, ["profile", *tiny_pair.options, *options])
+    assert result.exit_code == 130 and "the same command begins anew" in result.stderr
+    assert (
+        "INTERRUPTED, incomplete: interrupted: 5 phases" in result.stdout and "| verify | target | 1 |" in result.stdout
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_between_phases_keeps_those_that_are_timed(pair, monkeypatch: pytest.MonkeyPatch):
+    def interrupt(*_: Any, **__: Any) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(measure, "read_bandwidth", lambda _: 1e9)
+    monkeypatch.setattr(PhaseTimer, "tree_s", interrupt)
+    with pytest.raises(RunInterrupted, match="phases are timed") as stopped:
+        measure_phases(*pair, SMALL)
+    assert {point.what for point in stopped.value.result.points} >= {points.VERIFY, points.CHAIN_STEP}
+
+
+def test_ctrl_c_in_whole_runs_keeps_the_kinds_that_are_finished(pair, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ssd_lab.profile.rounds.MOST_TOKENS", 8)
+    monkeypatch.setattr("ssd_lab.profile.rounds.FEWEST_ROUNDS", 1)
+    right, begun = LLM.run, []
+
+    def run(self: LLM, *arguments: Any, **options: Any) -> Any:
+        begun.append(self.strategy.strategy_name)
+        if begun[-1] == "prompt_lookup":  # the engine turns Ctrl-C into a run that was cut
+            return replace(right(self, *arguments, **options), interrupted=True)
+        return right(self, *arguments, **options)
+
+    monkeypatch.setattr(LLM, "run", run)
+    few = replace(SMALL, batches=(1,))
+    with pytest.raises(RunInterrupted, match="whole runs of 1 kinds are measured") as stopped:
+        measure_rounds(*pair, few, only=("autoregressive", "prompt_lookup", "suffix_tree"), passes=1)
+    assert [point.strategy for point in stopped.value.result] == ["autoregressive"]
+    assert begun == ["autoregressive"] * 2 + ["prompt_lookup"]
+
+
 def test_a_point_that_noise_left_no_sense_in_is_tried_again_then_left_out(
     pair, tiny_pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     tries = []
+    monkeypatch.setattr(measure, "read_bandwidth", lambda _: 1e9)
     monkeypatch.setattr(PhaseTimer, "tree_s", lambda *_, **__: tries.append(1) or 0.0)
     found = measure_phases(*pair, Sizes(k=2, fan_out=(1, 1, 1), batches=(1,), contexts=(32,), rows=(1,), repeats=1))
     assert len(tries) == 3
     assert "batch 1" in found.unusable[0] and not [one for one in found.points if one.what == points.TREE_STEP]
     with pytest.raises(ConfigError, match="measure again"):
         hardware_profile(found, "busy")
+    monkeypatch.setattr(measure, "measure_phases", lambda *_, **__: found)
     options = ["--k", "2", "--f", "1", "--batch", "1", "--context", "32", "--out", str(tmp_path)]
     result = CliRunner().invoke(app, ["profile", *tiny_pair.options, *options])
     assert result.exit_code == 2
