@@ -71,7 +71,8 @@ class Flags(BenchConfig):
     device: str = Field("", description="auto, cpu, cuda or cuda:N (--size: cuda, else auto)")
     prompt_file: str | None = Field(
         None,
-        description="prompts of yours instead of GSM8K, .txt (one a line) or .jsonl; --input_len cuts them, or none is",
+        description="prompts of yours instead of GSM8K, .txt (one a line) or .jsonl; --input_len cuts them, else none, "
+        "and texts end at their end-of-text token, unless --ignore-eos",
     )
     humaneval: bool = Field(False, description="HumanEval instead of GSM8K")
     alpaca: bool = Field(False, description="Alpaca instead of GSM8K")
@@ -159,6 +160,9 @@ def _parser() -> _Parser:
         group = parser.add_argument_group(title)
         for field in fields.split():
             group.add_argument(*names_of(field), dest=field, **_argument(field))
+            if Flags.model_fields[field].default is True:  # where another flag switches it off
+                on = f"--{field.replace('_', '-')}"
+                group.add_argument(on, dest=field, action="store_true", help=argparse.SUPPRESS)
     return parser
 
 

@@ -43,6 +43,8 @@ def to_config(flags: Flags, settings: Settings | None = None) -> BenchConfig:
         "draft": _draft(flags, strategy, target, own_draft, own_head),
         "datasets": _datasets(flags),
         "input_len": None if flags.given("prompt_file") and not flags.given("input_len") else flags.input_len,
+        "ignore_eos": flags.ignore_eos
+        and ("ignore_eos" in flags.model_fields_set or not flags.given("prompt_file")),  # as `run` and `tune` do
         "num_sequences": NUM_EXAMPLES if flags.example and not flags.given("num_sequences") else flags.num_sequences,
         "device": flags.device or _device(flags, target == own_target),
     }

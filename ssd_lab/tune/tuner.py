@@ -149,7 +149,7 @@ def _measured(subject: Subject, batch: int, budget_s: float, progress: bool, hea
     past = "go on past" if subject.params.ignore_eos else "end at"
     notes = [
         f"outcomes: {scorer.model.source}",
-        f"texts {past} their end-of-text token" + "; `bench` goes on past it" * (not subject.params.ignore_eos),
+        f"texts {past} their end-of-text token" + ", as in `bench --prompt-file`" * (not subject.params.ignore_eos),
     ]
     best = measured[0].candidate if measured else None
     ratios = {one.candidate.label: paired.ratio(one.candidate, best) for one in measured[1:] if best is not None}
