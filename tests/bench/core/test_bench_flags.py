@@ -179,7 +179,7 @@ TABLE: list[tuple[str, str, dict[str, Any]]] = [
     ("--dataset", "--dataset mine.txt", {"datasets": ("mine.txt",)}),
     ("--prompt-file", "--prompt-file mine.txt", {"datasets": ("mine.txt",), "input_len": None, "ignore_eos": False}),
     ("--prompt-file", "--prompt-file mine.txt --ignore-eos", {"datasets": ("mine.txt",), "input_len": None}),
-    ("--prompt-file", "--prompt-file m.jsonl --input_len 9", {"datasets": ("m.jsonl",), "input_len": 9, "ignore_eos": 0}),
+    ("--prompt-file", "--prompt-file m.txt --input_len 9", {"datasets": ("m.txt",), "input_len": 9, "ignore_eos": 0}),
     ("--peer", "--peer transformers", {"peers": ("transformers",), "draft": LLAMA_1}),
     ("--quality", "--quality", {"quality": True}),
     ("--unguarded", "--unguarded", {"unguarded": True}),
