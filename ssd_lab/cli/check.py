@@ -15,6 +15,7 @@ from ssd_lab.cli import options
 from ssd_lab.cli.options import CHAT, ENGINE, FIELDS, KNOBS, MODELS, PROMPTS
 from ssd_lab.cli.output import FOUND_DIFFERENCE, INTERRUPTED, console, print_json, show_progress
 from ssd_lab.common.parsing import given, parse_strategy
+from ssd_lab.common.places import ensure_writable
 from ssd_lab.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def _run_grid(
     from ssd_lab.check.grid import GridExtent, run_grid
 
     folder = out or Path("results") / "check-grid"
+    ensure_writable(folder if folder.exists() else folder.parent, "--out", folder=True)
     report = run_grid(
         folder,
         strategies=strategies,

@@ -10,6 +10,7 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, folded, print_json, show_progress
+from ssd_lab.common.places import ensure_writable
 from ssd_lab.errors import ConfigError
 
 NAME = "inflate"
@@ -40,6 +41,7 @@ def command(
     from ssd_lab.models.inflate.folder import write_inflated
 
     where = str(resolve_device(device))
+    ensure_writable(out if out.exists() else out.parent, "--out", folder=True)
     written = write_inflated(geometry, source, out, dtype=dtype, device=where, seed=seed, progress=show_progress())
     if json_:
         print_json({**dataclasses.asdict(written), "folder": str(written.folder)})

@@ -9,6 +9,7 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, show_progress
+from ssd_lab.common.places import ensure_writable
 
 _MARKS = {True: "[green]holds[/green]", False: "[red]does not hold[/red]", None: "cannot be told"}
 
@@ -35,6 +36,7 @@ def command(
     """Write the report and list its claims."""
     from ssd_lab.bench.reproduce import reproduce
 
+    ensure_writable(out if out.exists() else out.parent, "--out", folder=True)
     out_ = console()
     found = reproduce(
         out,

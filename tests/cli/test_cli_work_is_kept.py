@@ -59,6 +59,9 @@ def test_a_full_disk_costs_the_file_and_not_the_text(tiny_pair: Any, tmp_path: P
         ["compare", "Hello", "--timeline"],
         ["profile", "--out"],
         ["train", "draft", "--prompts", "p.txt", "--output"],
+        ["check", "--grid", "--out"],
+        ["reproduce", "--out"],
+        ["models", "inflate", "--geometry", "llama-1b", "--out"],
     ],
     ids=lambda command: command[0],
 )
