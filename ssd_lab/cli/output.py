@@ -94,7 +94,7 @@ def print_outputs(outputs: Sequence[Output]) -> None:
         out.print()
 
 
-def say_warning(message: Warning | str, *_: Any) -> None:
+def say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """One line on stderr, without the place in the code that Python would add."""
     console(stderr=True).print(f"warning: {message}", markup=False, style="yellow", soft_wrap=True)
 

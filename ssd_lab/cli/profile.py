@@ -75,6 +75,7 @@ def command(
     from ssd_lab.assembly.build import resolve_device
     from ssd_lab.common.device_guard import current
     from ssd_lab.display.environment import describe
+    from ssd_lab.models.eagle3.loader import read_eagle3_config
     from ssd_lab.models.loader import load_model
     from ssd_lab.profile import measure, report
     from ssd_lab.profile.check import check_rounds
@@ -86,6 +87,8 @@ def command(
         _prompts(sources, k, place, dtype, eager, peer, out, json_)
         return
     models = [load_model(source, dtype=dtype, device=place, progress=progress) for source in sources]
+    if head is not None:
+        read_eagle3_config(head, models[0].config)  # what is no head of this target is told before the work
     sizes = measure.Sizes(
         k=k,
         fan_out=(f,) * (k + 1),
@@ -106,10 +109,12 @@ def command(
             measured, stopped = interruption.result, interruption
         if rounds and not measured.unusable and stopped is None:
             phases = measure.hardware_profile(measured, name)
-            kinds = {"only": strategies or (), "head": head, "passes": passes}
             told = held_out if check else None
             try:
-                own = measure_rounds(*models, sizes, phases=phases, held_out=told, **kinds)
+                own = measure_rounds(
+                    models[0], models[1], sizes, phases=phases, held_out=told, only=strategies or (), head=head,
+                    passes=passes,
+                )  # fmt: skip
             except RunInterrupted as interruption:
                 own, stopped = interruption.result, interruption
             measured = dataclasses.replace(measured, rounds=own)

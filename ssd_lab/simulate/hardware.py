@@ -217,5 +217,9 @@ class HardwareProfile(_Frozen):
             return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"no hardware profile at {path}: {error}") from error
-        except (ValidationError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise ConfigError(f"{path} is not a hardware profile: {error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            said = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+            raise ConfigError(f"{path} is not a hardware profile: {said}") from error

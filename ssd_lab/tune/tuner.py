@@ -15,6 +15,7 @@ from ssd_lab.common.progress import progress_bar
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.errors import ConfigError, PromptError, RunInterrupted
 from ssd_lab.llm import Prompt
+from ssd_lab.models.eagle3.loader import read_eagle3_config
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.simulate import HardwareProfile, find_profile
 from ssd_lab.simulate.published import PUBLISHED_PROFILES
@@ -92,6 +93,8 @@ def tune(
     subject = Subject(loaded[0], loaded[1], many, params, engine)
     if head is None and target == str(demo.TARGET):
         head = BUNDLED_HEAD
+    elif head is not None:
+        read_eagle3_config(head, loaded[0].config)  # what is no head of this target is told before the work
     try:
         tuning = _measured(subject, batch, budget_s, progress, head)
     except RunInterrupted as stopped:
