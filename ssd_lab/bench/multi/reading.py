@@ -17,7 +17,7 @@ from ssd_lab.bench.multi.sums_cell import AS_THE_ENGINE, SumsCell
 from ssd_lab.simulate.hardware import TableTime
 
 REAL_LINK = "two processes, shared memory"
-STEP, TREE, VERIFY = "autoregressive", "tree", "target: verify"
+STEP, TREE, CHAIN, VERIFY = "autoregressive", "tree", "draft: draft", "target: verify"
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,16 @@ class BatchOfRounds:
         kind = kind or (HITS if HITS in self.data["rounds"] else OTHERS)
         spans = self.data["rounds"].get(kind, {}).get("spans_s", {})
         return max((seconds for own, seconds in spans.items() if own.endswith(name)), default=None)
+
+    @property
+    def verify_s(self) -> float | None:
+        """Median of a verification. Where a round is launched ahead its span begins with the launch, before its draft:
+        then it is what the draft leaves of the round.
+        """
+        span_s, drafting_s, round_s = self.span_s(VERIFY), self.span_s(CHAIN, OTHERS), self.round_s(OTHERS)
+        if span_s is None or drafting_s is None or round_s is None:
+            return span_s
+        return min(span_s, round_s - drafting_s)
 
 
 class Measured:

@@ -10,7 +10,7 @@ from ssd_lab.bench.multi.machine import Machine
 from ssd_lab.bench.multi.memory_cell import MemoryCell
 from ssd_lab.bench.multi.pairs import Pair
 from ssd_lab.bench.multi.prediction import ALLOWED_ERROR, Predicted
-from ssd_lab.bench.multi.reading import STEP, TREE, VERIFY, BatchOfRounds, Measured
+from ssd_lab.bench.multi.reading import STEP, TREE, BatchOfRounds, Measured
 from ssd_lab.bench.multi.texts import TextCell
 
 Verdict = Literal["passed", "missed", "not run", "reported", "on CPUs"]
@@ -104,11 +104,11 @@ class Wanted:
             return
         one = self.measured.rounds(pair, STEP, 1, ranks=ranks)
         verify = self.measured.rounds(pair, "sync_chain", 1, ranks=ranks, k=7)
-        over = _over(None if verify is None else verify.span_s(VERIFY), None if one is None else one.span_s(VERIFY))
+        over = _over(None if verify is None else verify.verify_s, None if one is None else one.verify_s)
         text = f"{pair.name}: verification of 8 rows over the step, {ranks} ranks"
         yield self._reported(text, over, "{:.2f}") if pair.is_bundled else self._most(text, over, 1.04)
         bandwidth = self._bandwidth()
-        step_s = None if one is None else one.span_s(VERIFY)
+        step_s = None if one is None else one.verify_s
         share = one.rank_reads_bytes / step_s / bandwidth if one and step_s and bandwidth else None
         text = f"{pair.name}: step of {ranks} ranks, of their memories' bandwidth"
         yield self._least(text, share, 0.80) if pair.is_like("llama-70b") else self._reported(text, share, "{:.2f}")
@@ -174,7 +174,7 @@ class Wanted:
 
     def _step_s(self, pair: Pair, ranks: int) -> float | None:
         one = self.measured.rounds(pair, STEP, 1, ranks=ranks)
-        return None if one is None else one.span_s(VERIFY)
+        return None if one is None else one.verify_s
 
     def _bandwidth(self) -> float | None:
         found = [result for cell in self.measured.of(MemoryCell) if (result := self.measured.result(cell))]
@@ -215,7 +215,7 @@ def longest_s(measured: Measured, one: BatchOfRounds) -> float | None:
     """
     place, k = one.cell.place, one.cell.fields.get("k")
     alike = measured.rounds(one.cell.pair, "sync_chain", one.batch, ranks=place.ranks, k=k)
-    verify_s = one.span_s(VERIFY) if alike is None else alike.span_s(VERIFY)
+    verify_s = one.verify_s if alike is None else alike.verify_s
     tree_s = one.span_s(f": {TREE}")
     return max(verify_s, tree_s) if verify_s and tree_s else None
 
