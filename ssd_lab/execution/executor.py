@@ -47,6 +47,9 @@ class Executor(ABC):
         """Is it good to call a phase in few different shapes?"""
         return False
 
+    def confirm(self) -> None:  # noqa: B027 - only where other processes take part
+        """Raise if results that are on the host now are nonsense, because somebody who takes part was lost."""
+
     def keep_in_place(self, tensors: Iterable[torch.Tensor]) -> None:  # noqa: B027 - only captured work must know
         """These tensors stay where they are for as long as this executor lives."""
 

@@ -30,6 +30,11 @@ class Group(ABC):
     def close(self) -> None:  # noqa: B027 - a transport that holds nothing has nothing to free
         """Free what the transport holds; calling it twice is fine."""
 
+    def confirm(self) -> None:  # noqa: B027 - most transports raise where they compute
+        """Raise RankError if what was computed is nonsense, because a rank did not do its part; asked once results are
+        on the host.
+        """
+
     def total(self, product: Product) -> torch.Tensor:
         """The sum of every rank's `[n, size]`, rounded once."""
         own = whole(product)

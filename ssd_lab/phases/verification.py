@@ -169,6 +169,7 @@ class Verification(ABC, Generic[AnyVerifyPhase]):
         self.phase, self.proposal = phase, proposal
         self.sampled = not rows.sampling.all_greedy
         self._work = runner.ready(phase, self._inputs(runner, rows))
+        self._confirm = runner.executor.confirm
 
     def start(self) -> Self:
         """Queue it, once."""
@@ -197,6 +198,7 @@ class Verification(ABC, Generic[AnyVerifyPhase]):
         """The outcome; waits for the device."""
         batch = len(self.proposal.num_drafted)
         integers, *floats = (array[:batch] for array in self._copy.arrays())
+        self._confirm()
         decided = integers[:, :DECIDED].T.tolist()
         return self._verified(decided, integers[:, DECIDED:], floats)
 

@@ -60,8 +60,8 @@ class DistributedGroup(Group):
         if processes is None or not hasattr(processes, "abort"):
             return
         if self._device.type == "cuda":  # work that all ranks were told of; a lost one never does its part
-            _within(REST_S, lambda: torch.cuda.synchronize(self._device))
-        if not _within(CLOSE_S, processes.abort):  # NCCL waits for graphs that use it, also for one that somebody kept
+            within(REST_S, lambda: torch.cuda.synchronize(self._device))
+        if not within(CLOSE_S, processes.abort):  # NCCL waits for graphs that use it, also for one that somebody kept
             warnings.warn(f"the ranks' connections did not close within {CLOSE_S:g} s", RuntimeWarning, stacklevel=2)
 
     def _gathered(self, own: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -76,7 +76,7 @@ class DistributedGroup(Group):
         yield every
 
 
-def _within(limit_s: float, work: Callable[[], object]) -> bool:
+def within(limit_s: float, work: Callable[[], object]) -> bool:
     """Do this in a thread of its own; is it done within so many seconds? If not, it is left to itself."""
     thread = threading.Thread(target=work, name="closing ranks", daemon=True)
     thread.start()

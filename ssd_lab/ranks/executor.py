@@ -39,6 +39,10 @@ class RanksExecutor(Executor):
         """As the own one does."""
         return self._own.captures
 
+    def confirm(self) -> None:
+        """Were all ranks there?"""
+        self._team.confirm()
+
     def keep_in_place(self, tensors: Iterable[torch.Tensor]) -> None:
         """Of this rank."""
         self._own.keep_in_place(tensors)

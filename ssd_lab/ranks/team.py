@@ -87,6 +87,7 @@ class RankTeam:
         """
         group = self._open_group()
         with self._together():
+            group.confirm()
             their_phase, their_inputs = phase.elsewhere(inputs)
             tensors, structure = flatten(their_inputs)
             layout = Layout.of(tensors)
@@ -95,6 +96,12 @@ class RankTeam:
                 process.tell(Run(number))
             group.agreed(layout.packed(tensors))
             yield
+
+    def confirm(self) -> None:
+        """Raise, as `running` does, if a rank was lost in what ran."""
+        if self.group is not None:
+            with self._together():
+                self.group.confirm()
 
     def close(self) -> None:
         """End all ranks; calling it twice is fine. In a forked process they are left to their owner."""

@@ -25,6 +25,7 @@ from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning as FewRowsTuning
+from ssd_lab.kernels.triton_ops.peer_sums import Inboxes, gather_over_ranks, sum_over_ranks
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
 POINTERS = {
@@ -98,6 +99,10 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
             few_rows.gated(torch.zeros(many, 512, dtype=dtype))
         few_rows.gated(hidden)
         few_rows.wide(hidden)
+    inboxes = Inboxes(1, 4, row[0], row.int()[0], row.int()[0], 1000, pdl=pdl)
+    for product in (hidden, sums, torch.zeros(64, 8192, dtype=dtype)):
+        sum_over_ranks(product, inboxes)
+    gather_over_ranks(row.int(), inboxes)
     probs, drafts, uniforms = torch.zeros(2, 5, 3000), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 5)
     kernels.sample(probs[:, 0], uniforms[:, 0])
     kernels.accept_greedy(torch.zeros(2, 5, dtype=torch.int64), drafts, row[0])

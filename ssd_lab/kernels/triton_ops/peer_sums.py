@@ -1,0 +1,213 @@
+"""Sums and gathers over ranks whose kernels write into each other's memory; reference: `models.group.Group`.
+
+Every rank has an inbox that the others write to: `[2, ranks, PROGRAMS, REGION]` words of 8 bytes, half data, half the
+number of the exchange. A word arrives as a whole, so that whoever waits for that number in it has its data too: no flag
+and no fence. Program p of a kernel exchanges with program p of the same kernel on the other ranks, in a region of its
+own, and counts its exchanges itself, on the device, so that replays of a graph count on. An inbox has two halves, used
+in turn: whoever has heard of exchange n - 1 from a rank knows that it has read what was sent for exchange n - 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+
+from ssd_lab.kernels.product import Product
+from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_for_previous
+from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
+
+PROGRAMS = 256  # of a kernel at most: all of them run at once on any GPU, as those that wait for each other must
+SMALL, REGION = 256, 1024  # words that a program exchanges at once, of few rows and of many
+WARPS = 4
+WORD_BYTES = 8
+LOOK = tl.constexpr(256)  # tries between two looks at whether to go on waiting
+_PROGRAMS, _REGION = tl.constexpr(PROGRAMS), tl.constexpr(REGION)
+
+
+@dataclass(frozen=True)
+class Inboxes:
+    """What the kernels of one rank need to reach the others.
+
+    addresses `[size]` int64: of every rank's inbox, as this process sees it. exchanges `[PROGRAMS]` int32: how many
+    each program has made. state `[2]` int32, which the host reads and writes meanwhile: not 0 to have all waiting end;
+    1 + the rank that was waited for in vain. tries: for a word, before it is given up. pdl: see `launching`.
+    """
+
+    rank: int
+    size: int
+    addresses: torch.Tensor
+    exchanges: torch.Tensor
+    state: torch.Tensor
+    tries: int
+    pdl: bool = False
+
+
+def inbox_bytes(size: int) -> int:
+    """Of one rank among so many."""
+    return 2 * size * PROGRAMS * REGION * WORD_BYTES
+
+
+@triton.jit
+def _inbox(addresses_ptr, rank):
+    return tl.multiple_of(tl.load(addresses_ptr + rank).to(tl.pointer_type(tl.int64)), 16)
+
+
+@triton.jit
+def _send(addresses_ptr, data, place, inside, exchange, RANK: tl.constexpr, SIZE: tl.constexpr):
+    """Write words of data (int32) into the inboxes of all others."""
+    words = (exchange.to(tl.int64) << 32) | (data.to(tl.int64) & 0xFFFFFFFF)
+    offsets = ((exchange & 1) * SIZE + RANK) * (_PROGRAMS * _REGION) + place
+    for step in tl.static_range(1, SIZE):
+        tl.store(_inbox(addresses_ptr, (RANK + step) % SIZE) + offsets, words, mask=inside)
+
+
+@triton.jit
+def _received(inbox, place, inside, exchange, source, state_ptr, tries, SIZE: tl.constexpr):
+    """Wait for words from a rank; their data (int32), zeros where they do not come."""
+    pointers = inbox + ((exchange & 1) * SIZE + source) * (_PROGRAMS * _REGION) + place
+    words = tl.load(pointers, mask=inside, other=0, volatile=True)
+    missing = tl.max((inside & ((words >> 32).to(tl.int32) != exchange)).to(tl.int32), 0)
+    tried = 0
+    while missing != 0:
+        words = tl.load(pointers, mask=inside, other=0, volatile=True)
+        missing = tl.max((inside & ((words >> 32).to(tl.int32) != exchange)).to(tl.int32), 0)
+        tried += 1
+        if (tried % LOOK == 0) & (missing != 0):
+            ended = tl.load(state_ptr, volatile=True) | tl.load(state_ptr + 1, volatile=True)
+            if (ended != 0) | (tried >= tries):
+                tl.store(state_ptr + 1, source + 1)
+                missing = 0
+    return tl.where((words >> 32).to(tl.int32) == exchange, words, 0).to(tl.int32)
+
+
+@triton.jit
+def _low(word, DTYPE: tl.constexpr):
+    """The number in the low half of a word, as float32."""
+    return (word & 0xFFFF).to(tl.int16).to(DTYPE, bitcast=True).to(tl.float32)
+
+
+@triton.jit
+def _bits(number, DTYPE: tl.constexpr):
+    """The 16 bits of a float32 that is a number of DTYPE, as int32."""
+    return number.to(DTYPE).to(tl.int16, bitcast=True).to(tl.int32) & 0xFFFF
+
+
+@triton.jit
+def _sum_over_ranks(
+    product_ptr,
+    out_ptr,
+    addresses_ptr,
+    exchanges_ptr,
+    state_ptr,
+    tries,
+    count,
+    piece,
+    RANK: tl.constexpr,
+    SIZE: tl.constexpr,
+    SPLITS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    launch_next(PDL)
+    dtype: tl.constexpr = out_ptr.dtype.element_ty
+    program = tl.program_id(0)
+    lanes = tl.arange(0, BLOCK)
+    place = program * _REGION + lanes
+    inbox = _inbox(addresses_ptr, RANK)
+    wait_for_previous(PDL)
+    exchange = tl.load(exchanges_ptr + program)
+    for chunk in range(program, tl.cdiv(count, 2 * BLOCK), tl.num_programs(0)):
+        exchange += 1
+        low = chunk * (2 * BLOCK) + lanes  # a word holds a number of the chunk's first half and one of its second
+        high = low + BLOCK
+        own_low = load_product(product_ptr + low, low < count, piece, SPLITS, dtype)
+        own_high = load_product(product_ptr + high, high < count, piece, SPLITS, dtype)
+        data = _bits(own_low, dtype) | (_bits(own_high, dtype) << 16)
+        _send(addresses_ptr, data, place, low < count, exchange, RANK, SIZE)
+        total_low = tl.zeros([BLOCK], tl.float32)
+        total_high = tl.zeros([BLOCK], tl.float32)
+        for source in tl.static_range(SIZE):
+            part_low, part_high = own_low, own_high
+            if source != RANK:
+                theirs = _received(inbox, place, low < count, exchange, source, state_ptr, tries, SIZE)
+                part_low, part_high = _low(theirs, dtype), _low(theirs >> 16, dtype)
+            if source == 0:  # 0.0 + -0.0 is 0.0
+                total_low, total_high = part_low, part_high
+            else:
+                total_low += part_low
+                total_high += part_high
+        tl.store(out_ptr + low, total_low.to(dtype), mask=low < count)
+        tl.store(out_ptr + high, total_high.to(dtype), mask=high < count)
+    tl.store(exchanges_ptr + program, exchange)
+
+
+@triton.jit
+def _gather_over_ranks(
+    own_ptr,
+    out_ptr,
+    addresses_ptr,
+    exchanges_ptr,
+    state_ptr,
+    tries,
+    count,
+    width,
+    RANK: tl.constexpr,
+    SIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
+):
+    launch_next(PDL)
+    program = tl.program_id(0)
+    lanes = tl.arange(0, BLOCK)
+    place = program * _REGION + lanes
+    inbox = _inbox(addresses_ptr, RANK)
+    wait_for_previous(PDL)
+    exchange = tl.load(exchanges_ptr + program)
+    for chunk in range(program, tl.cdiv(count, BLOCK), tl.num_programs(0)):
+        exchange += 1
+        at = chunk * BLOCK + lanes
+        own = tl.load(own_ptr + at, mask=at < count, other=0)
+        _send(addresses_ptr, own, place, at < count, exchange, RANK, SIZE)
+        first = out_ptr + (at // width).to(tl.int64) * (SIZE * width) + at % width
+        tl.store(first + RANK * width, own, mask=at < count)
+        for step in tl.static_range(1, SIZE):
+            source: tl.constexpr = (RANK + step) % SIZE
+            theirs = _received(inbox, place, at < count, exchange, source, state_ptr, tries, SIZE)
+            tl.store(first + source * width, theirs, mask=at < count)
+    tl.store(exchanges_ptr + program, exchange)
+
+
+def sum_over_ranks(product: Product, inboxes: Inboxes) -> torch.Tensor:
+    """Every rank's product `[n, size]` of 16-bit numbers, added as `Group.total` does."""
+    own, splits, dtype = pieces_of(product)
+    out = torch.empty(own.shape[-2:], dtype=dtype, device=own.device)
+    count = out.numel()
+    if count:
+        grid, launch = _launch(-(-count // 2), inboxes)
+        _sum_over_ranks[grid](own, out, *_reach(inboxes), count, count, SPLITS=splits, **launch)
+    return out
+
+
+def gather_over_ranks(own: torch.Tensor, inboxes: Inboxes) -> torch.Tensor:
+    """Every rank's columns of int32 `[n, m]` side by side, `[n, size * m]`."""
+    rows, width = own.shape
+    out = torch.empty(rows, inboxes.size * width, dtype=own.dtype, device=own.device)
+    if own.numel():
+        grid, launch = _launch(own.numel(), inboxes)
+        _gather_over_ranks[grid](own.contiguous(), out, *_reach(inboxes), own.numel(), width, **launch)
+    return out
+
+
+def _reach(inboxes: Inboxes) -> tuple[torch.Tensor | int, ...]:
+    return inboxes.addresses, inboxes.exchanges, inboxes.state, inboxes.tries
+
+
+def _launch(words: int, inboxes: Inboxes) -> tuple[tuple[int], dict[str, object]]:
+    """The grid, and the arguments that both kernels share. Few words are spread over as many programs as can be."""
+    block = SMALL if words <= SMALL * PROGRAMS else REGION
+    grid = (min(PROGRAMS, -(-words // block)),)
+    shared = {"RANK": inboxes.rank, "SIZE": inboxes.size, "BLOCK": block, "num_warps": WARPS}
+    return grid, {**shared, **pdl_options(inboxes.pdl)}
