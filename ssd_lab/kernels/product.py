@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -26,9 +27,21 @@ class Partials:
         return total.to(self.dtype)
 
 
-Product = torch.Tensor | Partials
+class Unmade(ABC):
+    """A product that whoever reads it makes, once, perhaps in one kernel with what it is read for."""
+
+    @abstractmethod
+    def total(self) -> torch.Tensor:
+        """The product `[n, out]`."""
+
+    @abstractmethod
+    def add_rms_norm(self, hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `Kernels.add_rms_norm` with it."""
+
+
+Product = torch.Tensor | Partials | Unmade
 
 
 def whole(product: Product) -> torch.Tensor:
     """The product itself `[n, out]`."""
-    return product.total() if isinstance(product, Partials) else product
+    return product if isinstance(product, torch.Tensor) else product.total()

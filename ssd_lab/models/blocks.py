@@ -118,7 +118,7 @@ class Parts:
     @property
     def total(self) -> Total | None:
         """For products whose inputs are shared out."""
-        return None if self.group is None else self.group.total
+        return None if self.group is None else self.group.unmade
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Linear:
         """A product with this weight `[out, in]`, by the kernels' own means where they have some."""

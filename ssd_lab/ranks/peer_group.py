@@ -13,18 +13,22 @@ import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 
 from ssd_lab.errors import RankError
 from ssd_lab.kernels.backend import PDL_CAPABILITY
-from ssd_lab.kernels.product import Product
+from ssd_lab.kernels.product import Partials, Product, Unmade
 from ssd_lab.models.group import Group
 from ssd_lab.ranks.device_memory import DeviceMemory
 from ssd_lab.ranks.distributed import REST_S, within
 from ssd_lab.ranks.meeting import Meeting
 from ssd_lab.ranks.passing import Passing
+
+if TYPE_CHECKING:
+    from ssd_lab.kernels.triton_ops.peer_sums import Inboxes
 
 ALIVE_S = 0.25  # between two looks at whether the other ranks are alive
 TRIES_PER_S = 1_000_000  # of a kernel that waits, at most
@@ -61,7 +65,7 @@ class PeerGroup(Group):
             rank,
             self.size,
             addresses=torch.tensor(addresses, dtype=torch.int64, device=device),
-            exchanges=torch.zeros(PROGRAMS, dtype=torch.int32, device=device),
+            exchanges=torch.zeros(PROGRAMS + 1, dtype=torch.int32, device=device),
             state=self._state,
             tries=min(MOST_TRIES, int(limit_s * TRIES_PER_S)),
             pdl=on_gpu and torch.version.hip is None and torch.cuda.get_device_capability(device) >= PDL_CAPABILITY,
@@ -124,14 +128,14 @@ class PeerGroup(Group):
                 f"rank {self._seen[1] - 1} did not do its part: it is gone, or took longer than {self._limit_s:g} s"
             )
 
+    def unmade(self, product: Product) -> Product:
+        """See `Group`."""
+        return self._sum_of(product) or super().total(product)
+
     def total(self, product: Product) -> torch.Tensor:
         """See `Group`; its bits are those of the sum made there."""
-        if self._is_alone or product.dtype not in HALVES:
-            return super().total(product)
-        self._check_open()
-        from ssd_lab.kernels.triton_ops.peer_sums import sum_over_ranks
-
-        return sum_over_ranks(product, self._inboxes)
+        own = self._sum_of(product)
+        return super().total(product) if own is None else own.total()
 
     def joined(self, columns: torch.Tensor) -> torch.Tensor:
         """See `Group`."""
@@ -152,6 +156,13 @@ class PeerGroup(Group):
         every = self._side_by_side(words.view(1, -1)).view(self.size, -1)
         yield every.view(torch.uint8)[:, : data.numel()].view(own.dtype)
 
+    def _sum_of(self, product: Product) -> _PeerSum | None:
+        """None: it is made as elsewhere."""
+        if isinstance(product, Unmade) or self._is_alone or product.dtype not in HALVES:
+            return None
+        self._check_open()
+        return _PeerSum(product, self._inboxes)
+
     def _side_by_side(self, words: torch.Tensor) -> torch.Tensor:
         self._check_open()
         from ssd_lab.kernels.triton_ops.peer_sums import gather_over_ranks
@@ -165,6 +176,28 @@ class PeerGroup(Group):
     def _give_up(self) -> None:
         """Have kernels end that wait for a rank."""
         self._seen[0] = 1
+
+
+class _PeerSum(Unmade):
+    """A sum over ranks that is made when it is read."""
+
+    def __init__(self, product: torch.Tensor | Partials, inboxes: Inboxes) -> None:
+        self._product, self._inboxes = product, inboxes
+
+    def total(self) -> torch.Tensor:
+        """See `Unmade`."""
+        from ssd_lab.kernels.triton_ops.peer_sums import sum_over_ranks
+
+        return sum_over_ranks(self._product, self._inboxes)
+
+    def add_rms_norm(self, hidden: torch.Tensor, weight: torch.Tensor, eps: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `Unmade`. How it is made depends on the size of a row alone."""
+        from ssd_lab.kernels.triton_ops.norm import add_rms_norm
+        from ssd_lab.kernels.triton_ops.peer_norm import WIDEST, add_rms_norm_over_ranks
+
+        if hidden.shape[1] > WIDEST:
+            return add_rms_norm(hidden, self.total(), weight, eps, pdl=self._inboxes.pdl)
+        return add_rms_norm_over_ranks(hidden, self._product, weight, eps, self._inboxes)
 
 
 def _inbox(device: torch.device, size: int) -> DeviceMemory:

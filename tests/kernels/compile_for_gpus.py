@@ -25,6 +25,7 @@ from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning as FewRowsTuning
+from ssd_lab.kernels.triton_ops.peer_norm import add_rms_norm_over_ranks
 from ssd_lab.kernels.triton_ops.peer_sums import Inboxes, gather_over_ranks, sum_over_ranks
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
@@ -103,6 +104,8 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     for product in (hidden, sums, torch.zeros(64, 8192, dtype=dtype)):
         sum_over_ranks(product, inboxes)
     gather_over_ranks(row.int(), inboxes)
+    for product in (hidden, Partials(torch.zeros(3, 2, 512), dtype)):
+        add_rms_norm_over_ranks(hidden, product, norm.weight, norm.eps, inboxes)
     probs, drafts, uniforms = torch.zeros(2, 5, 3000), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 5)
     kernels.sample(probs[:, 0], uniforms[:, 0])
     kernels.accept_greedy(torch.zeros(2, 5, dtype=torch.int64), drafts, row[0])

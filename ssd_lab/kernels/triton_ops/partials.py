@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ssd_lab.kernels.product import Partials, Product
+from ssd_lab.kernels.product import Partials, Product, whole
 
 
 @triton.jit
@@ -27,4 +27,5 @@ def pieces_of(product: Product) -> tuple[torch.Tensor, int, torch.dtype]:
     """What `load_product` reads, contiguous: the tensor, its number of pieces, and the product's dtype."""
     if isinstance(product, Partials):
         return product.sums.contiguous(), product.sums.shape[0], product.dtype
-    return product.contiguous(), 1, product.dtype
+    made = whole(product)
+    return made.contiguous(), 1, made.dtype

@@ -19,21 +19,27 @@ from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_for_previous
 from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 
-PROGRAMS = 256  # of a kernel at most: all of them run at once on any GPU, as those that wait for each other must
-SMALL, REGION = 256, 1024  # words that a program exchanges at once, of few rows and of many
-WARPS = 4
+PROGRAMS = 128  # of a kernel at most: all of them run at once on any GPU, as those that wait for each other must
+REGION = 4096  # words that a program exchanges at once, at most
+SMALL, LARGE = (256, 4), (1024, 4)  # words at once, and warps, of few rows and of many
 WORD_BYTES = 8
-LOOK = tl.constexpr(256)  # tries between two looks at whether to go on waiting
-_PROGRAMS, _REGION = tl.constexpr(PROGRAMS), tl.constexpr(REGION)
+LOOK = tl.constexpr(256)  # tries between two looks at whether this device has given up
+# Tries between two looks at the host's memory, about 10 ms: a look of all programs takes up to 1 ms (one at a time go
+# over PCIe), and a rank that is late for having looked must not make the others look.
+FAR_LOOK = tl.constexpr(64 * 256)
+GIVEN_UP = tl.constexpr(PROGRAMS)  # place behind the programs' numbers of exchanges
+REGION_WORDS = tl.constexpr(REGION)
+_ALL_REGIONS = tl.constexpr(PROGRAMS * REGION)
 
 
 @dataclass(frozen=True)
 class Inboxes:
     """What the kernels of one rank need to reach the others.
 
-    addresses `[size]` int64: of every rank's inbox, as this process sees it. exchanges `[PROGRAMS]` int32: how many
-    each program has made. state `[2]` int32, which the host reads and writes meanwhile: not 0 to have all waiting end;
-    1 + the rank that was waited for in vain. tries: for a word, before it is given up. pdl: see `launching`.
+    addresses `[size]` int64: of every rank's inbox, as this process sees it. exchanges `[PROGRAMS + 1]` int32: how many
+    each program has made, and not 0 once one has given up. state `[2]` int32 of the host, which reads and writes it
+    meanwhile: not 0 to have all waiting end; 1 + the rank that was waited for in vain. tries: for a word, before it is
+    given up. pdl: see `launching`.
     """
 
     rank: int
@@ -51,7 +57,8 @@ def inbox_bytes(size: int) -> int:
 
 
 @triton.jit
-def _inbox(addresses_ptr, rank):
+def inbox_of(addresses_ptr, rank):
+    """A rank's, as this one sees it."""
     return tl.multiple_of(tl.load(addresses_ptr + rank).to(tl.pointer_type(tl.int64)), 16)
 
 
@@ -59,15 +66,15 @@ def _inbox(addresses_ptr, rank):
 def _send(addresses_ptr, data, place, inside, exchange, RANK: tl.constexpr, SIZE: tl.constexpr):
     """Write words of data (int32) into the inboxes of all others."""
     words = (exchange.to(tl.int64) << 32) | (data.to(tl.int64) & 0xFFFFFFFF)
-    offsets = ((exchange & 1) * SIZE + RANK) * (_PROGRAMS * _REGION) + place
+    offsets = ((exchange & 1) * SIZE + RANK) * _ALL_REGIONS + place
     for step in tl.static_range(1, SIZE):
-        tl.store(_inbox(addresses_ptr, (RANK + step) % SIZE) + offsets, words, mask=inside)
+        tl.store(inbox_of(addresses_ptr, (RANK + step) % SIZE) + offsets, words, mask=inside)
 
 
 @triton.jit
-def _received(inbox, place, inside, exchange, source, state_ptr, tries, SIZE: tl.constexpr):
+def _received(inbox, place, inside, exchange, source, exchanges_ptr, state_ptr, tries, SIZE: tl.constexpr):
     """Wait for words from a rank; their data (int32), zeros where they do not come."""
-    pointers = inbox + ((exchange & 1) * SIZE + source) * (_PROGRAMS * _REGION) + place
+    pointers = inbox + ((exchange & 1) * SIZE + source) * _ALL_REGIONS + place
     words = tl.load(pointers, mask=inside, other=0, volatile=True)
     missing = tl.max((inside & ((words >> 32).to(tl.int32) != exchange)).to(tl.int32), 0)
     tried = 0
@@ -76,8 +83,11 @@ def _received(inbox, place, inside, exchange, source, state_ptr, tries, SIZE: tl
         missing = tl.max((inside & ((words >> 32).to(tl.int32) != exchange)).to(tl.int32), 0)
         tried += 1
         if (tried % LOOK == 0) & (missing != 0):
-            ended = tl.load(state_ptr, volatile=True) | tl.load(state_ptr + 1, volatile=True)
+            ended = tl.load(exchanges_ptr + GIVEN_UP, volatile=True)
+            if tried % FAR_LOOK == 0:
+                ended |= tl.load(state_ptr, volatile=True)
             if (ended != 0) | (tried >= tries):
+                tl.store(exchanges_ptr + GIVEN_UP, 1)
                 tl.store(state_ptr + 1, source + 1)
                 missing = 0
     return tl.where((words >> 32).to(tl.int32) == exchange, words, 0).to(tl.int32)
@@ -93,6 +103,38 @@ def _low(word, DTYPE: tl.constexpr):
 def _bits(number, DTYPE: tl.constexpr):
     """The 16 bits of a float32 that is a number of DTYPE, as int32."""
     return number.to(DTYPE).to(tl.int16, bitcast=True).to(tl.int32) & 0xFFFF
+
+
+@triton.jit
+def summed(
+    own_low,
+    own_high,
+    addresses_ptr,
+    place,
+    inside,
+    exchange,
+    exchanges_ptr,
+    state_ptr,
+    tries,
+    DTYPE: tl.constexpr,
+    RANK: tl.constexpr,
+    SIZE: tl.constexpr,
+):
+    """The sums over all ranks of two blocks of numbers of DTYPE, given and returned as float32: each word holds one of
+    either.
+    """
+    data = _bits(own_low, DTYPE) | (_bits(own_high, DTYPE) << 16)
+    _send(addresses_ptr, data, place, inside, exchange, RANK, SIZE)
+    inbox = inbox_of(addresses_ptr, RANK)
+    total_low, total_high = own_low, own_high
+    for source in tl.static_range(SIZE):
+        part_low, part_high = own_low, own_high
+        if source != RANK:
+            theirs = _received(inbox, place, inside, exchange, source, exchanges_ptr, state_ptr, tries, SIZE)
+            part_low, part_high = _low(theirs, DTYPE), _low(theirs >> 16, DTYPE)
+        total_low = part_low if source == 0 else total_low + part_low
+        total_high = part_high if source == 0 else total_high + part_high
+    return total_low, total_high
 
 
 @triton.jit
@@ -115,8 +157,7 @@ def _sum_over_ranks(
     dtype: tl.constexpr = out_ptr.dtype.element_ty
     program = tl.program_id(0)
     lanes = tl.arange(0, BLOCK)
-    place = program * _REGION + lanes
-    inbox = _inbox(addresses_ptr, RANK)
+    place = program * REGION_WORDS + lanes
     wait_for_previous(PDL)
     exchange = tl.load(exchanges_ptr + program)
     for chunk in range(program, tl.cdiv(count, 2 * BLOCK), tl.num_programs(0)):
@@ -125,20 +166,20 @@ def _sum_over_ranks(
         high = low + BLOCK
         own_low = load_product(product_ptr + low, low < count, piece, SPLITS, dtype)
         own_high = load_product(product_ptr + high, high < count, piece, SPLITS, dtype)
-        data = _bits(own_low, dtype) | (_bits(own_high, dtype) << 16)
-        _send(addresses_ptr, data, place, low < count, exchange, RANK, SIZE)
-        total_low = tl.zeros([BLOCK], tl.float32)
-        total_high = tl.zeros([BLOCK], tl.float32)
-        for source in tl.static_range(SIZE):
-            part_low, part_high = own_low, own_high
-            if source != RANK:
-                theirs = _received(inbox, place, low < count, exchange, source, state_ptr, tries, SIZE)
-                part_low, part_high = _low(theirs, dtype), _low(theirs >> 16, dtype)
-            if source == 0:  # 0.0 + -0.0 is 0.0
-                total_low, total_high = part_low, part_high
-            else:
-                total_low += part_low
-                total_high += part_high
+        total_low, total_high = summed(
+            own_low,
+            own_high,
+            addresses_ptr,
+            place,
+            low < count,
+            exchange,
+            exchanges_ptr,
+            state_ptr,
+            tries,
+            dtype,
+            RANK,
+            SIZE,
+        )
         tl.store(out_ptr + low, total_low.to(dtype), mask=low < count)
         tl.store(out_ptr + high, total_high.to(dtype), mask=high < count)
     tl.store(exchanges_ptr + program, exchange)
@@ -162,8 +203,8 @@ def _gather_over_ranks(
     launch_next(PDL)
     program = tl.program_id(0)
     lanes = tl.arange(0, BLOCK)
-    place = program * _REGION + lanes
-    inbox = _inbox(addresses_ptr, RANK)
+    place = program * REGION_WORDS + lanes
+    inbox = inbox_of(addresses_ptr, RANK)
     wait_for_previous(PDL)
     exchange = tl.load(exchanges_ptr + program)
     for chunk in range(program, tl.cdiv(count, BLOCK), tl.num_programs(0)):
@@ -175,19 +216,19 @@ def _gather_over_ranks(
         tl.store(first + RANK * width, own, mask=at < count)
         for step in tl.static_range(1, SIZE):
             source: tl.constexpr = (RANK + step) % SIZE
-            theirs = _received(inbox, place, at < count, exchange, source, state_ptr, tries, SIZE)
+            theirs = _received(inbox, place, at < count, exchange, source, exchanges_ptr, state_ptr, tries, SIZE)
             tl.store(first + source * width, theirs, mask=at < count)
     tl.store(exchanges_ptr + program, exchange)
 
 
 def sum_over_ranks(product: Product, inboxes: Inboxes) -> torch.Tensor:
-    """Every rank's product `[n, size]` of 16-bit numbers, added as `Group.total` does."""
+    """Every rank's product `[n, size]` of 16-bit numbers, added as `models.group` says."""
     own, splits, dtype = pieces_of(product)
     out = torch.empty(own.shape[-2:], dtype=dtype, device=own.device)
     count = out.numel()
     if count:
-        grid, launch = _launch(-(-count // 2), inboxes)
-        _sum_over_ranks[grid](own, out, *_reach(inboxes), count, count, SPLITS=splits, **launch)
+        grid, launch = launch_options(-(-count // 2), inboxes)
+        _sum_over_ranks[grid](own, out, *reach(inboxes), count, count, SPLITS=splits, **launch)
     return out
 
 
@@ -196,18 +237,19 @@ def gather_over_ranks(own: torch.Tensor, inboxes: Inboxes) -> torch.Tensor:
     rows, width = own.shape
     out = torch.empty(rows, inboxes.size * width, dtype=own.dtype, device=own.device)
     if own.numel():
-        grid, launch = _launch(own.numel(), inboxes)
-        _gather_over_ranks[grid](own.contiguous(), out, *_reach(inboxes), own.numel(), width, **launch)
+        grid, launch = launch_options(own.numel(), inboxes)
+        _gather_over_ranks[grid](own.contiguous(), out, *reach(inboxes), own.numel(), width, **launch)
     return out
 
 
-def _reach(inboxes: Inboxes) -> tuple[torch.Tensor | int, ...]:
+def reach(inboxes: Inboxes) -> tuple[torch.Tensor | int, ...]:
+    """The arguments by which a kernel finds the others."""
     return inboxes.addresses, inboxes.exchanges, inboxes.state, inboxes.tries
 
 
-def _launch(words: int, inboxes: Inboxes) -> tuple[tuple[int], dict[str, object]]:
+def launch_options(words: int, inboxes: Inboxes) -> tuple[tuple[int], dict[str, object]]:
     """The grid, and the arguments that both kernels share. Few words are spread over as many programs as can be."""
-    block = SMALL if words <= SMALL * PROGRAMS else REGION
+    block, warps = SMALL if words <= SMALL[0] * PROGRAMS else LARGE
     grid = (min(PROGRAMS, -(-words // block)),)
-    shared = {"RANK": inboxes.rank, "SIZE": inboxes.size, "BLOCK": block, "num_warps": WARPS}
+    shared = {"RANK": inboxes.rank, "SIZE": inboxes.size, "BLOCK": block, "num_warps": warps}
     return grid, {**shared, **pdl_options(inboxes.pdl)}

@@ -10,7 +10,7 @@ import torch
 from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.kernels.interface import Attention, HeadLayout, Kernels
 from ssd_lab.kernels.norm import RmsNorm
-from ssd_lab.kernels.product import Product
+from ssd_lab.kernels.product import Product, Unmade
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops import activation, greedy, rope, sampled
@@ -77,6 +77,8 @@ class TritonKernels(Kernels[TritonPlan]):
         self, hidden: torch.Tensor, delta: Product | None, norm: RmsNorm
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """See `Kernels`."""
+        if isinstance(delta, Unmade):
+            return delta.add_rms_norm(hidden, norm.weight, norm.eps)
         return add_rms_norm(hidden, delta, norm.weight, norm.eps, pdl=self._pdl)
 
     def rope_and_write(

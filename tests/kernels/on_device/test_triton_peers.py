@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_cases import INTERPRETED
+from kernel_cases import INTERPRETED, within_budget
 
 from ssd_lab.errors import RankError
-from ssd_lab.kernels.product import Partials
+from ssd_lab.kernels.norm import rms_norm
+from ssd_lab.kernels.product import Partials, Unmade
 from ssd_lab.kernels.triton_ops import peer_sums
 from ssd_lab.models.group import _sum
 from ssd_lab.ranks.peer_group import PeerGroup
@@ -74,7 +75,7 @@ def test_sums_have_the_bits_of_the_other_transports_at_every_size(monkeypatch: p
     another; the largest in several turns of every program. A product in pieces is rounded before it travels.
     """
     monkeypatch.setattr(peer_sums, "PROGRAMS", 2)
-    monkeypatch.setattr(peer_sums, "SMALL", 64)
+    monkeypatch.setattr(peer_sums, "SMALL", (64, 4))
     shapes = [(1, 1), (2, 512), (3, 33), (1, 2049), (5, 1500), (1, 7)]
     pieces = [torch.randn(3, 2, 40, generator=torch.Generator().manual_seed(rank)) for rank in range(3)]
     whole = [torch.arange(9.0).bfloat16().view(1, 9) * (rank + 1) for rank in range(3)]
@@ -90,6 +91,29 @@ def test_sums_have_the_bits_of_the_other_transports_at_every_size(monkeypatch: p
     expected = [sum_of([Partials(each, torch.float16).total() for each in pieces]), sum(whole).half()]
     expected += [sum_of([of_rank(rank, *shape) for rank in range(3)]) for shape in shapes]
     assert set(on_every_rank(3, work)) == {raw(torch.cat([total.view(-1) for total in expected]))}
+
+
+def test_a_sum_with_residual_and_norm_is_that_of_both_and_a_row_does_not_see_the_others() -> None:
+    hidden, weight = of_rank(9, 5, 200), of_rank(8, 200)
+
+    def work(group: PeerGroup) -> torch.Tensor:
+        own, made = of_rank(group.rank, 5, 200), []
+        for rows in (slice(0, 5), slice(3, 4)):
+            delta = group.unmade(own[rows])
+            assert isinstance(delta, Unmade)
+            made += list(delta.add_rms_norm(hidden[rows], weight, 1e-5))
+        assert torch.equal(made[0][3:4], made[2]) and torch.equal(made[1][3:4], made[3])
+        return torch.stack(made[:2])
+
+    first, second = on_every_rank(2, work)
+    assert first == second
+    total, normed = torch.frombuffer(bytearray(first), dtype=torch.float16).view(2, 5, 200)
+    expected = hidden + sum_of([of_rank(rank, 5, 200) for rank in range(2)])
+    assert torch.equal(total, expected)
+    wide = expected.double()
+    within_budget(
+        normed, wide / (wide.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * weight, rms_norm(expected, weight, 1e-5)
+    )
 
 
 def test_columns_stand_side_by_side_and_the_first_ranks_word_holds() -> None:
