@@ -65,7 +65,7 @@ class PeerGroup(Group):
             rank,
             self.size,
             addresses=torch.tensor(addresses, dtype=torch.int64, device=device),
-            exchanges=torch.zeros(PROGRAMS + 1, dtype=torch.int32, device=device),
+            exchanges=torch.zeros(1 + PROGRAMS, dtype=torch.int32, device=device),
             state=self._state,
             tries=min(MOST_TRIES, int(limit_s * TRIES_PER_S)),
             pdl=on_gpu and torch.version.hip is None and torch.cuda.get_device_capability(device) >= PDL_CAPABILITY,

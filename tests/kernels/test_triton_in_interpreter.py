@@ -16,7 +16,7 @@ import pytest
 
 HERE = Path(__file__).parent
 FILES = sorted(file.name for file in (HERE / "on_device").glob("test_*.py"))
-LONG = {f"test_triton_{name}.py" for name in ("attention", "attention_bits", "decoder", "linear", "sampling")}
+LONG = {f"test_triton_{name}.py" for name in ("attention", "attention_bits", "decoder", "linear", "peers", "sampling")}
 CHECK = pytest.param("test_attention_check.py", marks=[pytest.mark.full, pytest.mark.extended])  # of a study
 
 

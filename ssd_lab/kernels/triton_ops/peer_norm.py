@@ -45,7 +45,7 @@ def _add_rms_norm_over_ranks(
     weight_high = tl.load(weight_ptr + high, mask=high < size, other=0.0).to(tl.float32)
     place = program * REGION_WORDS + low
     wait_for_previous(PDL)
-    exchange = tl.load(exchanges_ptr + program)
+    exchange = tl.load(exchanges_ptr + 1 + program)
     for row in range(program, rows, tl.num_programs(0)):
         exchange += 1
         start = row * size
@@ -75,7 +75,7 @@ def _add_rms_norm_over_ranks(
         scale = 1.0 / tl.sqrt_rn(tl.sum(wide_low * wide_low + wide_high * wide_high, 0) / size + eps)
         tl.store(normed_ptr + start + low, (wide_low * scale * weight_low).to(dtype), mask=low < size)
         tl.store(normed_ptr + start + high, (wide_high * scale * weight_high).to(dtype), mask=high < size)
-    tl.store(exchanges_ptr + program, exchange)
+    tl.store(exchanges_ptr + 1 + program, exchange)
 
 
 def add_rms_norm_over_ranks(

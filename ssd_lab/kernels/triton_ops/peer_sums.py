@@ -27,7 +27,6 @@ LOOK = tl.constexpr(256)  # tries between two looks at whether this device has g
 # Tries between two looks at the host's memory, about 10 ms: a look of all programs takes up to 1 ms (one at a time go
 # over PCIe), and a rank that is late for having looked must not make the others look.
 FAR_LOOK = tl.constexpr(64 * 256)
-GIVEN_UP = tl.constexpr(PROGRAMS)  # place behind the programs' numbers of exchanges
 REGION_WORDS = tl.constexpr(REGION)
 _ALL_REGIONS = tl.constexpr(PROGRAMS * REGION)
 
@@ -36,8 +35,8 @@ _ALL_REGIONS = tl.constexpr(PROGRAMS * REGION)
 class Inboxes:
     """What the kernels of one rank need to reach the others.
 
-    addresses `[size]` int64: of every rank's inbox, as this process sees it. exchanges `[PROGRAMS + 1]` int32: how many
-    each program has made, and not 0 once one has given up. state `[2]` int32 of the host, which reads and writes it
+    addresses `[size]` int64: of every rank's inbox, as this process sees it. exchanges `[1 + PROGRAMS]` int32: not 0
+    once a program has given up, and how many each has made. state `[2]` int32 of the host, which reads and writes it
     meanwhile: not 0 to have all waiting end; 1 + the rank that was waited for in vain. tries: for a word, before it is
     given up. pdl: see `launching`.
     """
@@ -83,11 +82,11 @@ def _received(inbox, place, inside, exchange, source, exchanges_ptr, state_ptr, 
         missing = tl.max((inside & ((words >> 32).to(tl.int32) != exchange)).to(tl.int32), 0)
         tried += 1
         if (tried % LOOK == 0) & (missing != 0):
-            ended = tl.load(exchanges_ptr + GIVEN_UP, volatile=True)
+            ended = tl.load(exchanges_ptr, volatile=True)
             if tried % FAR_LOOK == 0:
                 ended |= tl.load(state_ptr, volatile=True)
             if (ended != 0) | (tried >= tries):
-                tl.store(exchanges_ptr + GIVEN_UP, 1)
+                tl.store(exchanges_ptr, 1)
                 tl.store(state_ptr + 1, source + 1)
                 missing = 0
     return tl.where((words >> 32).to(tl.int32) == exchange, words, 0).to(tl.int32)
@@ -159,7 +158,7 @@ def _sum_over_ranks(
     lanes = tl.arange(0, BLOCK)
     place = program * REGION_WORDS + lanes
     wait_for_previous(PDL)
-    exchange = tl.load(exchanges_ptr + program)
+    exchange = tl.load(exchanges_ptr + 1 + program)
     for chunk in range(program, tl.cdiv(count, 2 * BLOCK), tl.num_programs(0)):
         exchange += 1
         low = chunk * (2 * BLOCK) + lanes  # a word holds a number of the chunk's first half and one of its second
@@ -182,7 +181,7 @@ def _sum_over_ranks(
         )
         tl.store(out_ptr + low, total_low.to(dtype), mask=low < count)
         tl.store(out_ptr + high, total_high.to(dtype), mask=high < count)
-    tl.store(exchanges_ptr + program, exchange)
+    tl.store(exchanges_ptr + 1 + program, exchange)
 
 
 @triton.jit
@@ -206,7 +205,7 @@ def _gather_over_ranks(
     place = program * REGION_WORDS + lanes
     inbox = inbox_of(addresses_ptr, RANK)
     wait_for_previous(PDL)
-    exchange = tl.load(exchanges_ptr + program)
+    exchange = tl.load(exchanges_ptr + 1 + program)
     for chunk in range(program, tl.cdiv(count, BLOCK), tl.num_programs(0)):
         exchange += 1
         at = chunk * BLOCK + lanes
@@ -218,7 +217,7 @@ def _gather_over_ranks(
             source: tl.constexpr = (RANK + step) % SIZE
             theirs = _received(inbox, place, at < count, exchange, source, exchanges_ptr, state_ptr, tries, SIZE)
             tl.store(first + source * width, theirs, mask=at < count)
-    tl.store(exchanges_ptr + program, exchange)
+    tl.store(exchanges_ptr + 1 + program, exchange)
 
 
 def sum_over_ranks(product: Product, inboxes: Inboxes) -> torch.Tensor:
