@@ -23,13 +23,14 @@ pytestmark = pytest.mark.skipif(not INTERPRETED, reason="ranks need a GPU each")
 
 CPU = torch.device("cpu")
 LIMIT_S = 120.0  # for what takes a second or two: both processes look all the time
+INBOX = peer_sums.inbox_bytes(2) // 8  # words
 SHAPES = [(1, 7), (5, 150), (3, 33)]
 
 
 def on_both_ranks(work: Callable[[PeerGroup], list[torch.Tensor]]) -> list[list[torch.Tensor]]:
     """What each rank's work comes to."""
     fork = multiprocessing.get_context("fork")
-    memory = torch.zeros(2, peer_sums.inbox_bytes(2) // 8, dtype=torch.int64).share_memory_()
+    memory = torch.zeros(2, INBOX, dtype=torch.int64).share_memory_()
     addresses = [inbox.data_ptr() for inbox in memory]
 
     def rank(number: int, answer: Any) -> None:
@@ -112,7 +113,7 @@ def test_a_rank_that_does_not_come_ends_the_waiting(is_told: bool, monkeypatch: 
     monkeypatch.setattr("ssd_lab.ranks.peer_group.ALIVE_S", 0.01)
     monkeypatch.setattr(peer_sums, "LOOK", tl.constexpr(4))
     monkeypatch.setattr(peer_sums, "FAR_LOOK", tl.constexpr(16))
-    inboxes = [torch.zeros(peer_sums.inbox_bytes(2) // 8, dtype=torch.int64) for _ in range(2)]
+    inboxes = [torch.zeros(INBOX, dtype=torch.int64) for _ in range(2)]
     limit_s = 1000.0 if is_told else 50e-6
     group = PeerGroup(0, [each.data_ptr() for each in inboxes], CPU, limit_s=limit_s, are_alive=lambda: not is_told)
     for _ in range(2):
