@@ -11,7 +11,7 @@ from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_
 from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 from ssd_lab.kernels.triton_ops.peer_sums import PROGRAMS, REGION, REGION_WORDS, Inboxes, reach, summed
 
-WORDS_PER_WARP = 256
+WORDS_PER_WARP, MOST_WARPS = 256, 16
 WIDEST = 2 * REGION  # numbers of a row
 
 
@@ -96,7 +96,7 @@ def add_rms_norm_over_ranks(
             SIZE=inboxes.size,
             SPLITS=splits,
             BLOCK=block,
-            num_warps=min(16, max(1, block // WORDS_PER_WARP)),
+            num_warps=min(MOST_WARPS, max(1, block // WORDS_PER_WARP)),
             **pdl_options(inboxes.pdl),
         )
     return total, normed
