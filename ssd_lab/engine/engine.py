@@ -25,6 +25,7 @@ from ssd_lab.engine.rounds import Rounds
 from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.engine.status import EngineStatus
 from ssd_lab.errors import ConfigError, NonFiniteLogitsError
+from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.execution.preparations import Preparations
 from ssd_lab.phases.prefill import ScorePhase, wipe
 from ssd_lab.rounds.block_manager import BlockManager
@@ -200,7 +201,10 @@ class Engine:
         try:
             tokens = torch.tensor([token_ids], device=self._runner.device)
             step = causal_step_at(tokens, [0], [blocks], self._runner.block_size)
-            return self._runner.run(ScorePhase(), step)[0]
+            logits = self._runner.run(ScorePhase(), step)[0]
+            HostCopy(logits[:1, :1]).arrays()  # the work is done
+            self._runner.executor.confirm()
+            return logits
         finally:
             self._blocks.release(blocks)
 

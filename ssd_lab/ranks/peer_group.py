@@ -81,7 +81,10 @@ class PeerGroup(Group):
     ) -> PeerGroup | str:
         """With all ranks of the meeting, or why not, the same on each. Raises RankError where one does not come."""
         with ExitStack() as undone:
-            passing = Passing(rank, meeting, are_alive)
+            try:
+                passing = Passing(rank, meeting, are_alive)
+            except OSError as error:  # the meeting's folder has no sockets, for no rank
+                return f"the ranks cannot pass each other anything: {error}"
             undone.callback(passing.close)
             held = undone.enter_context(ExitStack())
             addresses, why = [0] * meeting.size, ""
