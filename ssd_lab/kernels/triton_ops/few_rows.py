@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ssd_lab.kernels.product import Partials, Product
+from ssd_lab.kernels.product import Partials, Product, whole
 from ssd_lab.kernels.triton_ops.linear import run_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, Tile
 from ssd_lab.kernels.triton_ops.room import rows_with_room
@@ -45,8 +45,7 @@ class TritonFewRows:
         """See `FewRowsProduct`."""
         tile = self._tile(rows)
         if self.tuning.split_k > 1 and not tile.whole:
-            product = self(rows)
-            return (product.total() if isinstance(product, Partials) else product).float()
+            return whole(self(rows)).float()
         out = torch.empty(rows.shape[0], self._weight.shape[0], dtype=torch.float32, device=rows.device)
         return self._into(rows, out, tile)
 

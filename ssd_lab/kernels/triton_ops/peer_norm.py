@@ -10,6 +10,7 @@ from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_for_previous
 from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 from ssd_lab.kernels.triton_ops.peer_sums import PROGRAMS, REGION, REGION_WORDS, Inboxes, reach, summed
+from ssd_lab.kernels.triton_ops.room import rows_with_room
 
 WORDS_PER_WARP, MOST_WARPS = 256, 16
 WIDEST = 2 * REGION  # numbers of a row
@@ -87,7 +88,7 @@ def add_rms_norm_over_ranks(
     hidden = hidden.contiguous()
     own, splits, _ = pieces_of(product)
     rows, size = hidden.shape
-    total, normed = torch.empty_like(hidden), torch.empty_like(hidden)
+    total, normed = torch.empty_like(hidden), rows_with_room(tuple(hidden.shape), hidden.dtype, hidden.device)
     block = triton.next_power_of_2(triton.cdiv(size, 2))
     if rows:
         _add_rms_norm_over_ranks[(min(rows, PROGRAMS),)](
