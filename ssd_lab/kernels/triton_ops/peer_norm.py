@@ -12,7 +12,7 @@ from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 from ssd_lab.kernels.triton_ops.peer_sums import PROGRAMS, REGION, REGION_WORDS, Inboxes, reach, summed
 from ssd_lab.kernels.triton_ops.room import rows_with_room
 
-WORDS_PER_WARP, MOST_WARPS = 256, 16
+WORDS_PER_WARP, MOST_WARPS = 256, 16  # of a row
 WIDEST = 2 * REGION  # numbers of a row
 
 
