@@ -7,7 +7,7 @@ they compute is of no interest.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -73,10 +73,6 @@ class DryRun:
         if self.sizes.branches:
             steps.append(self._tree)
         return self._peak(model, reader, steps)
-
-    def on(self, device: torch.device) -> DryRun:
-        """The same on another device: a draft may have one of its own."""
-        return replace(self, device=device)
 
     @torch.inference_mode()
     def _peak(self, model: LoadedModel, reader: MemoryReader, steps: list[Callable[[StepRunner, int], Any]]) -> int:

@@ -15,6 +15,7 @@ import torch
 from ssd_lab import demo
 from ssd_lab.assembly.build import share_threads
 from ssd_lab.assembly.cuda_check import check_cuda
+from ssd_lab.assembly.draft_device import TwoPlanners
 from ssd_lab.assembly.memory_plan import MemoryPlan
 from ssd_lab.assembly.memory_reader import reader_of
 from ssd_lab.assembly.planning import MemoryPlanner
@@ -65,8 +66,16 @@ def load_pair(
     target, draft = _chosen(target, draft, strategy)
     planner = MemoryPlanner(target, draft, strategy, config, device, reader_of(device), len(places.target))
     planner.check_ranks()
+    beside = strategy.overlaps or bool(places.draft)
+    apart = len(places.draft) > 1 or config.restart_draft > 0 or places.draft_is_elsewhere
+    elsewhere = beside and isinstance(draft, str) and takes_a_process(config.draft_link, draft_device, apart=apart)
+    own_device = draft is not None and not elsewhere and draft_device != device and len(places.target) == 1
+
+    def planned(planner: MemoryPlanner) -> MemoryPlanner | TwoPlanners:
+        return TwoPlanners(planner, draft_device, reader_of(draft_device)) if own_device else planner
+
     if device.type == "cuda":  # before anything is put there
-        planner.before_loading()
+        planned(planner).before_loading()
     options: dict[str, Any] = {
         "dtype": config.dtype,
         "device": str(device),
@@ -84,9 +93,6 @@ def load_pair(
         else:
             loaded = load_model(target, **options) if isinstance(target, str) else target
         if isinstance(draft, str):
-            beside = strategy.overlaps or bool(places.draft)
-            apart = len(places.draft) > 1 or config.restart_draft > 0 or places.draft_is_elsewhere
-            elsewhere = beside and takes_a_process(config.draft_link, draft_device, apart=apart)
             its_options = {**options, "device": str(draft_device)}
             draft = OpenedModel(draft, **its_options) if elsewhere else load_model(draft, **its_options)
         if draft is not None:
@@ -94,7 +100,7 @@ def load_pair(
         if draft is not None and places.asked.draft_parallel == "tensor":
             check_sizes(draft.config, len(places.draft), f"the draft {draft.source}")
         planner = replace(planner, target=loaded, draft=draft)
-        plan = planner.once_loaded() if team is None else plan_of_ranks(planner, team)
+        plan = planned(planner).once_loaded() if team is None else plan_of_ranks(planner, team)
         unfinished.pop_all()
     if device.type == "cuda":
         notice(f"memory of {device}\n{plan}", enabled=progress)

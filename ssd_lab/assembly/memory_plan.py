@@ -59,7 +59,7 @@ class MemoryPlan:
 
     cache: what was asked for, with the max_model_len that was settled. num_blocks: KV blocks of the target; a draft on
     the same device mirrors them. free_bytes: what there was to share (0: unknown). notes: what was decided for the
-    caller. others: the parts of the target's other ranks, by rank and device.
+    caller. others: the parts of the target's other ranks, or of a draft on a device of its own, by who and where.
     """
 
     parts: dict[str, int]
@@ -84,6 +84,17 @@ class MemoryPlan:
         """How many sequences of full length the blocks hold."""
         return (self.num_blocks - 1) / self.cache.blocks_per_sequence
 
+    def beside(self, name: str, other: MemoryPlan) -> MemoryPlan:
+        """With the plan of another device, where a cache of as many blocks has to fit: as much as fits on both."""
+        num_blocks = min(self.num_blocks, other.num_blocks)
+        cache = replace(self.cache, max_model_len=min(self.max_model_len, other.max_model_len))
+        parts = self.parts | {"KV blocks": num_blocks * self.cache.block_bytes}
+        theirs = other.parts | {"KV blocks": num_blocks * other.cache.block_bytes}
+        notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
+        return replace(
+            self, parts=parts, cache=cache, num_blocks=num_blocks, notes=notes, others={**self.others, name: theirs}
+        )
+
     def __str__(self) -> str:
         remarks = {
             "KV blocks": f"{self.num_blocks:,} of {self.cache.block_size} tokens: "
@@ -94,7 +105,7 @@ class MemoryPlan:
         shown = {name: size for name, size in (self.parts | left).items() if size}
         lines = [f"{name:<18} {size / 1e9:>9.3f} GB  {remarks.get(name, '')}".rstrip() for name, size in shown.items()]
         for name, parts in self.others.items():
-            lines.append(f"{name}: {', '.join(f'{part} {_gb(size)}' for part, size in parts.items())}")
+            lines.append(f"{name}: {', '.join(f'{part} {_gb(size)}' for part, size in parts.items() if size)}")
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def as_dict(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import torch
 
 from ssd_lab.assembly.dry_run import DryRun
 from ssd_lab.assembly.memory_plan import CacheRequest, MemoryPlan, plan_memory, plan_on_host
-from ssd_lab.assembly.memory_reader import MemoryReader, reader_of
+from ssd_lab.assembly.memory_reader import MemoryReader
 from ssd_lab.common.device_guard import current
 from ssd_lab.common.out_of_memory import explain_out_of_memory
 from ssd_lab.config import EngineConfig
@@ -27,13 +27,15 @@ GRAPH_WORKSPACES = 1.5  # kept for graphs, by experience: a pool as large as the
 GRAPH_SHARE = 0.01  # of the free memory, for the graphs themselves
 FLOAT32_BYTES = 4
 LOGIT_COPIES = 4  # rows over the vocabulary that sampling holds at once: logits, filtered, sorted, probabilities
+ROLES = ("target", "draft")
 DISTRIBUTION_COPIES = 2  # of what a drafting phase hands out: its steps, and all of them joined
 
 
 @dataclass(frozen=True)
 class MemoryPlanner:
     """Plans the memory of one engine. What of its models is given by name is only looked at, and raises ModelLoadError
-    as loading it does. draft: None if the strategy uses none.
+    as loading it does. draft: None if the strategy uses none. ranks: of the target; the plan is that of the first.
+    roles: those that lie on this device.
     """
 
     target: LoadedModel | str
@@ -42,7 +44,8 @@ class MemoryPlanner:
     config: EngineConfig
     device: torch.device
     reader: MemoryReader
-    ranks: int = 1  # of the target; the plan is that of the first
+    ranks: int = 1
+    roles: tuple[str, ...] = ROLES
 
     def check_ranks(self) -> None:
         """Raise ConfigError if the target cannot be shared by so many."""
@@ -101,9 +104,9 @@ class MemoryPlanner:
         """All that is there between steps, but KV blocks: name -> bytes."""
         scratch_blocks = self.rows * -(-self.strategy.step_sizes.scratch_positions // self.config.block_size)
         return {
-            **{f"{role} weights": self._weight_bytes(role) for role in self.shapes},
-            "position tables": sum(map(_table_bytes, self.shapes.values())),
-            "tree branches": scratch_blocks * self._block_bytes("draft") if "draft" in self.shapes else 0,
+            **{f"{role} weights": self._weight_bytes(role) for role in self._here},
+            "position tables": sum(_table_bytes(self.shapes[role]) for role in self._here),
+            "tree branches": scratch_blocks * self._block_bytes("draft") if "draft" in self._here else 0,
         }
 
     @property
@@ -111,7 +114,7 @@ class MemoryPlanner:
         """The KV blocks to ask for."""
         config, context = self.config, self.shapes["target"].config.max_positions
         return CacheRequest(
-            block_bytes=sum(map(self._block_bytes, self.shapes)),
+            block_bytes=sum(map(self._block_bytes, self._here)),
             block_size=config.block_size,
             max_model_len=min(config.max_model_len or context, context),
             max_batch=config.max_batch,
@@ -137,7 +140,7 @@ class MemoryPlanner:
         """
         free, models = self.reader.free_bytes() or 0, {"target": self.target, "draft": self.draft}
         if self.device.type == "cuda":
-            return free + sum(self._loaded_bytes(role) for role in models if isinstance(models[role], LoadedModel))
+            return free + sum(self._loaded_bytes(role) for role in self._here if isinstance(models[role], LoadedModel))
         comes = isinstance(self.draft, OpenedModel) and not self.draft.is_read
         return max(0, free - self._loaded_bytes("draft")) if comes else free
 
@@ -155,22 +158,24 @@ class MemoryPlanner:
         )
         held = self._head_bytes()
         for role, model in (("target", self.target), ("draft", self.draft)):
-            if not isinstance(model, LoadedModel):
+            if role not in self.roles or not isinstance(model, LoadedModel):
                 continue
-            device = model.decoder.device
-            own, reader = dry_run.on(device), self.reader if device == self.device else reader_of(device)
             doing, change = f"trying the {role}'s largest steps", "lower max_batch, or the strategy's k or fan-out"
-            with current(device), explain_out_of_memory(doing, ConfigError, device=device, change=change):
-                peak = own.target_peak(model, reader) if role == "target" else own.draft_peak(model, reader)
-            held += peak if device == self.device else 0
+            with current(self.device), explain_out_of_memory(doing, ConfigError, device=self.device, change=change):
+                peak = dry_run.target_peak if role == "target" else dry_run.draft_peak
+                held += peak(model, self.reader)
         return held
+
+    @property
+    def _here(self) -> list[str]:
+        return [role for role in self.shapes if role in self.roles]
 
     def _shape(self, model: LoadedModel | str) -> ModelShape:
         return shape_of(model, dtype=self.config.dtype, device=self.device)
 
     def _head_bytes(self) -> int:
         """What the steps of an EAGLE head hold over the vocabulary, in float32: it is loaded too late to try them."""
-        if self.head is None:
+        if self.head is None or "draft" not in self.roles:
             return 0
         sizes = self.strategy.step_sizes
         distributions = LOGIT_COPIES * sizes.draft_rows + DISTRIBUTION_COPIES * sizes.kept_distributions

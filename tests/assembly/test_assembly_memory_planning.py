@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ssd_lab import demo
+from ssd_lab.assembly.draft_device import TwoPlanners
 from ssd_lab.assembly.dry_run import DryRun
 from ssd_lab.assembly.memory_plan import HOST_CACHE_SHARE, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
 from ssd_lab.assembly.planning import GRAPH_SHARE, GRAPH_WORKSPACES, MemoryPlanner
@@ -68,6 +69,32 @@ def test_full_size_models_are_planned_without_being_made() -> None:
     assert 2.4 * GB < found.parts["draft weights"] < 3 * GB
     assert found.num_blocks == 16 * -(-(4096 + 6) // 16) + 1
     assert found.used_bytes <= USABLE_SHARE * 80 * GB
+
+
+def test_a_draft_on_a_device_of_its_own_takes_nothing_of_the_targets() -> None:
+    """There are as many blocks as both have room for, and each device is refused for its own lack."""
+    fields = {"max_model_len": 4096, "max_batch": 64}
+
+    def both(free: int, theirs: int) -> MemoryPlan:
+        own = planner(free, **fields)
+        return TwoPlanners(own, torch.device("cuda", 1), FakeReader(theirs)).before_loading()
+
+    together, apart = plan(80 * GB, **fields), both(80 * GB, 80 * GB)
+    draft = apart.others["draft, cuda:1"]
+    assert "draft weights" not in apart.parts and set(draft) >= {"draft weights", "KV blocks", "tree branches"}
+    assert {**apart.parts, **draft}["position tables"] > 0 and "target weights" not in draft
+    assert apart.num_blocks >= together.num_blocks
+    assert apart.parts["target weights"] == together.parts["target weights"]
+    assert draft["draft weights"] == together.parts["draft weights"]
+    small = both(80 * GB, 6 * GB)
+    assert small.num_blocks < apart.num_blocks and small.max_model_len == 4096
+    for parts in (small.parts, small.others["draft, cuda:1"]):
+        assert parts["KV blocks"] > 0 and parts["KV blocks"] % small.num_blocks == 0
+    assert sum(small.others["draft, cuda:1"].values()) <= USABLE_SHARE * 6 * GB
+    with pytest.raises(ConfigError, match=r"^draft weights .* do not fit into 2\.00 GB"):
+        both(80 * GB, 2 * GB)
+    with pytest.raises(ConfigError, match=r"^target weights .* do not fit into 12\.00 GB"):
+        both(12 * GB, 80 * GB)
 
 
 def test_what_does_not_fit_is_refused_before_loading_and_following_the_advice_helps() -> None:
