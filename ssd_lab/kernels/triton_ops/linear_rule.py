@@ -6,22 +6,32 @@ Measured on an H200 at the shapes of ten published models and of their tensor-pa
 
 from __future__ import annotations
 
-from ssd_lab.kernels.triton_ops.linear_tuning import MEASURED, MORE, LinearTuning, Tile, Tiles
+from ssd_lab.kernels.triton_ops.linear_tuning import (
+    FULL_GATED,
+    LARGE,
+    MEASURED,
+    MIDDLE,
+    MORE,
+    PIECES,
+    SMALL,
+    LinearTuning,
+    Tile,
+    Tiles,
+)
 
 PROCESSORS = 132  # of an H100 and an H200
 LEAST_WEIGHTS, LEAST_INPUTS = 1 << 20, 768  # less is the library's: kernels would take longer to compile than they save
 ROW_BOUNDS = (128, 256, 512, 1024, 2048)
 
-_PIECES = Tile(128, 128, 64, 6, 8)
 # how fast a processor is that computes such tiles all the time, over the fastest
 _WHOLE = (
-    (1.0, Tile(128, 256, 64, 4, 8, whole=True)),
-    (0.85, Tile(128, 128, 64, 6, 8, whole=True)),
-    (0.65, Tile(64, 128, 128, 4, 4, whole=True)),
+    (1.0, LARGE),
+    (0.85, MIDDLE),
+    (0.65, SMALL),
     (0.45, Tile(64, 64, 128, 3, 4, whole=True)),
 )
 _GATED = (
-    (1.0, Tile(128, 128, 64, 4, 8)),
+    (1.0, FULL_GATED),
     (0.99, Tile(64, 256, 64, 4, 8)),
     (0.8, Tile(64, 128, 64, 4, 4)),
     (0.6, Tile(64, 64, 128, 3, 4)),
@@ -69,8 +79,8 @@ def _many(out_features: int, in_features: int, split_k: int, rows: int) -> Tile:
     if split_k > 1:  # pieces cost their reader time: more, the more of them and the fewer inputs each has
         inputs = min(1.0, in_features / split_k / 1024)
         quality = 0.5 * (inputs**0.5 if rows <= ROW_BOUNDS[0] else inputs)
-        if quality * _use(_PIECES, out_features, rows, split_k) > speed:
-            return _PIECES
+        if quality * _use(PIECES, out_features, rows, split_k) > speed:
+            return PIECES
     return tile
 
 

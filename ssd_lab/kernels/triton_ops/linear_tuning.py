@@ -63,13 +63,13 @@ class Tile:
 MORE = 1 << 30  # rows: no bound
 Tiles = tuple[tuple[int, Tile], ...]  # each for at most so many rows
 
-_PIECES = Tile(128, 128, 64, 6, 8)
-_SMALL = Tile(64, 128, 128, 4, 4, whole=True)
-_MIDDLE = Tile(128, 128, 64, 6, 8, whole=True)
-_LARGE = Tile(128, 256, 64, 4, 8, whole=True)
-_GATED = Tile(128, 128, 64, 4, 8)
-SPLIT: Tiles = ((128, _PIECES), (768, _MIDDLE), (MORE, _LARGE))
-GATED: Tiles = ((1536, _GATED), (MORE, Tile(64, 256, 64, 4, 8)))
+PIECES = Tile(128, 128, 64, 6, 8)
+SMALL = Tile(64, 128, 128, 4, 4, whole=True)
+MIDDLE = Tile(128, 128, 64, 6, 8, whole=True)
+LARGE = Tile(128, 256, 64, 4, 8, whole=True)
+FULL_GATED = Tile(128, 128, 64, 4, 8)
+SPLIT: Tiles = ((128, PIECES), (768, MIDDLE), (MORE, LARGE))
+GATED: Tiles = ((1536, FULL_GATED), (MORE, Tile(64, 256, 64, 4, 8)))
 
 
 @dataclass(frozen=True)
@@ -139,15 +139,15 @@ MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType(
         # Llama 8B: us at one row, and the library's
         (28672, 4096): LinearTuning(block_k=128, shared_kib=200),  # 80.5, 87.0 (which leaves silu to another kernel)
         (4096, 14336): LinearTuning(  # 41.5, 44.8
-            block_k=128, split_k=4, many=((128, _PIECES), (256, _SMALL), (768, _MIDDLE), (MORE, _LARGE))
+            block_k=128, split_k=4, many=((128, PIECES), (256, SMALL), (768, MIDDLE), (MORE, LARGE))
         ),
         (6144, 4096): LinearTuning(  # 19.3, 21.0
             block_k=128,
             split_k=2,
-            many=((128, _PIECES), (256, _MIDDLE), (768, _LARGE), (1536, _MIDDLE), (MORE, _LARGE)),
+            many=((128, PIECES), (256, MIDDLE), (768, LARGE), (1536, MIDDLE), (MORE, LARGE)),
         ),
         (4096, 4096): LinearTuning(  # 13.5, 16.7
-            block_k=128, split_k=4, many=((128, _PIECES), (256, _SMALL), (768, _MIDDLE), (MORE, _LARGE))
+            block_k=128, split_k=4, many=((128, PIECES), (256, SMALL), (768, MIDDLE), (MORE, LARGE))
         ),
         (128256, 4096): LinearTuning(block_k=256, shared_kib=200),  # 341, 380
         # Llama 1B
@@ -155,13 +155,13 @@ MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType(
             block_k=128, shared_kib=200, gated=((128, Tile(128, 64, 64, 4, 8)), (MORE, Tile(64, 128, 64, 3, 4)))
         ),
         (2048, 8192): LinearTuning(  # 13.5, 16.3
-            block_k=128, split_k=8, many=((256, _PIECES), (768, _SMALL), (1536, _MIDDLE), (MORE, _LARGE))
+            block_k=128, split_k=8, many=((256, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE))
         ),
         (3072, 2048): LinearTuning(  # 6.2, 7.4
-            block_k=128, split_k=8, many=((256, _SMALL), (768, _MIDDLE), (1536, _LARGE), (MORE, _MIDDLE))
+            block_k=128, split_k=8, many=((256, SMALL), (768, MIDDLE), (1536, LARGE), (MORE, MIDDLE))
         ),
         (2048, 2048): LinearTuning(  # 4.8, 6.4
-            block_k=64, split_k=8, tma=False, many=((128, _PIECES), (768, _SMALL), (1536, _MIDDLE), (MORE, _LARGE))
+            block_k=64, split_k=8, tma=False, many=((128, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE))
         ),
         (128256, 2048): LinearTuning(block_k=256, shared_kib=200),  # 171, 192
     }
