@@ -24,7 +24,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-SLOW = "ms to activate."  # JupyterLab's words about its own parts on a busy machine
+SLOW = ("ms to activate.", "too long to activate.")  # JupyterLab's words about its own parts on a busy machine
 Open = Callable[..., Any]
 
 

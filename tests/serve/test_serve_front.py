@@ -166,7 +166,7 @@ def test_after_the_grace_what_still_runs_is_told_so(two):
     config = CONFIG.model_copy(update={"grace_s": 0.0})
     server = running(make_front(two, config), config)
     url = server.__enter__()
-    body = {**BODY, "max_tokens": 450, "stream": True}
+    body = {**BODY, "max_tokens": 450, "n": 8, "stream": True}
     with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as stream:
         lines = stream.iter_lines()
         next(lines)
