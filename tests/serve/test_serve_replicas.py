@@ -46,7 +46,11 @@ class Served:
 
     def answered_by(self, prompts):
         """The replica that each was answered by, from the log."""
-        return [json.loads(line).get("replica") for line in self.lines if '"/v1/completions"' in line][-prompts:]
+        return [json.loads(line).get("replica") for line in self.completions()][-prompts:]
+
+    def completions(self):
+        """Their lines of the log, which come a little after the answers."""
+        return [line for line in self.lines if '"/v1/completions"' in line]
 
 
 def until(condition, within_s=WAIT_S):
@@ -91,14 +95,15 @@ def check_texts_and_queues(client, served, pair):
 
 
 def check_prefixes(client, served):
-    """Prompts that begin alike go to one replica, others take turns."""
-    start = "A long beginning. " * 20
-    for number in range(4):
-        ask(client, f"{start}{number}", tokens=2)
-    assert len(set(served.answered_by(4))) == 1
-    for number in range(4):
-        ask(client, f"{number}", tokens=2)
-    assert len(set(served.answered_by(4))) == 2
+    """Prompts that begin alike go to one replica, others take turns. On a busy machine the second may be routed before
+    it is noted where the first went.
+    """
+    for start, replicas_of_three in (("A long beginning. " * 20, 1), ("", 2)):
+        before = len(served.completions())
+        for number in range(4):
+            ask(client, f"{start}{number}", tokens=2)
+        assert until(lambda: len(served.completions()) == before + 4)  # noqa: B023 - called here
+        assert len(set(served.answered_by(3))) == replicas_of_three
 
 
 def check_leaving(client):

@@ -67,7 +67,7 @@ def run(temperature: float, **fields: Any) -> Any:
 
 @pytest.mark.full
 def test_saguaro_sampling_trades_acceptance_for_hits():
-    plain, modified = run(1.0, f=3), run(1.0, f=3, saguaro_c=0.2)
+    plain, modified = run(1.0, f=3), run(1.0, f=3, saguaro_c=0.05)  # by 0.07 and 0.11 at least, of three seeds
     assert modified.cache_hit_rate > plain.cache_hit_rate + 0.03
     assert modified.acceptance_rate < plain.acceptance_rate - 0.03
 

@@ -214,7 +214,7 @@ def _gather_over_ranks(
         first = out_ptr + (at // width).to(tl.int64) * (SIZE * width) + at % width
         tl.store(first + RANK * width, own, mask=at < count)
         for step in tl.static_range(1, SIZE):
-            source: tl.constexpr = (RANK + step) % SIZE
+            source = (RANK + step) % SIZE
             theirs = _received(inbox, place, at < count, exchange, source, exchanges_ptr, state_ptr, tries, SIZE)
             tl.store(first + source * width, theirs, mask=at < count)
     tl.store(exchanges_ptr + 1 + program, exchange)
