@@ -69,7 +69,8 @@ def load_pair(
     beside = strategy.overlaps or bool(places.draft)
     apart = len(places.draft) > 1 or config.restart_draft > 0 or places.draft_is_elsewhere
     elsewhere = beside and isinstance(draft, str) and takes_a_process(config.draft_link, draft_device, apart=apart)
-    own_device = draft is not None and not elsewhere and draft_device != device and len(places.target) == 1
+    is_here = draft is not None and not elsewhere and not apart and len(places.target) == 1
+    own_device = is_here and draft_device.type == "cuda" and draft_device != device
 
     def planned(planner: MemoryPlanner) -> MemoryPlanner | TwoPlanners:
         return TwoPlanners(planner, draft_device, reader_of(draft_device)) if own_device else planner

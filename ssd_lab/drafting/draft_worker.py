@@ -118,8 +118,9 @@ class DraftWorker:
         found = self._quick.looked_up(self._cache, lookup, k)
         if found is None:
             return None
-        growth = self._learning.growth(fan_out, [True] * len(lookup.rows), lookup.rows, k)
-        if not (self._quick.stale_answers and fan_out.goes_by_hits(k)):  # which rows hit only the device knows yet
+        # which rows hit only the device knows yet
+        if self._ahead.wants() and not (self._quick.stale_answers and fan_out.goes_by_hits(k)):
+            growth = self._learning.growth(fan_out, [True] * len(lookup.rows), lookup.rows, k)
             self._ahead.make_ready(lookup, found.drafted, growth)
         self._was_looked_up = True
         self._send()

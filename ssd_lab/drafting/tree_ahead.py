@@ -56,11 +56,13 @@ class TreeAhead:
         """Is the device at it?"""
         return self._ready is not None and self._ready.begun is not None
 
+    def wants(self) -> bool:
+        """Is one to be made ready for the round that is looked up? Counts the rounds that it rests."""
+        self._ready, self._rests = None, max(0, self._rests - 1)
+        return not self._rests and self._drafter.reads_ahead
+
     def make_ready(self, lookup: Lookup, drafted: Drafted, growth: Growth) -> None:
         """For the round after the outcomes that are looked up, in which `drafted` is verified."""
-        self._ready, self._rests = None, max(0, self._rests - 1)
-        if self._rests or not self._drafter.reads_ahead:
-            return
         untold = torch.full((len(lookup.rows),), NO_OUTCOME)
         asked = DraftRound(RoundMessage(0, lookup.rows.state, untold), lookup.request_ids, lookup.rows, None)
         work = self._drafter.ready_tree(asked, drafted.tokens, growth.fan_out, growth.shape, growth.request)

@@ -12,6 +12,7 @@ from ssd_lab.bench.multi.machine import Machine
 from ssd_lab.bench.multi.pairs import Pair
 from ssd_lab.bench.multi.placements import checked_places
 from ssd_lab.bench.multi.plan import asynchronous, make_plan, too_large
+from ssd_lab.bench.multi.reading import BatchOfRounds
 from ssd_lab.bench.multi.rounds_cell import RoundsCell
 from ssd_lab.bench.multi.sums_cell import SumsCell
 from ssd_lab.bench.multi.texts import TextCell
@@ -122,3 +123,25 @@ def test_a_plan_for_gpus_elsewhere_says_what_it_takes_of_them() -> None:
     assert not machine.present
     assert machine.ranks_for(int(65e9)) == 1 and machine.ranks_for(int(141e9)) == 2
     assert Machine.of(["cpu", "cpu", "cpu"]).ranks_for(int(1e15)) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "round_s", "spans_s", "expected"),
+    [
+        ("without lookups", 7.0, {"draft: draft": 2.7, "target: verify": 7.0}, 4.3),  # launched ahead, draft and all
+        (
+            "without lookups",
+            7.4,
+            {"draft: draft": 2.7, "target: verify": 4.3},
+            4.3,
+        ),  # launched when the draft was there
+        ("without lookups", 4.2, {"target: verify": 4.2}, 4.2),
+        ("all hits", 4.5, {"draft: tree": 4.2, "target: verify": 4.4}, 4.4),
+    ],
+)
+def test_a_verification_is_timed_without_the_draft_before_it(
+    kind: str, round_s: float, spans_s: dict[str, float], expected: float
+) -> None:
+    (cell, *_) = (one for one in plan(2) if isinstance(one, RoundsCell))
+    one = BatchOfRounds(cell, {"batch": 1, "rounds": {kind: {"round_s": round_s, "spans_s": spans_s}}}, 0)
+    assert one.verify_s == pytest.approx(expected)
