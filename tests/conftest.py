@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 from forked_children import Forks
+from held_engines import Hold
 from machine_threads import THREADS
 
 from ssd_lab.links import child_process
@@ -112,6 +113,14 @@ def young_heap() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hold]:
+    """For tests of what is still under way: a quick engine would have ended it."""
+    made = Hold(monkeypatch)
+    yield made
+    made.release()
 
 
 @pytest.fixture(autouse=True)

@@ -88,8 +88,10 @@ def test_linked_widgets_move_together_and_the_kernel_knows(open_notebook):
         assert where(stepper) == where(cache) == "round 3 of 20"
         text.locator(".ssd-word[data-step='5']").first.click()
         assert where(stepper) == "round 6 of 20"
-        time.sleep(0.5)  # on its way to the kernel
-        assert "'step': 5" in run_cell(page, 6)
+        end_s = time.monotonic() + 60
+        while "'step': 5" not in run_cell(page, 6):  # it is on its way to the kernel
+            assert time.monotonic() < end_s
+            time.sleep(0.5)
         run_cell(page, 7)
         stepper.get_by_text("round 12 of 20").wait_for()
         own = [r.sequences[0] for r in TRACE.rounds][11]

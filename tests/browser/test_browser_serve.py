@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from ssd_lab.engine.engine import Engine
 from ssd_lab.serve.app import make_app
 from ssd_lab.serve.config import ServeConfig
 from ssd_lab.serve.served import load_served
@@ -47,9 +45,8 @@ def test_requests_and_the_rounds_of_one(open_page, address, keep_picture, theme)
         keep_picture(page, f"serve-{theme}")
 
 
-def test_a_running_request_is_shown_while_it_runs(open_page, address, monkeypatch):
-    step = Engine.step  # slower than the page asks, on a fast machine too
-    monkeypatch.setattr(Engine, "step", lambda engine: (time.sleep(0.03), step(engine))[1])
+def test_a_running_request_is_shown_while_it_runs(open_page, address, hold):
+    hold()
     body = {"model": "bundled", "prompt": "On", "max_tokens": 900, "ignore_eos": True, "stream": True}
     with open_page(address) as page, httpx.stream("POST", f"{address}v1/completions", json=body, timeout=60) as stream:
         lines = stream.iter_lines()  # an iterator that is let go ends the request

@@ -37,6 +37,19 @@ def sampled(index: int, tokens: int = 24, strategy: str = "") -> SamplingParams:
     return SamplingParams(max_tokens=tokens, temperature=temperature, seed=index, ignore_eos=True)
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+def under_way(llm: LLM) -> int:
+    """Requests that the engine has."""
+    status = llm.status()
+    return status.running + status.waiting
+
+
 def at_once(*works: Callable[[], Any]) -> list[Any]:
     """What each returns or raises, each in a thread of its own."""
     results: list[Any] = [None] * len(works)
@@ -275,16 +288,20 @@ def _frames(error: BaseException) -> list[Any]:
     return found
 
 
-def test_a_failed_round_reaches_every_caller_as_an_error_of_its_own(make_llm) -> None:
+def test_a_failed_round_reaches_every_caller_as_an_error_of_its_own(make_llm, hold) -> None:
     llm = make_llm(strategy=Stumbling())
     expected = llm.generate(PROMPTS[1], sampled(1))[0].token_ids
-    begun = threading.Event()
+    hold(after=3)
 
     def stumble() -> None:
-        assert begun.wait(60)
+        wait_until(lambda: under_way(llm) == 1)
         llm.generate([[7, 7, 1], [7, 7, 2]], LONG)
 
-    first, second = at_once(stumble, lambda: llm.run([PROMPTS[0]], LONG, on_step=lambda *_: begun.set()))
+    def released() -> None:
+        wait_until(lambda: under_way(llm) == 3)
+        hold.release()
+
+    first, second, _ = at_once(stumble, lambda: llm.generate([PROMPTS[0]], LONG), released)
     assert isinstance(first, ProposerError) and isinstance(second, ProposerError) and first is not second
     for error, prompts in ((first, 2), (second, 1)):
         assert "out of ideas" in str(error)
@@ -312,16 +329,20 @@ def ctrl_c() -> None:
 
 @pytest.mark.quick("async jit")
 @pytest.mark.parametrize("name", ["autoregressive", "async jit"])
-def test_ctrl_c_ends_the_requests_of_the_caller_who_waits_and_no_others(make_llm, name: str) -> None:
+def test_ctrl_c_ends_the_requests_of_the_caller_who_waits_and_no_others(make_llm, hold, name: str) -> None:
     llm = make_llm(**STRATEGIES[name])
     whole = llm.generate(PROMPTS[1], sampled(1, 200))[0].token_ids
     got: list[Any] = []
+    hold()
 
     def other() -> None:
         for number, chunk in enumerate(llm.stream(PROMPTS[1], sampled(1, 200))):
             got.extend(chunk.token_ids)
             if number == 2:
+                wait_until(lambda: under_way(llm) == 3)
                 ctrl_c()
+                wait_until(lambda: under_way(llm) == 1)
+                hold.release()
 
     thread = threading.Thread(target=other)
     thread.start()
@@ -331,12 +352,13 @@ def test_ctrl_c_ends_the_requests_of_the_caller_who_waits_and_no_others(make_llm
     assert got == whole
 
 
-def test_ctrl_c_while_a_stream_is_waited_for_ends_it(make_llm) -> None:
+def test_ctrl_c_while_a_stream_is_waited_for_ends_it(make_llm, hold) -> None:
     llm = make_llm(strategy="autoregressive")
+    hold()
     stream = llm.stream(PROMPTS[0], LONG)
     next(stream)
     service, answered = llm._service, llm._service.next_event
-    service.next_event = lambda call: ctrl_c() or time.sleep(0.01) or answered(call)
+    service.next_event = lambda call: ctrl_c() or answered(call)
     with pytest.raises(KeyboardInterrupt):
         next(stream)
     assert llm.num_free_blocks == llm._engine._blocks.num_usable
@@ -347,25 +369,24 @@ def test_the_engine_does_not_wait_for_a_slow_reader(make_llm) -> None:
     whole = llm.generate(PROMPTS[0], sampled(0, 60))[0]
     stream = llm.stream(PROMPTS[0], sampled(0, 60))
     text = next(stream).text
-    end_s = time.monotonic() + 60
-    while llm.num_free_blocks < llm._engine._blocks.num_usable and time.monotonic() < end_s:
-        time.sleep(0.01)
-    assert llm.num_free_blocks == llm._engine._blocks.num_usable, "it has ended, though nobody read on"
+    wait_until(lambda: llm.num_free_blocks == llm._engine._blocks.num_usable)  # it ends, though nobody reads on
     assert text + "".join(chunk.text for chunk in stream) == whole.text
 
 
 @pytest.mark.parametrize("name", ["autoregressive", "sync k=4", "async jit", "tree fixed"])
-def test_leaving_a_stream_frees_its_blocks_though_others_go_on(make_llm, name: str) -> None:
+def test_leaving_a_stream_frees_its_blocks_though_others_go_on(make_llm, hold, name: str) -> None:
     llm = make_llm(**STRATEGIES[name], prefix_reuse=False)
     whole = llm.generate(PROMPTS[1], sampled(1, 40))[0].token_ids
     staying = llm.stream(PROMPTS[1], sampled(1, 40))
     tokens = list(next(staying).token_ids)
     for _ in range(3):
+        hold()
         leaving = llm.stream(PROMPTS[4], LONG)
         next(leaving)
         with_both = llm.num_free_blocks
         leaving.close()
         assert llm.num_free_blocks > with_both
+    hold.release()
     assert tokens + [token for chunk in staying for token in chunk.token_ids] == whole
 
 
@@ -417,9 +438,12 @@ def made(target: Any, draft: Any, **fields: Any) -> LLM:
     return LLM(target, draft, **{"strategy": "autoregressive", "progress": False, "threads": 1, **fields})
 
 
-def test_closing_ends_the_thread_and_whatever_goes_on(target: Any, draft: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_ends_the_thread_and_whatever_goes_on(
+    target: Any, draft: Any, monkeypatch: pytest.MonkeyPatch, hold: Any
+) -> None:
     before = len(engine_threads())
     llm = made(target, draft)
+    hold(after=60)
     stream = llm.stream(PROMPTS[0], LONG)
     next(stream)
     begin, begun = llm._service.begin, threading.Event()
@@ -451,17 +475,15 @@ def test_an_llm_that_everybody_forgot_ends_its_thread_and_its_draft(target: Any,
     process = llm._engine.proposer.link.process_id if fields else None
     del llm, left
     gc.collect()
-    end_s = time.monotonic() + 30
-    while len(engine_threads()) > before and time.monotonic() < end_s:
-        time.sleep(0.01)
-    assert len(engine_threads()) == before
+    wait_until(lambda: len(engine_threads()) == before)
     if process is not None:
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
 
 
-def test_an_engine_whose_thread_is_gone_is_an_error_and_no_wait(target: Any, draft: Any) -> None:
+def test_an_engine_whose_thread_is_gone_is_an_error_and_no_wait(target: Any, draft: Any, hold: Any) -> None:
     llm = made(target, draft)
+    hold()
     stream = llm.stream(PROMPTS[0], LONG)
     next(stream)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 
@@ -37,10 +35,8 @@ def test_what_comes_is_waited_for() -> None:
 
 
 def test_what_never_comes_is_named_after_the_limit() -> None:
-    start_s = time.monotonic()
     with pytest.raises(DeviceTimeoutError, match=r"did not finish the copy of a round's rows within 0\.05 s"):
         wait_for(After(float("inf")), "the copy of a round's rows", limit_s=0.05)
-    assert time.monotonic() - start_s < 5
 
 
 def test_a_copy_to_the_host_and_a_span_wait_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:

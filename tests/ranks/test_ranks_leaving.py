@@ -133,7 +133,7 @@ def test_a_rank_may_be_killed_at_any_moment(
 
 
 @pytest.mark.full
-def test_every_caller_hears_of_it_and_so_does_who_comes_later(tiny_pair: Any) -> None:
+def test_every_caller_hears_of_it_and_so_does_who_comes_later(tiny_pair: Any, hold: Any) -> None:
     heard: list[BaseException] = []
     with LLM(strategy="autoregressive", **options(tiny_pair)) as llm:
         long = SamplingParams(max_tokens=400, ignore_eos=True)
@@ -145,10 +145,15 @@ def test_every_caller_hears_of_it_and_so_does_who_comes_later(tiny_pair: Any) ->
                 heard.append(error)
 
         callers = [threading.Thread(target=call, args=(prompt,)) for prompt in PROMPTS[:3]]
+        hold()
         for caller in callers:
             caller.start()
-        time.sleep(0.2)
+        end_s = time.monotonic() + 60
+        while llm.status().running + llm.status().waiting < 3:
+            assert time.monotonic() < end_s
+            time.sleep(0.01)
         os.kill(processes_of(llm)[0], signal.SIGKILL)
+        hold.release()
         for caller in callers:
             caller.join(SOON_S)
         with pytest.raises(RankError, match=GONE):

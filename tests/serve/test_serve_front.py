@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import httpx
 import pytest
@@ -140,13 +141,15 @@ def test_what_a_replica_refuses_and_what_the_front_does(client):
     assert client.get("/health").json() == {"status": "ok", "replicas": 2} and client.get("/ready").status_code == 200
 
 
-def test_a_client_that_leaves_ends_its_request(client, two):
+def test_a_client_that_leaves_ends_its_request(client, two, hold):
+    hold()
     body = {**BODY, "max_tokens": 450, "stream": True}
     with client.stream("POST", "/v1/completions", json=body) as stream:
         next(stream.iter_lines())
-    for _ in range(200):
-        if (free := number(client, "ssd_lab:kv_blocks_free")) == number(client, "ssd_lab:kv_blocks"):
-            break
+    end_s = time.monotonic() + 60
+    while (free := number(client, "ssd_lab:kv_blocks_free")) != number(client, "ssd_lab:kv_blocks"):
+        assert time.monotonic() < end_s
+        time.sleep(0.01)
     assert set(free) == {"0", "1"}
     assert not any(model.admission.under_way for each in two.them for model in each._models)
 
@@ -162,11 +165,12 @@ def test_a_replica_that_is_lost_ends_its_own_requests_in_words(client, two):
     assert client.post("/v1/completions", json=BODY).status_code == 200
 
 
-def test_after_the_grace_what_still_runs_is_told_so(two):
+def test_after_the_grace_what_still_runs_is_told_so(two, hold):
+    hold()
     config = CONFIG.model_copy(update={"grace_s": 0.0})
     server = running(make_front(two, config), config)
     url = server.__enter__()
-    body = {**BODY, "max_tokens": 450, "n": 8, "stream": True}
+    body = {**BODY, "max_tokens": 450, "stream": True}
     with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as stream:
         lines = stream.iter_lines()
         next(lines)

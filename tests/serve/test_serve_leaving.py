@@ -74,7 +74,8 @@ def test_two_hundred_clients_that_leave_in_the_middle(url, models):
     assert until(lambda: is_idle(models))
 
 
-def test_a_client_that_waits_for_the_whole_answer_may_leave_too(url, models):
+def test_a_client_that_waits_for_the_whole_answer_may_leave_too(url, models, hold):
+    hold()
     address = urlsplit(url)
     body = b'{"model": "bundled", "prompt": "Once", "max_tokens": 900, "ignore_eos": true}'
     head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

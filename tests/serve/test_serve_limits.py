@@ -72,22 +72,24 @@ def test_what_one_request_may_ask_for(client):
         assert answer.status_code == 400 and answer.json()["error"]["param"] == param
 
 
-def test_a_full_queue_says_when_to_come_again(client):
+def test_a_full_queue_says_when_to_come_again(client, hold):
+    hold()
     with client.stream("POST", "/v1/completions", json={**LONG, "n": 3, "stream": True}) as running_one:
         next(running_one.iter_lines())
         refused = client.post("/v1/completions", json=SHORT)
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
         assert refused.json()["error"]["code"] == "queue_full"
-    for _ in range(200):
-        if (answer := client.post("/v1/completions", json=SHORT)).status_code == 200:
-            break
+    hold.release()
+    end_s = time.monotonic() + 60
+    while (answer := client.post("/v1/completions", json=SHORT)).status_code != 200 and time.monotonic() < end_s:
         time.sleep(0.05)
     assert answer.json()["usage"]["completion_tokens"] == 3
 
 
-def test_a_request_that_takes_too_long_is_ended(tiny_pair):
+def test_a_request_that_takes_too_long_is_ended(tiny_pair, hold):
     config = ServeConfig(port=0, request_timeout_s=0.001)
     with load(tiny_pair) as models, running(make_app(models, config), config) as url:
+        hold(after=0)
         answer = httpx.post(f"{url}/v1/completions", json=LONG, timeout=60)
         assert answer.status_code == 504 and answer.json()["error"]["code"] == "timeout"
         streamed = httpx.post(f"{url}/v1/completions", json={**LONG, "stream": True}, timeout=60)
@@ -106,10 +108,11 @@ def test_the_access_log_is_json_without_texts_or_keys(client, caplog):
     assert KEY not in caplog.text and "a secret" not in caplog.text
 
 
-def test_stopping_lets_running_answers_finish_and_refuses_new_ones(tiny_pair):
+def test_stopping_lets_running_answers_finish_and_refuses_new_ones(tiny_pair, hold):
     config = ServeConfig(port=0, grace_s=60)
     texts = []
     with load(tiny_pair) as models:
+        hold()
         app = make_app(models, config)
         server = running(app, config)
         url = server.__enter__()
@@ -125,14 +128,16 @@ def test_stopping_lets_running_answers_finish_and_refuses_new_ones(tiny_pair):
                     time.sleep(0.005)
                 assert kept.post("/v1/completions", json=SHORT).status_code == 503
                 assert kept.get("/ready").status_code == 503
+                hold.release()
                 texts = [line for line in lines if line]
         leaving.join()
     assert texts[-1] == "data: [DONE]" and '"finish_reason":"length"' in texts[-2]
 
 
-def test_after_the_grace_what_still_runs_is_told_so(tiny_pair):
+def test_after_the_grace_what_still_runs_is_told_so(tiny_pair, hold):
     config = ServeConfig(port=0, grace_s=0)
     with load(tiny_pair) as models:
+        hold()
         server = running(make_app(models, config), config)
         url = server.__enter__()
         with httpx.stream("POST", f"{url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as stream:

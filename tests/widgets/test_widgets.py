@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from recorded_traces import recorded_trace
@@ -173,11 +174,14 @@ def test_the_playgrounds_text_is_what_the_public_interface_gives(playground, tin
     assert playground.text == run.outputs[0].text
 
 
-def test_stopping_keeps_what_was_written(playground):
+def test_stopping_keeps_what_was_written(playground, hold):
+    hold()
     playground.run("Hello", max_tokens=400, fields={"k": 2, "f": 1})
     while not any("text" in message for message in playground.sent):
         assert playground.running
+        time.sleep(0.005)
     playground.stop()
+    hold()  # on to the next text, before which nobody looks
     playground.wait(60)
     assert playground.trace.requests[0].finish_reason == "cancelled" and len(playground.trace.rounds) > 0
     assert playground.sent[-1]["status"].startswith("stopped")
@@ -198,7 +202,8 @@ def test_what_is_wrong_is_said_in_words_and_the_next_run_works(playground):
     assert playground.error is None
 
 
-def test_one_run_at_a_time(playground):
+def test_one_run_at_a_time(playground, hold):
+    hold()
     playground.run("Hello", max_tokens=300, fields={"k": 2, "f": 1})
     with pytest.raises(ConfigError, match="a run is going on"):
         playground.run("Hello")
