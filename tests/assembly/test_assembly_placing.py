@@ -80,6 +80,7 @@ def test_what_cannot_be_is_refused_in_words(fields: dict[str, Any], words: str) 
         placement_of("async_tree", **fields)
 
 
+@pytest.mark.full
 def test_a_run_says_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     with ssd_lab.LLM(placement={"target": ["cpu"], "draft": ["cpu"]}, progress=False) as llm:
         assert llm.placement.draft == ("cpu",)

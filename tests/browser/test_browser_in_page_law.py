@@ -94,6 +94,7 @@ def p_values(page: Any, path: str, module: str, parts: int = 1) -> tuple[list[fl
     return found, seen
 
 
+@pytest.mark.quick("tree")
 @pytest.mark.parametrize("path", PATHS)
 def test_sampled_text_follows_the_targets_law(page: Any, path: str):
     (p_value,), seen = p_values(page, path, "right")

@@ -132,6 +132,7 @@ def the_simulators_answer_is_beside_the_formula(explorer: Any) -> None:
     row.get_by_text(f"{simulated['async']:.2f}×").last.wait_for()
 
 
+@pytest.mark.full
 def test_the_kernel_answers_a_widget_and_keys_pressed_in_one_never_reach_the_notebook(open_notebook):
     """JupyterLab's commands of one key cut cells, insert them and fold sections: from no kind of control."""
     cells = [LOAD, "trace", "SpeedExplorer()", "Playground(warm=False)", MOVED, "TreeShape([-1, -1, 0])", "explore(3)"]
@@ -190,8 +191,8 @@ def test_a_saved_notebook_shows_its_views_when_it_is_opened_again(open_notebook,
         assert where(again) == "round 2 of 20", "in the story the arrows go from beat to beat"
 
 
-@pytest.mark.quick(f"{WIDTHS[0]}-{THEMES[1]}")
-@pytest.mark.grid(full=3)
+@pytest.mark.full
+@pytest.mark.grid(full=2)
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(

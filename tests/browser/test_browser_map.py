@@ -31,6 +31,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
+@pytest.mark.quick("390")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_cross_says_what_the_formula_says(open_page: Any, address: str, width: int):
     with open_page(address, width=width) as page:

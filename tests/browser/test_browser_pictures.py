@@ -54,6 +54,7 @@ def told(page: Any, name: str) -> float:
     return float(page.locator(f"[data-overlap={name}]").inner_text().split()[0])
 
 
+@pytest.mark.quick("390-dark")
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_p_and_q_are_moved_and_the_words_follow(
     open_page: Any, address: str, keep_picture: Any, width: int, theme: str
@@ -103,6 +104,7 @@ def test_a_node_and_its_row_of_the_mask_are_chosen_together(open_page: Any, addr
         assert page.evaluate("states.shape.chosen") == 14 and "w8" in page.locator(".ssd-shape-parts + p").inner_text()
 
 
+@pytest.mark.quick("1280")
 @pytest.mark.parametrize("width", WIDTHS)
 def test_slots_show_what_a_round_keeps(open_page: Any, tmp_path: Path, keep_picture: Any, width: int):
     trace = recorded_trace(rounds=12, seed=3)

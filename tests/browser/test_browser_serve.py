@@ -28,6 +28,7 @@ def ask(address: str, prompt: str, tokens: int) -> None:
     httpx.post(f"{address}v1/completions", json=body, timeout=60).raise_for_status()
 
 
+@pytest.mark.quick("dark")
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_requests_and_the_rounds_of_one(open_page, address, keep_picture, theme):
     for number in range(4):

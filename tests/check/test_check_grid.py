@@ -41,6 +41,7 @@ def test_the_report_says_what_was_run_where_and_what_came_of_it(tmp_path: Path):
     assert all(cell["tokens"] > 0 for cell in data["cells"])
 
 
+@pytest.mark.full
 def test_an_interruption_loses_the_cell_that_was_running_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     right, ran = grid.run_cell, []
 

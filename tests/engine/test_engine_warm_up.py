@@ -119,7 +119,7 @@ def test_nothing_is_done_where_nothing_is_prepared(tiny_pair: Any) -> None:
         llm.warm_up()
 
 
-@pytest.mark.quick("True")
+@pytest.mark.full
 @pytest.mark.parametrize("warm_up", [True, False])
 def test_compare_warms_up_unless_told_otherwise(tiny_pair: Any, backends: Backends, warm_up: bool) -> None:
     options: dict[str, Any] = {} if warm_up else {"warm_up": False}

@@ -253,7 +253,8 @@ def plan():
 """
 
 
-@pytest.mark.parametrize("module", ["select", pytest.param("queue", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("module", ["select", "queue"])
 def test_a_users_module_is_found_behind_the_standard_library(tiny_pair: Any, tmp_path: Path, module: str) -> None:
     (tmp_path / "my_plans.py").write_text(PLANS)
     (tmp_path / f"{module}.py").write_text("raise RuntimeError('a file of the user')\n")

@@ -168,6 +168,7 @@ def test_an_inflated_pair_writes_the_text_of_the_small_target(strategy: str) -> 
     assert wide.metrics.tokens_per_round == small.metrics.tokens_per_round
 
 
+@pytest.mark.full
 def test_a_name_is_enough_even_for_a_draft_in_a_process_of_its_own() -> None:
     params = ssd_lab.SamplingParams(max_tokens=12)
     with ssd_lab.LLM(str(demo.DRAFT), strategy="autoregressive", **ENGINE) as llm:

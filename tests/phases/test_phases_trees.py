@@ -184,6 +184,7 @@ def test_a_path_is_moved_as_one_token_after_the_other_would_be(pair) -> None:
             assert torch.equal(layer[4:], wanted[4:])  # block 0 is the dump
 
 
+@pytest.mark.quick("fixed-InlineLink", "dynamic-InlineLink", "fixed-ProcessLink")
 @pytest.mark.parametrize("kind", [InlineLink, ProcessLink])
 @pytest.mark.parametrize("shape", [from_widths([2, 2]), DynamicShape(2, 3, 5)], ids=["fixed", "dynamic"])
 def test_a_tree_travels_over_any_link(tiny_pair, kind: type, shape: Topology | DynamicShape) -> None:

@@ -161,6 +161,7 @@ def test_every_caller_hears_of_it_and_so_does_who_comes_later(tiny_pair: Any, ho
     assert len(heard) == 3
 
 
+@pytest.mark.full
 def test_an_error_in_the_middle_of_a_step_leaves_no_rank_behind(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,6 +199,7 @@ def test_what_a_rank_raises_reaches_the_caller(tiny_pair: Any, is_over: bool) ->
             llm.generate(PROMPTS[0], PARAMS)
 
 
+@pytest.mark.full
 def test_two_runs_at_once_do_not_meet(tiny_pair: Any) -> None:
     fields = options(tiny_pair)
     with LLM(strategy="autoregressive", **fields) as one, LLM(strategy="sync_chain", k=3, **fields) as other:

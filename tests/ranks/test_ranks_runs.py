@@ -119,6 +119,7 @@ def test_every_strategy_writes_the_autoregressive_text_of_its_placement(name: st
         assert texts_of(ranks, batch, GREEDY, **STRATEGIES[name]) == expected[:batch]
 
 
+@pytest.mark.full
 def test_a_tree_writes_the_autoregressive_text_of_its_placement(two_ranks: LLM) -> None:
     """What it moves in the cache, every rank moves."""
     expected = [output.token_ids for output in two_ranks.generate(PROMPTS[:4], GREEDY)]
@@ -154,6 +155,7 @@ def test_what_ranks_cannot_share_is_refused_before_anything_starts(tmp_path: Pat
         LLM(made, strategy="autoregressive", **OPTIONS, placement=placement(2))
 
 
+@pytest.mark.full
 def test_nothing_stays_when_it_is_closed() -> None:
     before, descriptors = leftovers(), len(os.listdir("/proc/self/fd"))
     with LLM(strategy="autoregressive", **OPTIONS, placement=placement(2)) as llm:

@@ -141,6 +141,7 @@ def test_a_tree_with_details_survives_a_file_and_the_text_is_the_same(pair, tmp_
     assert rows(silent)[0].tree.alternatives is None is rows(silent)[0].tree.coins
 
 
+@pytest.mark.quick("inline")
 @pytest.mark.parametrize("link", ["inline", "process"])
 def test_the_draft_before_saguaro_sampling_is_its_plain_distribution(pair, link: str) -> None:
     result = run(pair, "async_tree", k=3, f=2, saguaro_c=0.2, draft_link=link)

@@ -282,6 +282,7 @@ def test_peers_and_answers_stand_beside_the_speed(bench: Invoke, tiny_flags: lis
     assert "| r | gsm8k | transformers_prompt_lookup |" in text and "| r | gsm8k | exact_match | " in text
 
 
+@pytest.mark.full
 def test_prompts_of_ones_own_beside_another_program_with_three_strategies(bench: Invoke, tiny_flags: list[str]):
     Path("mine.txt").write_text("the cat sat on the mat\n\none two three one two\n")
     Path("runs.yaml").write_text(

@@ -37,6 +37,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+@pytest.mark.full
 def test_a_report_goes_on_where_a_killed_call_was(tmp_path: Path) -> None:
     folder = tmp_path / "report"
     command = [sys.executable, "-m", "ssd_lab.cli", *arguments(folder, QUICK)]

@@ -66,7 +66,8 @@ def test_rounds_know_their_hits_and_halves_are_disjoint(recordings: Recordings):
     assert first_ids | second_ids == {s.request_id for s in rounds}
 
 
-@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=[pytest.mark.full, pytest.mark.extended]), 1.0])
+@pytest.mark.full
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.extended), 1.0])
 def test_by_confidence_is_replayed_as_it_runs(recordings: Recordings, temperature: float):
     """The same prompts with the schedule itself: every lookup's hit again, from the draft's opinions alone."""
     trace, budget = recordings.trace(temperature), 10

@@ -41,6 +41,7 @@ def test_our_server_answers_with_the_texts_of_a_run():
         assert request.num_prompt_tokens == len(output.prompt_ids)
 
 
+@pytest.mark.full
 def test_a_server_that_cannot_start_says_why():
     with pytest.raises(ServerError, match="unknown strategy 'nonsense'"), own_server(["-s", "nonsense"]):
         pass
