@@ -28,6 +28,9 @@ from ssd_lab.links import child_process
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
 STARTED_S = time.monotonic()
 FIRST = ("browser", "notebooks", "docs", "kernels")  # folders with the longest tests: none of them is to come last
+# what jsonschema (of nbformat) checks one format with, which nobody needs here: makes 38 grammars when it is imported,
+# 2.5 s of the processor in each process
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 
 
