@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssd_lab import demo
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.eagle3.known import is_head
 from ssd_lab.models.loader import LoadedModel
@@ -23,14 +24,17 @@ def with_head(strategy: StrategyConfig, head: str) -> StrategyConfig:
 def given_as_draft(
     strategy: StrategyConfig, draft: LoadedModel | str | None
 ) -> tuple[StrategyConfig, LoadedModel | str | None]:
-    """The strategy, and what is left to be its draft model: a head given in its place becomes the strategy's own.
+    """The strategy, and what is left to be its draft model: a head given in its place becomes the strategy's own, and so
+    does any other name where nothing but a head can be meant: the hub's, or one that is wrong and then refused.
 
     Raises ConfigError if the strategy drafts with a model, or has another head already.
     """
-    if not is_head(draft):
+    known = {own for own in _heads(strategy) if own is not None}
+    bundled = (None, str(demo.DRAFT), *demo.NAMED)  # what stands there where no draft is given
+    can_be_head = isinstance(draft, str) and draft not in bundled and not (strategy.uses_draft or known)
+    if not is_head(draft) and not (can_be_head and _heads(strategy)):
         return strategy, draft
     taking = with_head(strategy, str(draft))
-    known = {own for own in _heads(strategy) if own is not None}
     if known - {str(draft)}:
         raise ConfigError(f"two EAGLE3 heads were given: {draft} as the draft and {known.pop()} as a field: name one")
     if strategy.uses_draft:

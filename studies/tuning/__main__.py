@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ssd_lab import SamplingParams
 from ssd_lab.bench.config import BUNDLED, BenchConfig
 from ssd_lab.bench.data import load_prompts
 from ssd_lab.bench.figures import repeat_values
@@ -26,13 +25,12 @@ from ssd_lab.tune.candidates import Candidate
 from ssd_lab.tune.tuner import tune
 
 SPEED = "decode_tokens_per_second"
-PARAMS = SamplingParams(max_tokens=64)
 
 
-def one_try(texts: Sequence[str], budget_s: float) -> dict[str, Any]:
+def one_try(texts: Sequence[str], budget_s: float, max_tokens: int) -> dict[str, Any]:
     """What `tune` said: the candidates that it ran, the fastest first, and which of them it could not tell apart."""
     chats = [[{"role": "system", "content": SYSTEM_MESSAGE}, {"role": "user", "content": text}] for text in texts]
-    found = tune(chats, budget_s=budget_s, max_tokens=PARAMS.max_tokens, progress=False)
+    found = tune(chats, budget_s=budget_s, max_tokens=max_tokens, progress=False)
     ran = [one for one in found.ranking if one.measured_tokens_per_second is not None]
     return {
         "ran": [
@@ -56,12 +54,12 @@ def contenders(tries: Sequence[dict[str, Any]]) -> list[Candidate]:
     return list(found.values())
 
 
-def config(candidate: Candidate, dataset: str, prompts: int, repeats: int) -> BenchConfig:
+def config(candidate: Candidate, dataset: str, options: argparse.Namespace) -> BenchConfig:
     """Of the same requests in `bench`."""
     return BenchConfig(
         strategy=candidate.strategy, strategy_fields=candidate.fields, target=BUNDLED, draft=BUNDLED,
-        datasets=(dataset,), num_sequences=prompts, input_len=None, output_len=PARAMS.max_tokens, ignore_eos=False,
-        chat=True, repeats=repeats, max_model_len=None,
+        datasets=(dataset,), num_sequences=options.prompts, input_len=None, output_len=options.max_tokens,
+        ignore_eos=False, chat=True, repeats=options.repeats, max_model_len=None,
     )  # fmt: skip
 
 
@@ -113,6 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> str:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tries", type=int, default=4)
     parser.add_argument("--prompts", type=int, default=6)
+    parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--budget-s", type=float, default=30.0)
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args(arguments)
@@ -122,12 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> str:
     if options.part == "tune":
         texts = [prompt.text for prompt in load_prompts(options.dataset, options.prompts)]
         for _ in range(options.tries - len(_tries(options.out, options.dataset))):
-            found = one_try(texts, options.budget_s)
+            found = one_try(texts, options.budget_s, options.max_tokens)
             with (options.out / f"{options.dataset}.tune.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(found) + "\n")
         return f"{options.dataset}: {len(_tries(options.out, options.dataset))} tries"
     chosen = contenders(_tries(options.out, options.dataset))
-    configs = [config(one, options.dataset, options.prompts, options.repeats) for one in chosen]
+    configs = [config(one, options.dataset, options) for one in chosen]
     results = dict(zip([one.label for one in chosen], run_in_turns(configs, progress=False), strict=True))
     found = judged(results, options.dataset)
     (options.out / f"{options.dataset}.bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

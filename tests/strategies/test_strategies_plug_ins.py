@@ -69,7 +69,11 @@ def test_a_head_in_the_drafts_place_is_the_head_or_is_refused(tmp_path: Path):
     cascade = registry.config("cascade", {"second": "eagle3"})
     taken, left = given_as_draft(cascade, head)
     assert (taken.second.head, left) == (head, None)  # type: ignore[attr-defined]
-    assert given_as_draft(eagle, "some/draft") == (eagle, "some/draft")
+    assert given_as_draft(eagle, "some/head") == (registry.config("eagle3", {"head": "some/head"}), None)
+    for draft in (str(demo.DRAFT), "bundled-draft", None):  # as if none was given
+        assert given_as_draft(eagle, draft) == (eagle, draft)
+    assert given_as_draft(taken, "some/draft") == (taken, "some/draft"), "it has its head"
+    assert given_as_draft(registry.config("sync_chain", {}), "some/draft")[1] == "some/draft"
     with pytest.raises(ConfigError, match="is an EAGLE3 head, and sync_chain drafts with a model"):
         given_as_draft(registry.config("sync_chain", {}), head)
     with pytest.raises(ConfigError, match="two EAGLE3 heads"):
