@@ -14,6 +14,7 @@ _HOMES = {
     "Trace": "trace", "load_trace": "trace",
     "register_strategy": "strategies", "StrategyConfig": "strategies",
     "Proposer": "strategies", "Draft": "strategies", "Context": "strategies", "SequenceStrategy": "strategies",
+    "Proposal": "strategies", "propose_some": "strategies", "replace_rows": "strategies",
     "WrapperStrategy": "strategies", "NestedStrategy": "strategies",
     "register_schedule": "strategies", "register_fallback": "strategies", "register_tree": "strategies",
     "register_view": "widgets",

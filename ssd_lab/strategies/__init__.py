@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ssd_lab.common.callable_module import make_callable
+from ssd_lab.drafting.composition import propose_some, replace_rows
 from ssd_lab.drafting.proposer import Proposer
+from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.strategies.base import StrategyConfig
 from ssd_lab.strategies.components.fallback import FallbackConfig, register_fallback
 from ssd_lab.strategies.components.fan_out import Schedule, register_schedule
@@ -36,6 +38,7 @@ __all__ = [
     "Draft",
     "FallbackConfig",
     "NestedStrategy",
+    "Proposal",
     "Proposer",
     "Schedule",
     "SequenceStrategy",
@@ -48,11 +51,13 @@ __all__ = [
     "eagle3",
     "fanout",
     "prompt_lookup",
+    "propose_some",
     "register_fallback",
     "register_schedule",
     "register_strategy",
     "register_tree",
     "registry",
+    "replace_rows",
     "suffix_tree",
     "sync_chain",
     "sync_tree",

@@ -24,8 +24,8 @@ def with_head(strategy: StrategyConfig, head: str) -> StrategyConfig:
 def given_as_draft(
     strategy: StrategyConfig, draft: LoadedModel | str | None
 ) -> tuple[StrategyConfig, LoadedModel | str | None]:
-    """The strategy, and what is left to be its draft model: a head given in its place becomes the strategy's own, and so
-    does any other name where nothing but a head can be meant: the hub's, or one that is wrong and then refused.
+    """The strategy, and what is left to be its draft model: a head given in its place becomes the strategy's own, and
+    so does any other name where nothing but a head can be meant: the hub's, or one that is wrong and then refused.
 
     Raises ConfigError if the strategy drafts with a model, or has another head already.
     """

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 from ssd_lab.cli import main
 from ssd_lab.cli.main import app
+from ssd_lab.settings import settings
 
 LIGHT = ["--set", "threads=1"]
 
@@ -180,6 +181,28 @@ def test_a_target_that_is_nowhere_is_said_with_the_missing_draft():
     line = error_line(invoke("run", "Hi", "--target", "no-such-folder"))
     assert "needs a draft model" in line and "'no-such-folder' is no folder here" in line
     assert "is no folder here" not in error_line(invoke("run", "Hi", "--target", "bundled-target"))
+
+
+def test_every_command_that_takes_a_model_says_in_a_line_that_the_hub_is_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SSD_HF_CACHE", str(tmp_path / "hub"))
+    settings.cache_clear()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    (tmp_path / "asked.txt").write_text("Say hi.\nSay no.\n")
+    out, asked, model = str(tmp_path / "out"), str(tmp_path / "asked.txt"), ["--target", "some-org/some-model"]
+    plain = [*model, "-s", "autoregressive"]
+    for arguments in (
+        ["run", "Hi", *plain], ["chat", *plain], ["serve", *plain, "--port", "0"], ["compare", "Hi", *plain],
+        ["check", "--quick", *model, "-s", "prompt_lookup"], ["models", model[1]],
+        ["tune", *model, "--draft", model[1]], ["profile", *model, "--draft", model[1]],
+        ["models", "inflate", "--geometry", "llama-1b", "--from", model[1], "--out", out],
+        ["train", "draft", *model, "--prompts", asked, "--output", out],
+        ["train", "eagle3", *model, "--prompts", asked, "--output", out],
+    ):  # fmt: skip
+        assert "HF_HUB_OFFLINE is set" in error_line(invoke(*arguments)), arguments
+    assert "not on this machine" in error_line(invoke("bench", *model, "--prompt-file", asked, "--numseqs", "1"))
+    settings.cache_clear()
 
 
 def test_ctrl_c_prints_what_was_finished_and_exits_130(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
