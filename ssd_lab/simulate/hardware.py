@@ -163,16 +163,18 @@ class HardwareProfile(_Frozen):
 
     def round_factor(self, drafting: Drafting, sequences: int) -> float:
         """How much longer rounds of so many sequences are than their phases say, by the measured ones; 1 if there are
-        none.
+        none. Between two sizes the seconds lie between theirs, measured and priced ones for themselves: the ratio of
+        two straight lines is none.
         """
-        known = {one.sequences: one.seconds / one.priced_s for one in self.measured_rounds if one.drafting == drafting}
+        known = {one.sequences: one for one in self.measured_rounds if one.drafting == drafting}
         if not known:
             return 1.0
-        sizes = sorted(known)
-        low = max((size for size in sizes if size <= sequences), default=sizes[0])
-        high = min((size for size in sizes if size >= sequences), default=sizes[-1])
-        share = (sequences - low) / (high - low) if low < high else 0.0
-        return known[low] + share * (known[high] - known[low])
+        low = known[max((size for size in known if size <= sequences), default=min(known))]
+        high = known[min((size for size in known if size >= sequences), default=max(known))]
+        width = high.sequences - low.sequences
+        share = (sequences - low.sequences) / width if width > 0 else 0.0
+        seconds = low.seconds + share * (high.seconds - low.seconds)
+        return seconds / (low.priced_s + share * (high.priced_s - low.priced_s))
 
     def autoregressive_s(self, sequences: int) -> float:
         """Seconds of one autoregressive step, overhead included."""

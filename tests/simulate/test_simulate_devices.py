@@ -63,6 +63,11 @@ def test_measured_rounds_stretch_priced_ones_of_their_kind_and_size():
     assert profile.round_factor("async", 64) == 4
     assert profile.round_factor("chain", 1) == 1
     assert profile.autoregressive_s(1) == pytest.approx(7.5)
+    straight = tuple(  # a tree of a head, priced far too steeply by the few sizes that were timed
+        MeasuredRound(drafting="async", sequences=count, seconds=9.0 + count, priced_s=5.0 + 5.0 * count)
+        for count in (1, 9)
+    )
+    assert machine(measured_rounds=straight).round_factor("async", 5) * (5.0 + 5.0 * 5) == pytest.approx(9.0 + 5)
     first = simulate(ALWAYS, profile).rounds[1]
     assert sum(first.time_by_cause.values()) == pytest.approx(first.end_s - first.start_s)
     assert max(span.end_s for span in first.activities) == pytest.approx(first.end_s)
