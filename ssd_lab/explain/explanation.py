@@ -151,8 +151,9 @@ class RunExplanation:
         if blame is None:
             return "No single cause holds it back by more than 1 %."
         start = "What holds it back most" if self.pays is not False or self.undecided else "Why it does not pay"
+        aside = "" if blame is self.terms[0] else ", acceptance aside"
         return (
-            f"{start}: {blame.name}. If {blame.ideal}, it would give {blame.tokens_per_second:.1f} tokens/s "
+            f"{start}{aside}: {blame.name}. If {blame.ideal}, it would give {blame.tokens_per_second:.1f} tokens/s "
             f"(+{blame.gain:.1f}). What can be done: {blame.advice}."
         )
 

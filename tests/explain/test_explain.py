@@ -176,6 +176,9 @@ def test_all_views_name_the_blame():
     assert "Why it does not pay: draft time" in str(explanation)
     assert "draft time" in explanation._repr_html_()
     assert json.loads(json.dumps(explanation.as_dict()))["sync_chain"]["blame"] == "draft time"
+    few = ssd_lab.explain([plain_run(1.0), sync_run(Spans(verify=1.0, draft=0.5), accepted=1)])
+    assert only(few).terms[0].name == "acceptance", "which gains more than the cause that something can be done about"
+    assert "holds it back most, acceptance aside: draft time" in str(few)
 
 
 def test_the_command_line_explains_saved_traces(tmp_path: Path):
