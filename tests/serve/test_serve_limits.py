@@ -29,10 +29,16 @@ def load(pair, **fields):
 
 
 @pytest.fixture(scope="module")
-def guarded(tiny_pair):
+def models(tiny_pair):
+    with load(tiny_pair) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def guarded(models):
     """A server with a key, small limits and a queue of one."""
     config = ServeConfig(port=0, max_queue=1, max_body_bytes=2048, max_output=450, max_choices=3, request_timeout_s=60)
-    with load(tiny_pair) as models, running(make_app(models, config, ["another", KEY]), config) as url:
+    with running(make_app(models, config, ["another", KEY]), config) as url:
         yield url
 
 
@@ -72,17 +78,26 @@ def test_what_one_request_may_ask_for(client):
         assert answer.status_code == 400 and answer.json()["error"]["param"] == param
 
 
-def test_a_full_queue_says_when_to_come_again(client, hold):
+def wait_until(condition):
+    end_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+
+
+def test_a_full_queue_says_when_to_come_again(client, models, hold):
+    places = next(iter(models)).admission
+    wait_until(lambda: places.under_way == 0)  # an answer is out a moment before its place is free
     hold()
     with client.stream("POST", "/v1/completions", json={**LONG, "n": 3, "stream": True}) as running_one:
-        next(running_one.iter_lines())
+        lines = running_one.iter_lines()  # an iterator that is let go ends the request
+        next(lines)
         refused = client.post("/v1/completions", json=SHORT)
         assert refused.status_code == 429 and int(refused.headers["retry-after"]) >= 1
         assert refused.json()["error"]["code"] == "queue_full"
     hold.release()
-    end_s = time.monotonic() + 60
-    while (answer := client.post("/v1/completions", json=SHORT)).status_code != 200 and time.monotonic() < end_s:
-        time.sleep(0.05)
+    wait_until(lambda: places.under_way == 0)
+    answer = client.post("/v1/completions", json=SHORT)
     assert answer.json()["usage"]["completion_tokens"] == 3
 
 
@@ -100,8 +115,7 @@ def test_a_request_that_takes_too_long_is_ended(tiny_pair, hold):
 def test_the_access_log_is_json_without_texts_or_keys(client, caplog):
     with caplog.at_level("INFO", logger="ssd_lab.serve.access"):
         answer = client.post("/v1/completions", json={**SHORT, "prompt": "a secret"})
-        while not caplog.messages:  # it is written when the answer is out
-            time.sleep(0.01)
+        wait_until(lambda: caplog.messages)  # it is written when the answer is out
         line = json.loads(caplog.messages[-1])
     assert line["status"] == 200 and line["path"] == "/v1/completions" and line["model"] == "tiny:sync_chain"
     assert line["output_tokens"] == 3 and line["finish"] == ["length"] and line["id"] == answer.headers["x-request-id"]
@@ -124,8 +138,7 @@ def test_stopping_lets_running_answers_finish_and_refuses_new_ones(tiny_pair, ho
                 next(lines)
                 leaving = threading.Thread(target=server.__exit__, args=(None, None, None))
                 leaving.start()
-                while not app.state.server.is_stopping:
-                    time.sleep(0.005)
+                wait_until(lambda: app.state.server.is_stopping)
                 assert kept.post("/v1/completions", json=SHORT).status_code == 503
                 assert kept.get("/ready").status_code == 503
                 hold.release()
