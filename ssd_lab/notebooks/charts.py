@@ -12,7 +12,13 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, 2008
-MEANINGS = {"target": "#0072B2", "draft": "#E69F00"}  # as in the views
+MEANINGS = {  # by how a name begins, as in the views
+    "target": "#0072B2",
+    "autoregressive": "#0072B2",
+    "draft": "#E69F00",
+    "sync": "#E69F00",
+    "async": "#009E73",
+}
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "x")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 PATTERNS = ("", "/", ".", "x", "-", "+")
@@ -94,9 +100,12 @@ def bars(
 
 
 def _colours(names: Iterable[str]) -> list[str]:
-    """Target and draft have a colour of their own; others take those that are left."""
-    own = [MEANINGS.get(name) for name in names]
-    left = itertools.cycle(colour for colour in COLOURS if colour not in own)
+    """The first series of a model or a kind of decoding has that one's colour; others take those that are left."""
+    own: list[str | None] = []
+    for name in names:
+        colour = next((colour for start, colour in MEANINGS.items() if name.startswith(start)), None)
+        own.append(None if colour in own else colour)
+    left = itertools.cycle([colour for colour in COLOURS if colour not in own] or COLOURS)
     return [colour or next(left) for colour in own]
 
 

@@ -30,10 +30,10 @@ HINTS: dict[str, tuple[str, str]] = {
         "A chain accepts 0.6 + 0.6 x 0.6; two siblings 0.6 + 0.2.",
     ),
     "03-3": (
-        "After the refusal neither p nor q is what it was.",
+        "After the rejection neither p nor q is what it was.",
         "p becomes max(p - q, 0), scaled; q loses the third token, scaled. Then min(1, p/q) of the second.",
     ),
-    "03-4": ("Were those nodes drawn from q, or chosen?", "What is chosen is certain: its q is a one."),
+    "03-4": ("Were those nodes drawn from q, or chosen?", "What is chosen is certain: its q is 1."),
     "04-1": ("How many accepted lengths are there at k = 6?", "0 to 6, with three candidates at each."),
     "04-2": (
         "What does a round last after a hit, and after a miss?",
@@ -41,7 +41,7 @@ HINTS: dict[str, tuple[str, str]] = {
     ),
     "04-3": ("The round is short only if all four hit.", "That happens with 0.8 to the power 4."),
     "04-4": ("Whose prepared tokens are still good?", "Those that hit have theirs and only wait."),
-    "05-1": ("All four guesses must be kept.", "0.8 to the power 4, with nothing refused after them."),
+    "05-1": ("All four guesses must be kept.", "0.8 to the power 4, with no rejection among them."),
     "05-2": (
         "The theorem's ratio is a power of the acceptance rate, 1 / (1 + r).",
         "With r = 1 it is the square root of 0.64.",
@@ -79,6 +79,6 @@ HINTS: dict[str, tuple[str, str]] = {
         "Separate runs leave out what the machine did between.",
     ),
     "11-1": ("What does a round give to a text?", "1,000 + 400, and 20 of those are in no text."),
-    "11-2": ("How many tokens does a draft add, and who adds one more?", "600 / 250, and the target's own."),
+    "11-2": ("How many tokens does a draft add to a round, and who adds one more?", "600 / 250, and the target's own."),
     "11-3": ("What do the twelve wait for?", "Is it room for their keys and values?"),
 }

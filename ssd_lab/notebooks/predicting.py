@@ -38,7 +38,7 @@ def predict(name: str, guess: Any = ...) -> Said:
     _known(name)
     if guess is ...:
         return Said(
-            "Put what you expect in place of the dots: a number, or a few words. Until then the answer is folded."
+            "Put your prediction in place of the dots: a number, or a few words. The answer stays folded until then."
         )
     JOURNAL.predicted(name, guess)
     return Said(f"You expect {_shown(guess)}. Go on and see.")
@@ -53,7 +53,11 @@ def reveal(name: str, measured: float | None = None) -> Said:
     seen = "" if measured is None else f" It was {_shown(measured)}."
     guess = JOURNAL.prediction(name)
     if guess is ...:
-        return Said("You predicted nothing. Predict above first, or open this", f"{seen} {known}".strip(), folded=True)
+        return Said(
+            "You have not predicted anything yet. Predict above first, or open this",
+            f"{seen} {known}".strip(),
+            folded=True,
+        )
     return Said(f"You expected {_shown(guess)}.{seen}", known)
 
 

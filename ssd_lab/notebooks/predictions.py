@@ -9,23 +9,23 @@ PREDICTIONS = {
         "from the time that guessing takes."
     ),
     "01-1": (
-        "Tokens/round is the figure to remember: how many tokens one pass of the target gave a text. Alone it gives "
-        "one, so of the passes that each text would have taken, all but one in tokens/round were saved."
+        "Tokens/round is the figure to remember: how many tokens a text gets from one pass of the target. Without a "
+        "draft it is 1, so with 3 tokens/round a text needs only a third of the passes."
     ),
     "01-2": (
-        "Given that all before it were right, about as often: one guess is about as hard as another. Without that "
-        "condition less often, because a guess counts only if all before it were right. So each further guess is worth "
-        "less than the one before, and k should not be as large as possible."
+        "Given that all the guesses before it were right, about as often: one guess is about as hard as another. "
+        "Without that condition, less often, because a guess counts only if all before it were right. So each further "
+        "guess is worth less than the one before, and k should not be as large as possible."
     ),
-    "02-1": "As often as the target says it, 25 times in a hundred, whatever the draft wanted.",
+    "02-1": "As often as the target says it: 25 times in a hundred, whatever the draft wanted.",
     "02-2": (
         "All three go wrong. The third is the most common mistake in practice: a greedy guess is a fine guess, but "
-        "then its q is a one on that token, and the rule must be told so."
+        "then its q is 1 for that token, and the rule must be given that q."
     ),
     "03-1": (
-        "The second guess gets most of what the first one misses, and every further one much less. Whether a node "
-        "deserves a sibling or a child is now arithmetic: a node is of use if all its ancestors were right and it is "
-        "right itself, so its value is the product of the shares along its path."
+        "The second guess catches most of what the first one misses, and every further one much less. Whether a node "
+        "deserves a sibling or a child is now arithmetic: a node is useful only if it and all its "
+        "ancestors are right, so its value is the product of the shares along its path."
     ),
     "03-2": (
         "No. Drawn children give the target's distribution; the likeliest ones do not, for they were certain and not "
@@ -39,12 +39,12 @@ PREDICTIONS = {
     ),
     "05-1": (
         "Four, all of them. With one acceptance rate a the chance of a length falls from one to the next, but the last "
-        "one jumps: after the last guess there is none left to be refused."
+        "one jumps: after the last guess there is nothing left to reject."
     ),
     "05-2": "The bonus token is far easier: nothing has refuted the draft's first choice there.",
     "05-3": (
-        "A poor draft is stopped early, so the branches belong to small lengths; a good one is often accepted whole, "
-        "and the last place takes most."
+        "A poor draft is stopped early, so the branches belong at small lengths; a good one is often accepted whole, "
+        "and the last length takes most of them."
     ),
     "06-1": (
         "At C = 1 the residual lies wholly on owl and fox: every rejection is a miss, however good the draft. At "
@@ -56,7 +56,7 @@ PREDICTIONS = {
     ),
     "06-3": (
         "With an expensive one, and in a batch. Where misses are cheap, leave C at 1; the dearer a miss, the lower the "
-        "best C, and even then the gain on this pair is a per cent or so: know your own curve before you bend."
+        "best C, and even then the gain on this pair is one percent or so: know your own curve before you bend."
     ),
     "07-1": (
         "The draft, a whole model. The head has one layer and the layer that joins three features of the target; the "
@@ -83,8 +83,8 @@ PREDICTIONS = {
         "The draft's: six steps (15.2 ms) take longer than the verification they hide behind. In the asynchronous run "
         "the target waits. A k of 11.45 / 2.54, about four, would balance the two."
     ),
-    "10-1": "Only the text does: how often guesses are accepted. One number for each set should explain both columns.",
-    "10-2": ("Look at the interval of their ratio: it holds 1 if the difference may be noise."),
+    "10-1": "Only the text: how often guesses are accepted. One number for each set of prompts should explain both.",
+    "10-2": "Look at the interval of their ratio: if it contains 1, the difference may be noise.",
     "11-1": "Eight ask and four have a place, so four wait. As soon as a text ends, one that waits takes its place.",
-    "11-2": "They are equal but for what came too late: tokens that were accepted behind the end of a text.",
+    "11-2": "They are equal except for what came too late: tokens that were accepted after the end of a text.",
 }

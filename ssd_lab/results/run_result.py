@@ -174,7 +174,7 @@ class RunResult:
         most = max((len(one.sequences) for one in self.trace.rounds), default=0)
         if len(self.outputs) < 2 or not most:
             return []
-        how = "one at a time" if most == 1 else f"up to {most} together, and tokens/s is of all of them"
+        how = "one at a time" if most == 1 else f"up to {most} at a time, and tokens/s counts all of them"
         return [f"{len(self.outputs)} requests, {how} (max_batch, --batch)"]
 
     def warnings(self) -> list[str]:

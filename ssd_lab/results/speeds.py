@@ -34,7 +34,7 @@ def notes_on_turns(runs: Sequence[Measured]) -> list[str]:
     if not counts:
         return []
     if counts == [1]:
-        return ["each speed was measured once: how far to believe it is not known (repeats=5 tells)"]
+        return ["each speed was measured only once, so its uncertainty is unknown (repeats=5 would show it)"]
     often = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     return [f"speeds are means of {often} turns, in brackets their 95 % intervals"]
 

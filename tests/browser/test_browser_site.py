@@ -119,6 +119,39 @@ def test_the_story_is_the_traces_and_follows_the_chosen_round(open_site: Any, ke
         assert where(page).startswith(f"round {number + 1} of "), "elsewhere the arrows step through the rounds"
 
 
+def test_the_story_goes_on_by_wheel_and_finger_and_then_the_page_does(open_site: Any):
+    at = "(beat) => document.querySelector('.ssd-beat-title').textContent.startsWith(`${beat}.`)"
+    with open_site(width=390) as page:
+        page.emulate_media(reduced_motion="reduce")
+        stage = page.locator(".live-view .ssd-stage")
+        stage.scroll_into_view_if_needed()
+        before = page.evaluate("scrollY")
+        stage.hover()
+        page.mouse.wheel(0, 240)
+        page.wait_for_function(at, arg=3)
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_function(at, arg=2)
+        box = stage.bounding_box()
+        finger = {
+            "x": box["x"] + 60,
+            "y": box["y"] + 60,
+            "yDistance": -2000,
+            "gestureSourceType": "touch",
+            "speed": 4000,
+        }
+        page.context.new_cdp_session(page).send("Input.synthesizeScrollGesture", finger)
+        page.wait_for_function(at, arg=8)
+        assert page.evaluate("document.getAnimations().length") == 0, (
+            "pictures are stills where less motion is asked for"
+        )
+        assert page.evaluate("scrollY") == before
+        page.locator(".ssd-stage").hover()
+        before = page.evaluate("scrollY")
+        page.wait_for_timeout(300)  # a new movement of the wheel
+        page.mouse.wheel(0, 300)
+        page.wait_for_function("(before) => scrollY > before", arg=before)
+
+
 def test_in_the_race_each_run_writes_the_same_text(open_site: Any):
     with open_site() as page:
         race = page.locator(".live-view .ssd-race")

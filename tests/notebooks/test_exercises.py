@@ -31,7 +31,7 @@ SLIPS = {
     "04-1": (18, "0 as well"), "04-2": (16, "beside"), "04-3": (11.2, "all four"), "08-1": (0, "own token"),
     "08-2": (1, "min(1, p/q)"), "09-1": (7.5, "two bytes"), "09-2": (7, "still"), "09-3": (2, "hides"),
     "09-4": (0.9, "one sequence"), "03-1": (7, "each node"), "03-2": (0.8, "siblings"), "03-3": (1, "changed"),
-    "05-1": (0.08192, "nothing is refused"), "05-2": (0.64, "more slowly"), "05-3": (0.1, "r = 1"),
+    "05-1": (0.08192, "nothing is rejected"), "05-2": (0.64, "more slowly"), "05-3": (0.1, "r = 1"),
     "06-1": (0.25, "sum to one"), "06-2": (1, "bent"), "07-1": (4096, "comes out"), "07-2": (2, "one before"),
     "10-1": (307.4, "six"), "10-2": (313.0, "longer"),
     "11-1": (1400, "no text"), "11-2": (2.4, "own token"), "11-3": ("blocks", "free"),

@@ -23,7 +23,7 @@ EXERCISES: tuple[Exercise, ...] = (
         "the overlap of the target with what the draft now draws from",
         slips={
             "the guess is drawn from the bent distribution": lambda: 1.0,
-            "that is the share of refused guesses": lambda: 1 - sum(map(min, _DRAFT, _bent())),
+            "that is the share of rejected guesses": lambda: 1 - sum(map(min, _DRAFT, _bent())),
         },
     ),
     Choice(
@@ -37,6 +37,6 @@ EXERCISES: tuple[Exercise, ...] = (
     Choice(
         lambda: "no",
         "it is drawn from p itself, and C bends only q",
-        {"yes": "after k accepted tokens nothing was refused: from which distribution does the target draw then?"},
+        {"yes": "after k accepted tokens nothing was rejected: from which distribution does the target draw then?"},
     ),
 )

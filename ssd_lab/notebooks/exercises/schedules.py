@@ -36,9 +36,9 @@ def _spends_well(allocate: Allocation) -> str | None:
 EXERCISES: tuple[Exercise, ...] = (
     Number(
         lambda: _ACCEPTANCE**_K,
-        "no token after the last one has to be refused",
+        "no token after the last one has to be rejected",
         slips={
-            "nothing is refused at a = k: no factor 1 - alpha": lambda: _ACCEPTANCE**_K * (1 - _ACCEPTANCE),
+            "nothing is rejected at a = k: no factor 1 - alpha": lambda: _ACCEPTANCE**_K * (1 - _ACCEPTANCE),
             "k tokens, not k + 1": lambda: _ACCEPTANCE ** (_K + 1),
         },
     ),

@@ -61,7 +61,7 @@ export function counterfactual(app) {
       : ranked
       ? "Each recorded round is scored by itself; rounds that would have followed a changed one were never run."
         + (sampled && distributions ? " C and temperature use the recorded distributions of the likeliest tokens: expected values." : "")
-      : "These rounds do not hold the rank of their recovery tokens, so hits under other schedules are not known.";
+      : "The ranks of the recovery tokens were not recorded, so hits under other schedules are not known.";
   }
 
   function score() {

@@ -46,7 +46,7 @@ function details(run, request, step, place) {
   if (kind === "recovery") return recoveryDetails(run, request, step);
   if (kind === "branch" && step.tree?.branches[first]) return branchDetails(run, step, Number(first), Number(second));
   if (kind === "node" && step.tree) return nodeDetails(run, request, step, Number(first));
-  return h("p", { class: "ssd-help" }, "This round has no such place.");
+  return h("p", { class: "ssd-help" }, "This round has no such token.");
 }
 
 function facts(title, rows) {
@@ -166,7 +166,7 @@ function recoveryPlace(step) {
   return { place: tried[last], refused: step.tree.tokens[last] };
 }
 
-const CERTAIN = ["test", "a certain guess: kept where the target's own draw is this token", "test"];
+const CERTAIN = ["test", "a certain guess: accepted if the target's own draw is this token", "test"];
 
 function coinRow(coin, chance) {
   return ["coin drawn", `${decimal(coin, 3)} ${coin < chance ? "<" : "≥"} ${decimal(chance, 3)}`, "coin"];
@@ -175,7 +175,7 @@ function coinRow(coin, chance) {
 // The likeliest tokens at a verified place, with the residual before and after Saguaro sampling where one was drawn from.
 // A certain guess (no draft distribution) that was `refused` leaves all that the target gave to other tokens.
 function alternatives(run, at, { residual, chosen, refused = chosen }) {
-  if (!at) return h("p", { class: "ssd-help" }, "The alternatives at this place were not recorded: run with record_details=8 to see them.");
+  if (!at) return h("p", { class: "ssd-help" }, "The alternatives to this token were not recorded. To see them, run with record_details=8.");
   const draft = at.draft_probs;
   const raw = at.draft_raw_probs;
   const columns = [["target p", at.target_probs]];

@@ -21,7 +21,7 @@ export function featuresView(app) {
     const count = step?.draft_tokens.length ?? 0;
     element.dataset.guesses = count;
     if (!count) {
-      lead.textContent = "In this round nothing was guessed.";
+      lead.textContent = "Nothing was guessed in this round.";
       replace(picture);
       return;
     }
@@ -31,14 +31,14 @@ export function featuresView(app) {
     const name = token(run, step.draft_tokens[at - 1]);
     const before = at > 1 ? token(run, step.draft_tokens[at - 2]) : lastToken(app);
     lead.textContent = readsFeatures(step, at)
-      ? `Guess 1, ${name}: the target's features of the token before ${before}, joined to g, beside the embedding of ${before} itself.`
-      : `Guess ${at}, ${name}: the target has not read ${before} yet, so the head's own state takes the place of g, beside the embedding of ${before}.`;
+      ? `Guess 1, ${name}, is made from the target's features of the token before ${before}, joined into g, and from the embedding of ${before} itself.`
+      : `Guess ${at}, ${name}: the target has not read ${before} yet, so the head's own state takes the place of g. Beside it stands the embedding of ${before}.`;
     replace(picture, drawing(run, step, at, before));
     picture.scrollLeft = Math.max(0, X.heads + (at - 0.5) * HEAD - picture.clientWidth / 2); // where it is too wide
     const earlier = steps[selected.step - 1];
-    const fresh = earlier ? `${plural(earlier.num_accepted + 1, "token")} got features of the target since the last round. ` : "The prompt's tokens got theirs when it was read. ";
+    const fresh = earlier ? `The last round gave ${plural(earlier.num_accepted + 1, "more token")} features of the target. ` : "The prompt's tokens got their features when the prompt was read. ";
     note.textContent = step.origin === "hit"
-      ? `${fresh}These guesses were prepared while the target still checked the round before: they began from older features and the head's own states.`
+      ? `${fresh}These guesses were prepared while the target was still checking the previous round, so they began from older features and the head's own states.`
       : `${fresh}They take the place of the states that the head had guessed with.`;
   }
 
@@ -50,7 +50,7 @@ export function featuresView(app) {
     render(reason) {
       if (reason === "hover" || !app.run) return;
       if (!app.run.features) {
-        lead.textContent = "Only a run of eagle3 reads features of the target.";
+        lead.textContent = "Only runs of eagle3 read features of the target.";
         replace(picture);
         return;
       }

@@ -50,6 +50,8 @@ function folded(app, view, title) {
   return { element, render, destroy: view.destroy };
 }
 
+const AT_ONCE = ["stepper", "text", "own"]; // below a result's numbers: the others are a click away
+
 export const ALL = ["stepper", "text", "cache", "acceptance", "features", "slots", "timeline", "own"];
 
 export function mount(root, { data, views = ALL, selection = {}, summary = "", clock, onSelect = () => {} }) {
@@ -57,7 +59,7 @@ export function mount(root, { data, views = ALL, selection = {}, summary = "", c
   const bar = transport(app);
   const parts = views.flatMap((name) => {
     const [kind, only] = name.split(":");
-    return VIEWS[kind](app, { clock, only });
+    return VIEWS[kind](app, { clock, only }).map((part) => Object.assign(part, { kind }));
   });
   root.classList.add("ssd-lab");
   const unfollow = followTheme(root);
@@ -65,7 +67,11 @@ export function mount(root, { data, views = ALL, selection = {}, summary = "", c
   const head = h("div", { class: "ssd-scroll ssd-summary" });
   head.innerHTML = summary; // made by Python, where everything in it was escaped
   const [leads, others] = [parts.filter((part) => part.leads), parts.filter((part) => !part.leads)];
-  replace(root, head, notes, leads.map((part) => part.element), bar.element, h("div", { class: `ssd-grid ssd-views-${views.length}` }, others.map((part) => part.element)));
+  const later = summary ? others.filter((part) => !AT_ONCE.includes(part.kind)) : [];
+  const grid = (some) => h("div", { class: `ssd-grid ssd-views-${views.length}` }, some.map((part) => part.element));
+  const more = h("details", { class: "ssd-more", hidden: !later.length, ontoggle: () => later.forEach((part) => part.render("data")) },
+    h("summary", {}, "More pictures of this run: acceptance, caches, timeline"), grid(later));
+  replace(root, head, notes, leads.map((part) => part.element), bar.element, grid(others.filter((part) => !later.includes(part))), more);
   const release = keepKeys(root, bar.keys);
   bar.element.hidden = views.every((name) => name === "race"); // it shows whole texts
   const off = app.on((reason) => {

@@ -37,7 +37,7 @@ export function mountOverlap(root, { words, target, draft, fan_out: width, facto
   const said = h("div", { "aria-live": "polite" });
   const control = slider("Saguaro factor C", { min: 0, max: 1, step: 0.05, value: factor, show: (value) => value.toFixed(2), change: (value) => { now.factor = value; draw(); onChange({ factor: value }); } });
   const again = h("button", { type: "button", onclick: () => { Object.assign(now, { target: [...target], draft: [...draft], factor }); control.set(factor); draw(); onChange({ ...now }); } }, "as at the start");
-  const help = width ? "Move the ends of the bars, or C: q is bent on the tokens that are prepared, and its handles show it before that." : "Move the ends of the bars, by pointer or with ↑ and ↓; the others make room, so that each sums to one.";
+  const help = width ? "Move the ends of the bars, or C. C bends q on the tokens that are prepared; the handles show q before bending." : "Move the ends of the bars, by pointer or with ↑ and ↓. The other bars adjust, so that each distribution still sums to one.";
   replace(root, section("overlap", "p and q", help, chart.element, marks(true), said, h("div", { class: "ssd-sliders" }, width ? control.element : null, h("div", {}, again))));
 
   function draw() {

@@ -16,7 +16,7 @@ export function ownView(app, only) {
 
   function build() {
     const drawn = views().map((view) => section("own-view", view.title, view.help, KINDS[view.kind](view, app)));
-    replace(element, drawn.length || !only ? drawn : section("own-view", only, null, h("p", { class: "ssd-help" }, "It shows nothing of this run.")));
+    replace(element, drawn.length || !only ? drawn : section("own-view", only, null, h("p", { class: "ssd-help" }, "This view has nothing to show for this run.")));
     marks = [...element.querySelectorAll("[data-round]")];
   }
 

@@ -11,7 +11,7 @@ const LAST = { step: Number.MAX_SAFE_INTEGER, place: null };
 const FIRST = ["k", "f"]; // of a strategy's fields: the others fold
 const KEPT_RUNS = 6;
 const PATIENCE_MS = 4000;
-const GONE = "The kernel is gone: start one, and run this cell again.";
+const GONE = "The kernel is gone: start one and run this cell again.";
 const SILENT = "no answer yet: the kernel is busy, or it was restarted; then run this cell again";
 
 // strategies: {name: JSON schema}; run(order), stop() and ping() tell the kernel, and throw where there is none. Returns
@@ -46,7 +46,7 @@ export function mountPlayground(root, { strategies, defaults, run, stop, ping })
   const status = h("span", { role: "status", "aria-live": "polite", class: "ssd-where", "data-playground": "status" });
   const error = h("p", { role: "alert", class: "ssd-warning", hidden: true });
   const text = h("div", { class: "ssd-stream", "aria-label": "Generated text", "data-playground": "text" });
-  const stale = h("p", { class: "ssd-help", hidden: true }, "Below is the run before this one.");
+  const stale = h("p", { class: "ssd-help", hidden: true }, "The run below is the previous one.");
   const table = h("div", { class: "ssd-scroll" });
   const stage = h("div", {});
 

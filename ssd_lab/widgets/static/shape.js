@@ -21,7 +21,7 @@ export function mountShape(root, { parents, words, chosen, onChange = () => {} }
     h("thead", {}, h("tr", {}, h("td", {}), parents.map((_, column) => h("th", { scope: "col" }, column)))),
     h("tbody", {}, parents.map((_, row) => h("tr", { onclick: () => { choose(row); onChange(row); } }, heads[row], cells[row])))));
   const said = h("p", { "aria-live": "polite" });
-  replace(root, section("shape", "A draft tree and its mask", "Choose a node: it sees the text and the nodes on its own path, no others.",
+  replace(root, section("shape", "A draft tree and its mask", "Choose a node: it sees the text and the nodes on its own path, and no others.",
     h("div", { class: "ssd-shape-parts" }, tree.element, mask), said, legend("What the marks mean", [["■", "the row's node sees the column's"], ["·", "it does not"]])));
 
   function choose(node) {

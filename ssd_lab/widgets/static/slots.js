@@ -36,8 +36,8 @@ export function slotsView(app) {
       replace(body, table(app, step, written, kept));
       body.scrollLeft = Math.max(0, body.querySelector(".written").offsetLeft - body.clientWidth / 3); // where it is too wide
       said.textContent = step.tree?.verified
-        ? "A node's slot is its number in the tree; those of the accepted path are copied to where the text goes on. Nothing is erased: the next pass writes over the rest."
-        : `Nothing is copied and nothing erased: the length is set back to the last token kept, and the next pass writes over what lies behind it.${SAME_SLOTS.includes(app.run.strategy.name) ? " The draft's cache has the same slots and goes back with it." : ""}`;
+        ? "A node's slot is its number in the tree. Slots of the accepted path are copied to where the text continues. Nothing is erased: the next pass overwrites the rest."
+        : `Nothing is copied and nothing is erased: the length is set back to the last accepted token, and the next pass overwrites what comes after it.${SAME_SLOTS.includes(app.run.strategy.name) ? " The draft's cache has the same slots and is rolled back with it." : ""}`;
     },
   };
 }

@@ -39,7 +39,7 @@ export function mountSpeed(root, { settings, onChange = () => {}, simulated = nu
   const fallback = h("select", { "aria-label": "fallback", onchange: () => change({ fallback: fallback.value }) },
     h("option", { value: "jit" }, "jit: draft now"), h("option", { value: "fast" }, "fast: nearly free"));
   fallback.value = now.fallback;
-  replace(root, section("speed", "When does it pay?", "Speed over autoregressive decoding, one step of which takes as long as one verification.",
+  replace(root, section("speed", "When does it pay?", "Speed relative to autoregressive decoding, where one step takes as long as one verification.",
     h("div", { class: "ssd-sliders" }, sliders.map(([, control]) => control.element), h("label", { class: "ssd-slider" }, h("span", {}, "fallback on a miss"), fallback)),
     result, figure));
 

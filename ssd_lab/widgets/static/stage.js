@@ -79,7 +79,7 @@ function maskOf(run, step) {
   return h("div", { class: "ssd-mask" }, h("table", { class: "ssd-mask-table", "aria-label": "Which tokens each row of the target's pass sees" },
     h("tbody", {}, rows.map((name, row) => h("tr", { style: `--i:${row}` }, h("th", { scope: "row" }, name), rows.map((_, column) => h("td", { class: column <= row ? "seen" : "" }, column <= row ? "■" : "·")),
       h("td", { class: "ssd-answer" }, row < step.num_accepted ? `→ ${rows[row + 1]} ✓` : row === step.num_accepted ? `→ ${token(run, step.recovery_token)}` : "→ not used"))))),
-  h("p", { class: "ssd-help" }, "Rows are checked together. A row sees the text and the tokens before it (■), never a later one (·), so each gives the target's answer as if it stood alone."));
+  h("p", { class: "ssd-help" }, "The rows are checked together. A row sees the text and the tokens before it (■), never a later one (·), so each row gives the target's answer as if it were the only one."));
 }
 
 // p and q at the place of the rejection: what they share is kept, what p has more is where the recovery token is drawn from.

@@ -137,8 +137,8 @@ export function whyNothingPrepared(app) {
   if (!run.cache.lookups && !request.steps.some((other) => other.tree)) return "This strategy prepares nothing ahead: there is no speculation cache.";
   if (step !== request.steps.at(-1)) return "What was prepared in this round was not recorded.";
   return request.finish_reason === null
-    ? "What is prepared in this round is known with the next one."
-    : "The text ended with this round: what was being prepared for a next one was never asked for, and not recorded.";
+    ? "What is prepared in this round will be known with the next one."
+    : "The text ended with this round: what was being prepared for the next one was never needed and was not recorded.";
 }
 
 export function isBonus(step) {
