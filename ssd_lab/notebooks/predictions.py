@@ -85,6 +85,9 @@ PREDICTIONS = {
     ),
     "10-1": "Only the text: how often guesses are accepted. One number for each set of prompts should explain both.",
     "10-2": "Look at the interval of their ratio: if it contains 1, the difference may be noise.",
-    "11-1": "Eight ask and four have a place, so four wait. As soon as a text ends, one that waits takes its place.",
+    "11-1": (
+        "Eight ask and four have a place, so four wait. As soon as a text ends, one that waits takes its place. "
+        "(Before the first pass nearly all of them wait; the chart may begin there.)"
+    ),
     "11-2": "They are equal except for what came too late: tokens that were accepted after the end of a text.",
 }

@@ -143,7 +143,7 @@ def test_the_kernel_answers_a_widget_and_keys_pressed_in_one_never_reach_the_not
         run_all(page)
         cell(page, 2).locator("[data-table=speed]").wait_for()
         cell(page, 3).locator("[data-do=run]").wait_for()
-        cell(page, 1).locator(".ssd-more > summary").click()
+        cell(page, 1).locator(".ssd-later > summary").click()
         cell(page, 1).locator(".ssd-lanes").wait_for()
         cell(page, 3).locator("summary").click()  # more settings
         before = page.evaluate(state)
@@ -211,7 +211,7 @@ def test_a_trace_as_a_cells_value_is_an_explorer_in_the_labs_theme(
         root = cell(page, 1).locator(".ssd-lab").first
         root.locator("section.ssd-stepper").wait_for()
         assert root.bounding_box()["height"] < 1500 or width < 1000, "what is not asked for is folded"
-        root.locator(".ssd-more > summary").click()
+        root.locator(".ssd-later > summary").click()
         root.locator(".ssd-timeline .ssd-lanes svg").wait_for()
         assert root.get_attribute("data-theme") == theme
         assert root.locator("section").count() == 8

@@ -75,8 +75,8 @@ function lastToken({ run, request, step }) {
 function drawing(run, step, at, before) {
   const { layers, of } = run.features;
   const count = step.draft_tokens.length;
-  const height = Math.max(230, of * LAYER + 66);
-  const foot = height - 40; // the line of embeddings
+  const height = Math.max(246, of * LAYER + 82);
+  const foot = height - 56; // the line of embeddings
   const layer = (number) => foot - 30 - number * LAYER; // layer 0 at the bottom
   const middle = (layer(layers[0]) + layer(layers.at(-1))) / 2;
   const text = (x, y, words, props = {}) => s("text", { x, y, "text-anchor": "middle", ...props }, words);
@@ -104,7 +104,7 @@ function drawing(run, step, at, before) {
     "aria-label": `Features at the inputs of layers ${layers.join(", ")} of ${of}; guess ${at} of ${count}` },
   s("defs", {}, tip(id, ""), tip(`${id}-on`, "on")),
   text(X.target + 55, foot + 4, "the text so far"),
-  text(X.target, foot + 26, `━ read: what enters layers ${layers.filter((one) => one < of).join(", ")}${layers.includes(of) ? " and leaves the last" : ""}`, { "text-anchor": "start", class: "soft" }),
+  text(X.target, foot + 46, `━ read: what enters layers ${layers.filter((one) => one < of).join(", ")}${layers.includes(of) ? " and leaves the last" : ""}`, { "text-anchor": "start", class: "soft" }),
   Array.from({ length: of }, (_, number) => s("g", { class: "ssd-flow-box layer" },
     s("rect", { x: X.target, y: layer(number) - LAYER + 3, width: 110, height: LAYER - 5, rx: 3 }), text(X.target + 55, layer(number) - 4.5, `layer ${number}`, { class: "small" }))),
   layers.map((number) => s("line", { class: "ssd-tap", x1: X.target, x2: X.target + 110, y1: layer(number) + 0.5, y2: layer(number) + 0.5 })),

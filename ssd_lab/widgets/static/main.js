@@ -54,7 +54,7 @@ const AT_ONCE = ["stepper", "text", "own"]; // below a result's numbers: the oth
 
 export const ALL = ["stepper", "text", "cache", "acceptance", "features", "slots", "timeline", "own"];
 
-export function mount(root, { data, views = ALL, selection = {}, summary = "", clock, onSelect = () => {} }) {
+export function mount(root, { data, views = ALL, selection = {}, summary = "", fold = false, clock, onSelect = () => {} }) {
   const app = createApp(data, selection);
   const bar = transport(app);
   const parts = views.flatMap((name) => {
@@ -67,9 +67,9 @@ export function mount(root, { data, views = ALL, selection = {}, summary = "", c
   const head = h("div", { class: "ssd-scroll ssd-summary" });
   head.innerHTML = summary; // made by Python, where everything in it was escaped
   const [leads, others] = [parts.filter((part) => part.leads), parts.filter((part) => !part.leads)];
-  const later = summary ? others.filter((part) => !AT_ONCE.includes(part.kind)) : [];
+  const later = fold ? others.filter((part) => !AT_ONCE.includes(part.kind)) : [];
   const grid = (some) => h("div", { class: `ssd-grid ssd-views-${views.length}` }, some.map((part) => part.element));
-  const more = h("details", { class: "ssd-more", hidden: !later.length, ontoggle: () => later.forEach((part) => part.render("data")) },
+  const more = h("details", { class: "ssd-later", hidden: !later.length, ontoggle: () => later.forEach((part) => part.render("data")) },
     h("summary", {}, "More pictures of this run: acceptance, caches, timeline"), grid(later));
   replace(root, head, notes, leads.map((part) => part.element), bar.element, grid(others.filter((part) => !later.includes(part))), more);
   const release = keepKeys(root, bar.keys);

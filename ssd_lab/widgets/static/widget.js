@@ -28,6 +28,7 @@ function views(model, el) {
     data: model.get("data"),
     views: model.get("views"),
     summary: model.get("summary"),
+    fold: Boolean(model.get("summary")), // a result as a cell's value
     clock: model.get("clock"),
     selection: model.get("selection"),
     onSelect(selected) {
