@@ -6,7 +6,7 @@ import { SIGNS, verdict } from "./state.js";
 const HEAD = 108; // width of a head's box with the room behind it
 const LAYER = 18;
 let pictures = 0;
-const X = { target: 12, join: 178, heads: 300 };
+const X = { target: 12, join: 160, heads: 250 }; // the first guess fits a phone
 
 export function featuresView(app) {
   let at = 1; // the guess that is told
@@ -31,10 +31,11 @@ export function featuresView(app) {
     const name = token(run, step.draft_tokens[at - 1]);
     const before = at > 1 ? token(run, step.draft_tokens[at - 2]) : lastToken(app);
     lead.textContent = readsFeatures(step, at)
-      ? `Guess 1, ${name}, is made from the target's features of the token before ${before}, joined into g, and from the embedding of ${before} itself.`
-      : `Guess ${at}, ${name}: the target has not read ${before} yet, so the head's own state takes the place of g. Beside it stands the embedding of ${before}.`;
+      ? `Guess 1, “${name}”, is made from the target's features of the token before “${before}”, joined into g, and from the embedding of “${before}” itself.`
+      : `Guess ${at}, “${name}”: the target has not read “${before}” yet, so the head's own state takes the place of g. Beside it stands the embedding of “${before}”.`;
     replace(picture, drawing(run, step, at, before));
-    picture.scrollLeft = Math.max(0, X.heads + (at - 0.5) * HEAD - picture.clientWidth / 2); // where it is too wide
+    // where it is too wide
+    picture.scrollLeft = readsFeatures(step, at) ? 0 : Math.max(0, X.heads + (at - 0.5) * HEAD - picture.clientWidth / 2);
     const earlier = steps[selected.step - 1];
     const fresh = earlier ? `The last round gave ${plural(earlier.num_accepted + 1, "more token")} features of the target. ` : "The prompt's tokens got their features when the prompt was read. ";
     note.textContent = step.origin === "hit"
@@ -109,8 +110,8 @@ function drawing(run, step, at, before) {
     s("rect", { x: X.target, y: layer(number) - LAYER + 3, width: 110, height: LAYER - 5, rx: 3 }), text(X.target + 55, layer(number) - 4.5, `layer ${number}`, { class: "small" }))),
   layers.map((number) => s("line", { class: "ssd-tap", x1: X.target, x2: X.target + 110, y1: layer(number) + 0.5, y2: layer(number) + 0.5 })),
   text(X.target + 55, layer(of - 1) - LAYER - 10, `target, ${of} layers`),
-  layers.map((number) => arrow(`M${X.target + 112} ${layer(number) + 1}C${X.target + 145} ${layer(number) + 1} ${X.join - 30} ${middle} ${X.join - 2} ${middle}`, first)),
+  layers.map((number) => arrow(`M${X.target + 112} ${layer(number) + 1}C${X.target + 134} ${layer(number) + 1} ${X.join - 24} ${middle} ${X.join - 2} ${middle}`, first)),
   s("g", { class: `ssd-flow-box join${first ? " on" : ""}` }, s("rect", { x: X.join, y: middle - 20, width: 66, height: 40, rx: 8 }), text(X.join + 33, middle - 2, "fc"), text(X.join + 33, middle + 12, `${layers.length} to 1: g`, { class: "soft" })),
-  text(X.heads - 14, foot + 26, "embedding of the token before", { "text-anchor": "start", class: "soft" }),
+  text(X.heads - 78, foot + 26, "embedding of the token before", { "text-anchor": "start", class: "soft" }),
   guesses);
 }
