@@ -22,6 +22,7 @@ from ssd_lab.errors import ConfigError
             {"fan_out": "geometric"},
             'fan_out="geometric": Input should be a dictionary of a kind and its fields, such as {"k',
         ),
+        ({"fan_out": {"kind": "geometric"}}, 'fan_out.geometric.budget is missing in {"kind": "geometric"}'),
     ],
 )
 def test_wrong_fields_are_refused_in_one_line(fields: dict[str, object], message: str):

@@ -35,6 +35,8 @@ def _problems(error: ValidationError, known: list[str], near: list[str]) -> list
             close = difflib.get_close_matches(str(problem["loc"][-1]), near, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             parts.append(f"unknown field {place!r}{hint}; its fields are {', '.join(known) or 'none'}")
+        elif problem["type"] == "missing":
+            parts.append(f"{place} is missing in {json.dumps(problem['input'], default=str)}")
         else:
             given = json.dumps(problem["input"], default=str)
             if problem["type"] == "model_attributes_type":  # a word where a kind with fields of its own is wanted

@@ -58,7 +58,7 @@ def lines(
         )
         for index, (name, (xs, ys)) in enumerate(series.items())
     ]
-    figure = graph_objects.Figure(drawn, _layout(x, y, title, len(series)))
+    figure = graph_objects.Figure(drawn, _layout(x, y, title, list(series)))
     if log_x:
         places = _powers_of_two([value for xs, _ in series.values() for value in xs])
         figure.update_xaxes(type="log", tickmode="array", tickvals=places)
@@ -93,7 +93,7 @@ def bars(
         for index, (name, values) in enumerate(series.items())
     ]
     slanted = sum(map(len, categories)) > 30  # where room is scarce
-    figure = graph_objects.Figure(drawn, _layout(x, y, title, len(series), below=100 if slanted else 55))
+    figure = graph_objects.Figure(drawn, _layout(x, y, title, list(series), below=100 if slanted else 55))
     figure.update_layout(barmode="stack" if stacked else "group")
     figure.update_xaxes(type="category")
     return figure
@@ -109,10 +109,10 @@ def _colours(names: Iterable[str]) -> list[str]:
     return [colour or next(left) for colour in own]
 
 
-def _layout(x: str, y: str, title: str, num_series: int, *, below: int = 55) -> dict[str, Any]:
-    """below: pixels for the x axis' numbers and name. The legend stands below them, a line for each series."""
+def _layout(x: str, y: str, title: str, names: Sequence[str], *, below: int = 55) -> dict[str, Any]:
+    """below: pixels for the x axis' numbers and name. The legend stands below them, in as many lines as a phone needs."""
     title, x, y = _in_lines(title, 36), _in_lines(x, 30), _in_lines(y, 30)  # as a phone has room for
-    legend = 20 * num_series if num_series > 1 else 0
+    legend = 20 * math.ceil(sum(45 + 7 * len(name) for name in names) / 300) if len(names) > 1 else 0
     above = 50 + 18 * title.count("<br>")
     below += legend + 16 * x.count("<br>")
     return {
@@ -121,7 +121,7 @@ def _layout(x: str, y: str, title: str, num_series: int, *, below: int = 55) -> 
         "yaxis": {"title": {"text": y}, "rangemode": "tozero", "gridcolor": GRID, "zerolinecolor": GRID},
         "height": HEIGHT - 105 + above + below,
         "margin": {"l": 60 + 16 * y.count("<br>"), "r": 15, "t": above, "b": below},
-        "showlegend": num_series > 1,
+        "showlegend": len(names) > 1,
         "legend": {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom"},
         "template": "plotly_white",
         "paper_bgcolor": "rgba(0,0,0,0)",
