@@ -110,7 +110,7 @@ def _colours(names: Iterable[str]) -> list[str]:
 
 
 def _layout(x: str, y: str, title: str, names: Sequence[str], *, below: int = 55) -> dict[str, Any]:
-    """below: pixels for the x axis' numbers and name. The legend stands below them, in as many lines as a phone needs."""
+    """below: pixels for the x axis' numbers and name. The legend stands below them, in a phone's number of lines."""
     title, x, y = _in_lines(title, 36), _in_lines(x, 30), _in_lines(y, 30)  # as a phone has room for
     legend = 20 * math.ceil(sum(45 + 7 * len(name) for name in names) / 300) if len(names) > 1 else 0
     above = 50 + 18 * title.count("<br>")

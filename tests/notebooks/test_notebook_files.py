@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ssd_lab.notebooks import notebook_paths
+from ssd_lab.notebooks import charts, notebook_paths
 from ssd_lab.notebooks.exercises import EXERCISES
 
 PATHS = notebook_paths()
@@ -64,3 +64,14 @@ def test_words_explained_on_hover_are_the_glossarys(path: Path):
     assert explained == [(meanings[word], word) for _, word in explained]
     if path.stem[:2] in ("01", "02", "03", "04", "05", "06"):
         assert explained, "the first notebooks explain their words"
+
+
+def test_a_kind_of_decoding_has_one_colour_in_all_charts_and_views():
+    pytest.importorskip("plotly")
+    bars = charts.bars({"synchronous": [1], "asynchronous": [2], "alone": [3]}, ["a"], x="x", y="y", title="t")
+    lines = charts.lines({"async, jit": ([1], [1]), "async, fast": ([1], [2])}, x="x", y="y", title="t")
+    style = (Path(charts.__file__).parents[1] / "widgets" / "static" / "style.css").read_text(encoding="utf-8")
+    draft, tree = (re.search(rf"--{name}: (#\w+)", style)[1].upper() for name in ("draft", "tree"))  # type: ignore[index]
+    assert [bar.marker.color for bar in bars.data][:2] == [draft, tree]
+    colours = [line.line.color for line in lines.data]
+    assert colours[0] == tree and len(set(colours)) == 2
