@@ -69,9 +69,9 @@ export function mount(root, { data, views = ALL, selection = {}, summary = "", f
   const [leads, others] = [parts.filter((part) => part.leads), parts.filter((part) => !part.leads)];
   const later = fold ? others.filter((part) => !AT_ONCE.includes(part.kind)) : [];
   const grid = (some) => h("div", { class: `ssd-grid ssd-views-${views.length}` }, some.map((part) => part.element));
-  const more = h("details", { class: "ssd-later", hidden: !later.length, ontoggle: () => later.forEach((part) => part.render("data")) },
+  const more = later.length > 0 && h("details", { class: "ssd-later", ontoggle: () => later.forEach((part) => part.render("data")) },
     h("summary", {}, "More pictures of this run: acceptance, caches, timeline"), grid(later));
-  replace(root, head, notes, leads.map((part) => part.element), bar.element, grid(others.filter((part) => !later.includes(part))), more);
+  replace(root, head, notes, leads.map((part) => part.element), bar.element, grid(others.filter((part) => !later.includes(part))), more || null);
   const release = keepKeys(root, bar.keys);
   bar.element.hidden = views.every((name) => name === "race"); // it shows whole texts
   const off = app.on((reason) => {
