@@ -159,7 +159,7 @@ def test_repeated_runs_show_their_mean_and_how_far_to_believe_it():
 
 
 def test_what_was_measured_once_says_so(comparison: Comparison):
-    assert "each speed was measured once" in str(comparison)
+    assert "each speed was measured only once" in str(comparison)
     once = comparison.rows()[1]
     assert once["speedup"] == 3.0 and once["speedup_low"] is None and "3.00x |" in str(comparison)
 
