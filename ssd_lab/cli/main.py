@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab import __version__
-from ssd_lab.cli.output import INTERRUPTED, json_wanted, report_error, say_interrupted, say_warning, want_json
+from ssd_lab.cli.output import json_wanted, report_error, say_interrupted, say_warning, want_json
+from ssd_lab.cli.start import INTERRUPTED, begun
 from ssd_lab.errors import ConfigError, SsdLabError
 
 COMMANDS = {
@@ -61,7 +62,9 @@ class LazyCommands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The chosen command itself, in place of what the list shows."""
         name, listed, rest = super().resolve_command(ctx, args)
-        return name, None if listed is None else _load(listed.name), rest
+        command = None if listed is None else _load(listed.name)
+        begun()
+        return name, command, rest
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -139,6 +142,6 @@ for _name, _help in (COMMANDS | GROUPS).items():
 
 
 def main() -> None:
-    """Entry point of the installed script."""
+    """The program, once it is imported."""
     warnings.showwarning = say_warning
     app(prog_name="ssd-lab")

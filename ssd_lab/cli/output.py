@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 FOUND_DIFFERENCE = 1  # exit code of `check` if the text is not the same
 FAILED = 2
-INTERRUPTED = 130
 
 _json_wanted: ContextVar[bool] = ContextVar("json_wanted", default=False)
 

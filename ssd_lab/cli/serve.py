@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +92,8 @@ def command(
             if not config.is_loopback and not keys:
                 told.print(f"warning: {config.host} can be reached from elsewhere, and no --api-key-file was given")
             said = f"serving {', '.join(names)} at {url_of(listening)}"
-            serve(make(engines, config, keys), config, listening, on_start=lambda: told.print(said, soft_wrap=True))
+            say = partial(told.print, soft_wrap=True)
+            serve(make(engines, config, keys), config, listening, on_start=partial(say, said), say=say)
 
 
 @contextmanager

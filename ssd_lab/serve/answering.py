@@ -116,14 +116,18 @@ class Answering:
         if self.submission is not None and self.ended_s is None:
             self.submission.cancel()
 
+    def abandon(self) -> None:
+        """Wait no longer for the engine: it does not answer, and the server ends."""
+        self._pieces.put_nowait(Ended(_stopped()))
+
     def _check_end(self, ended: Ended) -> None:
         """Raise ApiError if not all texts ended by themselves."""
         sequences = [] if self.submission is None else self.submission.sequences
         errors = [ended.error, *(sequence.error for sequence in sequences)]
         if (error := next((each for each in errors if each is not None), None)) is not None:
-            raise of_failure(error)
+            raise error if isinstance(error, ApiError) else of_failure(error)
         if not self.is_left and any(sequence.finish_reason == "cancelled" for sequence in sequences):
-            raise ApiError(503, "the server stopped before the text was finished: ask another one", code="stopping")
+            raise _stopped()
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Ended):
@@ -136,3 +140,7 @@ class Answering:
                 self._observer.piece(self, now_s - self._last_piece_s[event.index])
             self._last_piece_s[event.index] = now_s
         self._pieces.put_nowait(event)
+
+
+def _stopped() -> ApiError:
+    return ApiError(503, "the server stopped before the text was finished: ask another one", code="stopping")

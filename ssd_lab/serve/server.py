@@ -63,13 +63,22 @@ class Stoppable(Protocol):
     def cancel_running(self) -> None:
         """End it: the clients are told."""
 
+    def abandon_running(self) -> None:
+        """Tell them so now: whoever should end it does not answer."""
+
 
 class GracefulServer(uvicorn.Server):
     """Told to stop, it refuses what is new (503) and ends when running answers are finished, or after the grace; told
-    twice, it ends at once.
+    twice, the grace is over. say: hears in words what it does.
     """
 
-    def __init__(self, app: FastAPI, config: ServeConfig, on_start: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        config: ServeConfig,
+        on_start: Callable[[], None] = lambda: None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -84,7 +93,8 @@ class GracefulServer(uvicorn.Server):
         )
         self._state: Stoppable = app.state.server
         self._grace_s = config.grace_s
-        self._on_start = on_start
+        self._on_start, self._say = on_start, say
+        self._is_told = self._is_cancelled = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """From here on requests are answered."""
@@ -93,9 +103,9 @@ class GracefulServer(uvicorn.Server):
             self._on_start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal came."""
+        """A signal came. Uvicorn would raise it once more at the end, and leave nobody time to clean up."""
         if self._state.is_stopping:
-            super().handle_exit(sig, frame)
+            self._stop_at_s = time.monotonic()
         else:
             self.stop_soon()
 
@@ -107,24 +117,40 @@ class GracefulServer(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second: is it time to end?"""
         if self._state.is_stopping:
-            late_s = time.monotonic() - self._stop_at_s
-            if late_s >= 0:
-                self._state.cancel_running()
-            if not self._state.under_way or late_s >= LAST_S:
-                await asyncio.sleep(LOOK_S)  # the last chunks are on their way
-                self.should_exit = True
+            await self._go_on_stopping(time.monotonic() - self._stop_at_s)
         return await super().on_tick(counter)
 
+    async def _go_on_stopping(self, late_s: float) -> None:
+        if self._state.under_way and not self._is_told:
+            self._is_told = True
+            self._say(f"stopping: answers have {max(0.0, -late_s):.0f} s to finish, a second signal ends them at once")
+        if late_s >= 0 and not self._is_cancelled:
+            self._is_cancelled = True
+            if self._state.under_way:
+                self._say("stopping now: what is left is cut off")
+            self._state.cancel_running()
+        if late_s >= LAST_S:
+            self._state.abandon_running()
+        if not self._state.under_way or late_s >= LAST_S:
+            await asyncio.sleep(LOOK_S)  # the last chunks are on their way
+            self.should_exit = True
 
-def serve(app: FastAPI, config: ServeConfig, listening: socket.socket, on_start: Callable[[], None]) -> None:
-    """Until it is told to stop, by Ctrl-C or SIGTERM. on_start: called when requests are answered. Raises ConfigError
-    if another server came first.
+
+def serve(
+    app: FastAPI,
+    config: ServeConfig,
+    listening: socket.socket,
+    on_start: Callable[[], None],
+    say: Callable[[str], None],
+) -> None:
+    """Until it is told to stop, by Ctrl-C or SIGTERM. on_start: called when requests are answered; say: hears of its
+    end in words. Raises ConfigError if another server came first.
     """
     try:
         listening.listen()  # two servers can be bound, while both load, and one can listen
     except OSError as error:
         raise _taken(config, error) from error
-    GracefulServer(app, config, on_start).run(sockets=[listening])
+    GracefulServer(app, config, on_start, say).run(sockets=[listening])
 
 
 @contextmanager

@@ -55,6 +55,11 @@ class ServerState(AnsweringObserver):
         for answering in self.live.running():
             answering.cancel()
 
+    def abandon_running(self) -> None:
+        """Tell their clients so: an engine hangs."""
+        for answering in self.live.running():
+            answering.abandon()
+
     def piece(self, answering: Answering, gap_s: float) -> None:
         """A text went on."""
         self.metrics.piece(answering.served.name, gap_s)

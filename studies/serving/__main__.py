@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--strategy", action="append", help="as `ssd-lab serve` takes it; repeatable")
     parser.add_argument("--seconds", type=float, default=60.0, help="of the run with many clients")
     parser.add_argument("--window", type=float, default=20.0, help="seconds of each turn of `throughput`")
+    parser.add_argument("--clients", type=int, action="append", help="of `overhead`: 1 and 16 by default; repeatable")
     parser.add_argument("--rounds", type=int, default=5, help="how often library and server take turns")
     options, rest = parser.parse_known_args()
     pairs = zip(rest[::2], rest[1::2], strict=True)
@@ -105,30 +106,63 @@ def body(number: int, tokens: int = TOKENS, model: str = "") -> dict[str, Any]:
 
 
 def overhead(sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
-    """Time per output token, server over `LLM.stream`, taking turns; the median of the turns' ratios. And processor
-    time of either process, which a busy machine changes less.
+    """Time per output token, server over `LLM.stream`, taking turns; the median of the turns' ratios. And what a busy
+    machine changes less: processor time of either process, and the part of all threads but the engine's in it.
     """
     found = {}
-    for clients in (1, 16):
-        turns, computed = [], []
+    for clients in options.clients or (1, 16):
+        turns = []
         for turn in range(options.rounds + 1):
-            before = _processor_s(sides.process), time.process_time()
-            ours = statistics.median(each.per_token_s for each in asyncio.run(_all(sides, clients)))
-            between = _processor_s(sides.process), time.process_time()
-            plain = statistics.median(_streams(sides.llm, clients))
-            if turn:  # the first one warms both up
-                turns.append((ours, plain))
-                computed.append((between[0] - before[0]) / (time.process_time() - between[1]))
-        ratios = [ours / plain for ours, plain in turns]
+            if turn % 2:  # whatever drifts meets each of them as often
+                plain, ours = _library_turn(sides, clients), _server_turn(sides, clients)
+            else:
+                ours, plain = _server_turn(sides, clients), _library_turn(sides, clients)
+            turns += [(ours, plain)] if turn else []  # the first one warms both up
         found[str(clients)] = {
-            "ratio": statistics.median(ratios),
-            "ratios": ratios,
-            "processor_ratio": statistics.median(computed),
-            "processor_ratios": computed,
-            "server_ms": [ours * 1e3 for ours, _ in turns],
-            "library_ms": [plain * 1e3 for _, plain in turns],
+            "ratio": statistics.median(ours.per_token_s / plain.per_token_s for ours, plain in turns),
+            "ratios": [ours.per_token_s / plain.per_token_s for ours, plain in turns],
+            "processor_ratio": statistics.median(sum(ours.threads_s) / sum(plain.threads_s) for ours, plain in turns),
+            "beside_engine": statistics.median(ours.beside_engine for ours, _ in turns),
+            "beside_engine_library": statistics.median(plain.beside_engine for _, plain in turns),
+            "server_ms": [ours.per_token_s * 1e3 for ours, _ in turns],
+            "library_ms": [plain.per_token_s * 1e3 for _, plain in turns],
         }
     return found
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Seconds per output token, the median text's, and processor seconds of each thread of the process."""
+
+    per_token_s: float
+    threads_s: list[float]
+
+    @property
+    def beside_engine(self) -> float:
+        """What all other threads computed over what the engine's did, which is the busiest."""
+        return sum(self.threads_s) / max(self.threads_s) - 1
+
+
+def _server_turn(sides: Sides, clients: int) -> Turn:
+    before = _threads_s(sides.process)
+    answers = asyncio.run(_all(sides, clients))
+    return Turn(statistics.median(each.per_token_s for each in answers), _grown(before, _threads_s(sides.process)))
+
+
+def _library_turn(sides: Sides, clients: int) -> Turn:
+    before = _threads_s(os.getpid())
+    per_token_s = _streams(sides.llm, clients)
+    return Turn(statistics.median(per_token_s), _grown(before, _threads_s(os.getpid())))
+
+
+def _threads_s(process: int) -> dict[str, float]:
+    """Seconds that each thread of a process has computed so far."""
+    tasks = Path(f"/proc/{process}/task").iterdir()
+    return {task.name: int((task / "schedstat").read_text("ascii").split()[0]) / 1e9 for task in tasks}
+
+
+def _grown(before: dict[str, float], after: dict[str, float]) -> list[float]:
+    return [seconds - before.get(thread, 0.0) for thread, seconds in after.items()]
 
 
 def throughput(sides: Sides, options: argparse.Namespace) -> dict[str, Any]:
@@ -256,12 +290,6 @@ def _is_idle(metrics: str) -> bool:
 def _resident_bytes(process: int) -> int:
     pages = Path(f"/proc/{process}/statm").read_text(encoding="ascii").split()[1]
     return int(pages) * 4096
-
-
-def _processor_s(process: int) -> float:
-    """Seconds that a process has computed so far."""
-    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _until(condition: Any) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -15,7 +17,7 @@ from ssd_lab.errors import CacheCapacityError, ConfigError
 from ssd_lab.serve.app import make_app
 from ssd_lab.serve.config import ServeConfig, read_api_keys
 from ssd_lab.serve.served import load_served
-from ssd_lab.serve.server import bound, running, serve
+from ssd_lab.serve.server import GracefulServer, bound, running, serve, url_of
 
 KEY = "a-long-and-secret-key"
 LONG = {"model": "tiny", "prompt": "Once", "max_tokens": 400, "ignore_eos": True}
@@ -26,6 +28,13 @@ def load(pair, **fields):
     return load_served(
         pair.target, pair.draft, ["sync_chain"], served_name="tiny", max_queue=1, dtype="float32", max_batch=2, **fields
     )
+
+
+def wait_for(condition):
+    end_s = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -147,42 +156,75 @@ def test_stopping_lets_running_answers_finish_and_refuses_new_ones(tiny_pair, ho
     assert texts[-1] == "data: [DONE]" and '"finish_reason":"length"' in texts[-2]
 
 
-def test_after_the_grace_what_still_runs_is_told_so(tiny_pair, hold):
-    config = ServeConfig(port=0, grace_s=0)
-    with load(tiny_pair) as models:
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_second_signal_ends_what_runs_and_its_clients_are_told(tiny_pair, monkeypatch, caplog, hold, hangs):
+    config, goes_on = ServeConfig(port=0, grace_s=600), threading.Event()
+    with load(tiny_pair) as models, bound(config) as listening:
+        said = []
+        server = GracefulServer(make_app(models, config), config, say=said.append)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        wait_for(lambda: server.started)
         hold()
-        server = running(make_app(models, config), config)
-        url = server.__enter__()
-        with httpx.stream("POST", f"{url}/v1/completions", json={**LONG, "stream": True}, timeout=60) as stream:
+        body = {**LONG, "stream": True}
+        with httpx.stream("POST", f"{url_of(listening)}/v1/completions", json=body, timeout=60) as stream:
             lines = stream.iter_lines()
             next(lines)
-            leaving = threading.Thread(target=server.__exit__, args=(None, None, None))
-            leaving.start()
+            if hangs:
+                monkeypatch.setattr("ssd_lab.serve.server.LAST_S", 0.1)
+                monkeypatch.setattr("ssd_lab.engine.engine.Engine.step", lambda _: goes_on.wait(60) and [])
+            for number in (1, 2):
+                server.handle_exit(signal.SIGTERM, None)
+                wait_for(lambda: len(said) == number)  # noqa: B023 - called here
             rest = [line for line in lines if line]
-        leaving.join()
+        goes_on.set()
+        thread.join(60)
     assert rest[-1] == "data: [DONE]" and '"code":"stopping"' in rest[-2]
+    assert "a second signal" in said[0] and "cut off" in said[1] and "Traceback" not in caplog.text
 
 
-def test_a_fault_in_one_request_ends_that_one(tiny_pair, monkeypatch):
+def test_a_fault_in_a_round_ends_those_in_it_and_no_others(tiny_pair, monkeypatch):
+    """Two texts are in the batch, one waits for a place, and one is of another strategy."""
     config = ServeConfig(port=0)
-    with load(tiny_pair) as models, running(make_app(models, config), config) as url:
-        llm = next(iter(models)).llm
-        step = llm._engine.step
+    both = load_served(
+        tiny_pair.target, tiny_pair.draft, ["sync_chain", "autoregressive"], served_name="tiny", dtype="float32",
+        max_batch=2,
+    )  # fmt: skip
+    with both as models, running(make_app(models, config), config) as url, ThreadPoolExecutor(4) as pool:
+        first, _ = (model.llm for model in models)
+        goes_on, step, failed = threading.Event(), first._engine.step, []
 
-        def full():
-            raise CacheCapacityError("out of memory, as it may happen in a round")
+        def ask(**change):
+            return httpx.post(f"{url}/v1/completions", json={**SHORT, **change}, timeout=60)
 
-        monkeypatch.setattr(llm._engine, "step", full)
-        failed = httpx.post(f"{url}/v1/completions", json=SHORT, timeout=60)
-        assert failed.status_code == 500 and "out of memory" in failed.json()["error"]["message"]
-        streamed = httpx.post(f"{url}/v1/completions", json={**SHORT, "stream": True}, timeout=60)
+        def ask_behind(others, **change):
+            asked = pool.submit(ask, **change)
+            wait_for(lambda: next(iter(models)).admission.under_way == others + 1)
+            return asked
+
+        def faulty():
+            goes_on.wait(60)
+            step()
+            if not failed and first._engine.status().running == 2:
+                failed.append(True)
+                raise CacheCapacityError("out of memory, as it may happen in a round")
+
+        monkeypatch.setattr(first._engine, "step", faulty)
+        hit = [ask_behind(number, max_tokens=400, stream=number == 1) for number in range(2)]
+        waiting = ask_behind(2)
+        other = pool.submit(ask, model="tiny:autoregressive", max_tokens=100)
+        goes_on.set()
+        whole, streamed = (each.result() for each in hit)
+        assert whole.status_code == 500 and "out of memory" in whole.json()["error"]["message"]
         assert "out of memory" in streamed.text and streamed.text.endswith("data: [DONE]\n\n")
-        monkeypatch.setattr(llm._engine, "step", step)
-        assert httpx.post(f"{url}/v1/completions", json=SHORT, timeout=60).status_code == 200
-        assert httpx.get(f"{url}/health").status_code == 200
-        llm.close()
+        assert waiting.result().json()["usage"]["completion_tokens"] == 3
+        assert other.result().json()["usage"]["completion_tokens"] == 100
+        assert httpx.get(f"{url}/health").status_code == 200 and httpx.get(f"{url}/ready").status_code == 200
+        assert first.status().free_blocks == first.status().num_blocks
+        first.close()
         assert httpx.get(f"{url}/health").json()["error"]["code"] == "engine_ended"
-        assert httpx.post(f"{url}/v1/completions", json=SHORT, timeout=60).status_code == 503
+        assert httpx.get(f"{url}/ready").status_code == ask().status_code == 503
+        assert ask(model="tiny:autoregressive").status_code == 200
 
 
 def test_settings_that_cannot_be(tmp_path):
@@ -202,6 +244,6 @@ def test_settings_that_cannot_be(tmp_path):
     with bound(ServeConfig(port=0)) as one, bound(ServeConfig(port=one.getsockname()[1])) as other:
         one.listen()  # both loaded their models meanwhile
         with pytest.raises(ConfigError, match="give another"):
-            serve(FastAPI(), ServeConfig(), other, lambda: None)
+            serve(FastAPI(), ServeConfig(), other, lambda: None, say=print)
     assert ServeConfig().is_loopback and ServeConfig(host="::1").is_loopback
     assert not ServeConfig(host="0.0.0.0").is_loopback

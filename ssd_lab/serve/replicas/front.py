@@ -45,6 +45,8 @@ class FrontState:
         for forward in list(self._running):
             forward.stop(_stopping())
 
+    abandon_running = cancel_running  # of which replicas are not asked
+
     def check_open(self) -> None:
         """Raise ApiError (503) if no request is taken any more."""
         if self.is_stopping:
