@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -217,11 +217,17 @@ class Engine:
         return sequence
 
     @_ON_ITS_DEVICE
-    def cancel_all(self) -> list[Sequence]:
-        """End every unfinished request."""
+    def cancel_all(self, but: Collection[int] = ()) -> list[Sequence]:
+        """End every unfinished request. but: other than these."""
         self._drop_flight()
         self.recorder.interrupted()
-        return [sequence for request_id in list(self._sequences) if (sequence := self.cancel(request_id)) is not None]
+        ending = [request_id for request_id in self._sequences if request_id not in but]
+        return [sequence for request_id in ending if (sequence := self.cancel(request_id)) is not None]
+
+    def waits(self, request_id: int) -> bool:
+        """Has this request never had a place in the batch, so that it holds nothing?"""
+        sequence = self._sequences.get(request_id)
+        return sequence is not None and sequence.admitted_s is None and sequence in self._scheduler.waiting
 
     @_ON_ITS_DEVICE
     @torch.inference_mode()

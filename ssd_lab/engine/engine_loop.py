@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -119,19 +119,25 @@ class EngineLoop:
             self._end(call, None)
 
     def _fail(self, error: BaseException) -> None:
-        """A step failed for no single request: every call ends with an error of its own."""
+        """A step failed for no single request: every call in it ends with an error of its own. Those that still wait
+        for a place hold nothing of it and go on, unless nobody else was there: it would fail again and again.
+        """
+        waiting = [call for call in self._calls if all(self.engine.waits(each.request_id) for each in call.sequences)]
+        if len(waiting) == len(self._calls):
+            waiting = []
         try:
-            self.engine.cancel_all()
+            self.engine.cancel_all(but={sequence.request_id for call in waiting for sequence in call.sequences})
         except Exception as second:
             error.add_note(f"and ending the requests failed: {type(second).__name__}: {second}")
-        self._end_all(error)
+            waiting = []
+        self._end_all(error, but=waiting)
 
     def _end(self, call: Call, error: BaseException | None) -> None:
         self._calls.remove(call)
         call.tell_end(error)
 
-    def _end_all(self, error: BaseException | None) -> None:
-        for number, call in enumerate(list(self._calls)):
+    def _end_all(self, error: BaseException | None, but: Sequence[Call] = ()) -> None:
+        for number, call in enumerate([each for each in self._calls if each not in but]):
             self._end(call, error if number == 0 else _another(error))
 
 

@@ -15,6 +15,7 @@ from ssd_lab.serve.replicas.forwarding import Replicas
 from ssd_lab.serve.replicas.front import make_front
 from ssd_lab.serve.replicas.prefixes import CHUNK, PrefixTable, marks_of
 from ssd_lab.serve.replicas.replica import Load, Replica
+from ssd_lab.serve.replicas.routing import SLACK, Routing
 from ssd_lab.serve.replicas.shares import Share, gpus_of, share_of
 from ssd_lab.serve.server import running
 
@@ -198,6 +199,22 @@ def test_beginnings_are_known_by_whole_pieces():
     assert table.holders(ask("a")) == []  # only the latest are remembered
     for body in (b"", b"[]", b'{"model": 1}', b"\xff", b'{"model": "m", "prompt": "short"}', b"[" * 100_000):
         assert marks_of(body) == ()
+
+
+def test_alike_prompts_go_to_one_replica_from_the_moment_the_first_is_routed():
+    routing, pair = Routing(), ["a", "b"]
+    assert len({routing.order((1, 2), pair)[0] for _ in range(4)}) == 1  # nobody has answered yet
+    assert {routing.order((), pair)[0] for _ in range(2)} == {"a", "b"}
+    holder, other = routing.order((1, 3), pair)
+    for _ in range(SLACK):
+        routing.sent(holder)
+    assert routing.order((1, 2), pair)[0] == holder and routing.order((), pair)[0] == other
+    routing.sent(holder)  # its queue is too long now, for however long that takes
+    assert routing.order((1, 2), pair)[0] == other
+    for _ in range(SLACK + 2):
+        routing.ended(holder)
+    assert routing.under_way[holder] == 0
+    assert {routing.order((1, 2), pair)[0] for _ in range(2)} == {"a", "b"}  # both know it: the shortest queue, in turn
 
 
 @pytest.mark.parametrize(

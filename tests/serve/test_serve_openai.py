@@ -79,19 +79,35 @@ def test_without_a_seed_every_text_is_another(client):
     assert len(texts) > 1
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_a_stop_string_is_no_part_of_the_text(client, models, stream):
-    whole = offline(models, QUESTION, max_tokens=24).text
-    stop = whole[len(whole) // 2 :][:4]
-    asked = {"model": "bundled", "messages": QUESTION, "temperature": 0, "max_tokens": 24, "stop": [stop]}
-    if stream:
-        chunks = list(client.chat.completions.create(**asked, stream=True))
-        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-        reason = chunks[-1].choices[0].finish_reason
-    else:
-        choice = client.chat.completions.create(**asked).choices[0]
-        text, reason = choice.message.content, choice.finish_reason
-    assert text == whole[: whole.index(stop)] and reason == "stop"
+def streamed(client, **asked):
+    """The pieces of each text."""
+    pieces = [[] for _ in range(asked["n"])]
+    for chunk in client.chat.completions.create(**asked, stream=True):
+        pieces[chunk.choices[0].index].append(chunk.choices[0].delta.content or "")
+    return pieces
+
+
+def cut(text, stops):
+    """Up to where the first of them begins."""
+    return text[: min((text.index(stop) for stop in stops if stop in text), default=len(text))]
+
+
+def test_stop_strings_at_the_borders_of_chunks_are_no_part_of_any_text(client):
+    """Over two chunks; one the beginning of another, at a character of several bytes; and one whose beginning ends a
+    text, which is told in the end.
+    """
+    asked = {"model": "bundled", "messages": QUESTION, "temperature": 2.0, "seed": 31, "max_tokens": 16, "n": 2}
+    pieces = streamed(client, **asked)
+    whole = ["".join(each) for each in pieces]
+    border = len("".join(pieces[0][: len(pieces[0]) // 2]))
+    wide = next(place for place, character in enumerate(whole[0]) if not character.isascii())
+    over, around = whole[0][border - 2 : border + 2], whole[0][wide - 1 : wide + 2]
+    for stops in ([over], [around + "~~", around, around[:2]], [whole[1][-2:] + "~~"]):
+        expected = [cut(text, stops) for text in whole]
+        assert ["".join(each) for each in streamed(client, **asked, stop=stops)] == expected
+    choices = client.chat.completions.create(**asked, stop=[around]).choices
+    assert [choice.message.content for choice in choices] == [cut(text, [around]) for text in whole]
+    assert choices[0].finish_reason == "stop"
 
 
 def test_logprobs_of_a_chat(client, models):

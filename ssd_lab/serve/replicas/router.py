@@ -1,55 +1,44 @@
-"""Where a request goes: to a replica that has seen how its prompt begins, unless its queue is too long; else to the
-shortest queue.
-"""
+"""Ray Serve's router of requests: it asks `Routing`, and tells it what was sent and what has ended."""
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, ReplicaID, RequestRouter, RunningReplica
 
-from ssd_lab.serve.replicas.prefixes import PrefixTable
-
-ANSWER_S = 1.0  # longest that a replica may take to tell the length of its queue
-SLACK = 4  # requests by which the queue of a replica that knows the prompt may be longer than the shortest
+from ssd_lab.serve.replicas.routing import Routing
 
 
 class PrefixRouter(RequestRouter):
-    """Ray Serve takes the first replica of its list that answers."""
-
-    queue_len_response_deadline_s = ANSWER_S  # the default, 0.1, is too short for a machine that computes
+    """Ray Serve takes the first replica of its list whose queue it knows to have room."""
 
     def initialize_state(self, **_: Any) -> None:
         """Ray Serve calls this once."""
-        self._prefixes, self._turn = PrefixTable(), count()
+        self._routing = Routing()
 
     async def choose_replicas(
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
-        """Those that know the beginning of the prompt, then all; either from the shortest queue on. Of equal ones
-        another comes first each time.
+        """The one to be asked first.
+
+        Ray Serve forgets the length of a queue after 10 s, however long its requests take, and then asks the replica,
+        which may compute and not answer in time: what is under way is counted here instead.
         """
-        queues = {
-            each.replica_id: self.replica_queue_len_cache.get(each.replica_id) or 0 for each in candidate_replicas
-        }
-        turn = next(self._turn) % len(candidate_replicas)
-        in_turn = [*candidate_replicas[turn:], *candidate_replicas[:turn]]
-        everybody = sorted(in_turn, key=lambda each: queues[each.replica_id])
-        if pending_request is None:
-            return [[each] for each in everybody]
-        pending_request.routing_context.should_backoff = True  # all queues being full, wait before asking again
-        longest = min(queues.values()) + SLACK
-        holders = self._prefixes.holders(_marks(pending_request))
-        knowing = [each for each in everybody if each.replica_id in holders and queues[each.replica_id] <= longest]
-        return [[each] for each in (*knowing, *everybody)]
+        by_id = {each.replica_id: each for each in candidate_replicas}
+        marks: tuple[int, ...] = () if pending_request is None else pending_request.kwargs.get("marks", ())
+        if pending_request is not None:
+            pending_request.routing_context.should_backoff = True  # all queues being full, wait before asking again
+        chosen = self._routing.order(marks, list(by_id))
+        for replica_id in chosen:
+            self.replica_queue_len_cache.update(replica_id, self._routing.under_way[replica_id])
+        return [[by_id[replica_id]] for replica_id in chosen]
 
-    def on_request_routed(self, pending_request: PendingRequest, replica_id: ReplicaID, result: Any) -> None:
-        """A replica took it, and will have its prompt's blocks."""
-        self._prefixes.note(_marks(pending_request), replica_id)
+    def on_send_request(self, replica_id: ReplicaID) -> None:
+        """Ray Serve sends it something."""
+        super().on_send_request(replica_id)
+        self._routing.sent(replica_id)
 
-
-def _marks(pending_request: PendingRequest) -> tuple[int, ...]:
-    """What the front told beside the request."""
-    marks: tuple[int, ...] = pending_request.kwargs.get("marks", ())
-    return marks
+    def on_request_completed(self, replica_id: ReplicaID, internal_request_id: str) -> None:
+        """That has ended, one way or another."""
+        super().on_request_completed(replica_id, internal_request_id)
+        self._routing.ended(replica_id)
