@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
+from ssd_lab.cli.interrupts import INTERRUPTED
 from ssd_lab.cli.output import FOUND_DIFFERENCE, console, print_json, say_interrupted, show_progress
-from ssd_lab.cli.start import INTERRUPTED
 from ssd_lab.errors import ConfigError
 
 if TYPE_CHECKING:

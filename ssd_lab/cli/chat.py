@@ -9,9 +9,9 @@ import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.chat_screen import Screen
+from ssd_lab.cli.interrupts import INTERRUPTED
 from ssd_lab.cli.options import ENGINE, FIELDS, KNOBS, MODELS, SAMPLING, SEED
 from ssd_lab.cli.output import FAILED, show_progress
-from ssd_lab.cli.start import INTERRUPTED
 from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.config import EngineConfig, SamplingParams
 from ssd_lab.errors import ConfigError

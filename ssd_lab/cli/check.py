@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
+from ssd_lab.cli.interrupts import INTERRUPTED
 from ssd_lab.cli.options import CHAT, ENGINE, FIELDS, KNOBS, MODELS, PROMPTS
 from ssd_lab.cli.output import FOUND_DIFFERENCE, console, print_json, show_progress
-from ssd_lab.cli.start import INTERRUPTED
 from ssd_lab.common.parsing import given, parse_strategy
 from ssd_lab.common.places import ensure_writable
 from ssd_lab.errors import ConfigError

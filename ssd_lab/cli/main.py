@@ -12,8 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab import __version__
+from ssd_lab.cli.interrupts import INTERRUPTED, begun
 from ssd_lab.cli.output import json_wanted, report_error, say_interrupted, say_warning, want_json
-from ssd_lab.cli.start import INTERRUPTED, begun
 from ssd_lab.errors import ConfigError, SsdLabError
 
 COMMANDS = {

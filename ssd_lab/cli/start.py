@@ -1,30 +1,13 @@
-"""Where the program begins: Ctrl-C during its imports ends it in one line. Imports nothing that takes time itself."""
+"""Where the program begins: Ctrl-C during its imports ends it in one line."""
 
 from __future__ import annotations
 
-import os
-import signal
-from types import FrameType
-
-INTERRUPTED = 130
+from ssd_lab.cli.interrupts import starting
 
 
 def main() -> None:
     """Entry point of the installed script."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody wants it to be ignored
-        signal.signal(signal.SIGINT, _leave)
+    starting()
     from ssd_lab.cli.main import main as run
 
     run()
-
-
-def begun() -> None:
-    """A command begins, which knows what to say when Ctrl-C comes."""
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """No exception, which half an import may swallow or wrap: nothing has been done yet."""
-    os.write(2, b"interrupted before anything was done\n")
-    os._exit(INTERRUPTED)
