@@ -20,9 +20,9 @@ from ssd_lab.bench.store import RunTable
 from ssd_lab.bench.sweep import CellOutcome, Follow, run_sweep
 from ssd_lab.bench.trackers import Tracker, Tracking, WandbTracker
 from ssd_lab.cli.bench_tables import cost_table, result_tables, side_by_side
+from ssd_lab.cli.interrupts import INTERRUPTED
 from ssd_lab.cli.output import (
     FAILED,
-    INTERRUPTED,
     console,
     print_json,
     print_outputs,
