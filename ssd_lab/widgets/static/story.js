@@ -26,7 +26,7 @@ export function storyView(app) {
   const slower = h("button", { type: "button", "data-story": "slow", "aria-pressed": "false", onclick: () => { slow = !slow; slower.setAttribute("aria-pressed", String(slow)); element.classList.toggle("slow", slow); if (timer !== null) play(true); } }, "slow motion");
   // the picture stays where it is while the rail below it scrolls; behind the last beat the page goes on
   const rail = h("div", { class: "ssd-beat-rail" });
-  const scroller = h("div", { class: "ssd-beats", onscroll: () => go(scrolledTo()) }, h("div", { class: "ssd-beat-shown" }, title, words, stage.element), rail);
+  const scroller = h("div", { class: "ssd-beats", tabindex: 0, role: "group", "aria-label": "The beat: scroll for the next one", onscroll: () => go(scrolledTo()) }, h("div", { class: "ssd-beat-shown" }, title, words, stage.element), rail);
   const scrolledTo = () => Math.round(scroller.scrollTop / SCROLL_PX);
   const element = section("story", "One round, told", null, h("div", { class: "ssd-buttons" }, back, playing, forth, dots, slower), scroller);
   element.addEventListener("keydown", (event) => {
