@@ -119,6 +119,17 @@ def test_the_story_is_the_traces_and_follows_the_chosen_round(open_site: Any, ke
         assert where(page).startswith(f"round {number + 1} of "), "elsewhere the arrows step through the rounds"
 
 
+STANDS_STILL = """(name) => new Promise((done) => {
+  const element = document.querySelector(name);
+  let [before, frames] = [element.scrollTop, 0];
+  const look = () => {
+    [before, frames] = [element.scrollTop, element.scrollTop === before ? frames + 1 : 0];
+    return frames > 15 ? done(before) : requestAnimationFrame(look);
+  };
+  look();
+})"""
+
+
 def test_the_story_goes_on_by_wheel_and_finger_and_then_the_page_does(open_site: Any):
     at_least = "(beat) => parseInt(document.querySelector('.ssd-beat-title').textContent) >= beat"
     with open_site(width=390) as page:
@@ -131,6 +142,9 @@ def test_the_story_goes_on_by_wheel_and_finger_and_then_the_page_does(open_site:
         page.wait_for_function(at_least, arg=2)
         swipe(page, stage, -200)
         page.wait_for_function(at_least, arg=3)
+        page.evaluate(
+            STANDS_STILL, ".live-view .ssd-beats"
+        )  # a flick goes on for a while, and takes no wheel meanwhile
         page.mouse.wheel(0, 2000)
         page.wait_for_function(at_least, arg=8)
         assert page.evaluate("document.getAnimations().length") == 0, (
