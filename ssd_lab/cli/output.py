@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -48,6 +49,7 @@ def console(*, stderr: bool = False) -> Console:
 def print_json(document: Any) -> None:
     """One JSON document on stdout; numbers that JSON lacks (NaN, infinity) become null."""
     sys.stdout.write(json.dumps(_plain(document), ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()  # a full disk is told of here, and not when Python ends
 
 
 def print_markdown(text: str) -> None:
@@ -105,21 +107,32 @@ def say_interrupted(what: str = "", *, goes_on: bool = False) -> None:
 
 
 def report_error(error: SsdLabError) -> int:
-    """Show what was finished and one line in red; returns the exit code."""
+    """Show what was finished, where that can be written, and one line in red; returns the exit code."""
     from rich.text import Text
 
     finished = [output for output in error.outputs if output.finish_reason in ("stop", "length")]
     line = " ".join(str(error).split())
-    if _json_wanted.get():
-        document = {
-            "error": {"type": type(error).__name__, "message": line},
-            "outputs": [output.as_dict() for output in finished],
-        }
-        print_json(document)
-    else:
-        print_outputs(finished)
+    try:
+        if _json_wanted.get():
+            document = {
+                "error": {"type": type(error).__name__, "message": line},
+                "outputs": [output.as_dict() for output in finished],
+            }
+            print_json(document)
+        else:
+            print_outputs(finished)
+            sys.stdout.flush()
+    except OSError:
+        _drop_output()
     console(stderr=True).print(Text(f"error: {line}", style="bold red"), soft_wrap=True)
     return FAILED
+
+
+def _drop_output() -> None:
+    """What is left for stdout goes nowhere: it cannot be written, and Python would try it again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _plain(value: Any) -> Any:

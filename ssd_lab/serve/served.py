@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ssd_lab import demo
+from ssd_lab.config import EngineConfig
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
 from ssd_lab.serve.errors import ApiError
+from ssd_lab.strategies import registry
 from ssd_lab.strategies.registry import listed
 
 LONGEST_RETRY_S = 60
@@ -139,11 +141,13 @@ def load_served(
     chosen = listed(strategies)
     loaded_target: Any = str(demo.TARGET) if target is None else target
     loaded_draft: Any = str(demo.DRAFT) if target is None and draft is None else draft
+    takers = [_takes_draft(*one) for one in chosen]
     made: list[Served] = []
     with ExitStack() as unfinished:
         for number, (name, (strategy, own)) in enumerate(zip(_names(base, chosen), chosen, strict=True)):
+            its_draft = loaded_draft if takers[number] or not any(takers) else None  # else it would be taken for a head
             # chat=False: a completion's prompt is the text itself, and messages go through the template all the same
-            llm = LLM(loaded_target, loaded_draft, strategy, chat=False, progress=progress, **{**fields, **own})
+            llm = LLM(loaded_target, its_draft, strategy, chat=False, progress=progress, **{**fields, **own})
             unfinished.callback(llm.close)
             loaded_target = llm.target
             loaded_draft = loaded_draft if llm.draft is None else llm.draft
@@ -151,6 +155,11 @@ def load_served(
             made.append(Served(names, llm, Admission(llm.config.max_batch, max_queue)))
         unfinished.pop_all()
     return ServedModels(made)
+
+
+def _takes_draft(strategy: Any, fields: dict[str, Any]) -> bool:
+    knobs = {name: value for name, value in fields.items() if name not in EngineConfig.model_fields}
+    return registry.config(strategy, knobs).uses_draft
 
 
 def _names(base: str, chosen: Sequence[tuple[Any, dict[str, Any]]]) -> list[str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -210,3 +212,15 @@ def test_an_interrupted_confirmation_leaves_the_ranking(tiny_pair: Any, monkeypa
     document = json.loads(result.stdout)
     assert len(document["ranking"]) > 3
     assert document["notes"][0].startswith("INTERRUPTED while the best were confirmed: 0 of ")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="SKIPPED ALOUD: this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("arguments", "said"), [(["models"], "No space left on device"), (["compare", "--draft", "a b/c", "Hi"], "a b/c")]
+)
+def test_a_full_disk_behind_stdout_is_one_line(arguments: list[str], said: str) -> None:
+    """The results as JSON, and an error as JSON that cannot be written either."""
+    command = [sys.executable, "-m", "ssd_lab.cli", *arguments, "--json"]
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr

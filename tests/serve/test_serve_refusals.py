@@ -8,6 +8,9 @@ import httpx
 import openai
 import pytest
 
+from ssd_lab.config import EngineConfig
+from ssd_lab.serve import served
+
 CHAT = {"model": "bundled", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2}
 TEXT = {"model": "bundled", "prompt": "Hi", "max_tokens": 2}
 REFUSED = [
@@ -162,3 +165,27 @@ def test_other_paths_and_methods_have_the_same_shape(url):
 def test_what_was_sent_is_not_sent_back_whole(url, change):
     answer = httpx.post(f"{url}/v1/completions", json=TEXT | change)
     assert answer.status_code in (400, 404) and len(answer.content) < 3000
+
+
+@pytest.mark.parametrize(
+    ("strategies", "expected"),
+    [
+        (["eagle3", "sync_chain", "prompt_lookup"], {"eagle3": None, "sync_chain": "mine", "prompt_lookup": None}),
+        (["eagle3"], {"eagle3": "mine"}),
+    ],
+)
+def test_a_draft_model_is_no_head_of_the_strategies_beside(monkeypatch, strategies, expected):
+    """With eagle3 alone a name is a head, or refused; beside a strategy that drafts with a model it is that model."""
+    given = {}
+
+    class Spy:
+        config, draft = EngineConfig(), None
+
+        def __init__(self, target, draft, strategy, **fields):
+            self.target, given[strategy] = target, draft
+
+        def close(self): ...
+
+    monkeypatch.setattr(served, "LLM", Spy)
+    served.load_served("target", "mine", strategies)
+    assert given == expected
