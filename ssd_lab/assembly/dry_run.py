@@ -1,4 +1,4 @@
-"""The largest steps that a run may take, run once over a cache of a single block, to see what memory they hold.
+"""The largest steps that a run may take, run once over a cache of a single block: what memory, which kernels?
 
 Lengths of the text are short and only the context that the steps are planned for is long, so the steps are cheap; what
 they compute is of no interest.
@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from ssd_lab.assembly.memory_reader import MemoryReader
-from ssd_lab.decoding.sampling import SamplingBatch
+from ssd_lab.decoding.sampling import SamplingBatch, SamplingRow
 from ssd_lab.execution.graphs import SMALLEST_CONTEXT, context_bucket
 from ssd_lab.kernels.row_padding import LARGEST
+from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.phases.draft_chain import draft_chain
@@ -24,7 +25,7 @@ from ssd_lab.phases.draft_tree import BranchShape, ready_tree
 from ssd_lab.phases.prefill import prefill
 from ssd_lab.phases.reading import ModelReading
 from ssd_lab.phases.verification import VerifyOptions
-from ssd_lab.phases.verify import launch_verify
+from ssd_lab.phases.verify import ready_verify
 from ssd_lab.rounds.drawing import Drawing
 from ssd_lab.rounds.prompt_lines import PromptPart
 from ssd_lab.rounds.proposal import Proposal
@@ -33,14 +34,17 @@ from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.strategies.step_sizes import StepSizes
 
 FEW_PROMPT_ROWS = 256  # where attention over a long context is shared by many programs, which leave their results
+GREEDY = (0.0, 0, 1.0, 0.0, 0)
 SAMPLED_AND_FILTERED = (1.0, 0, 0.9, 0.0, 0)  # the settings that make a round hold the most
+
+Step = Callable[[StepRunner, int], Any]  # planned for so long a context
 
 
 @dataclass(frozen=True)
 class DryRun:
     """sizes: the strategy's. batch: sequences of a step. longest: positions of the longest sequence, draft tokens
     included. record: as in `EngineConfig`. graphs: will steps be captured, and so be planned for contexts in powers of
-    two? prompt_rows: prompt tokens that a step computes, of one text or many.
+    two? prompt_rows: prompt tokens that a step computes, of one text or many. settings: how all rows are sampled.
     """
 
     sizes: StepSizes
@@ -51,6 +55,7 @@ class DryRun:
     record: bool = True
     graphs: bool = False
     prompt_rows: int = LARGEST
+    settings: SamplingRow = SAMPLED_AND_FILTERED
 
     @property
     def contexts(self) -> list[int]:
@@ -61,23 +66,22 @@ class DryRun:
             context *= 2
         return [*found, context_bucket(self.longest) if self.graphs else self.longest]
 
-    def target_peak(self, model: LoadedModel, reader: MemoryReader) -> int:
-        """Bytes that verification or a piece of a prompt hold at once."""
-        return self._peak(model, reader, [self._prefill, self._verify])
+    def steps(self, role: str) -> list[Step]:
+        """A piece of a prompt, then the target's verification, or the draft's chain and its tree, if it has them."""
+        if role == "target":
+            return [self._prefill, self._verify]
+        chain, tree = [self._chain] if self.sizes.chain else [], [self._tree] if self.sizes.branches else []
+        return [self._prefill, *chain, *tree]
 
-    def draft_peak(self, model: LoadedModel, reader: MemoryReader) -> int:
-        """Bytes that the draft's chain, its tree or a piece of a prompt hold at once."""
-        steps: list[Callable[[StepRunner, int], Any]] = [self._prefill]
-        if self.sizes.chain:
-            steps.append(self._chain)
-        if self.sizes.branches:
-            steps.append(self._tree)
-        return self._peak(model, reader, steps)
+    def runner(self, decoder: Decoder, dtype: torch.dtype) -> StepRunner:
+        """What the steps of this model run on."""
+        cache = PagedKVCache(decoder.config, 1, self.block_size, dtype, self.device)
+        return StepRunner(decoder, cache, self.device)
 
     @torch.inference_mode()
-    def _peak(self, model: LoadedModel, reader: MemoryReader, steps: list[Callable[[StepRunner, int], Any]]) -> int:
-        cache = PagedKVCache(model.config, 1, self.block_size, model.dtype, self.device)
-        runner = StepRunner(model.decoder, cache, self.device)
+    def peak(self, role: str, model: LoadedModel, reader: MemoryReader) -> int:
+        """Bytes that one of the steps holds at once."""
+        steps, runner = self.steps(role), self.runner(model.decoder, model.dtype)
         steps[-1](runner, self.contexts[0])  # kernels are compiled and libraries make their handles: no part of a step
         return max(reader.peak_of(partial(step, runner, context)) for step in steps for context in self.contexts)
 
@@ -98,7 +102,7 @@ class DryRun:
             cache_hits=[None] * self.batch,
             token_probs=torch.ones(self.batch, k, device=self.device),
         )
-        launch_verify(runner, *self._rows(context - k), proposal, VerifyOptions(record=self.record)).wait()
+        ready_verify(runner, *self._rows(context - k), proposal, VerifyOptions(record=self.record)).launch()
 
     def _chain(self, runner: StepRunner, context: int) -> None:
         k = self.sizes.chain
@@ -125,6 +129,6 @@ class DryRun:
             tree_starts=zeros,
             num_drafted=torch.full_like(zeros, self.sizes.lookahead),
             tables=torch.zeros(self.batch, width, dtype=torch.int64, device=self.device),
-            sampling=SamplingBatch.from_rows([SAMPLED_AND_FILTERED] * self.batch, self.device),
+            sampling=SamplingBatch.from_rows([self.settings] * self.batch, self.device),
         )
         return rows, Bounds(max(2, longest), -(-max(2, longest) // self.block_size))

@@ -6,7 +6,7 @@ built by.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.assembly.build import share_threads
+from ssd_lab.assembly.compile_ahead import compiled_ahead
 from ssd_lab.assembly.cuda_check import check_cuda
 from ssd_lab.assembly.draft_device import TwoPlanners
 from ssd_lab.assembly.memory_plan import MemoryPlan
@@ -84,7 +85,8 @@ def load_pair(
         "kernels": config.kernels,
         "progress": progress,
     }
-    with ExitStack() as unfinished:
+    compiles = device.type == "cuda" and config.kernels in ("auto", "triton") and len(places.target) == 1
+    with compiled_ahead(planner) if compiles else nullcontext() as ahead, ExitStack() as unfinished:
         team = None
         if len(places.target) > 1:
             threads = share_threads(config, strategy, device, places)[0]
@@ -100,6 +102,8 @@ def load_pair(
             check_draft(loaded, draft)
         if draft is not None and places.asked.draft_parallel == "tensor":
             check_sizes(draft.config, len(places.draft), f"the draft {draft.source}")
+        if ahead is not None:
+            ahead.wait()
         planner = replace(planner, target=loaded, draft=draft)
         plan = planned(planner).once_loaded() if team is None else plan_of_ranks(planner, team)
         unfinished.pop_all()

@@ -146,7 +146,18 @@ class MemoryPlanner:
 
     def held_by_steps(self, longest: int) -> int:
         """Bytes that the largest steps of target and draft hold, by a dry run. longest: tokens of the longest text."""
-        dry_run = DryRun(
+        dry_run, held = self.dry_run(longest), self._head_bytes()
+        for role, model in (("target", self.target), ("draft", self.draft)):
+            if role not in self.roles or not isinstance(model, LoadedModel):
+                continue
+            doing, change = f"trying the {role}'s largest steps", "lower max_batch, or the strategy's k or fan-out"
+            with current(self.device), explain_out_of_memory(doing, ConfigError, device=self.device, change=change):
+                held += dry_run.peak(role, model, self.reader)
+        return held
+
+    def dry_run(self, longest: int) -> DryRun:
+        """The largest steps of texts of at most so many tokens."""
+        return DryRun(
             sizes=self.strategy.step_sizes,
             batch=self.rows,
             longest=longest + self.strategy.reserved_positions,
@@ -156,15 +167,6 @@ class MemoryPlanner:
             graphs=self.graphs,
             prompt_rows=PrefillBudget.of(self.config, self.device, self.strategy.lookahead).most,
         )
-        held = self._head_bytes()
-        for role, model in (("target", self.target), ("draft", self.draft)):
-            if role not in self.roles or not isinstance(model, LoadedModel):
-                continue
-            doing, change = f"trying the {role}'s largest steps", "lower max_batch, or the strategy's k or fan-out"
-            with current(self.device), explain_out_of_memory(doing, ConfigError, device=self.device, change=change):
-                peak = dry_run.target_peak if role == "target" else dry_run.draft_peak
-                held += peak(model, self.reader)
-        return held
 
     @property
     def _here(self) -> list[str]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from ssd_lab.kernels.backend import choose_kernels
+from ssd_lab.kernels.interface import Kernels
 from ssd_lab.kernels.row_padding import ANY_ROWS
 from ssd_lab.kernels.row_probe import make_row_invariant
 from ssd_lab.models.blocks import Parts
 from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.decoder import Decoder
 from ssd_lab.models.families import FAMILIES
-from ssd_lab.models.files.weights import TensorReader, Weights
+from ssd_lab.models.files.weights import NoWeights, TensorReader, Weights
 from ssd_lab.models.group import Group
 from ssd_lab.models.share import shared
 
@@ -48,4 +50,11 @@ def assemble(
     decoder = family.make_decoder(parts)
     tensors.check_all_used(IGNORED)
     decoder.row_padding = make_row_invariant(decoder.linears()) if bitwise else ANY_ROWS
+    return decoder
+
+
+def without_weights(config: ModelConfig, kernels: Kernels[Any], dtype: torch.dtype) -> Decoder:
+    """A decoder of this shape on the device `meta`: its forwards take no memory, and compute nothing."""
+    decoder = FAMILIES.of(config.model_type).make_decoder(Parts(config, NoWeights(dtype), kernels, pack=False))
+    decoder.row_padding = ANY_ROWS  # as products by our kernels are computed
     return decoder

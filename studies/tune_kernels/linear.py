@@ -21,6 +21,7 @@ import torch
 from triton.runtime.errors import OutOfResources
 
 from ssd_lab.kernels.row_padding import LARGEST
+from ssd_lab.kernels.triton_ops.launching import only_compiled
 from ssd_lab.kernels.triton_ops.linear import run_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning
 from studies.tune_kernels.compiling import CompileAhead
@@ -87,7 +88,8 @@ def compile_one(build: ProductBuild) -> None:
     out = case.output(build.rows, build.tuning.split_k, device="cuda")
     gated = case.mode == "gated"
     tile = build.tuning.tile(case.in_features, build.rows, gated=gated)
-    run_product(rows, weight, None, out, build.tuning, tile, gated=gated, pdl=build.pdl, only_compile=True)
+    with only_compiled():
+        run_product(rows, weight, None, out, build.tuning, tile, gated=gated, pdl=build.pdl)
 
 
 def first_pass(

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from ssd_lab.kernels.product import Product
-from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_for_previous
+from ssd_lab.kernels.triton_ops.launching import launch, launch_next, pdl_options, wait_for_previous
 from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 from ssd_lab.kernels.triton_ops.room import rows_with_room
 
@@ -35,7 +35,8 @@ def gated_silu(gate_up: Product, *, pdl: bool = False) -> torch.Tensor:
     pieces, splits, dtype = pieces_of(gate_up)
     rows, size = pieces.shape[-2], pieces.shape[-1] // 2
     out = rows_with_room((rows, size), dtype, pieces.device)
-    _gated_silu[(rows, triton.cdiv(size, BLOCK))](
-        pieces, out, size, rows * 2 * size, SPLITS=splits, BLOCK=BLOCK, num_warps=4, **pdl_options(pdl)
-    )
+    launch(
+        _gated_silu, (rows, triton.cdiv(size, BLOCK)),
+        pieces, out, size, rows * 2 * size, SPLITS=splits, BLOCK=BLOCK, num_warps=4, **pdl_options(pdl),
+    )  # fmt: skip
     return out

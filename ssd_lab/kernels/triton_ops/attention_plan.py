@@ -18,7 +18,7 @@ from ssd_lab.kernels.triton_ops.attention_tuning import (
     measured_attention,
     rows_of_a_tile,
 )
-from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
+from ssd_lab.kernels.triton_ops.launching import is_interpreted, launch, pdl_options
 from ssd_lab.kernels.triton_ops.room import rows_with_room
 from ssd_lab.kernels.triton_ops.split_sums import add_splits
 
@@ -113,7 +113,9 @@ def split_attention(
     block_dim = max(16, triton.next_power_of_2(heads.head_dim))
     is_whole, is_fused = plan.summed is None, plan.counters is not None
     grid = (plan.batch * -(-plan.rows // plan.tile_rows), heads.num_kv_heads, plan.programs)
-    attend_splits[grid](
+    launch(
+        attend_splits,
+        grid,
         queries,
         layer_cache,
         plan.tables,
@@ -153,7 +155,9 @@ def split_attention(
         **pdl_options(pdl),
     )
     if not is_whole and not is_fused:
-        add_splits[(plan.batch * plan.rows, heads.num_heads)](
+        launch(
+            add_splits,
+            (plan.batch * plan.rows, heads.num_heads),
             plan.prefix_lengths,
             plan.references,
             plan.totals,

@@ -21,8 +21,8 @@ class TritonFewRows:
         self.tuning = tuning
         self._weight, self._bias, self._pdl = weight, bias, pdl
         self._shared_bytes = SHARED_BYTES
-        if weight.device.type == "cuda":
-            properties = torch.cuda.get_device_properties(weight.device)
+        if weight.device.type == "cuda" or (weight.is_meta and torch.cuda.is_available()):  # or the current device
+            properties = torch.cuda.get_device_properties(None if weight.is_meta else weight.device)
             self._shared_bytes = getattr(properties, "shared_memory_per_block_optin", SHARED_BYTES)
 
     def __call__(self, rows: torch.Tensor) -> Product:

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from ssd_lab.decoding.acceptance import Outcome
-from ssd_lab.kernels.triton_ops.launching import pdl_options, start_after_previous
+from ssd_lab.kernels.triton_ops.launching import launch, pdl_options, start_after_previous
 
 PIECE = 4096  # logits that one program reads
 
@@ -69,10 +69,12 @@ def greedy_pick(
     tokens = torch.empty(rows, dtype=torch.int64, device=logits.device)
     probs = torch.empty(rows, dtype=torch.float32, device=logits.device) if want_probs else None
     options = {"WANT_PROBS": want_probs, **pdl_options(pdl)}
-    _piece_maxima[(rows, pieces)](
-        logits, best, index, total, vocab, logits.stride(0), pieces, PIECE=PIECE, num_warps=8, **options
-    )
-    _first_of_pieces[(rows,)](
+    launch(
+        _piece_maxima, (rows, pieces),
+        logits, best, index, total, vocab, logits.stride(0), pieces, PIECE=PIECE, num_warps=8, **options,
+    )  # fmt: skip
+    launch(
+        _first_of_pieces, (rows,),
         best, index, total, tokens, best if probs is None else probs, vocab, pieces,
         BLOCK=triton.next_power_of_2(pieces), num_warps=1, **options,
     )  # fmt: skip
@@ -106,7 +108,8 @@ def accept_greedy(
     batch, k = draft_tokens.shape
     accepted = torch.empty(batch, dtype=torch.int64, device=target_tokens.device)
     recovery = torch.empty_like(accepted)
-    _accept_greedy[(batch,)](
+    launch(
+        _accept_greedy, (batch,),
         target_tokens, draft_tokens, num_drafted, accepted, recovery, k, k, k + 1,
         BLOCK=triton.next_power_of_2(max(1, k)), num_warps=1, **pdl_options(pdl),
     )  # fmt: skip

@@ -1,7 +1,12 @@
-"""What all kernels share: programmatic dependent launch, exact products, and whether Triton's interpreter runs them."""
+"""What all kernels share: their launch, programmatic dependent launch, exact products, and whether Triton's interpreter
+runs them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import triton
@@ -43,6 +48,27 @@ def product(left, right, INTERPRETED: tl.constexpr):
         left = left.to(tl.float32)
         right = right.to(tl.float32)
     return tl.dot(left, right, input_precision="ieee")
+
+
+_COMPILES_ONLY: ContextVar[bool] = ContextVar("compiles_only", default=False)
+
+
+@contextmanager
+def only_compiled() -> Iterator[None]:
+    """Within, in this thread, a launch compiles its kernel and runs nothing: tensors need no memory (`meta`)."""
+    before = _COMPILES_ONLY.set(True)
+    try:
+        yield
+    finally:
+        _COMPILES_ONLY.reset(before)
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **options: Any) -> None:
+    """`kernel[grid](...)`, or within `only_compiled` what it needs of the compiler."""
+    if _COMPILES_ONLY.get():
+        kernel.warmup(*arguments, grid=grid, **options)
+    else:
+        kernel[grid](*arguments, **options)
 
 
 def is_interpreted() -> bool:

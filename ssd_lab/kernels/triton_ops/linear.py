@@ -8,7 +8,7 @@ import torch
 import triton
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from ssd_lab.kernels.triton_ops.launching import is_interpreted, pdl_options
+from ssd_lab.kernels.triton_ops.launching import is_interpreted, launch, pdl_options
 from ssd_lab.kernels.triton_ops.linear_kernels import split_product, whole_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, Tile
 from ssd_lab.kernels.triton_ops.room import with_room
@@ -31,12 +31,11 @@ def run_product(
     *,
     gated: bool = False,
     pdl: bool = False,
-    only_compile: bool = False,
 ) -> None:
     """Rows `[n, in]` times `weight` `[out, in]` into `out`; all are contiguous. tile: one of `tuning.tile`.
 
     out: `[n, out]` in any dtype (rounded to the weight's first), `[n, out / 2]` if gated, or `[split_k, n, out]` in
-    float32 where a tile is not whole and split_k > 1. only_compile: leave out the launch.
+    float32 where a tile is not whole and split_k > 1.
     """
     count, in_features = rows.shape
     out_features = weight.shape[0]
@@ -69,7 +68,4 @@ def run_product(
     if not tile.whole:
         kernel, grid = split_product, (*grid, tuning.split_k)
         options["GATED"] = gated
-    if only_compile:
-        kernel.warmup(*arguments, grid=grid, **options)
-    else:
-        kernel[grid](*arguments, **options)
+    launch(kernel, grid, *arguments, **options)

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 
 from ssd_lab.kernels.product import Product
-from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_for_previous
+from ssd_lab.kernels.triton_ops.launching import launch, launch_next, pdl_options, wait_for_previous
 from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 from ssd_lab.kernels.triton_ops.room import rows_with_room
 
@@ -57,7 +57,9 @@ def add_rms_norm(
     total = hidden if delta is None else torch.empty_like(hidden)
     normed = rows_with_room(tuple(hidden.shape), hidden.dtype, hidden.device)
     block = triton.next_power_of_2(size)
-    _add_rms_norm[(rows,)](
+    launch(
+        _add_rms_norm,
+        (rows,),
         hidden,
         added,
         weight,

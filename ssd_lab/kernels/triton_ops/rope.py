@@ -13,7 +13,7 @@ import triton.language as tl
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.product import Product
-from ssd_lab.kernels.triton_ops.launching import launch_next, pdl_options, wait_for_previous
+from ssd_lab.kernels.triton_ops.launching import launch, launch_next, pdl_options, wait_for_previous
 from ssd_lab.kernels.triton_ops.partials import load_product, pieces_of
 
 HEADS_PER_PROGRAM = 4
@@ -103,7 +103,9 @@ def rope_and_write(
     queries = torch.empty(rows, heads.num_heads, heads.head_dim, dtype=dtype, device=pieces.device)
     has_norms = query_norm is not None and key_norm is not None
     total = heads.num_heads + 2 * heads.num_kv_heads
-    _rope_and_write[(rows, triton.cdiv(total, HEADS_PER_PROGRAM))](
+    launch(
+        _rope_and_write,
+        (rows, triton.cdiv(total, HEADS_PER_PROGRAM)),
         pieces,
         cos,
         sin,

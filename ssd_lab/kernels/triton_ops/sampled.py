@@ -15,7 +15,7 @@ import triton.language as tl
 
 from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.kernels.triton_ops.greedy import accept_greedy
-from ssd_lab.kernels.triton_ops.launching import pdl_options, start_after_previous
+from ssd_lab.kernels.triton_ops.launching import launch, pdl_options, start_after_previous
 
 PIECE = 1024  # probabilities that one program sums
 
@@ -154,11 +154,13 @@ def _run(
     q = unused if verification is None else verification.draft_probs
     drawn = unused if verification is None else verification.drawn
     options = {"VERIFIES": verification is not None, "PIECE": PIECE, **pdl_options(pdl)}
-    _sums[(batch, pieces)](
+    launch(
+        _sums, (batch, pieces),
         probs, q, drafts, drawn, drafted, accept_uniforms, accepted, sums[0], sums[1], k, vocab, pieces,
         PLACES=triton.next_power_of_2(max(1, k)), num_warps=4, **options,
     )  # fmt: skip
-    _draw[(batch,)](
+    launch(
+        _draw, (batch,),
         probs, q, drafts, drafted, accepted, draw_uniforms, sums[0], sums[1], tokens, k, vocab, pieces,
         PIECES=triton.next_power_of_2(pieces), num_warps=4, **options,
     )  # fmt: skip

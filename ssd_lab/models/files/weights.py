@@ -190,3 +190,14 @@ class TensorReader:
                 f"{self.source} holds tensors that the config does not explain: {', '.join(left[:5])}{more}; without "
                 "them it would be another model, so take a checkpoint whose config.json describes all it holds"
             )
+
+
+class NoWeights(TensorReader):
+    """Tensors of any name and shape, without memory (device `meta`)."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__(MappingWeights({}), dtype, torch.device("meta"), "a shape without weights")
+
+    def take(self, name: str, *shape: int) -> torch.Tensor:
+        """A tensor of that shape."""
+        return torch.empty(shape, dtype=self._dtype, device=self._device)
