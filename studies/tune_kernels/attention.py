@@ -60,8 +60,6 @@ def variants() -> list[AttentionTuning]:
         *(replace(direct, programs=programs, num_stages=3) for programs in (396, 528)),
         *(replace(direct, programs=programs, early=True) for programs in (396, 528, 1056)),
         *(replace(direct, programs=programs, num_warps=8) for programs in (396, 528)),
-        replace(gathered, fused_splits=1 << 20, unroll=4),
-        replace(direct, fused_splits=1 << 20, unroll=4),
         *(replace(wide, programs=programs) for programs in (264, 528)),
         *(replace(wide, early=True, num_stages=stages) for stages in (1, 2)),
         *(replace(fine, programs=programs) for programs in (396, 528, 1056)),
@@ -78,7 +76,6 @@ class AttentionBuild:
     heads: HeadLayout
     tuning: AttentionTuning
     is_whole: bool
-    is_fused: bool
     tree: bool
     size: AttentionSize
 
@@ -90,15 +87,14 @@ class AttentionBuild:
 
     @property
     def _key(self) -> tuple[Any, ...]:
-        return self.heads, self.tuning, self.is_whole, self.is_fused, self.tree
+        return self.heads, self.tuning, self.is_whole, self.tree
 
     @classmethod
     def of(cls, size: AttentionSize, tuning: AttentionTuning) -> AttentionBuild:
         """Of this size; nothing is allocated."""
         plan = plan_split_attention(size.step("meta"), 16, size.heads, torch.bfloat16, tuning)
         # how many programs there are is no matter of the compiler's
-        is_whole, is_fused = plan.summed is None, plan.counters is not None
-        return cls(size.heads, replace(tuning, programs=0), is_whole, is_fused, size.tree, size)
+        return cls(size.heads, replace(tuning, programs=0), plan.summed is None, size.tree, size)
 
 
 def compile_one(build: AttentionBuild) -> None:

@@ -70,13 +70,8 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
         step = StepInput(row, row, row, torch.zeros(1, 40, dtype=torch.int64), row, 600, ancestors)
         early = AttentionTuning(early=True, gathered=True)
         for tuning in (
-            *(AttentionTuning(), AttentionTuning(programs=1), AttentionTuning(fused_splits=100)),
-            *(early, replace(early, programs=1), replace(early, fused_splits=100, unroll=4)),
-            *(
-                AttentionTuning(direct=True),
-                replace(early, direct=True),
-                AttentionTuning(direct=True, fused_splits=100),
-            ),
+            *(AttentionTuning(), AttentionTuning(programs=1), AttentionTuning(direct=True)),
+            *(early, replace(early, programs=1), replace(early, direct=True)),
         ):
             kernels = TritonKernels(tuning, pdl=pdl)
             plan = kernels.plan(step, 16, heads, table, dtype)

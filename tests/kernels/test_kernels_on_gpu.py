@@ -96,8 +96,7 @@ def test_a_graph_replays_what_runs_eagerly(pdl: bool) -> None:
         AttentionTuning(gathered=True, early=True, num_stages=1),
         AttentionTuning(early=True, programs=1),
         AttentionTuning(direct=True),
-        AttentionTuning(early=True, direct=True, fused_splits=100),
-        AttentionTuning(early=True, fused_splits=100, gathered=True, unroll=2),
+        AttentionTuning(early=True, direct=True, gathered=True, unroll=2),
     ],
 )
 def test_reading_early_and_storing_directly_change_nothing(tuning: AttentionTuning) -> None:

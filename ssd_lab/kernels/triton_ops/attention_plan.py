@@ -28,8 +28,7 @@ class SplitAttentionPlan:
     """Made once per forward, shared by all layers.
 
     programs: how many programs share the splits of a tile. references, totals `[n * heads, max_splits]`, summed
-    `[n * heads, max_splits, head_dim]`: what they leave, None where one program does all splits. counters: programs of
-    each tile that are done, back at 0 after every layer.
+    `[n * heads, max_splits, head_dim]`: what they leave, None where one program does all splits.
     """
 
     heads: HeadLayout
@@ -47,7 +46,6 @@ class SplitAttentionPlan:
     references: torch.Tensor | None
     totals: torch.Tensor | None
     summed: torch.Tensor | None
-    counters: torch.Tensor | None
     tuning: AttentionTuning
 
 
@@ -67,13 +65,11 @@ def plan_split_attention(
     num_partials = batch * rows * heads.num_heads * max_splits
     if num_partials * (heads.head_dim + 2) * 4 > tuning.partials_mib << 20:
         programs = 1
-    references = totals = summed = counters = None
+    references = totals = summed = None
     if programs > 1:
         references = torch.empty(num_partials, dtype=torch.float32, device=device)
         totals = torch.empty_like(references)
         summed = torch.empty(num_partials * heads.head_dim, dtype=torch.float32, device=device)
-        if max_splits <= tuning.fused_splits and rows <= tile_rows:
-            counters = torch.zeros(tiles, dtype=torch.int32, device=device)
     return SplitAttentionPlan(
         heads=heads,
         block_size=block_size,
@@ -90,7 +86,6 @@ def plan_split_attention(
         references=references,
         totals=totals,
         summed=summed,
-        counters=counters,
         tuning=tuning,
     )
 
@@ -111,8 +106,9 @@ def split_attention(
     ancestors = plan.ancestors
     depth = 0 if ancestors is None else ancestors.shape[2]
     block_dim = max(16, triton.next_power_of_2(heads.head_dim))
-    is_whole, is_fused = plan.summed is None, plan.counters is not None
-    grid = (plan.batch * -(-plan.rows // plan.tile_rows), heads.num_kv_heads, plan.programs)
+    is_whole = plan.summed is None
+    programs = plan.programs if is_whole or ancestors is None else plan.programs + plan.tile_rows
+    grid = (plan.batch * -(-plan.rows // plan.tile_rows), heads.num_kv_heads, programs)
     launch(
         attend_splits,
         grid,
@@ -124,7 +120,6 @@ def split_attention(
         unused if plan.references is None else plan.references,
         unused if plan.totals is None else plan.totals,
         unused if plan.summed is None else plan.summed,
-        unused if plan.counters is None else plan.counters,
         out,
         math.log2(math.e) / math.sqrt(heads.head_dim),
         plan.rows,
@@ -144,9 +139,6 @@ def split_attention(
         LANES=plan.lanes,
         HAS_ANCESTORS=depth > 0,
         WHOLE=is_whole,
-        FUSED=is_fused,
-        UNROLL=tuning.unroll,
-        GATHERED=tuning.gathered,
         EARLY=tuning.early,
         DIRECT=tuning.direct and not is_interpreted(),
         INTERPRETED=is_interpreted(),
@@ -154,7 +146,7 @@ def split_attention(
         num_stages=tuning.num_stages,
         **pdl_options(pdl),
     )
-    if not is_whole and not is_fused:
+    if not is_whole:
         launch(
             add_splits,
             (plan.batch * plan.rows, heads.num_heads),

@@ -38,9 +38,7 @@ class AttentionTuning:
     float32_split: keys of one split, a power of 2 of at least 16; float32 has its own, since its products do not run on
     the matrix units and large ones do not fit the registers. programs: how many programs fill the GPU; with fewer tiles
     the splits are spread over as many. partials_mib: working memory at most; beyond it one program does all splits of a
-    tile. fused_splits: with at most so many splits, and no more rows than a tile holds, the last program of a tile adds
-    them, else a second launch does (with programmatic dependent launch never slower on an H100, so that is the
-    default). tree_tile_rows: rows of a tile where some keys are each row's own, which are read row by row. unroll:
+    tile; else a second launch adds them. tree_tile_rows: rows of a tile where some keys are each row's own. unroll:
     splits whose loads may be under way at once while splits are added, a power of 2; gathered: they are, all of them,
     before the first is added. direct: a split's values are stored as the product left them. early: with programmatic
     dependent launch, prefix lengths, block tables and the first split's K/V are read before the kernels ahead have
@@ -53,7 +51,6 @@ class AttentionTuning:
     float32_split: int = 32
     programs: int = 4 * 132
     partials_mib: int = 256
-    fused_splits: int = 0
     tree_tile_rows: int = 2
     unroll: int = 8
     gathered: bool = False

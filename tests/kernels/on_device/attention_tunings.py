@@ -15,24 +15,17 @@ SMALL = HeadLayout(4, 1, 32)
 ONE_PROGRAM = AttentionTuning(programs=1)
 MANY_PROGRAMS = AttentionTuning(programs=10**6, unroll=2)
 SOME_PROGRAMS = AttentionTuning(programs=12, unroll=4)
-FUSED = AttentionTuning(programs=10**6, fused_splits=10**6, unroll=1)
-FUSED_SOME = AttentionTuning(programs=12, fused_splits=10**6)
 GATHERED = AttentionTuning(programs=10**6, unroll=4, gathered=True, combine_warps=4)
-FUSED_GATHERED = AttentionTuning(programs=10**6, fused_splits=10**6, unroll=2, gathered=True)
 EARLY = AttentionTuning(programs=10**6, early=True, num_stages=1)
 EARLY_SOME = AttentionTuning(programs=12, early=True, unroll=8, gathered=True, direct=True)
 EARLY_ONE = AttentionTuning(programs=1, early=True)
-EARLY_FUSED = AttentionTuning(programs=10**6, fused_splits=10**6, early=True)
 MANY_LANES = AttentionTuning(lanes=64, programs=12, num_stages=1)
-READING_EARLY = [EARLY, EARLY_SOME, EARLY_ONE, EARLY_FUSED]
+READING_EARLY = [EARLY, EARLY_SOME, EARLY_ONE]
 TUNINGS = [
     ONE_PROGRAM,
     MANY_PROGRAMS,
     SOME_PROGRAMS,
-    FUSED,
-    FUSED_SOME,
     GATHERED,
-    FUSED_GATHERED,
     MANY_LANES,
     *READING_EARLY,
 ]

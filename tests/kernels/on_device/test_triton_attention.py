@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 import torch
 from attention_tunings import (
-    EARLY_FUSED,
-    FUSED_GATHERED,
-    FUSED_SOME,
+    EARLY,
     MANY_PROGRAMS,
     ONE_PROGRAM,
     SMALL,
+    SOME_PROGRAMS,
     TUNINGS,
     attend,
     budgeted,
@@ -33,9 +32,9 @@ from ssd_lab.kernels.triton_ops.attention_plan import plan_split_attention
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
-LAYERED, SOME = [MANY_PROGRAMS, FUSED_SOME], TUNINGS[:: 4 if INTERPRETED else 1]
+LAYERED, SOME = [MANY_PROGRAMS, SOME_PROGRAMS], TUNINGS[:: 4 if INTERPRETED else 1]
 if not INTERPRETED:  # which takes seconds for each of these
-    LAYERED += [ONE_PROGRAM, FUSED_GATHERED, EARLY_FUSED]
+    LAYERED += [ONE_PROGRAM, EARLY]
 
 
 @pytest.mark.grid(one_of=7)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from attention_tunings import (
     EARLY_SOME,
-    FUSED,
     GATHERED,
     MANY_LANES,
     MANY_PROGRAMS,
@@ -117,5 +116,5 @@ def test_a_row_of_a_tree_has_the_bits_of_the_chain_it_stands_for(
     prefixes = [[prefix + offset for offset in (0, 1, 2, 3, 1)]]
     case = attention_case(SMALL, dtype, prefixes, depth=5, seed=prefix)
     chains = [attend(TritonKernels(MANY_PROGRAMS), laid_out_as_chain(case, row), device) for row in range(5)]
-    for tuning in (ONE_PROGRAM, FUSED, GATHERED, EARLY_SOME, MANY_LANES):
+    for tuning in (ONE_PROGRAM, GATHERED, EARLY_SOME, MANY_LANES):
         assert same_bits(attend(TritonKernels(tuning), case, device), torch.cat(chains, 1)), tuning
