@@ -1,8 +1,8 @@
 """Kernels of a run's usual steps, compiled in threads while weights are read.
 
 The steps run on tensors without memory, of decoders without weights: what they launch is handed to the compiler, many
-kernels at once. It is kept on disk, so that only a machine that never saw them has much to do. What no step here needs
-is compiled when it is first launched, as ever.
+kernels at once. It is kept on disk, with a note, so that only a machine that never saw them has anything to do. What no
+step here needs is compiled when it is first launched, as ever.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from dataclasses import replace
 
 import torch
 
-from ssd_lab.assembly.dry_run import GREEDY, SAMPLED_AND_FILTERED, DryRun
+from ssd_lab.assembly.dry_run import GREEDY, LAYERS, SAMPLED_AND_FILTERED, DryRun
 from ssd_lab.assembly.planning import MemoryPlanner
 from ssd_lab.common.device_guard import current
 from ssd_lab.execution.graphs import SMALLEST_CONTEXT
-from ssd_lab.kernels.backend import choose_kernels, compiling_together
+from ssd_lab.kernels.backend import choose_kernels
+from ssd_lab.kernels.compiling import compiling_together, is_compiled, note_compiled
 from ssd_lab.models.assemble import without_weights
 
 logger = logging.getLogger(__name__)
 
-LAYERS = 2  # of which the first reads no sum of another: the kernels of the others are these
 WAIT_S = 300.0  # longest that a run waits for the compiler before it goes on without
 MOST_THREADS = 16
 
@@ -61,6 +61,9 @@ class CompileAhead:
 
     def _run(self) -> None:
         try:
+            work = self._work()
+            if is_compiled(work):
+                return
             with (
                 current(self._planner.device),
                 ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool,
@@ -68,8 +71,15 @@ class CompileAhead:
                 torch.inference_mode(),
             ):
                 self._steps()
+            if self._is_wanted:
+                note_compiled(work)
         except Exception:  # of any kind: nothing is lost by it but time
             logger.warning("kernels could not be compiled ahead", exc_info=True)
+
+    def _work(self) -> str:
+        planner, device = self._planner, self._planner.device
+        gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return f"{gpu} {planner.config.kernels} {planner.shapes} {usual_runs(planner)}"
 
     def _steps(self) -> None:
         planner = self._planner

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from concurrent.futures import Executor
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -87,16 +84,3 @@ def _compile_one(kernels: Kernels[Any], device: torch.device) -> None:
             "(gcc or clang on the PATH, or named by CC) and a driver that fits torch's CUDA build; or choose kernels "
             "'torch'"
         ) from error
-
-
-@contextmanager
-def compiling_together(pool: Executor) -> Iterator[None]:
-    """Within, in this thread, Triton kernels are not launched: the pool compiles them, and the end waits for it. One
-    that cannot be compiled is left to whoever launches it.
-    """
-    from triton import AsyncCompileMode
-
-    from ssd_lab.kernels.triton_ops.launching import only_compiled
-
-    with only_compiled(), AsyncCompileMode(pool, ignore_errors=True):
-        yield

@@ -107,6 +107,13 @@ class BlockDecoder(Decoder):
             fitted._rope = rotary_table(fitted.config, self.device)
         return fitted
 
+    def first_layers(self, count: int) -> BlockDecoder:
+        """The same weights, of the first blocks only."""
+        first = copy.copy(self)
+        first._blocks = self._blocks[:count]
+        first.config = replace(self.config, num_layers=len(first._blocks))
+        return first
+
 
 def decoder_of_blocks(parts: Parts, make_block: Callable[[Parts, str], Block] = read_block) -> BlockDecoder:
     """The decoder whose tensors are named as in Llama's checkpoints. make_block: one block, of those whose names begin

@@ -70,3 +70,10 @@ class Decoder(Protocol):
         allows for; past its own context it guesses worse, and nothing else.
         """
         ...
+
+    def first_layers(self, count: int) -> Decoder:
+        """This decoder with so many of its layers: for what its steps hold and launch, which is no matter of how many.
+
+        Its config's num_layers is as many.
+        """
+        ...

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,8 @@ from ssd_lab.strategies import registry
 
 
 @pytest.fixture
-def planner() -> MemoryPlanner:
+def planner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MemoryPlanner:
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     config = EngineConfig(max_batch=16, max_model_len=700)
     strategy, cpu = registry.config("async_tree", {"k": 2, "f": 2}), torch.device("cpu")
     return MemoryPlanner(str(demo.TARGET), str(demo.DRAFT), strategy, config, cpu, HostMemoryReader())
@@ -76,3 +79,23 @@ def test_nothing_is_left_behind(planner: MemoryPlanner, monkeypatch: pytest.Monk
         threading.Timer(0.05, go_on.set).start()
     assert len(steps) == 1, "another step began after the end"
     assert not ahead._thread.is_alive()
+
+
+def test_what_is_in_the_cache_is_not_handed_over_again(
+    planner: MemoryPlanner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    steps: list[object] = []
+    monkeypatch.setattr(compile_ahead.DryRun, "steps", lambda run, role: [lambda *given: steps.append(given)])
+    monkeypatch.setattr(compile_ahead, "compiling_together", lambda pool: compile_ahead.current(planner.device))
+
+    def begun(planner: MemoryPlanner) -> int:
+        steps.clear()
+        with compiled_ahead(planner) as ahead:
+            ahead.wait()
+        return len(steps)
+
+    assert begun(planner) > 0 and begun(planner) == 0
+    other = replace(planner, config=planner.config.model_copy(update={"max_batch": 8}))
+    assert begun(other) > 0, "another batch launches other kernels"
+    shutil.rmtree(tmp_path)
+    assert begun(planner) > 0, "the note outlived its cache"

@@ -11,12 +11,13 @@ import torch
 
 from ssd_lab import demo
 from ssd_lab.assembly.draft_device import TwoPlanners
-from ssd_lab.assembly.dry_run import DryRun
+from ssd_lab.assembly.dry_run import LAYERS, DryRun
 from ssd_lab.assembly.memory_plan import HOST_CACHE_SHARE, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
 from ssd_lab.assembly.planning import GRAPH_SHARE, GRAPH_WORKSPACES, MemoryPlanner
 from ssd_lab.config import EngineConfig
 from ssd_lab.errors import CacheCapacityError, ConfigError
 from ssd_lab.execution.graphs import batch_bucket
+from ssd_lab.models.block_decoder import BlockDecoder
 from ssd_lab.models.eagle3.loader import load_eagle3
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
@@ -217,14 +218,15 @@ class TestMeasured:
         self, bundled: tuple[LoadedModel, LoadedModel], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen: dict[str, set[tuple[int, int, int]]] = {"target": set(), "draft": set()}
-        for role, model in zip(seen, bundled, strict=True):
-            plain = model.decoder.forward
+        roles = {id(model.decoder.embedding): role for role, model in zip(seen, bundled, strict=True)}
+        plain = BlockDecoder.forward
 
-            def spy(step: Any, cache: Any, *, features: Any = None, role: str = role, plain: Any = plain) -> Any:
-                seen[role].add((*step.token_ids.shape, step.context_length))
-                return plain(step, cache, features=features)
+        def spy(decoder: BlockDecoder, step: Any, cache: Any, **given: Any) -> Any:
+            seen[roles[id(decoder.embedding)]].add((*step.token_ids.shape, step.context_length))
+            assert decoder.config.num_layers == LAYERS, "all layers hold what two hold"
+            return plain(decoder, step, cache, **given)
 
-            monkeypatch.setattr(model.decoder, "forward", spy)
+        monkeypatch.setattr(BlockDecoder, "forward", spy)
         monkeypatch.setattr(MemoryPlanner, "graphs", True)
         self.planner(bundled, "async_tree", CPU, k=2, f=3).held_by_steps(600)
         # 602 positions: planned for as 512, then as 1024; prompts are computed as they are

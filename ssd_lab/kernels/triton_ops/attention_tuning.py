@@ -114,12 +114,12 @@ MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
         (32, 8, 64): SizedTunings(((8, _FEW), (128, _SOME), (512, _FEW))),
     }
 )
-# Several rows of a sequence: reading ahead as one row does made trees up to twice as slow, adding splits at once makes
-# eight rows up to a quarter faster.
+# Several rows of a sequence: adding splits at once makes eight rows up to a quarter faster.
 MANY_ROWS = AttentionTuning(gathered=True)
-# Trees that fill the GPU anyway: common keys are read half as often. 1B, 24 branches, on an H200: 4 trees 1.50 and
-# 1.62 ms a step with 2 and 4 rows of a tile, 16 trees 3.28 and 3.00, 64 trees 10.98 and 9.96.
-MANY_TREES = 300  # tiles
+# Rows of a tree: a row's own keys are few, common ones are read once for eight rows. Steps of trees of 15 branches on
+# an H200, ms, with the defaults and so: 1B at 512 tokens 1.06 and 1.01, at 4,096 tokens 1.29 and 1.14, 16 of them 2.19
+# and 2.08; Qwen3 0.6B 1.16 and 0.97 (`docs/results/two-gpus.md`).
+TREES = AttentionTuning(gathered=True, early=True, direct=True, num_stages=1, tree_tile_rows=8)
 # Prompts, where the products count: four times the rows read each key once. On an H200 with 16 and with 64 lanes, 512
 # rows take 33 and 21 us, 2,048 rows 307 and 183, 2,048 rows behind 4,952 others 1,567 and 839; 80 rows are faster with
 # 16. With two stages, keys of 128 numbers leave no room for a second program on a processor.
@@ -139,7 +139,7 @@ def measured_attention(heads: HeadLayout, tiles: int, rows: int, tree: bool) -> 
         return AttentionTuning()
     if rows == 1:
         return measured.at(tiles)
-    return MANY_ROWS if tiles < MANY_TREES else replace(MANY_ROWS, tree_tile_rows=4)
+    return TREES if tree else MANY_ROWS
 
 
 def rows_of_a_tile(heads: HeadLayout, lanes: int = LANES) -> int:

@@ -13,6 +13,7 @@ from ssd_lab.kernels.triton_ops.linear_tuning import (
     MIDDLE,
     MORE,
     PIECES,
+    SHORT_GATED,
     SMALL,
     LinearTuning,
     Tile,
@@ -34,7 +35,7 @@ _GATED = (
     (1.0, FULL_GATED),
     (0.99, Tile(64, 256, 64, 4, 8)),
     (0.8, Tile(64, 128, 64, 4, 4)),
-    (0.6, Tile(64, 64, 128, 3, 4)),
+    (0.6, SHORT_GATED),
 )
 
 
