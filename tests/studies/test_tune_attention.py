@@ -107,7 +107,7 @@ def test_kernels_are_compiled_once_for_all_sizes_that_share_them() -> None:
         "one program for all splits is another kernel"
     )
     assert AttentionBuild.of(replace(size, rows=24, tree=True), PLAIN) not in same
-    assert AttentionBuild.of(size, replace(PLAIN, fused_splits=100)) not in same
+    assert AttentionBuild.of(size, replace(PLAIN, num_stages=1)) not in same
 
 
 def test_the_tree_has_ancestors_behind_its_prefix_and_inside_the_context() -> None:
