@@ -13,7 +13,7 @@ from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.product import Partials, Product, whole
-from ssd_lab.kernels.row_padding import RowPadding
+from ssd_lab.kernels.row_padding import MANY, RowPadding
 from ssd_lab.kernels.row_probe import make_row_invariant
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
@@ -95,7 +95,7 @@ def test_the_probe_finds_the_kernel_invariant(device: torch.device, tuning: Line
     if INTERPRETED:  # the probe's own numbers are not exact: only that it runs through the kernel
         linear.product(torch.zeros(2, 128, dtype=torch.float16))
     else:
-        assert make_row_invariant([linear]) == RowPadding(invariant=True)
+        assert make_row_invariant([linear]) == RowPadding(invariant=True, together=MANY)
 
 
 @pytest.mark.parametrize(
