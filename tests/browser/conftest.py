@@ -1,4 +1,4 @@
-"""A real browser: Debian's chromium, driven through Playwright; one for all tests, a fresh profile for each page."""
+"""A real browser: Debian's chromium, driven through Playwright; one for all tests, and one page for all of them."""
 
 from __future__ import annotations
 
@@ -41,41 +41,84 @@ def browser() -> Iterator[Any]:
         launched.close()
 
 
+class KeptPage:
+    """A page in a profile of its own, which costs the processor a second: it is used again while all goes well."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser, self._page = browser, None
+
+    def taken(self) -> Any:
+        """The one that was given back, or a new one."""
+        page, self._page = self._page, None
+        if page is None:
+            context = self._browser.new_context()
+            context.set_default_timeout(60_000)  # machines that run these tests may be busy
+            page = context.new_page()
+        return page
+
+    def give_back(self, page: Any) -> None:
+        """Empty, with nothing stored."""
+        page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+        page.goto("about:blank")
+        self._page = page
+
+
+@pytest.fixture(scope="session")
+def kept_page(browser: Any) -> KeptPage:
+    """For all tests of this process."""
+    return KeptPage(browser)
+
+
 @pytest.fixture
-def open_page(browser: Any) -> Open:
+def open_page(kept_page: KeptPage) -> Open:
     """`with open_page(address, width=, theme=) as page`: the page must end without an error, a warning or a request to
-    another place than `address`.
+    another place than `address`. used_up: nobody gets it afterwards.
     """
 
     @contextmanager
     def opened(
-        address: str, *, width: int = 1280, height: int = 900, theme: str = "light", allowed: tuple[str, ...] = ()
+        address: str,
+        *,
+        width: int = 1280,
+        height: int = 900,
+        theme: str = "light",
+        allowed: tuple[str, ...] = (),
+        used_up: bool = False,
     ) -> Iterator[Any]:
-        context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=theme)
-        context.set_default_timeout(60_000)  # machines that run these tests may be busy
-        page = context.new_page()
+        page = kept_page.taken()
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=theme, reduced_motion="no-preference")
         problems: list[str] = []
-        page.on(
-            "console",
-            lambda message: (
-                problems.append(message.text)
-                if message.type in ("error", "warning") and not message.text.endswith(SLOW)
-                else None
-            ),
-        )
-        page.on("pageerror", lambda error: problems.append(str(error)))
         home = address.split("?")[0].rsplit("/", 1)[0]
-        page.on(
-            "request",
-            lambda request: (
-                None if request.url.startswith((home, "data:", "blob:", *allowed)) else problems.append(request.url)
-            ),
-        )
-        page.goto(address)
+
+        def note_message(message: Any) -> None:
+            if message.type in ("error", "warning") and not message.text.endswith(SLOW):
+                problems.append(message.text)
+
+        def note_request(request: Any) -> None:
+            if not request.url.startswith((home, "data:", "blob:", *allowed)):
+                problems.append(request.url)
+
+        watching = {
+            "console": note_message,
+            "pageerror": lambda error: problems.append(str(error)),
+            "request": note_request,
+        }
+        for event, note in watching.items():
+            page.on(event, note)
         try:
+            page.goto(address)
             yield page
+        except BaseException:
+            used_up = True
+            raise
         finally:
-            context.close()
+            for event, note in watching.items():
+                page.remove_listener(event, note)
+            if used_up:
+                page.context.close()
+            else:
+                kept_page.give_back(page)
         assert not problems, problems[:5]
 
     return opened

@@ -38,13 +38,18 @@ def findings(page: Any) -> list[str]:
     return [f"{one['id']}: {one['nodes'][0]['target']} {one['nodes'][0]['failureSummary']}" for one in found]
 
 
-@pytest.mark.parametrize("path", [PAGES[0], *(pytest.param(path, marks=pytest.mark.full) for path in PAGES[1:])])
-def test_the_sites_pages(open_site: Any, path: str):  # noqa: F811
+LOOKS = list(zip(THEMES, (1280, 390), strict=True))
+
+
+@pytest.mark.quick("index.html-dark-390")
+@pytest.mark.parametrize(
+    ("path", "theme", "width"),
+    [(PAGES[0], *LOOKS[1]), *((path, *LOOKS[place % 2]) for place, path in enumerate(PAGES))],
+)
+def test_the_sites_pages(open_site: Any, path: str, theme: str, width: int):  # noqa: F811
     """The home page in both looks, the others in turn in one: they share their style."""
-    looks = list(zip(THEMES, (1280, 390), strict=True))
-    for theme, width in looks if path == PAGES[0] else [looks[PAGES.index(path) % 2]]:
-        with open_site(path, theme=theme, width=width) as page:
-            assert findings(page) == [], (path, theme)
+    with open_site(path, theme=theme, width=width) as page:
+        assert findings(page) == []
 
 
 @pytest.mark.quick(THEMES[0])

@@ -32,9 +32,8 @@ def open_notebook(jupyter, open_page):
     TRACE.save(jupyter.folder / "trace.jsonl")
 
     def opened(name: str, cells: list[str], **options: Any) -> Any:
-        return open_page(
-            jupyter.notebook(name, cells), allowed=(jupyter.address, jupyter.address.replace("http", "ws")), **options
-        )
+        allowed = (jupyter.address, jupyter.address.replace("http", "ws"))
+        return open_page(jupyter.notebook(name, cells), allowed=allowed, used_up=True, **options)
 
     return opened
 

@@ -46,7 +46,7 @@ def records(trace: Trace, request: int = 0):
     return [s for r in trace.rounds for s in r.sequences if s.request_id == request]
 
 
-@pytest.mark.quick("1280-light", "390-dark")
+@pytest.mark.quick("390-dark")
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_view_is_there_and_fits(open_page, address: str, keep_picture, width: int, theme: str):

@@ -70,7 +70,8 @@ def where(page: Any) -> str:
     return page.locator(".live-view .ssd-where").first.inner_text()
 
 
-@pytest.mark.grid(one_of=3)
+@pytest.mark.quick("390-dark")
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_first_screen_tells_a_round(open_site: Any, keep_picture: Any, keep_figure: Any, width: int, theme: str):
@@ -132,7 +133,7 @@ STANDS_STILL = """(name) => new Promise((done) => {
 
 def test_the_story_goes_on_by_wheel_and_finger_and_then_the_page_does(open_site: Any):
     at_least = "(beat) => parseInt(document.querySelector('.ssd-beat-title').textContent) >= beat"
-    with open_site(width=390) as page:
+    with open_site(width=390, used_up=True) as page:  # its touch screen is switched on
         page.emulate_media(reduced_motion="reduce")
         stage = page.locator(".live-view .ssd-stage")
         stage.scroll_into_view_if_needed()

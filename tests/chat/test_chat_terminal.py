@@ -164,8 +164,9 @@ def piped(stdin: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_lines_of_a_pipe_are_answered_and_nothing_else_is_on_stdout():
-    done = piped("Why is the sky blue?\n\n/set temperature 0\n", "-n", "8")
-    assert done.returncode == 0, done.stderr
+    """In this process; the next test starts one."""
+    done = CliRunner().invoke(app, [*COMMAND[2:], "-n", "8"], input="Why is the sky blue?\n\n/set temperature 0\n")
+    assert done.exit_code == 0, done.output
     answer, reply = done.stdout.splitlines()
     assert answer.startswith("The ")
     assert reply == "temperature = 0.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -62,7 +63,7 @@ def test_differences_come_with_the_logit_gap(tiny_pair: Any, monkeypatch: pytest
         target=tiny_pair.target,
         draft=tiny_pair.draft,
         dtype="float32",
-        extent=GREEDY,
+        extent=replace(GREEDY, num_prompts=3),
         progress=False,
         threads=1,
     )

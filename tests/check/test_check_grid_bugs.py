@@ -103,6 +103,7 @@ def test_acceptance_the_wrong_way_round(rejected: Any, monkeypatch: pytest.Monke
     assert ("draft", "acceptance") in rejected(CHAIN)
 
 
+@pytest.mark.full
 def test_a_residual_that_is_not_clipped(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     """p - q with its negative entries."""
     monkeypatch.setattr(TorchKernels, "accept_sampled", verifier(recovered_from=lambda p, q: p - q))
@@ -198,6 +199,7 @@ def test_saguaro_sampling_verified_with_the_plain_distribution(rejected: Any, mo
     assert {("hit", "drafted token"), ("jit", "drafted token")} <= found
 
 
+@pytest.mark.full
 def test_a_fast_guess_passed_off_as_drawn(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     """What followed before, with a distribution that it was not drawn from; hits are right."""
     right = quick_answers.n_gram_guesses

@@ -190,6 +190,7 @@ def test_drawn_text_follows_the_target(draws: str, temperature: float, shape: st
         assert set(outcome.num_accepted.tolist()) == {0, 1, 2, 3}
 
 
+@pytest.mark.quick("siblings stay in q")
 @pytest.mark.parametrize("bug", ["siblings stay in q", "p is not updated", "greedy"])
 def test_planted_bugs_are_rejected(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {

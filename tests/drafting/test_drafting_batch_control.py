@@ -62,6 +62,7 @@ class Overheard:
         return rounds
 
 
+@pytest.mark.quick("tight")
 @pytest.mark.parametrize("memory", MEMORIES)
 def test_a_worker_knows_of_each_round_what_the_engine_knows(models: Any, monkeypatch: Any, memory: str) -> None:
     """Whoever comes, goes, is put off, and comes back."""

@@ -88,6 +88,8 @@ def run_and_kill(models: Any, expected: Any, patch: pytest.MonkeyPatch, moment: 
     assert sorted(os.listdir("/proc/self/fd")) == descriptors
 
 
+@pytest.mark.quick("reading the reply-4-True")
+@pytest.mark.grid(full=1)
 @pytest.mark.parametrize(
     ("moment", "call", "after"),
     [("a prompt", 2, False), ("waiting for the reply", 4, False), ("reading the reply", 4, True)],

@@ -63,6 +63,8 @@ def test_a_seeds_text_is_the_same_whatever_memory_does(models: Any, preempted: l
     assert all(text == texts["alone"] for text in texts.values())
 
 
+@pytest.mark.quick("ngram")
+@pytest.mark.grid(full=1)
 @pytest.mark.parametrize("source", ["stale", "ngram", "random"])
 def test_whoever_comes_back_is_drafted_for_as_if_it_had_stayed(models: Any, preempted: list[int], source: str) -> None:
     """Round by round: what is drafted, by which path, on what prepared, whether it hits."""
@@ -96,6 +98,7 @@ def test_graphs_change_nothing(models: Any, preempted: list[int], monkeypatch: p
     assert ids(generated(models, fields, "tight")) == alone and max(preempted) > 0
 
 
+@pytest.mark.full
 def test_without_what_was_prepared_texts_change(
     models: Any, preempted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

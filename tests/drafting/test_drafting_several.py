@@ -153,6 +153,7 @@ def origins_of(llm: LLM, expected: list[list[int]]) -> set[str]:
     return {sequence.origin for record in run.trace.rounds for sequence in record.sequences}
 
 
+@pytest.mark.quick("1")
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_draft_that_is_slow_holds_no_round_up_for_longer_than_it_may(
     tiny_pair: Any, expected: list[list[int]], count: int

@@ -65,6 +65,7 @@ def test_a_small_draft(tiny_pair, prompts: Path, tmp_path: Path) -> None:
     assert draft.tokenizer is not None and "A small draft" in (tmp_path / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.quick("qwen3")
 @pytest.mark.parametrize("kind", ["llama3", "qwen3"])
 def test_targets_of_every_kind_are_read_as_transformers_reads_them(tiny_pair, kind: str, tmp_path: Path) -> None:
     """Scaled rotations and an output head of its own; normed q and k heads."""

@@ -53,7 +53,7 @@ def test_greedy_text_is_the_targets_and_drafts_are_the_heads(
         assert counts["fast"] and counts["jit"]
 
 
-@pytest.mark.quick("random")
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["n-gram", "random", "C"])
 def test_sampled_text_depends_on_the_seed_and_not_on_the_batch(counting: Any, name: str) -> None:
     texts = []
@@ -72,7 +72,7 @@ def distribution(counting: Any, name: str, *, seed: int = 0, **fields: Any) -> C
     )  # fmt: skip
 
 
-@pytest.mark.quick("sync dynamic-paths4")
+@pytest.mark.full
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("name", "paths"),

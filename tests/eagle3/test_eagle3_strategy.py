@@ -19,7 +19,8 @@ def expected(counting: Any) -> list[list[int]]:
     return autoregressive(counting.target)
 
 
-@pytest.mark.grid(one_of=3)
+@pytest.mark.quick("async jit-4-part")
+@pytest.mark.grid(full=3)
 @pytest.mark.parametrize("head", [pytest.param("whole", marks=pytest.mark.full), "part"])
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("mode", MODES)
@@ -38,7 +39,7 @@ def test_greedy_text_is_the_targets_and_drafts_are_the_heads(
     assert counts["none"] == 1
 
 
-@pytest.mark.quick("async jit-1.0", "async fast-1.0")
+@pytest.mark.quick("async jit-1.0")
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 @pytest.mark.parametrize("mode", MODES)
 def test_sampled_drafts_have_the_heads_probabilities(counting: Any, mode: str, temperature: float) -> None:

@@ -59,7 +59,7 @@ def test_a_tree_keeps_more_than_a_chain_of_its_depth(counting: Any) -> None:
     assert kept[1] > kept[0] + 0.1
 
 
-@pytest.mark.quick("top")
+@pytest.mark.full
 @pytest.mark.parametrize("draws", ["without_replacement", "top"])
 def test_sampled_nodes_have_the_heads_probabilities_in_every_batch(counting: Any, draws: str) -> None:
     texts = []
@@ -89,8 +89,8 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.quick("widths-preemption")
-@pytest.mark.grid(one_of=5)
+@pytest.mark.full
+@pytest.mark.grid(full=5)
 @pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize("tree", ["widths", "dynamic"])
 def test_whatever_memory_does_nodes_are_the_heads(
@@ -133,7 +133,7 @@ def test_the_bundled_head_grows_trees_for_the_bundled_target(batch: int) -> None
     torch.set_num_threads(1)
 
 
-@pytest.mark.quick("dynamic-0.0")
+@pytest.mark.full
 @pytest.mark.parametrize(("tree", "temperature"), [("widths", 0.0), ("widths", SAMPLED), ("dynamic", 0.0)])
 def test_graphs_give_the_eager_text(
     counting: Any, monkeypatch: pytest.MonkeyPatch, tree: str, temperature: float
@@ -195,8 +195,8 @@ def of_the_first_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.quick("dynamic-of_the_first_parent")
-@pytest.mark.grid(one_of=5)
+@pytest.mark.full
+@pytest.mark.grid(full=5)
 @pytest.mark.parametrize("plant", [of_the_first_rows, of_another_sequence, of_the_first_parent])
 @pytest.mark.parametrize("tree", ["widths", "dynamic"])
 def test_the_twin_notices_features_and_states_of_other_rows(
@@ -226,7 +226,7 @@ def distribution(counting: Any, wanted: int, **fields: Any) -> CheckReport:
     )  # fmt: skip
 
 
-@pytest.mark.quick("top")
+@pytest.mark.full
 @pytest.mark.parametrize(
     "fields",
     [TREES["widths"], {**TREES["widths"], "draws": "top"}, TREES["dynamic"]],

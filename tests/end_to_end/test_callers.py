@@ -97,6 +97,7 @@ def assert_is_its_own(result: RunResult) -> None:
     assert all(0 <= request.arrival_s <= request.first_token_s <= request.end_s for request in result.trace.requests)
 
 
+@pytest.mark.quick("async fast", "tree fixed")
 @pytest.mark.grid(full=5)
 @EVERY
 def test_two_streams_read_in_turn_both_give_their_texts(make_llm, name: str) -> None:
@@ -117,6 +118,7 @@ def test_two_streams_read_in_turn_both_give_their_texts(make_llm, name: str) -> 
         assert [chunk.finish_reason for chunk in got] == [None] * (len(got) - 1) + [expected.finish_reason]
 
 
+@pytest.mark.quick("async fast", "prompt lookup")
 @pytest.mark.grid(full=5)
 @EVERY
 def test_a_generate_inside_a_stream_leaves_the_stream_alone(make_llm, name: str) -> None:
@@ -136,20 +138,20 @@ def test_a_generate_inside_a_stream_leaves_the_stream_alone(make_llm, name: str)
 def test_eight_threads_get_the_texts_they_would_get_alone(make_llm, link: str) -> None:
     """Seeded requests of several callers in one batch, with runs and streams mixed, again and again."""
     llm = make_llm(**STRATEGIES["async jit"], draft_link=link, max_batch=5)
-    alone = [llm.generate(PROMPTS[i % 6], sampled(i))[0].token_ids for i in range(16)]
+    alone = [llm.generate(PROMPTS[i % 6], sampled(i, 12))[0].token_ids for i in range(16)]
 
     def ask(index: int) -> list[list[int]]:
-        chunks = llm.stream(PROMPTS[index % 6], sampled(index))
+        chunks = llm.stream(PROMPTS[index % 6], sampled(index, 12))
         streamed = [token for chunk in chunks for token in chunk.token_ids]
-        results = [llm.run([PROMPTS[i % 6] for i in (index, index + 8)], [sampled(index), sampled(index + 8)])]
-        assert_is_its_own(results[0])
-        return [streamed, *(output.token_ids for result in results for output in result.outputs)]
+        result = llm.run([PROMPTS[i % 6] for i in (index, index + 8)], [sampled(i, 12) for i in (index, index + 8)])
+        assert_is_its_own(result)
+        return [streamed, *(output.token_ids for output in result.outputs)]
 
     for index, got in enumerate(at_once(*(lambda index=index: ask(index) for index in range(8)))):
         assert got == [alone[index], alone[index], alone[index + 8]]
 
 
-@pytest.mark.quick("async fast", "tree fixed")
+@pytest.mark.quick("async fast")
 @pytest.mark.grid(full=5)
 @EVERY
 def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
@@ -171,16 +173,16 @@ def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
 def test_callers_come_and_go_while_rounds_are_launched_ahead(make_llm, monkeypatch, name: str) -> None:
     """With graphs, as on a GPU: a round is on its way whenever somebody enters, leaves or ends."""
     llm = make_llm(**STRATEGIES[name])
-    alone = [llm.generate(PROMPTS[i], sampled(i, 40))[0].token_ids for i in range(6)]
+    alone = [llm.generate(PROMPTS[i], sampled(i, 24))[0].token_ids for i in range(6)]
     Backends.installed(monkeypatch)
     llm = make_llm(**STRATEGIES[name], max_batch=4)
 
     def ask(index: int) -> None:
         for left_after in (1, 3, 5):
-            result = llm.run(PROMPTS[index], sampled(index, 40))
+            result = llm.run(PROMPTS[index], sampled(index, 24))
             assert result.outputs[0].token_ids == alone[index]
             assert_is_its_own(result)
-            stream = llm.stream(PROMPTS[5 - index], sampled(5 - index, 40))
+            stream = llm.stream(PROMPTS[5 - index], sampled(5 - index, 24))
             got = [token for _, chunk in zip(range(left_after), stream, strict=False) for token in chunk.token_ids]
             stream.close()
             assert got == alone[5 - index][: len(got)]
@@ -331,12 +333,12 @@ def ctrl_c() -> None:
 @pytest.mark.parametrize("name", ["autoregressive", "async jit"])
 def test_ctrl_c_ends_the_requests_of_the_caller_who_waits_and_no_others(make_llm, hold, name: str) -> None:
     llm = make_llm(**STRATEGIES[name])
-    whole = llm.generate(PROMPTS[1], sampled(1, 200))[0].token_ids
+    whole = llm.generate(PROMPTS[1], sampled(1, 80))[0].token_ids
     got: list[Any] = []
-    hold()
+    hold(after=10)
 
     def other() -> None:
-        for number, chunk in enumerate(llm.stream(PROMPTS[1], sampled(1, 200))):
+        for number, chunk in enumerate(llm.stream(PROMPTS[1], sampled(1, 80))):
             got.extend(chunk.token_ids)
             if number == 2:
                 wait_until(lambda: under_way(llm) == 3)
@@ -373,6 +375,7 @@ def test_the_engine_does_not_wait_for_a_slow_reader(make_llm) -> None:
     assert text + "".join(chunk.text for chunk in stream) == whole.text
 
 
+@pytest.mark.quick("async jit")
 @pytest.mark.parametrize("name", ["autoregressive", "sync k=4", "async jit", "tree fixed"])
 def test_leaving_a_stream_frees_its_blocks_though_others_go_on(make_llm, hold, name: str) -> None:
     llm = make_llm(**STRATEGIES[name], prefix_reuse=False)
@@ -545,6 +548,7 @@ def in_a_fork(work: Callable[[], Any]) -> str:
     return said
 
 
+@pytest.mark.quick("process")
 @pytest.mark.parametrize("link", ["inline", "process"])
 def test_a_forked_child_gets_an_error_and_its_parent_goes_on(make_llm, link: str) -> None:
     llm = make_llm(**STRATEGIES["async jit"], draft_link=link)

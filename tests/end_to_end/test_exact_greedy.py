@@ -22,6 +22,19 @@ def tokens(llm, prompts=PROMPTS, **params) -> list[list[int]]:
     return [output.token_ids for output in llm.generate(prompts, SamplingParams(**{"max_tokens": LENGTH, **params}))]
 
 
+@pytest.mark.quick(
+    "autoregressive-4",
+    "sync k=4-4",
+    "async fast-4",
+    "async by confidence-4",
+    "async n-gram-4",
+    "sync dynamic-4",
+    "prompt lookup-4",
+    "suffix tree-4",
+    "tree top-4",
+    "tree dynamic-4",
+    "cascade tree-4",
+)
 @pytest.mark.grid(full=5)
 @pytest.mark.parametrize("batch", [4, *(pytest.param(batch, marks=pytest.mark.full) for batch in (1, 8, 16))])
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -37,14 +50,7 @@ def test_wherever_the_draft_runs(make_llm, expected, link: str) -> None:
     assert result.metrics.cache_hit_rate > 0
 
 
-@pytest.mark.quick(
-    "chunked prefill-async jit",
-    "preemption-async fast",
-    "preemption-cascade chain",
-    "chunked prefill-tree fixed",
-    "preemption-sync k=4",
-    "chunked prefill-autoregressive",
-)
+@pytest.mark.quick("chunked prefill-async jit", "preemption-async fast", "preemption-cascade chain")
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     "name", ["autoregressive", "sync k=4", "async jit", "async fast", "tree fixed", "cascade chain"]
@@ -64,7 +70,7 @@ def test_whatever_memory_does(make_llm, expected, name: str, limits: dict) -> No
     assert tokens(llm) == expected  # again, with prefixes to be found
 
 
-@pytest.mark.quick("sync k=4", "tree fixed")
+@pytest.mark.quick("tree fixed")
 @pytest.mark.parametrize("name", ["sync k=4", "async jit", "tree fixed", "tree dynamic"])
 def test_bfloat16_is_exact_as_well(tiny_pair, name: str) -> None:
     from ssd_lab import LLM
@@ -86,7 +92,7 @@ def test_bfloat16_is_exact_as_well(tiny_pair, name: str) -> None:
     assert texts[0] == texts[1] == texts[2]
 
 
-@pytest.mark.quick("tree dynamic", "async jit", "cascade chain", "prompt lookup")
+@pytest.mark.quick("async jit", "prompt lookup")
 @pytest.mark.parametrize(
     "name", ["sync k=4", "async jit", "async fast", "prompt lookup", "tree fixed", "tree dynamic", "cascade chain"]
 )
@@ -99,6 +105,7 @@ def test_sampled_text_depends_on_the_seed_and_not_on_the_batch(make_llm, name: s
     assert [o.token_ids for o in make_llm(**STRATEGIES[name]).generate(PROMPTS, other)] != [o.token_ids for o in alone]
 
 
+@pytest.mark.quick("async jit", "tree fixed")
 @pytest.mark.parametrize("name", ["async jit", "tree fixed", "tree dynamic", "cascade tree"])
 def test_greedy_and_sampled_requests_share_a_batch(make_llm, expected, name: str) -> None:
     params = [SamplingParams(max_tokens=LENGTH, temperature=float(i % 2), seed=i) for i in range(len(PROMPTS))]
@@ -106,7 +113,7 @@ def test_greedy_and_sampled_requests_share_a_batch(make_llm, expected, name: str
     assert [o.token_ids for o in outputs][::2] == expected[::2]
 
 
-@pytest.mark.quick("tree top", "suffix tree")
+@pytest.mark.quick("suffix tree")
 @pytest.mark.parametrize("name", ["tree top", "tree dynamic", "prompt lookup", "suffix tree"])
 def test_certain_guesses_leave_sampled_text_alone(make_llm, name: str) -> None:
     """Every token is drawn with the number that autoregressive decoding uses there."""

@@ -22,11 +22,12 @@ def long_text(target, draft):
 
 @EVERY
 def test_a_stop_token_inside_an_accepted_block_ends_exactly_there(make_llm, long_text, name: str) -> None:
+    llm = make_llm(**STRATEGIES[name])
     for place in range(3, 12):
         stop = long_text.token_ids[place]
         first = long_text.token_ids.index(stop)
         params = SamplingParams(max_tokens=60, ignore_eos=True, stop_token_ids=[stop])
-        output = make_llm(**STRATEGIES[name]).generate(PROMPTS[0], params)[0]
+        output = llm.generate(PROMPTS[0], params)[0]
         assert output.token_ids == long_text.token_ids[: first + 1]
         assert output.finish_reason == "stop"
 

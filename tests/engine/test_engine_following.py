@@ -73,7 +73,7 @@ def decided(result: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.quick("dynamic tree-1.0-3", "sync_chain-0.0-3", "autoregressive-0.0-1")
+@pytest.mark.quick("dynamic tree-1.0-3", "sync_chain-0.0-3")
 @pytest.mark.grid(one_of=7)
 @pytest.mark.parametrize("max_batch", [1, 3, 5])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -229,7 +229,7 @@ def test_the_previous_token_is_the_last_accepted_nodes_or_the_last_committed(
     assert 1 in grown and max(grown) > 2
 
 
-@pytest.mark.quick("optimal tree", "sync_chain")
+@pytest.mark.quick("optimal tree")
 @pytest.mark.parametrize("strategy", ["sync_chain", *SHAPES])
 def test_requests_may_come_and_go_while_a_round_is_on_its_way(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str

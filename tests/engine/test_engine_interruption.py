@@ -99,7 +99,13 @@ MOMENTS = {
 }
 
 
-@pytest.mark.grid(one_of=3)
+@pytest.mark.quick(
+    "process: before a reply is read-raise_there",
+    "process: waiting for a reply-press_ctrl_c",
+    "thread: waiting for the first reply-press_ctrl_c",
+    "inline: while the draft builds a tree-raise_there",
+)
+@pytest.mark.grid(full=4)
 @pytest.mark.parametrize("interrupt", [press_ctrl_c, raise_there])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_after_ctrl_c_the_next_run_is_as_good_as_new(

@@ -59,7 +59,6 @@ def texts(result: RunResult) -> list[list[int]]:
 
 @pytest.mark.quick(
     "async fast-as it comes back",
-    "sync k=4-with another in its place at once",
     "prompt lookup-four times after two chunks of a stream",
 )
 @pytest.mark.grid(one_of=7, full=29)

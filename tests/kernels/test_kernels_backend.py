@@ -71,9 +71,10 @@ def test_a_machine_that_cannot_compile_says_so(monkeypatch: pytest.MonkeyPatch) 
         choose_kernels("cuda")
 
 
-def test_importing_the_package_and_its_kernels_leaves_triton_alone() -> None:
+def test_importing_the_package_its_kernels_and_trackers_leaves_triton_and_wandb_alone() -> None:
     code = (
         "import sys, ssd_lab, ssd_lab.kernels, ssd_lab.kernels.triton_ops, ssd_lab.kernels.backend as backend; "
-        "backend.choose_kernels('cpu'); sys.exit('triton' in sys.modules)"
+        "import ssd_lab.bench.trackers; backend.choose_kernels('cpu'); "
+        "sys.exit('triton' in sys.modules or 'wandb' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

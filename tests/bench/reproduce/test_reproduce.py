@@ -96,6 +96,7 @@ def test_by_confidence_is_replayed_as_it_runs(recordings: Recordings, temperatur
     assert sum(a != b for a, b in pairs) <= 1  # another forward rounds differently, and a near tie may turn
 
 
+@pytest.mark.full
 def test_distributions_along_the_text_are_distributions(recordings: Recordings):
     target, draft = recordings.distributions(1.0)
     assert target.shape == draft.shape
