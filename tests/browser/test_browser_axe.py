@@ -62,7 +62,7 @@ def test_all_views_of_a_run(open_page: Any, tmp_path: Path, theme: str):
         assert findings(page) == []
 
 
-@pytest.mark.quick(THEMES[1])
+@pytest.mark.full
 @pytest.mark.parametrize("theme", THEMES)
 def test_what_is_moved_by_hand(open_page: Any, pictures: str, theme: str):  # noqa: F811
     with open_page(pictures, theme=theme, width=390) as page:

@@ -92,16 +92,17 @@ def test_stopping_keeps_what_was_said_and_the_next_answer_works(session: Session
     assert say(session, "And the sea?")
 
 
-def test_strategies_change_and_the_text_does_not(session: Session):
+@pytest.mark.quick("sync_tree")
+@pytest.mark.parametrize("strategy", ["autoregressive", "sync_tree", "async_tree k=2 f=1", "prompt_lookup", "eagle3"])
+def test_strategies_change_and_the_text_does_not(session: Session, strategy: str):
     said = say(session)
-    for strategy in ("autoregressive", "sync_tree", "async_tree k=2 f=1", "prompt_lookup", "eagle3"):
-        session.forget()
-        run_command(session, f"/strategy {strategy}")
-        assert session.model.name.split(", ")[1].startswith(strategy.split()[0])
-        assert say(session) == said
-        shown = run_command(session, "/tree")
-        assert isinstance(shown, str)
-        assert shown.startswith("round ")
+    session.forget()
+    run_command(session, f"/strategy {strategy}")
+    assert session.model.name.split(", ")[1].startswith(strategy.split()[0])
+    assert say(session) == said
+    shown = run_command(session, "/tree")
+    assert isinstance(shown, str)
+    assert shown.startswith("round ")
     run_command(session, "/strategy async_tree k=4")
 
 
@@ -157,7 +158,8 @@ def test_the_oldest_turns_are_left_out_where_the_context_is_full(session: Sessio
 
 
 def test_settings_and_seeds_decide_the_text(session: Session):
-    run_command(session, "/set temperature 0.8")
+    for setting in ("temperature 0.8", "max_tokens 12"):
+        run_command(session, f"/set {setting}")
     first, second = say(session), say(session)
     session.forget()
     assert (say(session), say(session)) == (first, second)

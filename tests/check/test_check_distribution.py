@@ -104,6 +104,7 @@ class Confident(SequenceStrategy):
         return Draft([guess], claimed / claimed.sum())
 
 
+@pytest.mark.full
 def test_a_proposer_that_tells_the_truth_is_not_rejected(tiny_pair: Any):
     assert found_wrong(run_check(tiny_pair, Confident(honest=True))) == set()
 
@@ -141,10 +142,15 @@ def test_a_likeliest_token_passed_off_as_drawn_is_found_by_the_law_of_the_drafte
     assert drafted.finds_from is not None and 0.02 < drafted.finds_from < 0.25, "so little would have been found"
 
 
-def test_every_path_with_distributions_has_the_laws_of_what_was_drafted_and_kept(tiny_pair: Any):
-    report = run_check(tiny_pair, {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [3, 2]}}, "sync_chain")
-    laws = {(path.strategy.split()[0], path.law) for path in report.paths if path.p_values}
-    assert laws == {(name, law) for name in ("sync_tree", "sync_chain") for law in (DRAFTED, KEPT, EMITTED)}
+@pytest.mark.quick("tree")
+@pytest.mark.parametrize(
+    "strategy",
+    [{"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [3, 2]}}, "sync_chain"],
+    ids=["tree", "chain"],
+)
+def test_every_path_with_distributions_has_the_laws_of_what_was_drafted_and_kept(tiny_pair: Any, strategy: Any):
+    report = run_check(tiny_pair, strategy)
+    assert {path.law for path in report.paths if path.p_values} == {DRAFTED, KEPT, EMITTED}
 
 
 def greedy_on_misses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +226,7 @@ PLANTED: dict[str, tuple[Any, Any, set[str], int]] = {
     "children always kept": (children_always_kept, FIXED_TREE, {"tree"}, 600),
     "likeliest children": (likeliest_children, FIXED_TREE, {"tree"}, 600),
 }
-QUICK = ("likeliest for drawn", "children always kept")
+QUICK = ("children always kept",)
 
 
 @pytest.mark.grid(full=2)

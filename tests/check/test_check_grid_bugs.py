@@ -92,6 +92,7 @@ def verifier(
     return accept_sampled
 
 
+@pytest.mark.full
 def test_the_slow_verifier_without_a_bug_is_not_rejected(rejected: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(TorchKernels, "accept_sampled", verifier())
     assert rejected(CHAIN) == set()

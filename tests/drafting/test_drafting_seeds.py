@@ -82,7 +82,8 @@ def drafted(result: RunResult) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.quick("thread")
+@pytest.mark.full
+@pytest.mark.grid(full=1)
 @pytest.mark.parametrize("link", ["thread", "process"])
 def test_a_worker_elsewhere_keeps_what_it_prepared_too(models: Any, preempted: list[int], link: str) -> None:
     fields = REPEATING["async fast"]

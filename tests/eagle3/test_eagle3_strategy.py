@@ -210,7 +210,7 @@ def test_the_heads_cache_holds_what_the_targets_features_give(counting: Any) -> 
         assert torch.equal(drafted, prefilled)
 
 
-@pytest.mark.quick("async jit")
+@pytest.mark.full
 @pytest.mark.parametrize("mode", MODES)
 def test_sampled_text_depends_on_the_seed_and_not_on_the_batch(counting: Any, mode: str) -> None:
     texts = []

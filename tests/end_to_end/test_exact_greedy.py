@@ -27,11 +27,9 @@ def tokens(llm, prompts=PROMPTS, **params) -> list[list[int]]:
     "sync k=4-4",
     "async fast-4",
     "async by confidence-4",
-    "async n-gram-4",
     "sync dynamic-4",
     "prompt lookup-4",
     "suffix tree-4",
-    "tree top-4",
     "tree dynamic-4",
     "cascade tree-4",
 )
@@ -42,6 +40,7 @@ def test_the_text_is_the_autoregressive_text(make_llm, expected, name: str, batc
     assert tokens(make_llm(**STRATEGIES[name], max_batch=batch)) == expected
 
 
+@pytest.mark.quick("process")
 @pytest.mark.parametrize("link", ["thread", "process"])
 def test_wherever_the_draft_runs(make_llm, expected, link: str) -> None:
     llm = make_llm(**STRATEGIES["async jit"], draft_link=link, max_batch=3)
@@ -50,7 +49,7 @@ def test_wherever_the_draft_runs(make_llm, expected, link: str) -> None:
     assert result.metrics.cache_hit_rate > 0
 
 
-@pytest.mark.quick("chunked prefill-async jit", "preemption-async fast", "preemption-cascade chain")
+@pytest.mark.quick("chunked prefill-async jit", "preemption-cascade chain")
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     "name", ["autoregressive", "sync k=4", "async jit", "async fast", "tree fixed", "cascade chain"]
@@ -92,7 +91,7 @@ def test_bfloat16_is_exact_as_well(tiny_pair, name: str) -> None:
     assert texts[0] == texts[1] == texts[2]
 
 
-@pytest.mark.quick("async jit", "prompt lookup")
+@pytest.mark.quick("async jit")
 @pytest.mark.parametrize(
     "name", ["sync k=4", "async jit", "async fast", "prompt lookup", "tree fixed", "tree dynamic", "cascade chain"]
 )

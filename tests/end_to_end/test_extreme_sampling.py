@@ -24,6 +24,7 @@ NARROW += [{"temperature": 1.0, "top_p": p} for p in (1e-300, 1e-46, 1e-45, 1e-3
 NARROW += [{"temperature": 1.0, "min_p": 1.0}, {"temperature": 1e-46, "top_p": 1e-46, "min_p": 1.0, "top_k": 1}]
 
 
+@pytest.mark.quick("a draft of its own temperature", "sync_tree", "async_tree")
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_where_one_token_is_left_the_text_is_the_greedy_one(tiny_pair, name: str) -> None:
     target, draft = (load_model(place, dtype="float32") for place in (tiny_pair.target, tiny_pair.draft))

@@ -8,7 +8,16 @@ from end_to_end_cases import PROMPTS, STRATEGIES
 
 from ssd_lab import SamplingParams
 
-EVERY = pytest.mark.parametrize("name", ["autoregressive", "sync k=4", "async jit", "async fast", "prompt lookup"])
+EVERY = pytest.mark.parametrize(
+    "name",
+    [
+        "autoregressive",
+        pytest.param("sync k=4", marks=pytest.mark.full),
+        pytest.param("async jit", marks=pytest.mark.full),
+        "async fast",
+        "prompt lookup",
+    ],
+)
 
 
 @pytest.fixture(scope="module")

@@ -185,8 +185,8 @@ def _at_the_hosts_bounds(keep: Any) -> Any:
     return wrong
 
 
-@pytest.mark.quick("dynamic tree-_at_the_hosts_bounds")
-@pytest.mark.grid(one_of=5)
+@pytest.mark.full
+@pytest.mark.grid(full=5)
 @pytest.mark.parametrize("planted", [_of_another_row, _at_the_hosts_bounds])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_draft_that_keeps_a_wrong_path_is_found(
@@ -201,7 +201,7 @@ def test_a_draft_that_keeps_a_wrong_path_is_found(
     assert decided(got) != decided(expected)
 
 
-@pytest.mark.quick("fixed tree")
+@pytest.mark.full
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_previous_token_is_the_last_accepted_nodes_or_the_last_committed(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, shape: str

@@ -57,10 +57,7 @@ def texts(result: RunResult) -> list[list[int]]:
     return [output.token_ids for output in result.outputs]
 
 
-@pytest.mark.quick(
-    "async fast-as it comes back",
-    "prompt lookup-four times after two chunks of a stream",
-)
+@pytest.mark.quick("prompt lookup-four times after two chunks of a stream")
 @pytest.mark.grid(one_of=7, full=29)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("strategy", STRATEGIES)

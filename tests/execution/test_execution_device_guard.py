@@ -106,7 +106,8 @@ def everything(target: Any, draft: Any, strategy: str, **fields: Any) -> None:
         llm.take_trace()
 
 
-@pytest.mark.grid(one_of=3)
+@pytest.mark.quick("sync_chain-graphs", "sync_tree-graphs", "fast-eager")
+@pytest.mark.grid(full=4)
 @pytest.mark.parametrize("graphs", ["eager", "graphs"])
 @pytest.mark.parametrize("strategy", FIELDS)
 def test_whatever_works_on_a_device_came_in_by_a_door(
@@ -121,6 +122,7 @@ def test_whatever_works_on_a_device_came_in_by_a_door(
     assert guard.inside.keys() >= EVERYWHERE | ({"capture", "warm_up"} if graphs == "graphs" else set())
 
 
+@pytest.mark.quick("async_tree")
 @pytest.mark.parametrize("strategy", ["async_tree", "eagle3 async"])
 def test_a_draft_in_a_thread_of_its_own_makes_its_device_current_there(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, strategy: str

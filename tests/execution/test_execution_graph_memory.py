@@ -156,6 +156,7 @@ def told(result: RunResult) -> list[Any]:
     return [sorted(rows), sorted(trees)]
 
 
+@pytest.mark.quick("1.0")
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_chain_captured_after_the_tree_is_recorded_as_it_was(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, temperature: float
@@ -182,6 +183,7 @@ def test_a_graph_whose_outputs_lie_in_the_pool_is_found(tiny_pair: Any, monkeypa
     assert result.trace.meta.get("missing") or result.trace.meta.get("degraded")
 
 
+@pytest.mark.full
 def test_a_reader_that_keeps_outputs_for_too_long_is_found(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: trees are kept for the trace without being copied."""
 

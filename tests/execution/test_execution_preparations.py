@@ -78,7 +78,7 @@ def test_the_rounds_that_count_take_what_they_take_in_a_run_without_captures(
         assert getattr(cold.metrics, name).mean == pytest.approx(getattr(warm.metrics, name).mean, rel=0.1)
 
 
-@pytest.mark.quick("async_tree", "autoregressive")
+@pytest.mark.quick("async_tree")
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_each_capture_is_marked_where_it_happened(tiny_pair: Any, slow_captures: Backends, strategy: str) -> None:
     with build(tiny_pair, strategy) as llm:
@@ -96,7 +96,7 @@ def test_each_capture_is_marked_where_it_happened(tiny_pair: Any, slow_captures:
     assert sum(one.preparation_s for one in marked) == pytest.approx(len(trace.preparations) * CAPTURE_S, rel=0.01)
 
 
-@pytest.mark.quick("sync_chain")
+@pytest.mark.full
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_without_records_the_counters_leave_out_the_same_rounds(
     tiny_pair: Any, slow_captures: Backends, strategy: str

@@ -10,6 +10,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parents[2] / "ssd_lab"
@@ -59,6 +60,7 @@ def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
                     yield inner if inner in known else node.module
 
 
+@cache
 def file_graph() -> dict[str, set[str]]:
     """Which file imports which."""
     known = modules()
@@ -70,6 +72,7 @@ def room_of(module: str) -> str:
     return [*module.split("."), "__init__"][1]
 
 
+@cache
 def room_graph() -> dict[str, dict[str, list[str]]]:
     """Which room imports which, with the files that do."""
     graph: dict[str, dict[str, list[str]]] = {}

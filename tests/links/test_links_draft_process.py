@@ -138,6 +138,7 @@ def test_an_import_that_fails_in_the_child_is_quoted(tiny_pair: Any, tmp_path: P
         ProcessLink(setup_for(tiny_pair, plan=plan), start_timeout_s=60)
 
 
+@pytest.mark.full
 @pytest.mark.fresh_interpreter
 def test_what_a_child_writes_while_it_starts_is_shown(tiny_pair: Any, tmp_path: Path, monkeypatch: Any, capsys: Any):
     (tmp_path / "talks.py").write_text(
@@ -219,6 +220,7 @@ def test_the_memory_plan_counts_what_the_drafts_process_will_take(tiny_pair: Any
 SHADOWS = ("select", "logging", "socket", "queue", "random", "json", "types", "signal", "numpy", "torch", "pickle")
 
 
+@pytest.mark.full
 def test_files_in_the_current_folder_are_no_modules_of_the_draft_process(tiny_pair: Any, tmp_path: Path) -> None:
     for name in SHADOWS:
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('a file of the user')\n")

@@ -14,16 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "docs" / "hooks"))
 import executed
 
 LIMIT_S = 120
-SHORT = "00_story"  # for `make test`
-RUNS = [
-    path if path.stem == SHORT else pytest.param(path, marks=pytest.mark.full) for path in executed.notebook_paths()
-]
 
 
+@pytest.mark.full  # half a minute each; the small ones below are in `make test`
 @pytest.mark.grid(full=3)
 @pytest.mark.notebook
 @pytest.mark.timeout(5 * LIMIT_S)
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", executed.notebook_paths(), ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path: Path):
     before_s = processor_time_of_children_s()
     notebook = executed.execute(path)

@@ -26,6 +26,7 @@ def test_models_are_listed_by_target_and_by_strategy(client):
         client.models.retrieve("gpt-4")
 
 
+@pytest.mark.quick("bundled")
 @pytest.mark.parametrize("model", ["bundled", "bundled:prompt_lookup"])
 def test_a_greedy_answer_is_the_offline_text(client, models, model):
     answer = client.chat.completions.create(model=model, messages=QUESTION, temperature=0, max_completion_tokens=24)
@@ -35,6 +36,7 @@ def test_a_greedy_answer_is_the_offline_text(client, models, model):
     assert answer.usage.completion_tokens == 24 and answer.usage.prompt_tokens == len(expected.prompt_ids)
 
 
+@pytest.mark.quick("0.9")
 @pytest.mark.parametrize("temperature", [0.0, 0.9])
 def test_a_stream_joined_is_the_answer_of_the_same_seed(client, models, temperature):
     asked = {"model": "bundled", "messages": QUESTION, "temperature": temperature, "seed": 7, "max_tokens": 24}
