@@ -38,6 +38,8 @@ def command(
         console().print(metrics_table(result))
     if trace is not None:
         result.trace.save(trace)
+        if not json_:
+            console(stderr=True).print(f"Its rounds, to step through: ssd-lab view {trace} --open", highlight=False)
     if stopped is not None:
         raise stopped
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,7 +12,6 @@ from ssd_lab.cli.output import console, folded, print_json
 
 if TYPE_CHECKING:
     from ssd_lab.strategies import StrategyConfig
-
 
 def command(
     name: Annotated[str | None, typer.Argument(help="Show this one.", show_default=False)] = None,
@@ -76,11 +76,23 @@ def _one(strategy: type[StrategyConfig]) -> Any:
     rows = []
     for name, schema in strategy.model_json_schema().get("properties", {}).items():
         default = strategy.model_fields[name]
-        shown = "required" if default.is_required() else repr(default.get_default(call_default_factory=True))
+        shown = "required" if default.is_required() else _typed(default.get_default(call_default_factory=True))
         rows.append((name, shown, _allowed(schema), schema.get("description", "")))
     lead = Text.assemble((strategy.strategy_name, "bold"), f": {_summary(strategy)}")
     fields = folded(("field", "default", "allowed", "meaning"), rows, left=4) if rows else Text("It has no fields.")
-    return Group(lead, fields)
+    nested = [(name, allowed.split()[0]) for name, _, allowed, _ in rows if "{...}" in allowed]
+    how = [f"{{...}}: fields of its own, set with dots, such as --set {n}.kind={kind}" for n, kind in nested[:1]]
+    return Group(lead, fields, *map(Text, how))
+
+
+def _typed(value: Any) -> str:
+    """A default as one would type it."""
+    from pydantic import BaseModel
+
+    if not isinstance(value, BaseModel):
+        return "none" if value is None else json.dumps(value) if isinstance(value, bool) else str(value)
+    given = value.model_dump(mode="json")
+    return str(given["kind"]) if given.keys() == {"kind"} else json.dumps(given)
 
 
 def _allowed(schema: dict[str, Any]) -> str:
@@ -88,9 +100,8 @@ def _allowed(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(_allowed(option) for option in schema["anyOf"])
     if "oneOf" in schema or "$ref" in schema:
-        options_ = schema.get("oneOf", [schema])
-        names = (option.get("$ref", option.get("title", "any")).rsplit("/", 1)[-1].lower() for option in options_)
-        return " or ".join(f"{name} {{...}}" for name in names)
+        kinds = schema.get("discriminator", {}).get("mapping") or [schema.get("$ref", "any").rsplit("/", 1)[-1].lower()]
+        return " or ".join(f"{kind} {{...}}" for kind in kinds)
     if "enum" in schema:
         return " or ".join(map(str, schema["enum"]))
     return f"{schema.get('type', 'any')} {options.bounds(schema)}".rstrip()

@@ -45,6 +45,7 @@ def command(
             {"page": str(page), "bytes": page.stat().st_size, "rounds": {n: len(t.rounds) for n, t in named.items()}}
         )
     else:
-        console().print(f"{page} ({page.stat().st_size / 1e6:.1f} MB)", highlight=False)
+        how = "" if open_ else ": open it in a browser, or add --open"
+        console().print(f"{page} ({page.stat().st_size / 1e6:.1f} MB){how}", highlight=False)
     if open_:
         typer.launch(page.resolve().as_uri())

@@ -73,8 +73,9 @@ def test_strategies_are_listed():
 
 def test_one_strategy_shows_its_fields():
     shown = invoke("strategies", "async_tree").stdout
-    for word in ("fan_out", "fallback", "jit", "1..32"):
+    for word in ("fan_out", "fallback", "jit", "1..32", "--set fan_out.kind=adaptive"):
         assert word in shown
+    assert "kind=" not in shown.replace("fan_out.kind=", ""), "a default as one would type it"
     assert "has no fields" in invoke("strategies", "autoregressive").stdout
     unknown = invoke("strategies", "sink_chain")
     assert unknown.exit_code == 2

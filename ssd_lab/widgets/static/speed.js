@@ -50,7 +50,8 @@ export function mountSpeed(root, { settings, onChange = () => {}, simulated = nu
     replace(result, h("table", { class: "ssd-table", "data-table": "speed", "aria-label": "Speed-up over autoregressive decoding" },
       h("thead", {}, h("tr", {}, ["strategy", "closed form", "simulated rounds"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, row("autoregressive", 1, answer ? 1 : undefined), row("synchronous", speeds.sync, answer?.sync), row("asynchronous", speeds.async, answer?.async))),
-    h("p", { class: "ssd-help" }, `tokens per round ${decimal(speeds.tokens)}; the tree takes ${decimal(speeds.draftTime)} and the chain ${decimal(speeds.chainTime)} of a verification.`,
+    h("p", { class: "ssd-help" }, `tokens per round ${decimal(speeds.tokens)}; the tree takes ${decimal(speeds.draftTime)} and the chain ${decimal(speeds.chainTime)} of a verification. `,
+      "A larger fan-out also hits more often; here the two are set separately.",
       answer ? "" : " Simulated rounds need a running kernel."));
     const points = (kind) => Array.from({ length: MOST_K }, (_, i) => [i + 1, explorerSpeeds({ ...now, k: i + 1 })[kind]]);
     const [sync, async] = [points("sync"), points("async")];

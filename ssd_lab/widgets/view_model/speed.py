@@ -10,7 +10,7 @@ from ssd_lab.simulate.closed_form import expected_tokens, speedup_async_batch, s
 DEFAULTS: dict[str, Any] = {
     "verify_ms": 11.5,  # times as the reference's authors give them for 70B / 1B on H100 (arXiv 2603.03251)
     "draft_step_ms": 2.5,
-    "branch_ms": 0.0,
+    "branch_ms": 0.02,  # not theirs: so much that the number of branches is felt
     "acceptance": 0.8,
     "hit_rate": 0.85,
     "k": 4,
