@@ -13,6 +13,7 @@ from ssd_lab.cli.output import console, folded, print_json
 if TYPE_CHECKING:
     from ssd_lab.strategies import StrategyConfig
 
+
 def command(
     name: Annotated[str | None, typer.Argument(help="Show this one.", show_default=False)] = None,
     import_: options.Import = None,
