@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ssd_lab import demo
 from ssd_lab.common.late import late
 from ssd_lab.display.tables import COMPARISON_COLUMNS, Row, Table
 from ssd_lab.errors import ConfigError
@@ -96,12 +97,32 @@ class Comparison:
         own = [f"{name}: {note}" for name, run in self.runs.items() for note in run.warnings()]
         return [
             *self._in_words(),
+            *_notes_on_settings(self.runs),
             *notes_on_turns(list(self.runs.values())),
             *notes_on_processor(self.runs),
             *_notes_on_threads(self.runs),
             *own,
             f"simulated: these rounds on the virtual clock of {simulated_hardware()}, not a measurement",
         ]
+
+
+def _notes_on_settings(runs: dict[str, RunResult]) -> list[str]:
+    """What was run, as far as it is the same for all."""
+    metas = [run.trace.meta for run in runs.values()]
+    said = []
+    for name in ("k", "f"):
+        values = {own[name] for meta in metas if (own := meta.get("strategy", {})).get(name) is not None}
+        said += [f"{name} = {value}" for value in values if len(values) == 1]
+    heats = {request.params.get("temperature", 0) for run in runs.values() for request in run.trace.requests}
+    said += [f"temperature {heat:g}" for heat in heats if len(heats) == 1]
+    for role, bundled in (("target", demo.TARGET), ("draft", demo.DRAFT)):
+        paths = {str(meta[role]) for meta in metas if meta.get(role)}
+        said += [f"{role} {'bundled' if path == str(bundled) else path}" for path in paths if len(paths) == 1]
+    prompts = {len(run.outputs) for run in runs.values()}
+    most = max((len(one.sequences) for run in runs.values() for one in run.trace.rounds), default=0)
+    together = "one at a time" if most == 1 else f"up to {most} at a time"
+    said += [f"{count} prompts, {together}" for count in prompts if len(prompts) == 1 and count > 1 and most]
+    return [", ".join(said)] if said else []
 
 
 def _notes_on_threads(runs: dict[str, RunResult]) -> list[str]:
