@@ -44,6 +44,7 @@ def round_trip(link, message: RoundMessage, sampling=WARM):
     return reply
 
 
+@pytest.mark.quick("greedy-inline", "sampled-process")
 @pytest.mark.parametrize("kind", ["inline", "thread", "process"])
 @pytest.mark.parametrize("sampling", [GREEDY, WARM], ids=["greedy", "sampled"])
 def test_prepared_outcomes_hit_and_others_miss(tiny_pair, kind: str, sampling) -> None:
@@ -92,6 +93,7 @@ PLANS = {
 }
 
 
+@pytest.mark.quick("n-gram", "by confidence, Saguaro")
 @pytest.mark.parametrize("name", PLANS)
 def test_every_plan_travels_and_gives_the_same_replies(tiny_pair, name: str) -> None:
     replies = []

@@ -32,6 +32,7 @@ def ids_of(tokenizer: Tokenizer) -> st.SearchStrategy[list[int]]:
     )
 
 
+@pytest.mark.quick("byte_level", "llama2", "wordpiece")
 @every_kind
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
@@ -41,6 +42,7 @@ def test_pieces_of_any_ids_join_to_the_decoded_text(kind: str, data: st.DataObje
     assert in_pieces(tokenizer, ids) == tokenizer.decode(ids)
 
 
+@pytest.mark.quick("byte_level", "llama2", "wordpiece")
 @every_kind
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())

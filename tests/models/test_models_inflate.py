@@ -163,6 +163,7 @@ def test_a_mistake_in_the_plan_shows(mistake: Callable[[InflationPlan], Inflatio
     assert found < TOLERANCE if mistake is None else found > 20 * TOLERANCE
 
 
+@pytest.mark.quick("True-dtype0", "False-dtype1")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("tied", [True, False])
 def test_tokens_of_the_padded_vocabulary_have_no_probability(
@@ -263,6 +264,7 @@ def test_rotary_pairs_turn_with_the_same_frequencies_bit_for_bit(
     assert list(plan.rotary[small.head_dim // 2 :]) == [pair + head_dim // 2 for pair in pairs]
 
 
+@pytest.mark.full
 def test_the_real_shape_of_llama_1b_on_a_few_layers(draft: Checkpoint, ids: list[int], expected: torch.Tensor) -> None:
     wide = widened(find_geometry("llama-1b").config, num_layers=3, vocab_size=4500, max_positions=1024)
     logits = logits_of(inflated(draft, plan_inflation(draft.config, wide, "llama-1b")), ids)

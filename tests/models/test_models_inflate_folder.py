@@ -153,7 +153,7 @@ def test_what_cannot_be_written_is_refused(written: Path, tmp_path: Path, monkey
     assert not list((tmp_path / "full").glob("*.safetensors"))
 
 
-@pytest.mark.quick("autoregressive")
+@pytest.mark.full
 @pytest.mark.parametrize("strategy", ["autoregressive", "sync_chain"])
 def test_an_inflated_pair_writes_the_text_of_the_small_target(strategy: str) -> None:
     options: dict[str, Any] = {"strategy": strategy, **ENGINE} | ({"k": 3} if strategy == "sync_chain" else {})

@@ -163,6 +163,7 @@ def test_padding_is_small_where_steps_are_large_and_shapes_recur_where_they_are_
     assert [(step.size, step.rows) for step in alone] == [(1, 77)], "a CPU pads nothing"
 
 
+@pytest.mark.quick("tiny, float32")
 def test_a_shape_is_captured_when_it_comes_for_the_third_time(models: Any) -> None:
     texts = Texts(models[1])
     runner, backend = texts.runner(), ReplayBackend()

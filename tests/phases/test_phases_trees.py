@@ -75,6 +75,7 @@ def wrong_nodes(pair: Any, result: Any) -> tuple[int, int]:
     return wrong, total
 
 
+@pytest.mark.quick("dynamic")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_draft_grows_the_tree_that_it_would_grow_from_scratch(pair, shape: str) -> None:
     result = run(pair, shape, max_tokens=14)
@@ -90,6 +91,7 @@ def test_a_draft_that_keeps_nothing_of_its_tree_is_found(pair, monkeypatch: pyte
     assert wrong_nodes(pair, run(pair, "fixed", max_tokens=14))[0] > 3
 
 
+@pytest.mark.full
 def test_a_target_that_keeps_nothing_of_the_tree_is_found(pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted bug: as above, on the target's side."""
     with opened(pair, "autoregressive") as llm:

@@ -84,7 +84,7 @@ SECONDS = [
 ]
 
 
-@pytest.mark.quick("1-fast", "4-async", "1-sync")
+@pytest.mark.quick("4-async")
 @pytest.mark.parametrize("second", SECONDS, ids=["sync", "async", "fast"])
 @pytest.mark.parametrize("batch", [1, 4])
 def test_greedy_text_is_the_autoregressive_text(pair, second: dict, batch: int) -> None:

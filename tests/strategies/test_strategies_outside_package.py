@@ -102,6 +102,7 @@ def test_it_runs_exactly(said: dict[str, Any]) -> None:
     assert min(said["p_values"]) > ALPHA
 
 
+@pytest.mark.full
 def test_without_its_metadata_it_is_not_there(tmp_path: Path) -> None:
     install(tmp_path)
     (tmp_path / "outside-1.0.dist-info" / "entry_points.txt").unlink()

@@ -47,6 +47,7 @@ def test_sizes_of_the_bundled_family() -> None:
         assert load_model(folder).config == shape
 
 
+@pytest.mark.full
 def test_a_tiny_family_learns() -> None:
     corpus = toy_corpus(60)
     before = held_out_loss(

@@ -99,16 +99,19 @@ def test_where_drafting_hides_behind_verification_async_wins():
     assert best(machine(verify=1.0, draft=0.15, tree=0.12)).strategy == "async_tree"
 
 
+@pytest.mark.full
 def test_where_both_slow_each_other_down_the_chain_wins():
     slowed = {"verify_s": AffineTime(base_s=3.0), "draft_tree_step_s": AffineTime(base_s=0.4)}
     assert best(machine(verify=1.0, draft=0.1, tree=0.1, **slowed)).strategy == "sync_chain"
 
 
+@pytest.mark.full
 def test_where_rows_are_dear_and_drafting_too_nothing_is_speculated():
     own = machine(verify=AffineTime(base_s=0.0, per_row_s=1.0), draft=0.5, tree=0.5)
     assert best(own).strategy == "autoregressive"
 
 
+@pytest.mark.full
 def test_a_useless_draft_is_not_used():
     own = machine(verify=AffineTime(base_s=1.0, per_row_s=0.05))
     assert best(own, OutcomeModel.of(0.01, HitLaw(0.1), fast_acceptance=0.0)).strategy == "autoregressive"
