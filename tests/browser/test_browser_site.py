@@ -219,6 +219,7 @@ def test_the_views_follow_the_sites_own_switch_of_colours(open_site: Any):
         page.locator(".live-view .ssd-lab[data-theme=dark]").first.wait_for()
 
 
+@pytest.mark.full
 def test_stepper_and_text_of_the_first_screen_move_together(open_site: Any):
     with open_site() as page:
         page.locator(".live-view .ssd-word[data-step='4']").first.click()

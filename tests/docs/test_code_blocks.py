@@ -25,7 +25,7 @@ LONG_PYTHON = {
     "README", "eagle3", "fan-out", "index", "n-gram", "real-models", "saguaro-sampling", "several-gpus", "simulator",
     "teaching", "trees", "views", "your-own-strategy",
 }  # fmt: skip
-LONG_SHELL = {"README", "chat", "command-line", "real-models", "several-gpus", "tune", "views"}
+LONG_SHELL = {"README", "chat", "command-line", "full-size", "real-models", "several-gpus", "tune", "views"}
 
 
 def marked(of: Path, long: set[str]) -> tuple[pytest.MarkDecorator, ...]:

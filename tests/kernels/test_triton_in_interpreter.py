@@ -16,7 +16,10 @@ import pytest
 
 HERE = Path(__file__).parent
 FILES = sorted(file.name for file in (HERE / "on_device").glob("test_*.py"))
-LONG = {f"test_triton_{name}.py" for name in ("attention", "attention_bits", "decoder", "linear", "peers", "sampling")}
+LONG = {
+    f"test_triton_{name}.py"
+    for name in ("attention", "attention_bits", "decoder", "linear", "peers", "rows", "sampling")
+}
 CHECK = pytest.param("test_attention_check.py", marks=[pytest.mark.full, pytest.mark.extended])  # of a study
 
 
@@ -40,6 +43,16 @@ def test_kernels_in_the_interpreter(file: str) -> None:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert re.search(r"[1-9]\d* passed", done.stdout), done.stdout
     assert "skipped" not in done.stdout, done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
+def test_some_kernels_in_the_interpreter() -> None:
+    """Of one file a few, for `make test`."""
+    done = run_in_interpreter(
+        str(HERE / "on_device" / "test_triton_rows.py"), "-k", "zeros or extremes or (gated and 16)"
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    assert re.search(r"[1-9]\d* passed", done.stdout) and "skipped" not in done.stdout, done.stdout
 
 
 def test_there_is_something_to_run() -> None:

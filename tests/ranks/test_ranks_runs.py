@@ -139,6 +139,7 @@ def test_sampled_text_follows_the_target(name: str, ranks: int, tiny_pair: Any) 
     assert all(path.impossible == 0 for path in report.paths)
 
 
+@pytest.mark.full
 def test_sampled_text_depends_on_the_seed_alone(two_ranks: LLM) -> None:
     together = [output.token_ids for output in two_ranks.generate(PROMPTS, SAMPLED)]
     assert together == [output.token_ids for output in two_ranks.generate(PROMPTS, SAMPLED)]

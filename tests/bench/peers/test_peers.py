@@ -114,6 +114,7 @@ def test_the_gap_is_the_targets_own(tiny_pair: TinyPair, outputs: list[Output]):
     assert (shorter.position, shorter.own_token, shorter.peer_token, shorter.logit_gap) == (4, own[4], None, None)
 
 
+@pytest.mark.full
 def test_sampled_texts_are_not_compared(tiny_pair: TinyPair):
     sampled = own_outputs(tiny_pair, temperature=0.8, seed=1)
     config = config_for(tiny_pair, temperature=0.8, repeats=1)
