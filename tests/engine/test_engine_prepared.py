@@ -329,7 +329,8 @@ def _another_branch(found: Found) -> Found:
     return replace(found, branch=(found.branch + 1) % 4)
 
 
-@pytest.mark.parametrize("planted", [_always, pytest.param(_another_branch, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("planted", [_always, _another_branch])
 def test_a_wrong_lookup_is_found(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started, planted: Any
 ) -> None:

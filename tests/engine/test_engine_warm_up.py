@@ -49,7 +49,7 @@ def rounds(trace: Trace) -> list[Any]:
     return [[{**vars(row), "request_id": row.request_id - first} for row in one.sequences] for one in trace.rounds]
 
 
-@pytest.mark.quick("prompt_lookup-0.8", "autoregressive-0.0")
+@pytest.mark.quick("prompt_lookup-0.8")
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -96,7 +96,7 @@ def test_longer_contexts_are_covered_if_the_run_has_them(
 
 
 def test_what_comes_later_all_the_same_is_marked(tiny_pair: Any, backends: Backends) -> None:
-    with build(tiny_pair, "sync_chain") as llm:
+    with build(tiny_pair, "autoregressive") as llm:
         llm.warm_up(batch_sizes=[1])
         assert not llm.run(PROMPTS[:1], SamplingParams(max_tokens=20, ignore_eos=True)).trace.preparations
         larger = llm.run(PROMPTS[:3], SamplingParams(max_tokens=20, ignore_eos=True))

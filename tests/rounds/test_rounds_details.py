@@ -163,6 +163,7 @@ def test_without_saguaro_sampling_there_is_no_before(pair) -> None:
         assert all(place.draft_raw_probs is None for place in row.alternatives)
 
 
+@pytest.mark.quick("sync_tree-fields0")
 @pytest.mark.parametrize(
     ("strategy", "fields"), [("sync_tree", {"tree": TREE}), ("async_tree", {"k": 3, "f": 2, "saguaro_c": 0.2})]
 )

@@ -81,6 +81,7 @@ def test_neighbours_of_a_failing_request_finish_with_their_own_text(
             assert output.token_ids == tokens
 
 
+@pytest.mark.quick("async_tree")
 @every_strategy
 def test_what_a_failed_request_leaves_in_its_blocks_harms_nobody(tiny_pair: Any, pair: Any, strategy: str):
     """Five blocks in all, so that each next request takes over the blocks of the last."""
