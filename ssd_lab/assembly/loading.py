@@ -16,7 +16,7 @@ from ssd_lab import demo
 from ssd_lab.assembly.build import share_threads
 from ssd_lab.assembly.compile_ahead import compiled_ahead
 from ssd_lab.assembly.cuda_check import check_cuda
-from ssd_lab.assembly.draft_device import TwoPlanners
+from ssd_lab.assembly.draft_device import planner_of
 from ssd_lab.assembly.memory_plan import MemoryPlan
 from ssd_lab.assembly.memory_reader import reader_of
 from ssd_lab.assembly.planning import MemoryPlanner
@@ -70,14 +70,9 @@ def load_pair(
     beside = strategy.overlaps or bool(places.draft)
     apart = len(places.draft) > 1 or config.restart_draft > 0 or places.draft_is_elsewhere
     elsewhere = beside and isinstance(draft, str) and takes_a_process(config.draft_link, draft_device, apart=apart)
-    is_here = draft is not None and not elsewhere and not apart and len(places.target) == 1
-    own_device = is_here and draft_device.type == "cuda" and draft_device != device
-
-    def planned(planner: MemoryPlanner) -> MemoryPlanner | TwoPlanners:
-        return TwoPlanners(planner, draft_device, reader_of(draft_device)) if own_device else planner
-
+    drafts = [] if places.draft_is_elsewhere else [torch.device(place.device) for place in places.draft]
     if device.type == "cuda":  # before anything is put there
-        planned(planner).before_loading()
+        planner_of(planner, drafts).before_loading()
     options: dict[str, Any] = {
         "dtype": config.dtype,
         "device": str(device),
@@ -105,7 +100,8 @@ def load_pair(
         if ahead is not None:
             ahead.wait()
         planner = replace(planner, target=loaded, draft=draft)
-        plan = planned(planner).once_loaded() if team is None else plan_of_ranks(planner, team)
+        planned = planner_of(planner, drafts)
+        plan = planned.once_loaded() if team is None else plan_of_ranks(planner, team)
         unfinished.pop_all()
     if device.type == "cuda":
         notice(f"memory of {device}\n{plan}", enabled=progress)

@@ -145,11 +145,11 @@ class MemoryPlanner:
         return max(0, free - self._loaded_bytes("draft")) if comes else free
 
     def held_by_steps(self, longest: int) -> int:
-        """Bytes that the largest steps of target and draft hold, by a dry run. longest: tokens of the longest text."""
+        """Bytes that the largest steps of target and draft hold here, by a dry run. longest: tokens of the longest."""
         dry_run, held = self.dry_run(longest), self._head_bytes()
         for role, model in (("target", self.target), ("draft", self.draft)):
-            if role not in self.roles or not isinstance(model, LoadedModel):
-                continue
+            if role not in self.roles or not isinstance(model, LoadedModel) or model.decoder.device != self.device:
+                continue  # it is tried where it lies
             doing, change = f"trying the {role}'s largest steps", "lower max_batch, or the strategy's k or fan-out"
             with current(self.device), explain_out_of_memory(doing, ConfigError, device=self.device, change=change):
                 held += dry_run.peak(role, model, self.reader)

@@ -146,7 +146,7 @@ class TreeWorker:
         """By the rows as they were placed for the tree: whoever made their lengths may have gone on since."""
         if self._grown is not None:
             reading, grown = self._grown
-            self._drafter.keep(reading, message.paths.here(), grown.written)
+            self._drafter.keep(reading, message.paths.here(self._drafter.device), grown.written)
 
     def _note(self, name: str, start: float | torch.Event) -> None:
         if self._plan.record:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ssd_lab import demo
-from ssd_lab.assembly.draft_device import TwoPlanners
+from ssd_lab.assembly import draft_device
+from ssd_lab.assembly.draft_device import TwoPlanners, planner_of
 from ssd_lab.assembly.dry_run import LAYERS, DryRun
 from ssd_lab.assembly.memory_plan import HOST_CACHE_SHARE, SHORT_TOKENS, USABLE_SHARE, MemoryPlan
 from ssd_lab.assembly.planning import GRAPH_SHARE, GRAPH_WORKSPACES, MemoryPlanner
@@ -62,6 +63,31 @@ def plan(free: int, target: Any = TARGET, draft: Any = DRAFT, **fields: Any) -> 
 @pytest.fixture(scope="module")
 def bundled() -> tuple[LoadedModel, LoadedModel]:
     return load_model(demo.TARGET, dtype="float32"), load_model(demo.DRAFT, dtype="float32")
+
+
+def test_drafts_on_another_gpu_are_planned_there(
+    monkeypatch: pytest.MonkeyPatch, bundled: tuple[LoadedModel, LoadedModel]
+) -> None:
+    """Those that share one have an equal part each; a draft that lies elsewhere is not tried on the target's GPU."""
+    monkeypatch.setattr(draft_device, "reader_of", lambda device: FakeReader(40 * GB))
+    own, there = replace(planner(80 * GB, max_model_len=4096), device=torch.device("cuda", 0)), torch.device("cuda", 1)
+
+    def draft_blocks(*drafts: torch.device) -> int:
+        found = planner_of(own, drafts).before_loading()
+        assert "draft weights" not in found.parts
+        return found.num_blocks
+
+    assert planner_of(own, []) is planner_of(own, [own.device]) is planner_of(own, [there, own.device]) is own
+    room = planner(20 * GB, max_model_len=4096)
+    alone = TwoPlanners(replace(room, reader=FakeReader(80 * GB)), there, FakeReader(20 * GB)).before_loading()
+    assert draft_blocks(there, there) == alone.num_blocks <= draft_blocks(there)
+
+    here = planner(80 * GB, *bundled, on=CPU)
+    tried: list[str] = []
+    monkeypatch.setattr(DryRun, "peak", lambda run, role, model, reader: tried.append(role) or 0)
+    here.held_by_steps(600)
+    replace(here, device=torch.device("meta")).held_by_steps(600)
+    assert tried == ["target", "draft"]
 
 
 def test_full_size_models_are_planned_without_being_made() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -208,6 +209,18 @@ def test_a_tree_travels_over_any_link(tiny_pair, kind: type, shape: Topology | D
     reference = InlineLink(setup.make_worker())
     reference.post(PrefillMessage([PromptPart([5, 6, 7, 8, tokens[0]], 0, [1, 2])]))
     assert asked(reference, after, sampling).answer(60).tokens.tolist() == second.tokens.tolist()
+
+
+def test_a_path_is_kept_on_the_drafts_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever the target chose it."""
+    seen: list[torch.Tensor] = []
+    drafter: Any = SimpleNamespace(
+        device=torch.device("meta"), keep=lambda reading, paths, written: seen.append(paths)
+    )  # a device that is not the sender's
+    worker = TreePlan(from_widths([2, 2]), drawn=True).make_worker(drafter)
+    monkeypatch.setattr(worker, "_grown", (None, SimpleNamespace(written=torch.zeros(1, 6, device="meta"))))
+    worker.handle(KeptMessage(DeviceTensor.of(torch.tensor([[0, 2]]))))
+    assert [paths.device.type for paths in seen] == ["meta"]
 
 
 def tree_of(parents: list[int], **fields: Any) -> TokenTree:
