@@ -86,6 +86,7 @@ def test_what_would_spoil_every_cell_is_refused_before_the_first(tmp_path: Path)
         run(tmp_path, strategies=["async_tree f=1"])
 
 
+@pytest.mark.full
 def test_one_draft_token_too_many_at_temperature_zero_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     right = TorchKernels.accept_greedy
 

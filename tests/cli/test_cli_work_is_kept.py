@@ -214,7 +214,7 @@ def test_an_interrupted_confirmation_leaves_the_ranking(tiny_pair: Any, monkeypa
     assert document["notes"][0].startswith("INTERRUPTED while the best were confirmed: 0 of ")
 
 
-@pytest.mark.quick("arguments1-a b/c")
+@pytest.mark.full  # a full disk in this process is above
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="SKIPPED ALOUD: this system has no /dev/full")
 @pytest.mark.parametrize(
     ("arguments", "said"), [(["models"], "No space left on device"), (["compare", "--draft", "a b/c", "Hi"], "a b/c")]

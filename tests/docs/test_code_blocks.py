@@ -89,6 +89,7 @@ def test_every_command_that_is_named_exists(block: Block):
                 assert named in known or named.startswith("-"), f"{block.place}: no command {named}"
 
 
+@pytest.mark.full
 def test_a_broken_block_is_found(tmp_path: Path):
     """The runner itself: a wrong call fails, on whichever line it stands."""
     broken = Block(documents()[0], 1, "bash", "true\nssd-lab strategies no_such_strategy\ntrue", None, frozenset())

@@ -196,7 +196,8 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("planted", [LINKS, pytest.param(NAME, marks=pytest.mark.full)], ids=["links", "name"])
+@pytest.mark.full
+@pytest.mark.parametrize("planted", [LINKS, NAME], ids=["links", "name"])
 def test_wrong_links_and_names_fail_the_build(project: Path, planted: dict[str, str]):
     """Strict means strict: with bad lines it does not build, and names each."""
     (project / "docs" / "index.md").write_text("# Start\n\n" + "\n\n".join(planted), encoding="utf-8")

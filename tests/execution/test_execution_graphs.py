@@ -104,6 +104,7 @@ def test_nothing_is_captured_twice(tiny_pair: Any, backends: Backends) -> None:
         assert [backend.captured for _, backend in backends.made] > captured
 
 
+@pytest.mark.full
 def test_schedules_that_change_capture_no_more_trees(tiny_pair: Any, backends: Backends) -> None:
     names: list[str] = []
     for name in ("by confidence", "learned lengths"):

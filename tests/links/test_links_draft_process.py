@@ -169,6 +169,7 @@ def test_weights_that_are_damaged_are_the_callers_error(tiny_pair: Any, tmp_path
 # --- the draft's weights are where it works ---------------------------------------------------------------------------
 
 
+@pytest.mark.full
 @pytest.mark.fresh_interpreter
 def test_a_draft_in_a_process_of_its_own_is_read_there_alone(tiny_pair: Any) -> None:
     with LLM(tiny_pair.target, tiny_pair.draft, **ASYNC) as llm:

@@ -37,6 +37,7 @@ def expected(tiny_pair: Any) -> list[list[int]]:
         return [output.token_ids for output in llm.generate(PROMPTS, PARAMS)]
 
 
+@pytest.mark.full
 def test_a_shared_draft_writes_the_autoregressive_text_and_outlives_its_rank(
     tiny_pair: Any, expected: list[list[int]]
 ) -> None:

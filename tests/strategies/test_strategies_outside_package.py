@@ -52,7 +52,7 @@ from ssd_lab.check import Extent, check
 
 report = check(
     [{"strategy": "bigrams", "smoothing": 0.25}], target=sys.argv[1], draft=None, dtype="float32", threads=1,
-    extent=Extent(num_prompts=6, max_tokens=16, batches=(1, 4), temperatures=(1.0,), draws=600), progress=False,
+    extent=Extent(num_prompts=4, max_tokens=12, batches=(4,), temperatures=(1.0,), draws=600), progress=False,
 )
 run = ssd_lab.run("hello", strategy="bigrams", target=sys.argv[1], max_tokens=20, progress=False)
 print(json.dumps({
