@@ -62,8 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of a test's cases `quick(ids)` leaves these to `make test`; the others are `full`. `grid(one_of=n)` leaves every
-    n-th to `make test`, and of those that are `full` every n-th to `make test-all`; `grid(full=n)` only thins these.
-    Long ones come first, so that at the end no process waits for another's.
+    n-th to `make test`, and of those that are `full` every n-th to `make test-all`; `grid(full=n)` only thins these,
+    but none that `quick(full=ids)` names. Long ones come first, so that at the end no process waits for another's.
     """
     cases = Counter[Any]()
     for item in items:
@@ -71,7 +71,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if quick is not None and item.callspec.id not in quick.args:
             item.add_marker("full")
         is_full = item.get_closest_marker("full") is not None
-        if grid is None or (quick is not None and not is_full):
+        named = (*quick.args, *quick.kwargs.get("full", ())) if quick is not None else ()
+        if grid is None or (named and item.callspec.id in named):
             continue
         every = grid.kwargs.get("full" if is_full else "one_of") or grid.kwargs.get("one_of", 1)
         case = (item.path, getattr(item, "originalname", item.name), is_full)

@@ -229,7 +229,6 @@ PLANTED: dict[str, tuple[Any, Any, set[str], int]] = {
 QUICK = ("children always kept",)
 
 
-@pytest.mark.grid(full=2)
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in PLANTED]
 )

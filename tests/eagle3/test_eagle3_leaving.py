@@ -49,7 +49,7 @@ def texts(result: RunResult) -> list[list[int]]:
     return [output.token_ids for output in result.outputs]
 
 
-@pytest.mark.quick("sync-with another in its place at once")
+@pytest.mark.quick("sync-with another in its place at once", full=["async jit-four times after two rounds"])
 @pytest.mark.grid(one_of=7, full=29)
 @pytest.mark.parametrize("moment", [name for name in MOMENTS if "stream" not in name])  # this target has no text
 @pytest.mark.parametrize("kind", KINDS)

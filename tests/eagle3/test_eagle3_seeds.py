@@ -35,7 +35,7 @@ def preempted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return lengths
 
 
-@pytest.mark.full
+@pytest.mark.quick(full=["1.0-async fast"])
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     "mode", [name if name in FAST else pytest.param(name, marks=pytest.mark.full) for name in REPEATING]

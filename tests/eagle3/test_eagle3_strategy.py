@@ -19,7 +19,7 @@ def expected(counting: Any) -> list[list[int]]:
     return autoregressive(counting.target)
 
 
-@pytest.mark.quick("async jit-4-part")
+@pytest.mark.quick("async jit-4-part", full=["sync-1-part"])
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize("head", [pytest.param("whole", marks=pytest.mark.full), "part"])
 @pytest.mark.parametrize("batch", [1, 4])

@@ -89,7 +89,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.full
+@pytest.mark.quick(full=["widths-preemption"])
 @pytest.mark.grid(full=5)
 @pytest.mark.parametrize("limits", LIMITS)
 @pytest.mark.parametrize("tree", ["widths", "dynamic"])
@@ -195,7 +195,7 @@ def of_the_first_parent(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.full
+@pytest.mark.quick(full=["dynamic-of_the_first_parent"])
 @pytest.mark.grid(full=5)
 @pytest.mark.parametrize("plant", [of_the_first_rows, of_another_sequence, of_the_first_parent])
 @pytest.mark.parametrize("tree", ["widths", "dynamic"])

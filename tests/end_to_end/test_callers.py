@@ -97,7 +97,7 @@ def assert_is_its_own(result: RunResult) -> None:
     assert all(0 <= request.arrival_s <= request.first_token_s <= request.end_s for request in result.trace.requests)
 
 
-@pytest.mark.quick("async fast", "tree fixed")
+@pytest.mark.quick("async fast", "tree fixed", full=QUICK)
 @pytest.mark.grid(full=5)
 @EVERY
 def test_two_streams_read_in_turn_both_give_their_texts(make_llm, name: str) -> None:
@@ -118,7 +118,7 @@ def test_two_streams_read_in_turn_both_give_their_texts(make_llm, name: str) -> 
         assert [chunk.finish_reason for chunk in got] == [None] * (len(got) - 1) + [expected.finish_reason]
 
 
-@pytest.mark.quick("async fast", "prompt lookup")
+@pytest.mark.quick("async fast", "prompt lookup", full=QUICK)
 @pytest.mark.grid(full=5)
 @EVERY
 def test_a_generate_inside_a_stream_leaves_the_stream_alone(make_llm, name: str) -> None:
@@ -151,7 +151,7 @@ def test_eight_threads_get_the_texts_they_would_get_alone(make_llm, link: str) -
         assert got == [alone[index], alone[index], alone[index + 8]]
 
 
-@pytest.mark.quick("async fast")
+@pytest.mark.quick("async fast", full=["tree fixed"])
 @pytest.mark.grid(full=5)
 @EVERY
 def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:

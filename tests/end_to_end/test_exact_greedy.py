@@ -23,20 +23,26 @@ def tokens(llm, prompts=PROMPTS, **params) -> list[list[int]]:
 
 
 @pytest.mark.quick(
-    "autoregressive-4",
-    "sync k=4-4",
-    "async fast-4",
-    "async by confidence-4",
-    "sync dynamic-4",
-    "prompt lookup-4",
-    "suffix tree-4",
-    "tree dynamic-4",
-    "cascade tree-4",
+    "autoregressive",
+    "sync k=4",
+    "async fast",
+    "async by confidence",
+    "sync dynamic",
+    "prompt lookup",
+    "suffix tree",
+    "tree dynamic",
+    "cascade tree",
 )
-@pytest.mark.grid(full=5)
-@pytest.mark.parametrize("batch", [4, *(pytest.param(batch, marks=pytest.mark.full) for batch in (1, 8, 16))])
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_the_text_is_the_autoregressive_text(make_llm, expected, name: str, batch: int) -> None:
+def test_the_text_is_the_autoregressive_text(make_llm, expected, name: str) -> None:
+    assert tokens(make_llm(**STRATEGIES[name], max_batch=4)) == expected
+
+
+@pytest.mark.full
+@pytest.mark.grid(full=5)
+@pytest.mark.parametrize("batch", [1, 8, 16])
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_the_text_is_the_autoregressive_text_in_other_batches(make_llm, expected, name: str, batch: int) -> None:
     assert tokens(make_llm(**STRATEGIES[name], max_batch=batch)) == expected
 
 
@@ -49,7 +55,16 @@ def test_wherever_the_draft_runs(make_llm, expected, link: str) -> None:
     assert result.metrics.cache_hit_rate > 0
 
 
-@pytest.mark.quick("chunked prefill-async jit", "preemption-cascade chain")
+@pytest.mark.quick(
+    "chunked prefill-async jit",
+    "preemption-cascade chain",
+    full=[
+        "preemption-async fast",
+        "preemption-sync k=4",
+        "chunked prefill-tree fixed",
+        "chunked prefill-autoregressive",
+    ],
+)
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     "name", ["autoregressive", "sync k=4", "async jit", "async fast", "tree fixed", "cascade chain"]

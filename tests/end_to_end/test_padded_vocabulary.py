@@ -74,7 +74,12 @@ def tokens(model: LoadedModel, small: LoadedModel | None, params: SamplingParams
         return [output.token_ids for output in result.outputs]
 
 
-@pytest.mark.quick("200-sync_chain", "320-async_tree in a process", "264-async_tree")
+@pytest.mark.quick(
+    "200-sync_chain",
+    "320-async_tree in a process",
+    "264-async_tree",
+    full=["200-async_tree, random guesses", "259-sync_tree", "272-sync_chain", "320-sync_tree"],
+)
 @pytest.mark.grid(full=4)
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_greedy_text_is_the_autoregressive_text(target: LoadedModel, draft: LoadedModel, name: str) -> None:
@@ -85,7 +90,6 @@ def test_greedy_text_is_the_autoregressive_text(target: LoadedModel, draft: Load
 
 
 @pytest.mark.quick("200-async_tree, random guesses", "320-async_tree")
-@pytest.mark.grid(full=3)
 @pytest.mark.parametrize("name", ["sync_chain", "async_tree", "async_tree, random guesses"])
 def test_sampled_text_holds_ids_of_the_tokenizer_only(target: LoadedModel, draft: LoadedModel, name: str) -> None:
     params = SamplingParams(max_tokens=24, ignore_eos=True, temperature=2.0, seed=3)

@@ -73,7 +73,7 @@ def decided(result: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.quick("dynamic tree-1.0-3", "sync_chain-0.0-3")
+@pytest.mark.quick("dynamic tree-1.0-3", "sync_chain-0.0-3", full=["autoregressive-0.0-1"])
 @pytest.mark.grid(one_of=7)
 @pytest.mark.parametrize("max_batch", [1, 3, 5])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -185,7 +185,7 @@ def _at_the_hosts_bounds(keep: Any) -> Any:
     return wrong
 
 
-@pytest.mark.full
+@pytest.mark.quick(full=["dynamic tree-_at_the_hosts_bounds"])
 @pytest.mark.grid(full=5)
 @pytest.mark.parametrize("planted", [_of_another_row, _at_the_hosts_bounds])
 @pytest.mark.parametrize("shape", SHAPES)

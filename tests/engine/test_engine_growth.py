@@ -135,7 +135,7 @@ class Pinned:
         self.live -= size
 
 
-@pytest.mark.quick("sync_chain")
+@pytest.mark.quick("sync_chain", full=["adaptive"])
 @pytest.mark.grid(one_of=3)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_memory_is_pinned_for_the_rounds_of_a_trace(

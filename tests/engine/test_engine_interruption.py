@@ -104,6 +104,12 @@ MOMENTS = {
     "process: waiting for a reply-press_ctrl_c",
     "thread: waiting for the first reply-press_ctrl_c",
     "inline: while the draft builds a tree-raise_there",
+    full=[
+        "thread: waiting for a later reply-raise_there",
+        "inline: while the draft drafts-press_ctrl_c",
+        "inline: before the first outcome is read-press_ctrl_c",
+        "inline: before a later outcome is read-raise_there",
+    ],
 )
 @pytest.mark.grid(full=4)
 @pytest.mark.parametrize("interrupt", [press_ctrl_c, raise_there])

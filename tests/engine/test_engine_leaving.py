@@ -57,7 +57,10 @@ def texts(result: RunResult) -> list[list[int]]:
     return [output.token_ids for output in result.outputs]
 
 
-@pytest.mark.quick("prompt lookup-four times after two chunks of a stream")
+@pytest.mark.quick(
+    "prompt lookup-four times after two chunks of a stream",
+    full=["async fast-as it comes back", "sync k=4-with another in its place at once"],
+)
 @pytest.mark.grid(one_of=7, full=29)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -85,7 +88,7 @@ def test_the_next_requests_are_drafted_for_as_before(models: Any, fresh: Any, st
         assert result.metrics.tokens_per_round == fresh(strategy).metrics.tokens_per_round
 
 
-@pytest.mark.quick("prompt lookup")
+@pytest.mark.quick("prompt lookup", full=FAST)
 @pytest.mark.grid(full=4)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_nothing_is_kept_of_requests_that_have_ended(models: Any, graphs: None, strategy: str) -> None:

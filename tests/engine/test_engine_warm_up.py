@@ -49,7 +49,7 @@ def rounds(trace: Trace) -> list[Any]:
     return [[{**vars(row), "request_id": row.request_id - first} for row in one.sequences] for one in trace.rounds]
 
 
-@pytest.mark.quick("prompt_lookup-0.8")
+@pytest.mark.quick("prompt_lookup-0.8", full=["autoregressive-0.0"])
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("strategy", STRATEGIES)

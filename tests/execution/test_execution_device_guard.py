@@ -106,7 +106,7 @@ def everything(target: Any, draft: Any, strategy: str, **fields: Any) -> None:
         llm.take_trace()
 
 
-@pytest.mark.quick("sync_chain-graphs", "sync_tree-graphs", "fast-eager")
+@pytest.mark.quick("sync_chain-graphs", "sync_tree-graphs", "fast-eager", full=["cascade-graphs", "eagle3 async-eager"])
 @pytest.mark.grid(full=4)
 @pytest.mark.parametrize("graphs", ["eager", "graphs"])
 @pytest.mark.parametrize("strategy", FIELDS)

@@ -52,7 +52,7 @@ def texts(tiny_pair: Any, strategy: str, temperature: float, **fields: Any) -> t
     return [output.token_ids for output in result.outputs], result
 
 
-@pytest.mark.quick("temperature-0.8")
+@pytest.mark.quick("temperature-0.8", full=["cascade-0.0"])
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("strategy", STRATEGIES)
