@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ssd_lab.chat.commands import COMMANDS, SIGN
 from ssd_lab.chat.session import SETTINGS
@@ -26,6 +28,9 @@ class Input(Protocol):
     def read(self) -> str | None:
         """The next line, None at the end. Raises KeyboardInterrupt."""
 
+    def unread(self) -> AbstractContextManager[None]:
+        """While something else is done: what is typed meanwhile is for the next `read`."""
+
 
 def open_input() -> Input:
     """The prompt if stdin and stdout are a terminal, else plain lines."""
@@ -37,10 +42,18 @@ class Piped:
 
     is_terminal = False
 
+    def __init__(self) -> None:
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no text is refused, and the next one read
+
     def read(self) -> str | None:
         """The next line of stdin."""
         line = sys.stdin.readline()
         return line.rstrip("\r\n") if line else None
+
+    def unread(self) -> AbstractContextManager[None]:
+        """Nothing to do: the lines wait."""
+        return nullcontext()
 
 
 class Prompted:
@@ -55,6 +68,7 @@ class Prompted:
         self._session: PromptSession[str] = PromptSession(
             completer=completer, complete_while_typing=False, key_bindings=keys
         )
+        self._as_found: list[Any] | None = None  # how the terminal was
 
     def read(self) -> str | None:
         """What is typed at the prompt. Ctrl-C clears a line; at an empty one it is raised, also if it comes while
@@ -68,6 +82,34 @@ class Prompted:
             return None
         finally:
             signal.signal(signal.SIGINT, before)
+
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """Keys do not show in an answer, and a pasted text stays one message; Ctrl-C is a signal as before."""
+        try:
+            import termios
+        except ImportError:  # no POSIX system
+            yield
+            return
+        terminal = sys.stdin.fileno()
+        as_found = self._as_found = self._as_found or termios.tcgetattr(terminal)  # once: a Ctrl-C may cut off the end
+        quiet = list(as_found)
+        quiet[3] &= ~(termios.ECHO | termios.ICANON)  # a line that waits in a terminal has 4,096 bytes at most
+        try:
+            termios.tcsetattr(terminal, termios.TCSANOW, quiet)
+            self._mark_pastes(True)
+            yield
+        finally:
+            termios.tcsetattr(terminal, termios.TCSANOW, as_found)
+            self._mark_pastes(False)
+
+    def _mark_pastes(self, on: bool) -> None:
+        from prompt_toolkit.utils import is_dumb_terminal
+
+        if not is_dumb_terminal():
+            output = self._session.app.output
+            output.enable_bracketed_paste() if on else output.disable_bracketed_paste()
+            output.flush()
 
     def _interrupt(self) -> None:
         self._session.app.exit(exception=KeyboardInterrupt())

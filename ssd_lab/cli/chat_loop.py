@@ -9,7 +9,7 @@ from ssd_lab.chat.session import Session
 from ssd_lab.cli.chat_input import open_input
 from ssd_lab.cli.chat_screen import Screen
 from ssd_lab.display.tables import Table
-from ssd_lab.errors import SsdLabError
+from ssd_lab.errors import PromptError, SsdLabError
 
 LEAVE = (f"{SIGN}quit", f"{SIGN}exit")
 
@@ -50,19 +50,22 @@ class Loop:
             if line is None or line.strip() in LEAVE:
                 return Ended(False, self._num_refused)
             if line.strip():
-                self._do(line)
+                try:
+                    with lines.unread():
+                        self._do(line)
+                except KeyboardInterrupt:
+                    if not lines.is_terminal:
+                        raise
+                    self._screen.note("stopped")
 
     def _do(self, line: str) -> None:
         try:
+            _check_is_text(line)
             if line.lstrip().startswith(SIGN):
                 reply = run_command(self._session, line)
                 self._screen.table(reply) if isinstance(reply, Table) else self._screen.lines(reply)
             else:
                 self._answer(line)
-        except KeyboardInterrupt:
-            if not self._is_terminal:
-                raise
-            self._screen.note("stopped")
         except Exception as error:  # a failed engine must not take the conversation with it: it can still be saved
             self._num_refused += 1
             self._screen.error(str(error) if isinstance(error, SsdLabError) else f"{type(error).__name__}: {error}")
@@ -91,3 +94,10 @@ class Loop:
         for line in self._session.model.remarks():
             self._screen.note(line)
         self._screen.note("/help lists the commands; Ctrl-C stops an answer; Ctrl-D leaves")
+
+
+def _check_is_text(line: str) -> None:
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # bytes that could not be decoded stand in it as lone surrogates
+        raise PromptError("the line holds bytes that are no UTF-8: send text as UTF-8") from None

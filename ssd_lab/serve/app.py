@@ -17,6 +17,7 @@ from ssd_lab.serve.answering import Answering
 from ssd_lab.serve.chat import ChatRequest
 from ssd_lab.serve.completions import CompletionRequest
 from ssd_lab.serve.config import ServeConfig
+from ssd_lab.serve.description import MESSAGE, TEXT, answer_schema, complete
 from ssd_lab.serve.errors import ApiError, of_validation
 from ssd_lab.serve.generation import begin, respond
 from ssd_lab.serve.guard import AccessLog, KeyGuard, SizeGuard, error_response
@@ -57,6 +58,7 @@ def unguarded(state: ServerState, lifespan: Any = None) -> FastAPI:
     if state.config.page:
         _add_page(app, state)
     add_errors(app)
+    complete(app.openapi(), state.models, state.config)  # made once and kept
     return app
 
 
@@ -80,12 +82,12 @@ def _add_generation(app: FastAPI, state: ServerState) -> None:
     async def one_model(name: str) -> JSONResponse:
         return JSONResponse(models.find(name).card(name))
 
-    @app.post("/v1/completions", summary="Continue prompts", responses=_generated())
+    @app.post("/v1/completions", summary="Continue prompts", responses=_generated("text_completion", TEXT))
     async def completions(body: CompletionRequest, request: Request) -> Response:
         served = state.open_for(body.model)
         return await _answer(await completion_job(body, served, config), served, request)
 
-    @app.post("/v1/chat/completions", summary="Answer a conversation", responses=_generated())
+    @app.post("/v1/chat/completions", summary="Answer a conversation", responses=_generated("chat.completion", MESSAGE))
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         served = state.open_for(body.model)
         return await _answer(await chat_job(body, served, config), served, request)
@@ -201,7 +203,9 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _REASONS[status], "content": content} for status in statuses}
 
 
-def _generated() -> dict[int | str, dict[str, Any]]:
+def _generated(kind: str, choice: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
+    whole = {"application/json": {"schema": answer_schema(kind, choice)}}
     stream = {"text/event-stream": {"schema": {"type": "string"}}}
-    done: dict[int | str, dict[str, Any]] = {200: {"description": "The text, or a stream of it", "content": stream}}
-    return {**done, **_errors(400, 401, 404, 408, 413, 429, 500, 503, 504), 422: {"description": "Never: see 400"}}
+    done = {"description": "The text, or a stream of it", "content": {**whole, **stream}}
+    errors = _errors(400, 401, 404, 408, 413, 429, 500, 503, 504)
+    return {200: done, **errors, 422: {"description": "Never: see 400"}}

@@ -43,6 +43,15 @@ def test_requests_and_the_rounds_of_one(open_page, address, keep_picture, theme)
         views = page.frame_locator("#views")
         views.locator(".ssd-where").first.wait_for()
         assert "1" in views.locator(".ssd-where").first.inner_text()
+        ask(address, "Later", 4)
+        page.evaluate("refresh()")
+        assert "Request 3" in page.evaluate("document.activeElement.closest('tr').innerText")  # its row has moved
+        page.evaluate("getSelection().selectAllChildren(document.querySelector('#rows td.words'))")
+        ask(address, "Last", 4)
+        page.evaluate("refresh()")
+        assert page.evaluate("String(getSelection())") == "Later"  # may be copied
+        page.evaluate("getSelection().empty()")
+        page.locator("#rows tr", has_text="Last").wait_for()
         keep_picture(page, f"serve-{theme}")
 
 

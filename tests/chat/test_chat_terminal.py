@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pexpect
@@ -156,11 +157,11 @@ def test_a_server_in_a_terminal():
         assert child.exitstatus == 0
 
 
-def piped(stdin: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *COMMAND, *arguments]
+def piped(stdin: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, input=stdin, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
+        [sys.executable, *COMMAND, *arguments], input=stdin, env=environment(**variables), capture_output=True,
+        encoding="utf-8", errors="surrogateescape", timeout=LIMIT_S, check=False,
+    )  # fmt: skip
 
 
 def test_lines_of_a_pipe_are_answered_and_nothing_else_is_on_stdout():
@@ -176,10 +177,39 @@ def test_lines_of_a_pipe_are_answered_and_nothing_else_is_on_stdout():
 
 @pytest.mark.full
 def test_what_was_refused_in_a_pipe_is_in_the_exit_code():
-    done = piped("/nonsense\nHi\n", "-n", "4")
+    done = piped("/nonsense\n/system \udcff\nHi\n", "-n", "4", PYTHONUTF8="1", LC_ALL="C.UTF-8")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: no command /nonsense")
+    first, second = done.stderr.splitlines()[:2]
+    assert first.startswith("error: no command /nonsense")
+    assert second.startswith("error: the line holds bytes that are no UTF-8")
     assert done.stdout.strip()
+
+
+def test_what_is_typed_and_pasted_during_an_answer_is_for_the_next_prompt():
+    asked, go_on = threading.Event(), threading.Event()
+
+    def script(number: int, body: dict[str, Any]) -> Reply:
+        asked.set()
+        assert go_on.wait(LIMIT_S)
+        return Reply()
+
+    with FakeServer(script) as server:
+        child = pexpect.spawn(
+            sys.executable, ["-m", "ssd_lab.cli", "chat", "--url", server.url], env=environment(), encoding="utf-8",
+            timeout=LIMIT_S, dimensions=(50, 200),
+        )  # fmt: skip
+        child.expect("Ctrl-D leaves")
+        prompt_is_there(child)
+        child.sendline("Hi")
+        assert asked.wait(LIMIT_S)
+        child.expect("2004h")  # pastes are marked here too
+        child.send("\x1b[200~two\rlines\x1b[201~\r")
+        go_on.set()
+        child.expect("3 tokens")
+        assert "lines" not in child.before
+        child.expect("3 tokens")
+        assert server.seen[1].body["messages"][-1]["content"] == "two\nlines"
+        child.close(force=True)
 
 
 @pytest.mark.parametrize(
