@@ -185,6 +185,7 @@ def test_what_was_refused_in_a_pipe_is_in_the_exit_code():
     assert done.stdout.strip()
 
 
+@pytest.mark.full
 def test_what_is_typed_and_pasted_during_an_answer_is_for_the_next_prompt():
     asked, go_on = threading.Event(), threading.Event()
 
