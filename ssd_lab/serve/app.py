@@ -205,7 +205,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _generated(kind: str, choice: dict[str, Any]) -> dict[int | str, dict[str, Any]]:
     whole = {"application/json": {"schema": answer_schema(kind, choice)}}
-    stream = {"text/event-stream": {"schema": {"type": "string"}}}
+    stream = {"text/event-stream": {"schema": {"description": "Events with a chunk each, then `[DONE]`"}}}
     done = {"description": "The text, or a stream of it", "content": {**whole, **stream}}
     errors = _errors(400, 401, 404, 408, 413, 429, 500, 503, 504)
     return {200: done, **errors, 422: {"description": "Never: see 400"}}
