@@ -14,6 +14,8 @@ _REQUESTS = ("ChatRequest", "CompletionRequest")
 def complete(description: dict[str, Any], models: ServedModels, config: ServeConfig) -> None:
     """Write into an OpenAPI description what a client of this server can know beforehand."""
     names = [card["id"] for card in models.cards()]
+    if not names:  # they could not be loaded, which somebody else says
+        return
     longest = config.max_output or max(model.llm.memory_plan.max_model_len for model in models) - 1
     for request in _REQUESTS:
         fields = description["components"]["schemas"][request]["properties"]

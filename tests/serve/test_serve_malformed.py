@@ -85,13 +85,13 @@ def test_what_the_description_allows_is_answered_as_it_says():
     import hypothesis
     import schemathesis
 
-    config = ServeConfig(port=0, max_output=4, max_choices=4)
+    config = ServeConfig(port=0, max_output=2, max_choices=2)
     models = load_served(strategies=["sync_chain", "prompt_lookup"], draft_link="inline")
     app = make_app(models, config)
     schema = schemathesis.openapi.from_dict(app.openapi())
     wanted = [getattr(schemathesis.checks, name) for name in CHECKS]
     settings = hypothesis.settings(
-        max_examples=25,
+        max_examples=10,
         deadline=None,
         database=None,
         derandomize=True,
