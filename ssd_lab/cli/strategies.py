@@ -101,8 +101,11 @@ def _allowed(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(_allowed(option) for option in schema["anyOf"])
     if "oneOf" in schema or "$ref" in schema:
-        kinds = schema.get("discriminator", {}).get("mapping") or [schema.get("$ref", "any").rsplit("/", 1)[-1].lower()]
-        return " or ".join(f"{kind} {{...}}" for kind in kinds)
+        kinds = schema.get("discriminator", {}).get("mapping", {})
+        places = [option.get("$ref", option.get("title", "any")) for option in schema.get("oneOf", [schema])]
+        # those that users registered are in no mapping
+        registered = [place.rsplit("/", 1)[-1].lower() for place in places if place not in kinds.values()]
+        return " or ".join(f"{kind} {{...}}" for kind in [*kinds, *registered])
     if "enum" in schema:
         return " or ".join(map(str, schema["enum"]))
     return f"{schema.get('type', 'any')} {options.bounds(schema)}".rstrip()
