@@ -210,10 +210,12 @@ class Explanation:
         return Group(*shown)
 
     def _repr_html_(self) -> str:
-        return "".join(
-            _WIDE.table(run.rows(), lead="\n".join([name, *run.sentences()]), notes=_notes(run)).to_html()
-            for name, run in self.runs.items()
-        )
+        parts = []
+        for name, run in self.runs.items():
+            parts.append(_WIDE.table([], lead="\n".join([name, *run.sentences()])).to_html())
+            causes = _WIDE.table(run.rows(), notes=_notes(run)).to_html()
+            parts.append(f"<details><summary>Cause by cause</summary>{causes}</details>")
+        return "".join(parts)
 
 
 def _notes(run: RunExplanation) -> list[str]:

@@ -167,6 +167,7 @@ def test_a_rejected_token_shows_the_residual_before_and_after_saguaro_sampling(o
     with open_page(address) as page:
         page.get_by_label("Round", exact=True).fill(str(number))
         page.locator(f'.ssd-tree [data-place="draft:{record.num_accepted}"]').first.click()
+        page.locator(".ssd-numbers > summary").click()
         table = page.locator("[data-table=alternatives]")
         titles = table.locator("thead th").all_inner_texts()
         assert titles == [
@@ -266,7 +267,7 @@ def test_expected_values_at_the_recorded_settings_are_near_what_happened(open_pa
 
 
 def test_the_speed_explorers_formula_is_the_simulators(open_page, address: str):
-    cases = [{}, {"fallback": "fast", "batch": 8}, {"draft_gpus": 2, "branch_ms": 0.02, "k": 7, "hit_rate": 0.5}]
+    cases = [{}, {"fallback": "fast", "batch": 8}, {"draft_gpus": 2, "branch_ms": 0.05, "k": 7, "hit_rate": 0.5}]
     with open_page(address) as page:
         for case in cases:
             settings = {**DEFAULTS, **case}
@@ -281,6 +282,16 @@ def test_two_runs_side_by_side(open_page, address: str):
         assert page.locator("section.ssd-stepper").nth(1).locator(".ssd-node.candidate").count() > 0
         page.get_by_label("Run", exact=True).select_option(label="plain")
         assert where(page) == "round 1 of 30"
+        page.evaluate(  # as a cell's value: the table of numbers, and all else a click away
+            "ssdLab.mount(document.querySelector('#summary'), { data: ssdLab.view.app.data, fold: true })"
+        )
+        cell = page.locator("#summary")
+        assert cell.locator(".ssd-buttons").is_hidden() and cell.locator("section.ssd-stepper").first.is_hidden()
+        cell.locator(".ssd-later > summary").click()
+        cell.locator(".ssd-tree [data-place]").first.wait_for()
+        cell.locator("[data-do=last]").click()
+        words = where(cell).split()
+        assert words[1] == words[3]
 
 
 def test_a_run_told_in_parts_is_the_run_told_at_once(open_page, tmp_path: Path, trace: Trace):

@@ -49,6 +49,8 @@ def shown_facts(page: Any) -> dict[str, str]:
 
 def shown_columns(page: Any) -> dict[str, list[float]]:
     """The alternatives' table, without the tokens' column and the last row."""
+    if (folded := page.locator(".ssd-numbers:not([open]) > summary")).count():
+        folded.click()  # once: it stays open from node to node
     table = page.locator("[data-table=alternatives]")
     read = "(rows) => rows.map((row) => [...row.cells].slice(1).map((cell) => cell.innerText))"
     names = table.locator("thead th").all_inner_texts()

@@ -7,6 +7,8 @@ import { missNote } from "./tree.js";
 
 export function detailsView(app) {
   const body = h("div", { class: "ssd-details-body", "aria-live": "polite" });
+  let numbers = false; // unfolded: it stays so from token to token
+  body.addEventListener("toggle", (event) => { numbers = event.target.open; }, true);
   const element = section("details", "The chosen token", null, body);
   return {
     element,
@@ -17,6 +19,7 @@ export function detailsView(app) {
       if (!step) replace(body);
       else if (!place) replace(body, h("p", { class: "ssd-help" }, "Point at a token of the tree or the text, or choose one, to see its numbers here."));
       else replace(body, details(app.run, app.request, step, placeInTree(step, place)));
+      for (const folded of body.querySelectorAll(".ssd-numbers")) folded.open = numbers;
       putWhereItIsSeen(element, body);
     },
   };
@@ -77,8 +80,8 @@ function draftDetails(run, request, step, place) {
       sampled && coin === null && draft === 1 ? CERTAIN : null,
       ["verdict", verdicts[kind], "verdict"],
     ]),
-    sampled ? recordedOverlap(run, step.alternatives?.[place], step.fan_out?.[place]) : null,
-    alternatives(run, step.alternatives?.[place], { residual: sampled && kind === "rejected", chosen: step.draft_tokens[place] }),
+    drawnAndTold(sampled ? recordedOverlap(run, step.alternatives?.[place], step.fan_out?.[place]) : null,
+      alternatives(run, step.alternatives?.[place], { residual: sampled && kind === "rejected", chosen: step.draft_tokens[place] })),
   ];
 }
 
@@ -95,8 +98,8 @@ function recoveryDetails(run, request, step) {
       step.recovery_rank !== undefined ? ["rank among the draft's candidates", step.beyond_ranked ? `beyond ${step.recovery_rank}` : step.recovery_rank + 1, "rank"] : null,
       prepared ? ["in the cache", step.branch === null ? missNote(step) : "yes: a hit", "cached"] : null,
     ]),
-    bonus || !request.temperature ? null : recordedOverlap(run, place, step.fan_out?.[step.num_accepted]),
-    alternatives(run, place, { residual: !bonus && request.temperature > 0, chosen: step.recovery_token, refused }),
+    drawnAndTold(bonus || !request.temperature ? null : recordedOverlap(run, place, step.fan_out?.[step.num_accepted]),
+      alternatives(run, place, { residual: !bonus && request.temperature > 0, chosen: step.recovery_token, refused })),
   ];
 }
 
@@ -148,8 +151,8 @@ function nodeDetails(run, request, step, node) {
       kind !== "untested" && drawn && coins ? coinRow(coins[node], acceptChance(p, q)) : null,
       ["verdict", verdicts[kind], "verdict"],
     ]),
-    sampled ? recordedOverlap(run, place) : null,
-    alternatives(run, place, { residual: sampled && kind === "rejected", chosen: tokens[node] }),
+    drawnAndTold(sampled ? recordedOverlap(run, place) : null,
+      alternatives(run, place, { residual: sampled && kind === "rejected", chosen: tokens[node] })),
   ];
 }
 
@@ -164,6 +167,11 @@ function recoveryPlace(step) {
   const last = tried ? treeParents(step.tree).lastIndexOf(acceptedPath(step).at(-1)) : -1;
   if (last < 0) return { place: step.alternatives?.[step.num_accepted], refused: step.draft_tokens[step.num_accepted] };
   return { place: tried[last], refused: step.tree.tokens[last] };
+}
+
+// Where a picture shows the place, its table is a click away: both would be longer than a screen.
+function drawnAndTold(picture, table) {
+  return picture ? [picture, h("details", { class: "ssd-numbers" }, h("summary", {}, "These probabilities as numbers"), table)] : table;
 }
 
 const CERTAIN = ["test", "a certain guess: accepted if the target's own draw is this token", "test"];

@@ -67,11 +67,14 @@ export function mount(root, { data, views = ALL, selection = {}, summary = "", f
   const head = h("div", { class: "ssd-scroll ssd-summary" });
   head.innerHTML = summary; // made by Python, where everything in it was escaped
   const [leads, others] = [parts.filter((part) => part.leads), parts.filter((part) => !part.leads)];
-  const later = fold ? others.filter((part) => !AT_ONCE.includes(part.kind)) : [];
+  const compared = data.runs.length > 1; // then the table of numbers is what was asked for
+  const later = fold ? others.filter((part) => compared || !AT_ONCE.includes(part.kind)) : [];
   const grid = (some) => h("div", { class: `ssd-grid ssd-views-${views.length}` }, some.map((part) => part.element));
   const more = later.length > 0 && h("details", { class: "ssd-later", ontoggle: () => later.forEach((part) => part.render("data")) },
-    h("summary", {}, "More pictures of this run: acceptance, caches, timeline"), grid(later));
-  replace(root, head, notes, leads.map((part) => part.element), bar.element, grid(others.filter((part) => !later.includes(part))), more || null);
+    h("summary", {}, compared ? "The rounds of these runs: trees, texts, acceptance, caches, timeline" : "More pictures of this run: acceptance, caches, timeline"),
+    compared ? bar.element : null, grid(later));
+  const shown = others.filter((part) => !later.includes(part));
+  replace(root, head, notes, leads.map((part) => part.element), more && compared ? null : bar.element, shown.length ? grid(shown) : null, more || null);
   const release = keepKeys(root, bar.keys);
   bar.element.hidden = views.every((name) => name === "race"); // it shows whole texts
   const off = app.on((reason) => {
