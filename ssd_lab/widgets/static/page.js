@@ -7,8 +7,8 @@ import { expectUnder, geometric, rescore } from "./rescore.js";
 import { mountSpeed as mountExplorer } from "./speed.js";
 
 // A page of its own has an address for each of its places.
-export function mount(root, { data, views }) {
-  const view = mountViews(root, { data, views, selection: selectionOf(location.hash) });
+export function mount(root, options) {
+  const view = mountViews(root, { ...options, selection: selectionOf(location.hash) });
   followAddress(view);
   return view;
 }
