@@ -2,6 +2,11 @@
 (() => {
   document.querySelector(".md-search[role=dialog]")?.setAttribute("aria-label", "Search");
 
+  // The corner of a table, or a column without a name, is no heading.
+  for (const head of document.querySelectorAll(".md-typeset th")) {
+    if (!head.textContent.trim()) head.replaceWith(document.createElement("td"));
+  }
+
   // Landmarks of the same kind are told apart by their names.
   const named = (element, name) => {
     element.removeAttribute("aria-labelledby");

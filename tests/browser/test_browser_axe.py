@@ -23,7 +23,7 @@ PAGES = (
     "comparison.html",
     "concepts/speculative-decoding.html",
     "concepts/eagle3.html",
-    "tutorials/index.html",
+    "strategies/eagle3.html",
     "tutorials/02_from_scratch.html",
     "reference/views.html",
     "assets/rounds/tree.html",
