@@ -41,7 +41,7 @@ def findings(page: Any) -> list[str]:
 LOOKS = list(zip(THEMES, (1280, 390), strict=True))
 
 
-@pytest.mark.quick("index.html-dark-390")
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("path", "theme", "width"),
     [(PAGES[0], *LOOKS[1]), *((path, *LOOKS[place % 2]) for place, path in enumerate(PAGES))],

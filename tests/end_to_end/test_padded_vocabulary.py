@@ -97,7 +97,7 @@ def test_sampled_text_holds_ids_of_the_tokenizer_only(target: LoadedModel, draft
     assert all(0 <= token < IDS for ids in found for token in ids)
 
 
-@pytest.mark.quick("chain-320")
+@pytest.mark.quick(full=["chain-320"])
 @pytest.mark.grid(full=4)
 @pytest.mark.parametrize("draft", [200, 320], indirect=True)
 @pytest.mark.parametrize(

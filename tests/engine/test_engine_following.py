@@ -156,7 +156,7 @@ def test_rounds_do_not_overlap_on_the_runs_clock(
     assert all(one.start_s <= one.end_s <= two.start_s for one, two in itertools.pairwise(rounds))
 
 
-@pytest.mark.quick("sync_chain-14")
+@pytest.mark.full
 @pytest.mark.parametrize(("strategy", "blocks"), [("sync_chain", 14), ("fixed tree", 18), ("dynamic tree", 19)])
 def test_without_blocks_for_two_rounds_the_host_waits(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, counted: Counted, strategy: str, blocks: int

@@ -56,7 +56,7 @@ def build(tiny_pair: Any, strategy: str, **fields: Any) -> LLM:
     return LLM(tiny_pair.target, tiny_pair.draft, strategy, **options)
 
 
-@pytest.mark.quick("sync_tree")
+@pytest.mark.full
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_rounds_that_count_take_what_they_take_in_a_run_without_captures(
     tiny_pair: Any, slow_captures: Backends, strategy: str

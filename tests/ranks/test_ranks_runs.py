@@ -87,6 +87,7 @@ def test_each_rank_has_its_share_and_the_plan_says_so(two_ranks: LLM) -> None:
     assert "rank 1, cpu: target weights 0.04 GB" in str(two_ranks.memory_plan)
 
 
+@pytest.mark.full
 def test_several_callers_share_the_ranks(two_ranks: LLM) -> None:
     found: dict[int, list[int]] = {}
 

@@ -102,6 +102,7 @@ def test_sampled_text_does_not_depend_on_the_batch(pair, second: dict) -> None:
     assert alone == together
 
 
+@pytest.mark.full
 def test_each_path_samples_from_the_target(tiny_pair) -> None:
     extent = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=600)
     report = check(
