@@ -41,10 +41,12 @@ def findings(page: Any) -> list[str]:
 LOOKS = list(zip(THEMES, (1280, 390), strict=True))
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(
     ("path", "theme", "width"),
-    [(PAGES[0], *LOOKS[1]), *((path, *LOOKS[place % 2]) for place, path in enumerate(PAGES))],
+    [
+        (PAGES[0], *LOOKS[1]),
+        *(pytest.param(path, *LOOKS[place % 2], marks=pytest.mark.full) for place, path in enumerate(PAGES)),
+    ],
 )
 def test_the_sites_pages(open_site: Any, path: str, theme: str, width: int):  # noqa: F811
     """The home page in both looks, the others in turn in one: they share their style."""

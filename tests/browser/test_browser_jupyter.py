@@ -62,7 +62,6 @@ def where(scope: Any) -> str:
     return scope.locator(".ssd-where").first.inner_text()
 
 
-@pytest.mark.full  # half a minute; `test_browser_site` has linked widgets of a notebook on a page
 def test_linked_widgets_move_together_and_the_kernel_knows(open_notebook):
     cells = [
         LOAD,

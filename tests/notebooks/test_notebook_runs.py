@@ -16,7 +16,7 @@ import executed
 LIMIT_S = 120
 
 
-@pytest.mark.quick(full=["00_story"])  # half a minute each; the small ones below are in `make test`
+@pytest.mark.quick("00_story")  # half a minute each
 @pytest.mark.grid(full=3)
 @pytest.mark.notebook
 @pytest.mark.timeout(5 * LIMIT_S)
