@@ -16,13 +16,13 @@ def complete(description: dict[str, Any], models: ServedModels, config: ServeCon
     names = [card["id"] for card in models.cards()]
     if not names:  # they could not be loaded, which somebody else says
         return
-    longest = config.max_output or max(model.llm.memory_plan.max_model_len for model in models) - 1
     for request in _REQUESTS:
         fields = description["components"]["schemas"][request]["properties"]
         fields["model"]["enum"] = names
         _limit(fields["n"], config.max_choices)
         for name in {"max_tokens", "max_completion_tokens"} & fields.keys():
-            _limit(fields[name], longest)
+            if config.max_output is not None:  # else what is too much is cut to what fits
+                _limit(fields[name], config.max_output)
     description["paths"]["/v1/models/{name}"]["get"]["parameters"][0]["schema"]["enum"] = names
 
 
