@@ -411,6 +411,7 @@ def test_a_screen_reader_is_told_names_states_and_the_current_node(open_page, ad
         rejected.click()
         (current,) = tree.get_by_role("treeitem", selected=True).all()
         assert current.get_attribute("aria-label") == rejected.get_attribute("aria-label")
+        page.get_by_text("These probabilities as numbers").click()  # folded, since the picture beside shows them
         told = page.locator("#views").aria_snapshot()
         for line in (
             f'treeitem "{rejected.get_attribute("aria-label")}" [level={record.num_accepted + 1}] [selected]',
