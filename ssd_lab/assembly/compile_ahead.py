@@ -10,10 +10,12 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -55,7 +57,7 @@ class CompileAhead:
         self._thread.join(WAIT_S)
 
     def close(self) -> None:
-        """Begin no further step, and wait for what is under way."""
+        """Begin no further step and no further kernel, and wait for what is under way."""
         self._is_wanted = False
         self.wait()
 
@@ -66,15 +68,16 @@ class CompileAhead:
                 return
             with (
                 current(self._planner.device),
-                ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool,
+                _Pool(lambda: self._is_wanted) as pool,
                 compiling_together(pool),
                 torch.inference_mode(),
             ):
                 self._steps()
             if self._is_wanted:
                 note_compiled(work)
-        except Exception:  # of any kind: nothing is lost by it but time
-            logger.warning("kernels could not be compiled ahead", exc_info=True)
+        except Exception as error:  # of any kind: nothing is lost by it but time
+            logger.warning("kernels could not be compiled ahead: %s: %s", type(error).__name__, error)
+            logger.debug("where", exc_info=True)
 
     def _work(self) -> str:
         planner, device = self._planner, self._planner.device
@@ -97,6 +100,23 @@ class CompileAhead:
                     if not self._is_wanted:
                         return
                     step(runner, run.contexts[-1])
+
+
+class _Pool(ThreadPoolExecutor):
+    """Threads that begin nothing once it is not wanted. Futures that are cancelled do not wake whoever waits for them."""
+
+    def __init__(self, is_wanted: Callable[[], bool]) -> None:
+        super().__init__(min(MOST_THREADS, os.cpu_count() or 1))
+        self._is_wanted = is_wanted
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """See `Executor.submit`; the future of what was not begun has CancelledError."""
+        return super().submit(self._begun, partial(fn, *args, **kwargs))
+
+    def _begun(self, task: Callable[[], Any]) -> Any:
+        if not self._is_wanted():
+            raise CancelledError
+        return task()
 
 
 def usual_runs(planner: MemoryPlanner) -> list[DryRun]:

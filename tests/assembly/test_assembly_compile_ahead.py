@@ -8,6 +8,9 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import Executor, wait
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +82,32 @@ def test_nothing_is_left_behind(planner: MemoryPlanner, monkeypatch: pytest.Monk
         threading.Timer(0.05, go_on.set).start()
     assert len(steps) == 1, "another step began after the end"
     assert not ahead._thread.is_alive()
+
+
+def test_kernels_that_nobody_waits_for_are_not_compiled(
+    planner: MemoryPlanner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Leaving early, by Ctrl-C or because the weights cannot be read, waits for those under way only."""
+    all_asked, go_on, compiled = threading.Event(), threading.Event(), []
+
+    def compile_one() -> None:
+        go_on.wait(60)
+        compiled.append(None)
+
+    @contextmanager
+    def together(pool: Executor) -> Iterator[None]:
+        asked = [pool.submit(compile_one) for _ in range(500)]
+        all_asked.set()
+        yield
+        wait(asked)
+
+    monkeypatch.setattr(compile_ahead, "compiling_together", together)
+    monkeypatch.setattr(compile_ahead.DryRun, "steps", lambda run, role: [])
+    with compiled_ahead(planner) as ahead:
+        assert all_asked.wait(60)
+        threading.Timer(0.05, go_on.set).start()
+    assert not ahead._thread.is_alive() and 0 < len(compiled) < 500
+    assert not caplog.records
 
 
 def test_what_is_in_the_cache_is_not_handed_over_again(

@@ -117,8 +117,8 @@ MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
 # Several rows of a sequence: adding splits at once makes eight rows up to a quarter faster.
 MANY_ROWS = AttentionTuning(gathered=True)
 # Rows of a tree: a row's own keys are few, common ones are read once for eight rows. Steps of trees of 15 branches on
-# an H200, ms, with the defaults and so: 1B at 512 tokens 1.06 and 1.01, at 4,096 tokens 1.29 and 1.14, 16 of them 2.19
-# and 2.08; Qwen3 0.6B 1.16 and 0.97 (`docs/results/two-gpus.md`).
+# an H200, ms, before those keys had programs of their own and now: 1B at 512 tokens 1.06 and 1.01, at 4,096 tokens 1.29
+# and 1.14, 16 of them 2.19 and 2.08; Qwen3 0.6B 1.16 and 0.97 (`docs/results/two-gpus.md`).
 TREES = AttentionTuning(gathered=True, early=True, direct=True, num_stages=1, tree_tile_rows=8)
 # Prompts, where the products count: four times the rows read each key once. On an H200 with 16 and with 64 lanes, 512
 # rows take 33 and 21 us, 2,048 rows 307 and 183, 2,048 rows behind 4,952 others 1,567 and 839; 80 rows are faster with

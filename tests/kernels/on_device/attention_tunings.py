@@ -9,7 +9,7 @@ from kernel_cases import BLOCK, AttentionCase, attention_in_float64, rotary_tabl
 
 from ssd_lab.kernels.attention import paged_attention, plan_attention
 from ssd_lab.kernels.interface import HeadLayout, Kernels
-from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
+from ssd_lab.kernels.triton_ops.attention_tuning import TREES, AttentionTuning
 
 SMALL = HeadLayout(4, 1, 32)
 ONE_PROGRAM = AttentionTuning(programs=1)
@@ -17,7 +17,7 @@ MANY_PROGRAMS = AttentionTuning(programs=10**6, unroll=2)
 SOME_PROGRAMS = AttentionTuning(programs=12, unroll=4)
 GATHERED = AttentionTuning(programs=10**6, unroll=4, gathered=True, combine_warps=4)
 EARLY = AttentionTuning(programs=10**6, early=True, num_stages=1)
-EARLY_SOME = AttentionTuning(programs=12, early=True, unroll=8, gathered=True, direct=True)
+EARLY_SOME = replace(TREES, programs=12, unroll=8)
 EARLY_ONE = AttentionTuning(programs=1, early=True)
 MANY_LANES = AttentionTuning(lanes=64, programs=12, num_stages=1)
 READING_EARLY = [EARLY, EARLY_SOME, EARLY_ONE]
