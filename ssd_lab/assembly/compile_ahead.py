@@ -103,7 +103,7 @@ class CompileAhead:
 
 
 class _Pool(ThreadPoolExecutor):
-    """Threads that begin nothing once it is not wanted. Futures that are cancelled do not wake whoever waits for them."""
+    """Threads that begin nothing once it is not wanted. Cancelled futures do not wake whoever waits for them."""
 
     def __init__(self, is_wanted: Callable[[], bool]) -> None:
         super().__init__(min(MOST_THREADS, os.cpu_count() or 1))
