@@ -15,6 +15,10 @@ from ssd_lab.kernels.row_padding import RowPadding
 class FewRowsProduct(Protocol):
     """A kernel for products with one weight, of any number of rows; a row's bits depend on it alone."""
 
+    @property
+    def compared(self) -> bool:
+        """Was that shown on such a device? Then it needs no trying."""
+
     def __call__(self, rows: torch.Tensor) -> Product:
         """Rows `[n, in]` -> `[n, out]` (+ bias); its sums may be left in pieces."""
 
@@ -70,6 +74,11 @@ class Linear:
     def has_kernel(self) -> bool:
         """Does a kernel for few rows, which takes any number, compute every product?"""
         return self._few_rows is not None
+
+    @property
+    def is_compared(self) -> bool:
+        """Is it known of the kernel on this device that a row's bits do not depend on the others?"""
+        return self._few_rows is not None and self._few_rows.compared
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """Rows `[n, in]` -> `[n, out]`, padded and cut as `padding` says."""

@@ -53,7 +53,11 @@ def make_row_invariant(linears: Iterable[Linear]) -> RowPadding:
 
 
 def _once_probed(linear: Linear, most: int | None) -> RowPadding:
-    """Once in a process for all products that the library computes alike; on a GPU it may go by more than is known."""
+    """Once in a process for all products that the library computes alike; on a GPU it may go by more than is known. A
+    kernel that was compared on such a device is not tried: it would be compiled for rows that no run may have.
+    """
+    if linear.is_compared:
+        return RowPadding(largest=most, invariant=True)
     if linear.device.type != "cpu":
         return probe_row_padding(linear, most)
     by = (linear.layout, most, torch.get_num_threads())

@@ -87,7 +87,11 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     kernels.rope_and_write(sums, cache, plan)
     kernels.gated_silu(sums)
     kernels.add_rms_norm(hidden, Partials(torch.zeros(3, 2, 512), dtype), norm)
-    for few_rows_tuning in (FewRowsTuning(tma=pdl), FewRowsTuning(tma=False), FewRowsTuning(tma=pdl, split_k=2)):
+    for few_rows_tuning in (
+        FewRowsTuning(tma=pdl),
+        FewRowsTuning(tma=False),
+        FewRowsTuning(tma=pdl, split_k=2, ahead=2),
+    ):
         few_rows = TritonFewRows(weight, weight[:, 0], few_rows_tuning, pdl=pdl)
         few_rows(hidden)
         for many in (100, 200):

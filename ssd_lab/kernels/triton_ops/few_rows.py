@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import triton
 
 from ssd_lab.kernels.product import Partials, Product, whole
 from ssd_lab.kernels.triton_ops.linear import run_product
@@ -10,6 +11,9 @@ from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, Tile
 from ssd_lab.kernels.triton_ops.room import rows_with_room
 
 SHARED_BYTES = 227 * 1024  # of a program, on compute capability 9.0; others have less
+# compute capability and Triton's version on which all tiles were compared bit by bit, with each other and for every
+# number of rows (`tests/kernels/on_device/test_triton_linear.py`); elsewhere a model's products are tried when it loads
+COMPARED = frozenset({((9, 0), "3.6")})
 
 
 class TritonFewRows:
@@ -24,6 +28,14 @@ class TritonFewRows:
         if weight.device.type == "cuda" or (weight.is_meta and torch.cuda.is_available()):  # or the current device
             properties = torch.cuda.get_device_properties(None if weight.is_meta else weight.device)
             self._shared_bytes = getattr(properties, "shared_memory_per_block_optin", SHARED_BYTES)
+
+    @property
+    def compared(self) -> bool:
+        """See `FewRowsProduct`."""
+        if self._weight.device.type != "cuda":
+            return False
+        version = ".".join(triton.__version__.split(".")[:2])
+        return (torch.cuda.get_device_capability(self._weight.device), version) in COMPARED
 
     def __call__(self, rows: torch.Tensor) -> Product:
         """See `FewRowsProduct`."""

@@ -49,6 +49,7 @@ def run_product(
     columns = out_features // 2 if gated else out_features
     grid: tuple[int, ...] = (triton.cdiv(count, tile.rows), triton.cdiv(columns, tile.block_out))
     arguments = (*sources, weight, weight if bias is None else bias, out, count)
+    steps = tuning.split_inputs(in_features) // tile.block_k
     options = {
         "OUT": out_features,
         "IN": in_features,
@@ -56,7 +57,7 @@ def run_product(
         "BLOCK_OUT": tile.block_out,
         "BLOCK_K": tile.block_k,
         "SPLIT_K": tuning.split_k,
-        "STEPS": tuning.split_inputs(in_features) // tile.block_k,
+        "STEPS": steps,
         "STAGES": tile.stages,
         "HAS_BIAS": bias is not None,
         "TMA": tma,
@@ -68,4 +69,6 @@ def run_product(
     if not tile.whole:
         kernel, grid = split_product, (*grid, tuning.split_k)
         options["GATED"] = gated
+        even = steps * tile.block_k * tuning.split_k == in_features
+        options["AHEAD"] = tile.ahead if tma and even and tile.ahead <= steps else 0
     launch(kernel, grid, *arguments, **options)

@@ -8,13 +8,14 @@ import pytest
 import torch
 from kernel_cases import BLOCK, INTERPRETED, error, random, rotary_table, same_bits, within_budget
 
-from ssd_lab.kernels.backend import choose_kernels
+from ssd_lab.kernels import row_probe
+from ssd_lab.kernels.backend import PDL_CAPABILITY, choose_kernels
 from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.product import Partials, Product, whole
 from ssd_lab.kernels.row_padding import MANY, RowPadding
-from ssd_lab.kernels.row_probe import make_row_invariant
+from ssd_lab.kernels.row_probe import make_row_invariant, probe_row_padding
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
 from ssd_lab.kernels.triton_ops.linear_rule import tuning_by_rule, tuning_of
@@ -95,7 +96,29 @@ def test_the_probe_finds_the_kernel_invariant(device: torch.device, tuning: Line
     if INTERPRETED:  # the probe's own numbers are not exact: only that it runs through the kernel
         linear.product(torch.zeros(2, 128, dtype=torch.float16))
     else:
+        assert probe_row_padding(linear) == RowPadding(invariant=True)
         assert make_row_invariant([linear]) == RowPadding(invariant=True, together=MANY)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter has no second cache")
+@pytest.mark.parametrize("tuning", [LinearTuning(), LinearTuning(split_k=2), LinearTuning(block_out=128, num_warps=8)])
+def test_what_is_asked_for_ahead_changes_no_bit(device: torch.device, tuning: LinearTuning) -> None:
+    if torch.cuda.get_device_capability() < PDL_CAPABILITY:
+        pytest.skip(f"needs compute capability {PDL_CAPABILITY}")
+    for out_features, in_features in ((72, 512), (1024, 2048)):
+        weight = weight_of(out_features, in_features, torch.bfloat16).to(device)
+        rows = random((21, in_features), 1, torch.bfloat16).to(device)
+        ahead = TritonFewRows(weight, None, replace(tuning, ahead=2), pdl=True)
+        assert same_bits(whole(ahead(rows)), whole(TritonFewRows(weight, None, tuning)(rows)))
+
+
+def test_a_kernel_that_was_compared_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = TritonFewRows(torch.ones(16, 64, dtype=torch.float16), None, LinearTuning())
+    linear = Linear(torch.ones(16, 64, dtype=torch.float16), few_rows=kernel)
+    assert not linear.is_compared  # on no CPU
+    monkeypatch.setattr(TritonFewRows, "compared", True)
+    monkeypatch.setattr(row_probe, "probe_row_padding", None)
+    assert make_row_invariant([linear]) == RowPadding(invariant=True, together=MANY)
 
 
 @pytest.mark.parametrize(
