@@ -27,14 +27,16 @@ from ssd_lab.phases.reading import ModelReading
 from ssd_lab.phases.verification import VerifyOptions
 from ssd_lab.phases.verify import ready_verify
 from ssd_lab.rounds.drawing import Drawing
-from ssd_lab.rounds.prompt_lines import PromptPart
+from ssd_lab.rounds.prompt_lines import GRAPH_ROWS, PromptPart
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import Bounds, RowTensors
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.strategies.step_sizes import StepSizes
 
 LAYERS = 2  # of all, the first reads no sum of another, and the others are alike: two hold what all hold
-FEW_PROMPT_ROWS = 256  # where attention over a long context is shared by many programs, which leave their results
+# rows of a prompt's step: the fewest, with which most runs begin, and those where attention over a long context is
+# shared by many programs, which leave their results
+PROMPT_ROWS = (GRAPH_ROWS[0], 256)
 GREEDY = (0.0, 0, 1.0, 0.0, 0)
 SAMPLED_AND_FILTERED = (1.0, 0, 0.9, 0.0, 0)  # the settings that make a round hold the most
 
@@ -89,7 +91,7 @@ class DryRun:
     def _prefill(self, runner: StepRunner, context: int) -> None:
         context = min(context, self.longest)
         table = [0] * -(-context // self.block_size)
-        for rows in {min(rows, context) for rows in (FEW_PROMPT_ROWS, self.prompt_rows)}:
+        for rows in {min(rows, context) for rows in (*PROMPT_ROWS, self.prompt_rows)}:
             prefill(runner, [PromptPart([0] * rows, context - rows, table)])
 
     def _verify(self, runner: StepRunner, context: int) -> None:

@@ -11,8 +11,8 @@ from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, Tile
 from ssd_lab.kernels.triton_ops.room import rows_with_room
 
 SHARED_BYTES = 227 * 1024  # of a program, on compute capability 9.0; others have less
-# compute capability and Triton's version on which all tiles were compared bit by bit, with each other and for every
-# number of rows (`tests/kernels/on_device/test_triton_linear.py`); elsewhere a model's products are tried when it loads
+# compute capability and Triton's version on which all tiles were compared in bfloat16, bit by bit, with each other and for
+# many numbers of rows (`tests/kernels/on_device/test_triton_linear.py`); elsewhere products are tried when a model loads
 COMPARED = frozenset({((9, 0), "3.6")})
 
 
@@ -32,7 +32,7 @@ class TritonFewRows:
     @property
     def compared(self) -> bool:
         """See `FewRowsProduct`."""
-        if self._weight.device.type != "cuda":
+        if self._weight.device.type != "cuda" or self._weight.dtype != torch.bfloat16:
             return False
         version = ".".join(triton.__version__.split(".")[:2])
         return (torch.cuda.get_device_capability(self._weight.device), version) in COMPARED
