@@ -11,8 +11,9 @@ from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, Tile
 from ssd_lab.kernels.triton_ops.room import rows_with_room
 
 SHARED_BYTES = 227 * 1024  # of a program, on compute capability 9.0; others have less
-# compute capability and Triton's version on which all tiles were compared in bfloat16, bit by bit, with each other and for
-# many numbers of rows (`tests/kernels/on_device/test_triton_linear.py`); elsewhere products are tried when a model loads
+# Compute capability and Triton's version on which all tiles were compared in bfloat16, bit by bit, with each other and
+# for many numbers of rows (`tests/kernels/on_device/test_triton_linear.py`). Elsewhere products are tried when a model
+# is loaded.
 COMPARED = frozenset({((9, 0), "3.6")})
 
 
