@@ -102,6 +102,8 @@ class LinearTuning:
     def __post_init__(self) -> None:
         if any(tile.whole for _, tile in self.gated):
             raise ValueError("a tile of gate and up together is of one split: give whole=False")
+        if self.ahead < 0 or self.ahead & (self.ahead - 1):
+            raise ValueError(f"ahead is {self.ahead} steps: 0 or a power of 2 is allowed")
         if self.block_out % (16 * self.num_warps) or self.block_out < 64 or self.block_k not in (64, 128, 256):
             raise ValueError(
                 f"block_out {self.block_out} must be at least 64 and a multiple of 16 * num_warps "

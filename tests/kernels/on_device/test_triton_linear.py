@@ -336,6 +336,11 @@ def test_gate_and_up_are_not_made_of_whole_sums() -> None:
         LinearTuning(gated=((MORE, Tile(128, 128, 64, 4, 8, whole=True)),))
 
 
+def test_steps_ahead_are_a_power_of_two() -> None:
+    with pytest.raises(ValueError, match="0 or a power of 2"):
+        LinearTuning(ahead=3)
+
+
 @pytest.mark.parametrize("wrong", [{"block_out": 32}, {"block_out": 64, "num_warps": 8}, {"block_k": 96}])
 def test_tiles_that_no_product_instruction_takes_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be at least 64"):
