@@ -52,9 +52,10 @@ def run(
     engine fields (`max_batch`, `gpus`, `placement`, ...). warm_up: on a GPU capture graphs and compile kernels before
     (`LLM.warm_up`), so that the run is as fast as every later one; without it rounds in which that happens are in no
     rate. repeats: turns of the same work; speeds are then means with intervals, texts and rounds those of the first
-    turn. None: as many as a few more seconds have room for, by the time of the first. Ctrl-C raises RunInterrupted, a
-    KeyboardInterrupt, so that a loop of runs ends too; its `result` is the run so far. In a notebook
-    `record_details` is 8 if it is not given, so that the views have something to say about each token.
+    turn. None: as many as a few more seconds have room for, by the time of the first.
+
+    Ctrl-C raises RunInterrupted, a KeyboardInterrupt, so that a loop of runs ends too; its `result` is the run so far.
+    In a notebook `record_details` is 8 if it is not given, so that the views have something to say about each token.
     """
     if in_notebook():
         fields.setdefault("record_details", NOTEBOOK_DETAILS)

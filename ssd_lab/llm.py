@@ -60,9 +60,11 @@ class LLM:
     strategy's knobs and the fields of `EngineConfig`, among them `gpus=N` and `placement={"target": ["cuda:0",
     "cuda:1"], "draft": ["cuda:2"]}` for several devices (afterwards `placement` says who computes where). chat: wrap
     text prompts in the target's chat template (None: if it has one). observer: told what is captured and replayed, of
-    target and draft. memory_plan: who gets how much of the device, as measured once the models were loaded. A draft
-    given by name that works in a process of its own is read there; here `draft` has its config and tokenizer, and reads
-    the weights if its `decoder` is asked for.
+    target and draft.
+
+    `memory_plan` says who gets how much of the device, as measured once the models were loaded. A draft given by name
+    that works in a process of its own is read there; here `draft` has its config and tokenizer, and reads the weights
+    if its `decoder` is asked for.
     """
 
     def __init__(

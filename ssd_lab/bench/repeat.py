@@ -9,14 +9,16 @@ from ssd_lab.trace import Totals
 
 @dataclass(frozen=True)
 class RequestResult:
-    """One request of one repeat. Times in seconds; accepted .. lookups: counts over its rounds, 0 without a trace.
+    """One request of one repeat. Times are in seconds; accepted, tested, hits and lookups count over its rounds,
+    and are 0 without a trace.
 
     queue_s: from arrival until it left the queue; first_token_s and latency_s count from there (None: it never began,
     or did not end). digest: of its token ids, equal for equal texts.
 
     Measured from a client's side: gaps_s: between the pieces of the streamed answer; error: why it failed, in a few
-    words; in_time: did it keep the limits, None without any. queue_s is then how late it was sent, and times count from
-    when it was due.
+    words; in_time: did it keep the limits, None without any.
+
+    Then queue_s is how late it was sent, and times count from when it was due.
     """
 
     prompt_id: str

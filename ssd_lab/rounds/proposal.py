@@ -22,9 +22,11 @@ class Proposal:
     prepared (None: no cache or no previous outcome). predicted_hits: how likely that was thought to be (None: nobody
     thought, or no lookup). tree: how the tokens hang together if they are no chain; k is then the number of nodes, and
     `probs` `[batch, rows, vocab]` are what siblings were drawn from. was_prepared: are all rows answered by what a
-    lookup on the device finds (None: there was nothing to look up)? For the trace alone: token_probs `[batch, k]`, the
-    draft's probability of each token; raw_probs, `probs` before Saguaro sampling; previous_trees, what was drafted
-    while earlier rounds were verified; activities of the draft since the last proposal, on the monotonic clock.
+    lookup on the device finds (None: there was nothing to look up)?
+
+    For the trace alone: token_probs: `[batch, k]`, the draft's probability of each token. raw_probs: `probs` before
+    Saguaro sampling. previous_trees: what was drafted while earlier rounds were verified. activities: the draft's since
+    the last proposal, on the monotonic clock.
     """
 
     tokens: torch.Tensor

@@ -47,7 +47,9 @@ class Position:
 
     target_probs, draft_probs: their probabilities after temperature and filters, draft_probs being those the draft
     token was drawn from (None where there was no draft token, as after the last). draft_raw_probs: the draft's before
-    Saguaro sampling, None if that was not used. What these tokens do not cover of a distribution is 1 - their sum.
+    Saguaro sampling, None if that was not used.
+
+    What these tokens do not cover of a distribution is 1 - their sum.
     """
 
     tokens: list[int]

@@ -31,8 +31,9 @@ class Playground(anywidget.AnyWidget):
 
     target, draft, and further fields of `LLM`: as there (draft_link: `thread` if not given, which starts at once).
     strategy, prompt, max_tokens, temperature, seed: what the form begins with. warm: load the models now, in the
-    background, so that the first run need not wait for them. After a run `trace` holds its rounds and `text` its text;
-    `error` is what went wrong, in words.
+    background, so that the first run need not wait for them.
+
+    After a run `trace` holds its rounds and `text` its text; `error` is what went wrong, in words.
     """
 
     _esm = widget_module()

@@ -188,6 +188,7 @@ def project(tmp_path: Path) -> Path:
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     settings = re.sub(r"(?ms)^nav:.*", "", settings)
     settings = re.sub(r"(?m)^hooks:.*$", "", settings).replace('paths: ["."]', f'paths: ["{ROOT}"]')
+    settings = settings.replace("docs/hooks/", f"{ROOT}/docs/hooks/")
     settings = re.sub(r", auto_append: \[[^]]*\]", "", settings)
     (tmp_path / "mkdocs.yml").write_text(settings, encoding="utf-8")
     (tmp_path / "ssd_lab").mkdir()

@@ -15,6 +15,7 @@ import formulas
 import live_views
 import nbformat
 import notebook_pages
+import parameters
 
 FIGURE = {"data": [{"y": [1, 2], "name": "</script><b>"}], "layout": {"title": {"text": 'A "plot"'}}, "config": {}}
 
@@ -93,3 +94,15 @@ def test_no_jupyter_script_or_copied_code_is_left(tmp_path: Path):
     content = notebook_pages.on_page_content(html, Page())
     assert "elsewhere" not in content and content.count("x = 1") == 1 and 'class="highlight"' in content
     assert 'href="../assets/notebooks/01_x.ipynb"' in content
+
+
+def test_parameters_in_running_text_become_a_list():
+    listed = parameters.listed(
+        "What it does. k: how many. f, g: both;\nin two lines. Raises ConfigError for less.", {"k", "f", "g"}
+    )
+    assert listed == (
+        "What it does.\n\n- `k`: how many.\n- `f, g`: both; in two lines.\n\nRaises ConfigError for less."
+    )
+    shapes = parameters.listed("Args: p `[k]`, the target's; q, r `[k]`; others.", {"p", "q", "r"})
+    assert shapes == "- `p` `[k]`, the target's\n- `q, r` `[k]`; others."
+    assert parameters.listed("Note: no name.\nTwo lines.", {"k"}) == "Note: no name.\nTwo lines."
