@@ -126,7 +126,8 @@ class RunResult:
         return self._table().to_rich()
 
     def _repr_html_(self) -> str:
-        return self._table().turned().to_html()
+        table = self._table().turned()
+        return dataclasses.replace(table, rows=[row for row in table.rows if row[1] != "-"]).to_html()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         return late("cell_bundle")({self.strategy_name: self.trace}, self._repr_html_())

@@ -174,13 +174,14 @@ def test_the_kernel_answers_a_widget_and_keys_pressed_in_one_never_reach_the_not
 def test_a_saved_notebook_shows_its_views_when_it_is_opened_again(open_notebook, jupyter):
     with open_notebook("saved", [LOAD, "TreeStepper(trace, tour=True)"]) as page:
         run_all(page)
-        cell(page, 1).locator(".ssd-tree [data-place]").first.wait_for()
+        cell(page, 1).locator(".ssd-beat-title").wait_for()
         page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
         page.wait_for_function("!window.jupyterapp.shell.currentWidget.context.model.dirty")
         page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
         page.wait_for_function("!window.jupyterapp.shell.currentWidget.sessionContext.session")
         page.reload()
         again = cell(page, 1)
+        again.locator(".ssd-later > summary").click()
         again.locator(".ssd-tree [data-place]").first.wait_for()
         again.locator("[data-do=first]").click()
         again.locator("[data-do=next]").click()

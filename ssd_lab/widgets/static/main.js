@@ -51,6 +51,11 @@ function folded(app, view, title) {
 }
 
 const AT_ONCE = ["stepper", "text", "own"]; // below a result's numbers: the others are a click away
+const LATER = {
+  run: "More pictures of this run: acceptance, caches, timeline",
+  compared: "The rounds of these runs: trees, texts, acceptance, caches, timeline",
+  toured: "The same round to explore: its tree and each of its tokens",
+};
 
 export const ALL = ["stepper", "text", "cache", "acceptance", "features", "slots", "timeline", "own"];
 
@@ -64,17 +69,19 @@ export function mount(root, { data, views = ALL, selection = {}, summary = "", f
   root.classList.add("ssd-lab");
   const unfollow = followTheme(root);
   const notes = h("div", { class: "ssd-notes" });
-  const head = h("div", { class: "ssd-scroll ssd-summary" });
+  const compared = data.runs.length > 1; // then the table of numbers is what was asked for
+  const head = h("div", { class: `ssd-scroll ssd-summary${compared ? "" : " ssd-of-one"}` });
   head.innerHTML = summary; // made by Python, where everything in it was escaped
   const [leads, others] = [parts.filter((part) => part.leads), parts.filter((part) => !part.leads)];
-  const compared = data.runs.length > 1; // then the table of numbers is what was asked for
-  const later = fold ? others.filter((part) => compared || !AT_ONCE.includes(part.kind)) : [];
+  const toured = views.join() === "story,stepper"; // the story is what was asked for
+  const kind = toured ? "toured" : compared ? "compared" : "run";
+  const later = toured ? others : fold ? others.filter((part) => compared || !AT_ONCE.includes(part.kind)) : [];
   const grid = (some) => h("div", { class: `ssd-grid ssd-views-${views.length}` }, some.map((part) => part.element));
+  const barInside = kind === "compared";
   const more = later.length > 0 && h("details", { class: "ssd-later", ontoggle: () => later.forEach((part) => part.render("data")) },
-    h("summary", {}, compared ? "The rounds of these runs: trees, texts, acceptance, caches, timeline" : "More pictures of this run: acceptance, caches, timeline"),
-    compared ? bar.element : null, grid(later));
+    h("summary", {}, LATER[kind]), barInside ? bar.element : null, grid(later));
   const shown = others.filter((part) => !later.includes(part));
-  replace(root, head, notes, leads.map((part) => part.element), more && compared ? null : bar.element, shown.length ? grid(shown) : null, more || null);
+  replace(root, head, notes, leads.map((part) => part.element), more && barInside ? null : bar.element, shown.length ? grid(shown) : null, more || null);
   const release = keepKeys(root, bar.keys);
   bar.element.hidden = views.every((name) => name === "race"); // it shows whole texts
   const off = app.on((reason) => {

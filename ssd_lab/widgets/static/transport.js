@@ -29,7 +29,7 @@ export function transport(app) {
   const presets = h("div", { class: "ssd-presets", role: "group", "aria-label": "Rounds to look at first" });
   const element = h(
     "div", { class: "ssd-transport" },
-    chooser,
+    h("div", { class: "ssd-choices" }, chooser, presets),
     h(
       "div", { class: "ssd-buttons", role: "group", "aria-label": "Step through the rounds" },
       button("first", "First round (Home)", () => app.select({ step: 0 })),
@@ -40,7 +40,6 @@ export function transport(app) {
       position.element,
       where,
     ),
-    presets,
   );
 
   function choose() {
