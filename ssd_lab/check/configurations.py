@@ -95,6 +95,7 @@ class _Strategy:
         self._crossed: dict[str, list[Any]] = {}
         self._nested: dict[str, list[Any]] = {}
         self._knobs: dict[str, list[Any]] = {}
+        self._made: dict[tuple[str, int], BaseModel] = {}  # of each component among these values, validated once
         for own, info in strategy.model_fields.items():
             options = [] if own in self._base else _options(own, info)
             leaves = list(_leaves_of(info))
@@ -144,7 +145,18 @@ class _Strategy:
     def _tried(self, row: Fields) -> list[tuple[Fields, str]]:
         """The row with all values of the knobs, each with what the strategy has against it."""
         combinations = [{**row, **knobs} for knobs in _product(self._knobs)]
-        return [(fields, _problem(self._strategy, fields)) for fields in combinations]
+        return [(fields, self._problem(fields)) for fields in combinations]
+
+    def _problem(self, fields: Fields) -> str:
+        """What the strategy has against these fields, empty if nothing."""
+        parts = {own: (own, id(value)) for own, value in fields.items() if isinstance(value, dict)}
+        known = {own: self._made[part] for own, part in parts.items() if part in self._made}
+        try:
+            made = self._strategy(**{**fields, **known})
+        except ValidationError as error:
+            return "; ".join(sorted({problem["msg"].removeprefix("Value error, ") for problem in error.errors()}))
+        self._made |= {part: getattr(made, own) for own, part in parts.items() if own not in known}
+        return ""
 
     def _covering(self, rows: list[list[Fields]]) -> list[Fields]:
         """One of each row at least, chosen greedily so that every pair of values with a knob in it occurs."""
@@ -162,15 +174,6 @@ class _Strategy:
         own = [(name, _text(fields.get(name))) for name in (*self._crossed, *self._nested, *self._knobs)]
         pairs = itertools.combinations_with_replacement(own, 2)
         return {(a, b) for a, b in pairs if a[0] in self._knobs or b[0] in self._knobs}
-
-
-def _problem(strategy: type[StrategyConfig], fields: Fields) -> str:
-    """What the strategy has against these fields, empty if nothing."""
-    try:
-        strategy(**fields)
-    except ValidationError as error:
-        return "; ".join(sorted({problem["msg"].removeprefix("Value error, ") for problem in error.errors()}))
-    return ""
 
 
 def _options(name: str, info: FieldInfo, component: str = "") -> list[Any]:

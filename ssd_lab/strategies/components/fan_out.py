@@ -6,6 +6,7 @@ sums: the tree's shape stays, whatever happened. `ssd_lab.decoding.fan_out` has 
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from typing import Annotated, Literal
 
@@ -274,6 +275,7 @@ def geometric(*, k: int, budget: int, acceptance: float, exponent: float) -> lis
     return allocate(law.weights(k), law.hit_rates(k, budget), budget)
 
 
+@functools.lru_cache(maxsize=256)
 def solve(law: OutcomeLaw, k: int, budget: int) -> tuple[int, ...]:
     """The best integers with sum `budget` under a law."""
     return tuple(allocate(law.weights(k), law.hit_rates(k, widest_fan_out(budget, k)), budget))
