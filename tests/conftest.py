@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
+import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ FIRST = ("browser", "notebooks", "docs", "kernels")  # folders with the longest 
 # what jsonschema (of nbformat) checks one format with, which nobody needs here: makes 38 grammars when it is imported,
 # 2.5 s of the processor in each process
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+MOST_CASES = 3  # of one test that are `full`, in `make test-all`
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 
 
@@ -63,22 +65,33 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Of a test's cases `quick(ids)` leaves these to `make test`; the others are `full`. `grid(one_of=n)` leaves every
     n-th to `make test`, and of those that are `full` every n-th to `make test-all`; `grid(full=n)` only thins these,
-    but none that `quick(full=ids)` names. Long ones come first, so that at the end no process waits for another's.
+    but none that `quick(full=ids)` names. Where more than MOST_CASES would be left (`grid(most=n)`), so many are taken.
+    Long ones come first, so that at the end no process waits for another's.
     """
     cases = Counter[Any]()
+    left = defaultdict[Any, list[pytest.Item]](list)  # of each test, to choose from
     for item in items:
         quick, grid = item.get_closest_marker("quick"), item.get_closest_marker("grid")
         if quick is not None and item.callspec.id not in quick.args:
             item.add_marker("full")
         is_full = item.get_closest_marker("full") is not None
         named = (*quick.args, *quick.kwargs.get("full", ())) if quick is not None else ()
-        if grid is None or (named and item.callspec.id in named):
+        if named and item.callspec.id in named:
             continue
-        every = grid.kwargs.get("full" if is_full else "one_of") or grid.kwargs.get("one_of", 1)
+        given = {} if grid is None else grid.kwargs
+        every = given.get("full" if is_full else "one_of") or given.get("one_of", 1)
         case = (item.path, getattr(item, "originalname", item.name), is_full)
         if cases[case] % every:
             item.add_marker("extended")
+        elif is_full and item.get_closest_marker("extended") is None:
+            left[(*case, given.get("most", MOST_CASES))].append(item)
         cases[case] += 1
+    for (_, name, _, most), some in left.items():
+        first = zlib.crc32(name.encode())  # not the same strategies of every test
+        chosen = {(first + place * len(some) // most) % len(some) for place in range(most)}
+        for place, item in enumerate(some):
+            if place not in chosen:
+                item.add_marker("extended")
     items.sort(key=lambda item: not {*item.path.parts} & {*FIRST})
 
 

@@ -20,6 +20,7 @@ def test_what_a_run_takes_beside_python_torch_and_the_weights() -> None:
     assert 0 < used.beside_bytes < 200e6
 
 
+@pytest.mark.full
 def test_a_run_that_fails_says_why() -> None:
     with pytest.raises(SsdLabError, match=r"'async_tree' failed: .*k=0"):
         measure_memory("async_tree", k=0)

@@ -41,12 +41,11 @@ def findings(page: Any) -> list[str]:
 LOOKS = [("light", 1280), ("dark", 390), ("dark", 1280), ("light", 390)]
 
 
+@pytest.mark.full
+@pytest.mark.grid(full=3, most=4)  # one of each look
 @pytest.mark.parametrize(
     ("path", "theme", "width"),
-    [
-        (PAGES[0], *LOOKS[1]),
-        *(pytest.param(path, *LOOKS[place % 4], marks=pytest.mark.full) for place, path in enumerate(PAGES)),
-    ],
+    [(PAGES[0], *LOOKS[3]), *((path, *LOOKS[place % 4]) for place, path in enumerate(PAGES))],
 )
 def test_the_sites_pages(open_site: Any, path: str, theme: str, width: int):  # noqa: F811
     """The home page in two looks, the others in turn in one of four: they share their style."""

@@ -249,6 +249,7 @@ MANY = """async ({ prompts, fields, max_tokens }) => {
 }"""
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_texts_of_fifty_prompts_are_pythons(page: Any, keep_figure: Any):
     """Asynchronous trees in the page beside the target alone in Python; acceptance and hits beside Python's."""

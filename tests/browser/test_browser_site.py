@@ -170,6 +170,7 @@ def swipe(page: Any, element: Any, pixels: int, steps: int = 10) -> None:
     session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
+@pytest.mark.full
 def test_in_the_race_each_run_writes_the_same_text(open_site: Any):
     with open_site() as page:
         race = page.locator(".live-view .ssd-race")
@@ -196,6 +197,7 @@ def test_without_a_script_the_story_is_there_as_text(browser: Any, address: str)
     context.close()
 
 
+@pytest.mark.full
 def test_the_site_works_from_its_files(open_page: Any, site: Path):
     """No server: pages, tabs, arrows, and the search, whose worker a browser refuses to a file."""
     with open_page((site / "index.html").as_uri()) as page:
@@ -235,9 +237,9 @@ def test_the_page_with_every_view_of_the_run(open_site: Any):
 @pytest.mark.full
 @pytest.mark.timeout(400)  # with their live views
 @pytest.mark.grid(one_of=3)
-@pytest.mark.parametrize(("width", "one_of"), [(390, 3), (390, 1), (1280, 1)])
+@pytest.mark.parametrize(("width", "one_of"), [(390, 6), (390, 1), (1280, 1)])
 def test_every_page_fits_its_window_and_has_no_error(open_site: Any, site: Path, address: str, width: int, one_of: int):
-    """In test-all every third page, which come in folders of one kind."""
+    """In test-all every sixth page, which come in folders of one kind."""
     paths = [path for path in sorted(site.rglob("*.html")) if "rounds" not in path.parts and path.stem != "404"]
     assert len(paths) > 30
     with open_site(width=width) as page:

@@ -142,7 +142,7 @@ def test_a_likeliest_token_passed_off_as_drawn_is_found_by_the_law_of_the_drafte
     assert drafted.finds_from is not None and 0.02 < drafted.finds_from < 0.25, "so little would have been found"
 
 
-@pytest.mark.quick("tree")
+@pytest.mark.full
 @pytest.mark.parametrize(
     "strategy",
     [{"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [3, 2]}}, "sync_chain"],
@@ -229,6 +229,7 @@ PLANTED: dict[str, tuple[Any, Any, set[str], int]] = {
 QUICK = ("children always kept",)
 
 
+@pytest.mark.grid(most=len(PLANTED))
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in PLANTED]
 )
@@ -241,7 +242,7 @@ def test_a_planted_bug_is_found_on_the_paths_where_it_is(tiny_pair: Any, monkeyp
     assert not report.same and "NOT THE SAME" in report.verdict()
 
 
-@pytest.mark.grid(full=len(PLANTED))
+@pytest.mark.extended
 @pytest.mark.full
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_planted_bug_is_found_whatever_the_seeds(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, name: str):

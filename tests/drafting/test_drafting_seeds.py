@@ -18,7 +18,6 @@ from ssd_lab.rounds.sequence import Sequence
 pytestmark = pytest.mark.grid(full=5)  # each case starts processes of its own
 
 PARAMS = [SamplingParams(max_tokens=40, temperature=1.0, seed=100 + i, ignore_eos=True) for i in range(len(PROMPTS))]
-FAST = ("async fast", "async jit", "cascade async")  # of each kind one; `full` has all
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +52,8 @@ def ids(result: RunResult) -> list[list[int]]:
     return [output.token_ids for output in result.outputs]
 
 
-@pytest.mark.quick("async jit")
-@pytest.mark.parametrize(
-    "strategy", [name if name in FAST else pytest.param(name, marks=pytest.mark.full) for name in REPEATING]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("strategy", REPEATING)
 def test_a_seeds_text_is_the_same_whatever_memory_does(models: Any, preempted: list[int], strategy: str) -> None:
     texts = {memory: ids(generated(models, REPEATING[strategy], memory)) for memory in MEMORIES}
     assert max(preempted) > 0  # in the middle of a text, too

@@ -38,11 +38,20 @@ def qwen_target() -> LoadedModel:
 
 @dataclass(frozen=True)
 class Counting:
-    """A target that counts, and folders of heads trained for it: one with the whole vocabulary, one with a part."""
+    """A target that counts, and the folder of it and of heads trained for it, with the whole vocabulary and a part."""
 
     target: LoadedModel
-    whole: str
-    part: str
+    folder: Path
+
+    @property
+    def whole(self) -> str:
+        """The head with all tokens."""
+        return str(self.folder / "whole")
+
+    @property
+    def part(self) -> str:
+        """The head with some of them."""
+        return str(self.folder / "part")
 
     def twin(self, head: str) -> Twin:
         """The slow computation of this head's drafts."""
@@ -62,7 +71,7 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Counting:
             train_counting(folder)
             (folder / "trained").touch()
     target = load_model(folder / "target", dtype="float32")
-    return Counting(target, str(folder / "whole"), str(folder / "part"))
+    return Counting(target, folder)
 
 
 def train_counting(folder: Path) -> None:

@@ -57,7 +57,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.quick("preemption-async jit")
+@pytest.mark.quick(full=["preemption-async jit"])
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize("mode", ["sync", "async jit"])
 @pytest.mark.parametrize("limits", LIMITS)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from eagle3_counting import HEAD, RUN, SHAPE, TRAINING, VOCAB, documents
+from eagle3_counting import HEAD, RUN, TRAINING, VOCAB, documents
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.training.corpus import Corpus
@@ -22,19 +23,15 @@ from ssd_lab.training.eagle3 import (
 from ssd_lab.training.eagle3_export import save_head
 from ssd_lab.training.eagle3_measure import head_ranks
 from ssd_lab.training.eagle3_model import HeadConfig, TrainableHead
-from ssd_lab.training.hf_files import save_hf
+from ssd_lab.training.hf_files import load_hf, save_hf
 from ssd_lab.training.model import TrainableLlama
 from ssd_lab.training.padded import batch_plan, padded_batch
 from studies.bundled_models.head_check import largest_difference
-from studies.bundled_models.train_target import train_target
 
 
 @pytest.fixture(scope="module")
-def target() -> TrainableLlama:
-    model = train_target(
-        documents(120), SHAPE, replace(RUN, max_steps=140, embedding_lr=1e-2), device="cpu", progress=False
-    )
-    return model.requires_grad_(False)
+def target(counting: Any) -> TrainableLlama:
+    return load_hf(counting.folder / "target", device="cpu", dtype=torch.float32)
 
 
 def new_head(target: TrainableLlama, config: HeadConfig = HEAD) -> TrainableHead:

@@ -33,6 +33,7 @@ def tokens(llm, prompts=PROMPTS, **params) -> list[list[int]]:
     "tree dynamic",
     "cascade tree",
 )
+@pytest.mark.grid(most=len(STRATEGIES))
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_text_is_the_autoregressive_text(make_llm, expected, name: str) -> None:
     assert tokens(make_llm(**STRATEGIES[name], max_batch=4)) == expected

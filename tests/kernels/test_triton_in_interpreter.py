@@ -29,6 +29,7 @@ def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent.parent, check=False)
 
 
+@pytest.mark.grid(most=len(LONG))
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
 @pytest.mark.parametrize(

@@ -128,6 +128,7 @@ def test_a_child_whose_python_does_not_start_is_quoted(tiny_pair: Any, monkeypat
 
 
 @pytest.mark.fresh_interpreter
+@pytest.mark.full
 def test_an_import_that_fails_in_the_child_is_quoted(tiny_pair: Any, tmp_path: Path, monkeypatch: Any) -> None:
     module = tmp_path / "only_here.py"
     module.write_text("class Plan:\n    scratch_positions, most_tokens = 0, 2\n")

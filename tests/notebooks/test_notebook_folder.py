@@ -76,6 +76,7 @@ def test_without_jupyterlab_it_says_what_to_install(tmp_path: Path, monkeypatch:
     assert not list(tmp_path.iterdir()), "nothing was half done"
 
 
+@pytest.mark.full
 def test_a_wheel_built_from_a_source_package_holds_the_notebooks(tmp_path: Path):
     """As an index would build it: no checkout is at hand then. (Without the weights, which have their own rule.)"""
     checkout = tmp_path / "checkout"

@@ -16,8 +16,8 @@ import executed
 LIMIT_S = 120
 
 
-@pytest.mark.quick("00_story")  # half a minute each
-@pytest.mark.grid(full=3)
+@pytest.mark.quick("03_draft_trees")  # the shortest; half a minute each
+@pytest.mark.grid(full=6)
 @pytest.mark.notebook
 @pytest.mark.timeout(5 * LIMIT_S)
 @pytest.mark.parametrize("path", executed.notebook_paths(), ids=lambda path: path.stem)

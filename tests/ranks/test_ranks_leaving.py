@@ -240,15 +240,16 @@ print(llm._engine._runner.executor._team.reports[1].process_id, flush=True)
 FOREVER = 'while not llm.run("Hello", ssd_lab.SamplingParams(max_tokens=200, ignore_eos=True)).interrupted: pass'
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("then", "number"),
     [
         (FOREVER, signal.SIGTERM),
-        pytest.param(FOREVER, signal.SIGINT, marks=pytest.mark.full),
-        pytest.param(FOREVER, signal.SIGKILL, marks=pytest.mark.full),
-        pytest.param("time.sleep(60)", signal.SIGKILL, marks=pytest.mark.full),
-        pytest.param('raise ValueError("of the user")', None, marks=pytest.mark.full),
-        pytest.param("sys.exit(3)", None, marks=pytest.mark.full),
+        (FOREVER, signal.SIGINT),
+        (FOREVER, signal.SIGKILL),
+        ("time.sleep(60)", signal.SIGKILL),
+        ('raise ValueError("of the user")', None),
+        ("sys.exit(3)", None),
     ],
 )
 def test_no_rank_outlives_its_program(then: str, number: int | None, tiny_pair: Any) -> None:

@@ -94,7 +94,8 @@ def cut(text, stops):
     return text[: min((text.index(stop) for stop in stops if stop in text), default=len(text))]
 
 
-@pytest.mark.parametrize("temperature", [0.0, pytest.param(2.0, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
 def test_stop_strings_at_the_borders_of_chunks_are_no_part_of_any_text(client, temperature):
     """Over two chunks; one the beginning of another, when hot at a character of several bytes; and one whose beginning
     ends a text, which is told in the end.
@@ -150,6 +151,7 @@ def test_echo_with_logprobs_scores_the_prompt(client, models):
     assert offsets == told.text_offset
 
 
+@pytest.mark.full
 def test_an_answer_without_a_limit_ends_with_the_context_or_the_model(client):
     answer = client.chat.completions.create(model="bundled", messages=QUESTION, temperature=0)
     assert answer.choices[0].finish_reason in ("stop", "length") and answer.usage.total_tokens <= 1024

@@ -90,7 +90,6 @@ def said(tiny_pair: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return json.loads(in_a_new_interpreter(folder, PROGRAM, tiny_pair.target).stdout.splitlines()[-1])
 
 
-@pytest.mark.full
 def test_it_is_listed_beside_the_built_in_ones(said: dict[str, Any]) -> None:
     assert {"bigrams", "sync_chain", "prompt_lookup"} <= set(said["names"])
     assert said["strategy"] == {"name": "bigrams", "smoothing": 0.5}

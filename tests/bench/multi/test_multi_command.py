@@ -95,6 +95,7 @@ def test_what_is_wrong_is_said_before_anything_runs(given: list[str], said: str,
     assert not (tmp_path / "report").exists()
 
 
+@pytest.mark.full
 def test_rounds_of_a_small_model(tmp_path: Path, tiny_pair: Any) -> None:
     folder, pair = tmp_path / "report", f"{tiny_pair.target},{tiny_pair.draft}"
     code, _ = run(folder, ("target=cpu/autoregressive", "target=cpu/sync_chain k=2"), "--pair", pair)
