@@ -118,6 +118,7 @@ def test_a_rejected_path_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "- rejected: custom, recovery" in (tmp_path / "grid.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.full
 def test_an_error_in_a_cell_ends_that_cell_and_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def broken(*_: Any, **__: Any) -> Any:
         raise ValueError("out of paper")

@@ -150,7 +150,7 @@ def test_recovery_with_the_number_that_drew_the_draft_token(rejected: Any, monke
     ("name", "bug"),
     [
         ("residual", lambda p, q: p),
-        pytest.param("remove", lambda q, tokens: q, marks=pytest.mark.full),
+        pytest.param("remove", lambda q, tokens: q, marks=pytest.mark.extended),
     ],
     ids=["residual not updated", "draft distribution keeps the tried sibling"],
 )

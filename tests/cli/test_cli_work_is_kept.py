@@ -190,6 +190,7 @@ def test_one_ctrl_c_ends_a_loop_of_runs(tiny_pair: Any, monkeypatch: pytest.Monk
     assert "INTERRUPTED: 0 of 1 outputs are finished" in repr(run)
 
 
+@pytest.mark.full
 def test_tuning_ends_with_ctrl_c_whatever_it_is_doing(tiny_pair: Any, monkeypatch: pytest.MonkeyPatch):
     done = interrupt_after(monkeypatch, 30)
     result = invoke("tune", "Hello", "--budget-s", "4", "--set", "threads=1", *tiny_pair.options)

@@ -186,7 +186,7 @@ PARTS = {
 }
 
 
-@pytest.mark.quick("sync-1")
+@pytest.mark.full
 @pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("part", PARTS)

@@ -47,7 +47,7 @@ def test_a_round_of_the_same_shape_captures_nothing(counting: Any, monkeypatch: 
         assert [backend.captured for _, backend in own.made] == captured == [3, 1]  # chain, tree and lookup; verify
 
 
-@pytest.mark.quick("sync")
+@pytest.mark.full
 @pytest.mark.parametrize("mode", MODES)
 def test_after_a_warm_up_nothing_is_captured_and_the_text_is_the_same(
     counting: Any, monkeypatch: pytest.MonkeyPatch, mode: str

@@ -164,12 +164,9 @@ def test_each_run_has_a_right_trace_of_its_own(make_llm, name: str) -> None:
         assert [output.token_ids for output in result.outputs] == [output.token_ids for output in before.outputs]
 
 
-@pytest.mark.quick("sync k=4")
+@pytest.mark.full
 @pytest.mark.grid(full=3)
-@pytest.mark.parametrize(
-    "name",
-    ["sync k=4", "async fast", *(pytest.param(name, marks=pytest.mark.full) for name in ("async jit", "cascade tree"))],
-)
+@pytest.mark.parametrize("name", ["sync k=4", "async fast", "async jit", "cascade tree"])
 def test_callers_come_and_go_while_rounds_are_launched_ahead(make_llm, monkeypatch, name: str) -> None:
     """With graphs, as on a GPU: a round is on its way whenever somebody enters, leaves or ends."""
     llm = make_llm(**STRATEGIES[name])
@@ -549,7 +546,7 @@ def in_a_fork(work: Callable[[], Any]) -> str:
     return said
 
 
-@pytest.mark.quick("process")
+@pytest.mark.full
 @pytest.mark.parametrize("link", ["inline", "process"])
 def test_a_forked_child_gets_an_error_and_its_parent_goes_on(make_llm, link: str) -> None:
     llm = make_llm(**STRATEGIES["async jit"], draft_link=link)

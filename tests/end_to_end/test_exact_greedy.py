@@ -85,7 +85,7 @@ def test_whatever_memory_does(make_llm, expected, name: str, limits: dict) -> No
     assert tokens(llm) == expected  # again, with prefixes to be found
 
 
-@pytest.mark.quick("tree fixed")
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["sync k=4", "async jit", "tree fixed", "tree dynamic"])
 def test_bfloat16_is_exact_as_well(tiny_pair, name: str) -> None:
     from ssd_lab import LLM

@@ -153,7 +153,8 @@ def test_text_and_records_are_those_of_rounds_that_wait(
         assert started.trees_taken <= started.trees <= 1
 
 
-@pytest.mark.parametrize("batch", [1, pytest.param(2, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("batch", [1, 2])
 def test_an_eagle3_head_reads_the_features_of_the_round_before(
     monkeypatch: pytest.MonkeyPatch, started: Started, batch: int
 ) -> None:

@@ -95,6 +95,7 @@ def test_longer_contexts_are_covered_if_the_run_has_them(
         assert sum(backend.captured for _, backend in backends.made) == captured
 
 
+@pytest.mark.full
 def test_what_comes_later_all_the_same_is_marked(tiny_pair: Any, backends: Backends) -> None:
     with build(tiny_pair, "autoregressive") as llm:
         llm.warm_up(batch_sizes=[1])

@@ -333,6 +333,7 @@ def test_the_cost_of_watching_is_measured_in_pairs(bench: Invoke, tiny_flags: li
     assert "the cost is measured of one run" in bench("cost", "--sweep", "[{}]", *tiny_flags).stderr
 
 
+@pytest.mark.extended
 @pytest.mark.full
 def test_tracing_and_the_bar_are_not_shown_to_cost_over_three_percent():
     """Processor time and the interval's lower end, since others may use this machine; the docs have the clock's."""

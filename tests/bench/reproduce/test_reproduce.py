@@ -153,6 +153,7 @@ def test_the_headline_follows_from_its_synchronous_half_within_five_percent():
         headline.acceptance_for(500.0)
 
 
+@pytest.mark.full
 def test_the_report_is_written(tmp_path: Path):
     reproduce(tmp_path / "new", sections=["headline"])
     text = (tmp_path / "new" / "report.md").read_text()

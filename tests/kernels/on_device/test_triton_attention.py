@@ -60,6 +60,7 @@ def test_every_way_of_cutting_is_right(device: torch.device, tuning: AttentionTu
     budgeted(attend(TritonKernels(tuning), case, device), case)
 
 
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("rows", [1, 6])
 @pytest.mark.parametrize("heads", [HeadLayout(32, 1, 32), HeadLayout(17, 1, 32), HeadLayout(7, 1, 32)])
 def test_groups_that_do_not_fit_sixteen(device: torch.device, heads: HeadLayout, rows: int) -> None:

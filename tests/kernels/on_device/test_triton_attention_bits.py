@@ -63,6 +63,7 @@ def test_splits_whose_references_are_far_apart_are_added_alike(device: torch.dev
         assert same_bits(attend(TritonKernels(tuning), case, device), expected), tuning
 
 
+@pytest.mark.grid(one_of=2)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_bits_of_a_row_do_not_depend_on_rows_or_sequences_beside_it(device: torch.device, dtype: torch.dtype) -> None:
     prefixes = [[120 + row for row in range(9)], [250 + 3 * row for row in range(9)], [1] * 9]
@@ -106,7 +107,7 @@ def laid_out_as_chain(case: AttentionCase, row: int) -> AttentionCase:
     )
 
 
-@pytest.mark.grid(one_of=4)
+@pytest.mark.grid(one_of=5)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("prefix", [1, 120, 126, 128, 260])
 def test_a_row_of_a_tree_has_the_bits_of_the_chain_it_stands_for(
