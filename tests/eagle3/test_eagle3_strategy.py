@@ -240,6 +240,7 @@ def test_a_cancelled_request_leaves_nothing_behind(counting: Any, expected: list
     counting.twin(counting.whole).check(after, 0.0)
 
 
+@pytest.mark.full
 def test_a_thread_of_its_own(counting: Any, expected: list[list[int]]) -> None:
     with eagle(counting.target, counting.whole, "async jit", draft_link="thread", max_batch=3) as llm:
         result = llm.run(PROMPTS, params())

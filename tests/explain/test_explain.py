@@ -192,6 +192,7 @@ def test_the_command_line_explains_saved_traces(tmp_path: Path):
     assert CliRunner().invoke(app, ["explain", paths[0]]).exit_code == 2
 
 
+@pytest.mark.full
 def test_a_comparison_of_real_runs_explains_itself(tiny_pair):
     comparison = ssd_lab.compare(
         ["Hi", "What?"], target=tiny_pair.target, draft=tiny_pair.draft, dtype="float32", max_tokens=24, k=2, f=1,

@@ -95,6 +95,7 @@ def write_prompts(path: Path, prompts: list[str]) -> Path:
     return path
 
 
+@pytest.mark.full
 def test_every_stage_runs_and_the_pair_loads(tmp_path: Path) -> None:
     """The teacher is the bundled target, which speaks the same format."""
     quick = replace(QUICK, tokens_per_microbatch=512, max_length_tokens=128, max_steps=2)

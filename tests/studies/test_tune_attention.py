@@ -166,6 +166,7 @@ class Pool(AtOnce):
         pass
 
 
+@pytest.mark.full
 def test_a_whole_search_prints_and_writes_what_it_found(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
