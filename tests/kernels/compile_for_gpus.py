@@ -14,6 +14,8 @@ import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+from triton.experimental.gluon._runtime import GluonASTSource
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor as GluonDescriptor
 from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
@@ -44,10 +46,11 @@ class Compiling:
     def launch(self, kernel: JITFunction, *args: Any, grid: tuple[int, ...], warmup: bool, **named: Any) -> None:
         bound = dict(zip(kernel.arg_names, args, strict=False))
         bound |= {name: value for name, value in named.items() if name in kernel.arg_names}
-        options = {name: value for name, value in named.items() if name not in kernel.arg_names}
+        options = {name: value for name, value in named.items() if name not in kernel.arg_names or name == "num_warps"}
         signature = {p.name: "constexpr" if p.is_constexpr else type_of(bound[p.name]) for p in kernel.params}
         constants = {name: bound[name] for name, kind in signature.items() if kind == "constexpr"}
-        result = triton.compile(ASTSource(kernel, signature, constants), target=self._target, options=options)
+        source = GluonASTSource if kernel.is_gluon() else ASTSource
+        result = triton.compile(source(kernel, signature, constants), target=self._target, options=options)
         assert result.asm["cubin"]
         self.compiled.append(kernel.__name__)
 
@@ -55,6 +58,8 @@ class Compiling:
 def type_of(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return POINTERS[value.dtype]
+    if isinstance(value, GluonDescriptor):
+        return f"tensordesc<{POINTERS[value.base.dtype][1:]}{value.block_shape},{value.layout!r}>"
     if isinstance(value, TensorDescriptor):
         return f"tensordesc<{POINTERS[value.base.dtype][1:]}{value.block_shape}>"
     return "fp32" if isinstance(value, float) else "i32"
@@ -90,9 +95,14 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     for few_rows_tuning in (
         FewRowsTuning(tma=pdl),
         FewRowsTuning(tma=False),
-        FewRowsTuning(tma=pdl, split_k=2, ahead=2),
+        FewRowsTuning(tma=pdl, split_k=2),
     ):
         few_rows = TritonFewRows(weight, weight[:, 0], few_rows_tuning, pdl=pdl)
+        if pdl:
+            early = TritonFewRows(weight, weight[:, 0], few_rows_tuning, pdl=pdl, early=True)
+            early(hidden)
+            early.wide(hidden)
+            early.gated(hidden)
         few_rows(hidden)
         for many in (100, 200):
             few_rows(torch.zeros(many, 512, dtype=dtype))

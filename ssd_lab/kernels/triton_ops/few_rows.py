@@ -13,30 +13,36 @@ from ssd_lab.kernels.triton_ops.room import rows_with_room
 SHARED_BYTES = 227 * 1024  # of a program, on compute capability 9.0; others have less
 # Compute capability and Triton's version on which all tiles were compared in bfloat16, bit by bit, with each other and
 # for many numbers of rows (`tests/kernels/on_device/test_triton_linear.py`). Elsewhere products are tried when a model
-# is loaded.
+# is loaded, and weights are not fetched early.
 COMPARED = frozenset({((9, 0), "3.6")})
 
 
 class TritonFewRows:
-    """A weight with its tuning: see `FewRowsProduct`. weight: bfloat16 or float16, contiguous."""
+    """A weight with its tuning: see `FewRowsProduct`. weight: bfloat16 or float16, contiguous.
+
+    early: see `run_product`; None: where that was compared.
+    """
 
     def __init__(
-        self, weight: torch.Tensor, bias: torch.Tensor | None, tuning: LinearTuning, *, pdl: bool = False
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        tuning: LinearTuning,
+        *,
+        pdl: bool = False,
+        early: bool | None = None,
     ) -> None:
         self.tuning = tuning
+        self.compared = False
         self._weight, self._bias, self._pdl = weight, bias, pdl
         self._shared_bytes = SHARED_BYTES
         if weight.device.type == "cuda" or (weight.is_meta and torch.cuda.is_available()):  # or the current device
             properties = torch.cuda.get_device_properties(None if weight.is_meta else weight.device)
             self._shared_bytes = getattr(properties, "shared_memory_per_block_optin", SHARED_BYTES)
-
-    @property
-    def compared(self) -> bool:
-        """See `FewRowsProduct`."""
-        if self._weight.device.type != "cuda" or self._weight.dtype != torch.bfloat16:
-            return False
-        version = ".".join(triton.__version__.split(".")[:2])
-        return (torch.cuda.get_device_capability(self._weight.device), version) in COMPARED
+            version = ".".join(triton.__version__.split(".")[:2])
+            known = ((properties.major, properties.minor), version) in COMPARED
+            self.compared = known and weight.dtype == torch.bfloat16
+        self._early = self.compared if early is None else early
 
     def __call__(self, rows: torch.Tensor) -> Product:
         """See `FewRowsProduct`."""
@@ -67,5 +73,8 @@ class TritonFewRows:
         return tile.within(self._shared_bytes, 2 if gated else 1)
 
     def _into(self, rows: torch.Tensor, out: torch.Tensor, tile: Tile, *, gated: bool = False) -> torch.Tensor:
-        run_product(rows.contiguous(), self._weight, self._bias, out, self.tuning, tile, gated=gated, pdl=self._pdl)
+        run_product(
+            rows.contiguous(), self._weight, self._bias, out, self.tuning, tile,
+            gated=gated, pdl=self._pdl, early=self._early,
+        )  # fmt: skip
         return out

@@ -31,44 +31,65 @@ def run_product(
     *,
     gated: bool = False,
     pdl: bool = False,
+    early: bool = False,
 ) -> None:
     """Rows `[n, in]` times `weight` `[out, in]` into `out`; all are contiguous. tile: one of `tuning.tile`.
 
     out: `[n, out]` in any dtype (rounded to the weight's first), `[n, out / 2]` if gated, or `[split_k, n, out]` in
-    float32 where a tile is not whole and split_k > 1.
+    float32 where a tile is not whole and split_k > 1. early: weights are fetched before the rows are there, where a
+    kernel does that (`early_product`).
     """
     count, in_features = rows.shape
     out_features = weight.shape[0]
     tma = tile.tma and uses_tma(weight)
-    sources: tuple[Any, Any] = (rows, weight)
-    if tma:
-        sources = (
-            TensorDescriptor.from_tensor(with_room(rows, tile.rows), [tile.rows, tile.block_k]),
-            TensorDescriptor.from_tensor(weight, [tile.block_out, tile.block_k]),
-        )
     columns = out_features // 2 if gated else out_features
     grid: tuple[int, ...] = (triton.cdiv(count, tile.rows), triton.cdiv(columns, tile.block_out))
-    arguments = (*sources, weight, weight if bias is None else bias, out, count)
+    if not tile.whole:
+        grid = (*grid, tuning.split_k)
     steps = tuning.split_inputs(in_features) // tile.block_k
-    options = {
+    biased = weight if bias is None else bias
+    options: dict[str, Any] = {
         "OUT": out_features,
-        "IN": in_features,
-        "ROWS": tile.rows,
-        "BLOCK_OUT": tile.block_out,
-        "BLOCK_K": tile.block_k,
         "SPLIT_K": tuning.split_k,
         "STEPS": steps,
         "STAGES": tile.stages,
         "HAS_BIAS": bias is not None,
-        "TMA": tma,
-        "INTERPRETED": is_interpreted(),
         "num_warps": tile.num_warps,
         **pdl_options(pdl),
     }
-    kernel = whole_product
+    blocks = ([tile.rows, tile.block_k], [tile.block_out, tile.block_k])
+    even = steps * tile.block_k * tuning.split_k == in_features
+    fills = tile.block_out % (16 * tile.num_warps) == 0 and tile.stages >= min(2, steps)
+    if early and tma and even and fills and not tile.whole and not is_interpreted():
+        from ssd_lab.kernels.triton_ops.early_product import early_product, source_of  # takes a while, and newer Triton
+
+        options |= {"STAGES": min(tile.stages, steps), "GATED": gated}
+        roomy = with_room(rows, tile.rows)
+        launch(
+            early_product,
+            grid,
+            source_of(roomy, blocks[0]),
+            source_of(weight, blocks[1]),
+            biased,
+            out,
+            count,
+            **options,
+        )
+        return
+    sources: tuple[Any, Any] = (rows, weight)
+    if tma:
+        sources = (
+            TensorDescriptor.from_tensor(with_room(rows, tile.rows), blocks[0]),
+            TensorDescriptor.from_tensor(weight, blocks[1]),
+        )
+    options |= {
+        "IN": in_features,
+        "ROWS": tile.rows,
+        "BLOCK_OUT": tile.block_out,
+        "BLOCK_K": tile.block_k,
+        "TMA": tma,
+        "INTERPRETED": is_interpreted(),
+    }
     if not tile.whole:
-        kernel, grid = split_product, (*grid, tuning.split_k)
         options["GATED"] = gated
-        even = steps * tile.block_k * tuning.split_k == in_features
-        options["AHEAD"] = tile.ahead if tma and even and tile.ahead <= steps else 0
-    launch(kernel, grid, *arguments, **options)
+    launch(whole_product if tile.whole else split_product, grid, *sources, weight, biased, out, count, **options)

@@ -37,21 +37,6 @@ def _tile(
 
 
 @triton.jit
-def _ask_ahead(
-    weight_ptr, first, start, last, IN: tl.constexpr, BLOCK: tl.constexpr, BLOCK_K: tl.constexpr, AHEAD: tl.constexpr
-):
-    """Have the second cache fetch AHEAD steps of a tile's weights: lines from `first`, inputs from `start`."""
-    lines = tl.minimum(first + tl.arange(0, BLOCK), last).to(tl.int64)
-    columns = start + tl.arange(0, AHEAD) * BLOCK_K
-    addresses = (weight_ptr + lines[:, None] * IN + columns[None, :]).to(tl.int64)
-    size = tl.full([BLOCK, AHEAD], BLOCK_K * weight_ptr.dtype.element_ty.primitive_bitwidth // 8, tl.int32)
-    tl.inline_asm_elementwise(
-        "cp.async.bulk.prefetch.L2.global [$1], $2; mov.b32 $0, 0;",
-        "=r,l,r", [addresses, size], dtype=tl.int32, is_pure=False, pack=1,
-    )  # fmt: skip
-
-
-@triton.jit
 def _add_product(total, weights, rows, INTERPRETED: tl.constexpr):
     """total + weights x rows^T, in float32."""
     if INTERPRETED:  # its product of bfloat16 would multiply bit patterns
@@ -82,7 +67,6 @@ def split_product(
     SPLIT_K: tl.constexpr,
     STEPS: tl.constexpr,
     STAGES: tl.constexpr,
-    AHEAD: tl.constexpr,
     GATED: tl.constexpr,
     HAS_BIAS: tl.constexpr,
     TMA: tl.constexpr,
@@ -93,8 +77,7 @@ def split_product(
 
     Grid: (row tile, tile, split): programs that share weights are neighbours. OUT counts the lines of the weight; with
     GATED the result has half as many columns. Sources are pointers, or descriptors with TMA. SPLIT_K > 1: out is
-    float32 `[SPLIT_K, rows, OUT]`. AHEAD: steps, a power of 2, whose weights the second cache fetches while the kernel
-    ahead ends; only where all steps are whole.
+    float32 `[SPLIT_K, rows, OUT]`.
     """
     COLUMNS: tl.constexpr = OUT // 2 if GATED else OUT
     EVEN_K: tl.constexpr = STEPS * BLOCK_K * SPLIT_K == IN
@@ -103,10 +86,6 @@ def split_product(
     split = tl.program_id(2)
     first_in = split * (STEPS * BLOCK_K)
     launch_next(PDL)
-    if PDL and AHEAD:
-        _ask_ahead(weight_ptr, first, first_in, OUT - 1, IN, BLOCK_OUT, BLOCK_K, AHEAD)
-        if GATED:
-            _ask_ahead(weight_ptr, COLUMNS + first, first_in, OUT - 1, IN, BLOCK_OUT, BLOCK_K, AHEAD)
     wait_for_previous(PDL)
 
     total = tl.zeros([BLOCK_OUT, ROWS], tl.float32)

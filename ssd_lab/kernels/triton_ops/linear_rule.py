@@ -7,7 +7,6 @@ Measured on an H200 at the shapes of ten published models and of their tensor-pa
 from __future__ import annotations
 
 from ssd_lab.kernels.triton_ops.linear_tuning import (
-    ELEMENT_BYTES,
     FULL_GATED,
     LARGE,
     MEASURED,
@@ -23,7 +22,6 @@ from ssd_lab.kernels.triton_ops.linear_tuning import (
 
 PROCESSORS = 132  # of an H100 and an H200
 LEAST_WEIGHTS, LEAST_INPUTS = 1 << 20, 768  # less is the library's: kernels would take longer to compile than they save
-SMALL_BYTES = 12 << 20  # less is read while a launch begins and ends: it is asked for ahead
 ROW_BOUNDS = (128, 256, 512, 1024, 2048)
 
 # how fast a processor is that computes such tiles all the time, over the fastest
@@ -58,7 +56,6 @@ def tuning_by_rule(out_features: int, in_features: int) -> LinearTuning:
         block_k=128,
         split_k=split_k,
         shared_kib=100 if is_head or split_k > 1 else 200,
-        ahead=2 if out_features * in_features * ELEMENT_BYTES <= SMALL_BYTES else 0,
         many=_bounded([_many(out_features, in_features, split_k, rows) for rows in ROW_BOUNDS]),
         gated=_bounded([_best(out_features // 2, rows, _GATED)[1] for rows in ROW_BOUNDS]),
     )

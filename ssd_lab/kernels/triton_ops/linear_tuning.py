@@ -7,11 +7,9 @@ pieces come out of order. Hence three rules:
 * Programs keep `shared_kib` of weights under way. About 100 leaves room for two programs on a processor, 200 for one.
 * All programs are resident at once wherever the shape allows it (at most 264 of two a processor, 132 of one), each with
   the same work. They then share the memory evenly and end together, also if some processors hold two and some one.
-* Weights do not depend on the kernel before. Yet reading the first of them before waiting for it (with programmatic
-  dependent launch) lost more than it gained at every shape: 8B down behind a norm took 43.5 us without, 45.5 with.
-  Having the second cache fetch them (`ahead`) is of use where a launch costs more than its bytes. Steps on an H200:
-  Qwen3 0.6B 0.780 -> 0.751 ms with 2 steps ahead, Llama 1B 0.884 -> 0.876 with 1; 8B no faster. More is slower: with 8,
-  0.852 and 0.965, and 8B 4.09 -> 4.45.
+* Weights do not depend on the kernel before: where `early_product` runs, a program fills its shared memory with them
+  before it waits for that kernel. So a program takes no more than leaves room for the others', and a split that fits is
+  fetched whole.
 
 What limits one of many rows are the tensor cores, and before them the second cache: large tiles, so that each number
 that is fetched meets many others, and few splits left in pieces, which are written and read in float32.
@@ -38,8 +36,7 @@ SHORTEST_STEP = 64  # inputs: 128 bytes of a line
 class Tile:
     """What one program computes: block_out outputs of so many rows, block_k inputs a step, `stages` steps under way.
 
-    whole: it makes all splits of its results, and else one. tma: the copy engine fetches what it can. ahead: steps that
-    the second cache is asked for before the kernel ahead has ended, where the copy engine is used. No bit depends on
+    whole: it makes all splits of its results, and else one. tma: the copy engine fetches what it can. No bit depends on
     any of it.
     """
 
@@ -50,7 +47,6 @@ class Tile:
     num_warps: int
     whole: bool = False
     tma: bool = True
-    ahead: int = 0
 
     def dividing(self, split_inputs: int) -> Tile:
         """With steps of which a split is a whole number. One step alone is not made whole: the compiler would take a
@@ -85,8 +81,8 @@ class LinearTuning:
 
     split_k: programs that share a sum; more than 1 leaves `Partials`, except of many rows. shared_kib: what the tiles
     under way of one program may take. tma: few rows are fetched by the copy engine of compute capability 9.0, if the
-    weight's lines are multiples of 16 bytes. ahead: of few rows, see `Tile`; 0 or a power of 2. many: tiles for more
-    rows than the largest of `ROW_BUCKETS`; gated: the same of gate and up together.
+    weight's lines are multiples of 16 bytes. many: tiles for more rows than the largest of
+    `ROW_BUCKETS`; gated: the same of gate and up together.
     """
 
     block_out: int = 64
@@ -95,15 +91,12 @@ class LinearTuning:
     shared_kib: int = 100
     num_warps: int = 4
     tma: bool = True
-    ahead: int = 0
     many: Tiles = SPLIT
     gated: Tiles = GATED
 
     def __post_init__(self) -> None:
         if any(tile.whole for _, tile in self.gated):
             raise ValueError("a tile of gate and up together is of one split: give whole=False")
-        if self.ahead < 0 or self.ahead & (self.ahead - 1):
-            raise ValueError(f"ahead is {self.ahead} steps: 0 or a power of 2 is allowed")
         if self.block_out % (16 * self.num_warps) or self.block_out < 64 or self.block_k not in (64, 128, 256):
             raise ValueError(
                 f"block_out {self.block_out} must be at least 64 and a multiple of 16 * num_warps "
@@ -118,7 +111,7 @@ class LinearTuning:
             tile = next(tile for most, tile in tiles if count <= most)
             return tile.dividing(self.split_inputs(in_features))
         block_k, stages = self._pipeline(in_features, padded, 2 if gated else 1)
-        return Tile(self.block_out, padded, block_k, stages, self.num_warps, tma=self.tma, ahead=self.ahead)
+        return Tile(self.block_out, padded, block_k, stages, self.num_warps, tma=self.tma)
 
     def split_inputs(self, in_features: int) -> int:
         """Inputs that one split sums: whole tiles; the last split may have fewer and adds zeros."""
@@ -158,35 +151,33 @@ MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType(
             many=((128, PIECES), (256, MIDDLE), (768, LARGE), (1536, MIDDLE), (MORE, LARGE)),
         ),
         (4096, 4096): LinearTuning(  # 13.5, 16.7
-            block_k=128, split_k=4, many=((128, PIECES), (256, SMALL), (768, MIDDLE), (MORE, LARGE))
+            block_k=128, split_k=4, shared_kib=60, many=((128, PIECES), (256, SMALL), (768, MIDDLE), (MORE, LARGE))
         ),
         (128256, 4096): LinearTuning(block_k=256, shared_kib=200),  # 341, 380
         # Llama 1B
         (16384, 2048): LinearTuning(  # 24.9, 27.1
             block_k=128,
             shared_kib=200,
-            ahead=1,
             gated=((128, Tile(128, 64, 64, 4, 8)), (MORE, Tile(64, 128, 64, 3, 4))),
         ),
         (2048, 8192): LinearTuning(  # 13.5, 16.3
-            block_k=128, split_k=8, ahead=1, many=((256, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE))
+            block_k=128, split_k=8, many=((256, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE))
         ),
         (3072, 2048): LinearTuning(  # 6.2, 7.4
-            block_k=128, split_k=8, ahead=1, many=((256, SMALL), (768, MIDDLE), (1536, LARGE), (MORE, MIDDLE))
+            block_k=128, split_k=8, many=((256, SMALL), (768, MIDDLE), (1536, LARGE), (MORE, MIDDLE))
         ),
         (2048, 2048): LinearTuning(  # 4.8, 6.4
-            block_k=64, split_k=8, tma=False, many=((128, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE))
+            block_k=128, split_k=8, many=((128, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE))
         ),
-        (128256, 2048): LinearTuning(block_k=256, shared_kib=200, ahead=1),  # 171, 192
+        (128256, 2048): LinearTuning(block_k=256, shared_kib=200),  # 171, 192
         # Qwen3 0.6B, on an H200: a step of 0.838 ms with two pieces here and eight below, 0.796 so
         (6144, 1024): LinearTuning(
             shared_kib=200,
-            ahead=2,
             many=((128, SMALL), (256, MIDDLE), (512, LARGE), (1024, MIDDLE), (MORE, LARGE)),
             gated=((128, SHORT_GATED), (256, Tile(64, 128, 64, 4, 4)), (MORE, FULL_GATED)),
         ),
-        (1024, 2048): LinearTuning(split_k=4, ahead=2, many=_NARROW),
-        (1024, 3072): LinearTuning(split_k=4, ahead=2, many=_NARROW),
+        (1024, 2048): LinearTuning(split_k=4, many=_NARROW),
+        (1024, 3072): LinearTuning(split_k=4, shared_kib=128, many=_NARROW),
     }
 )
 

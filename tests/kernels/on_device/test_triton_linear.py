@@ -9,7 +9,7 @@ import torch
 from kernel_cases import BLOCK, INTERPRETED, error, random, rotary_table, same_bits, within_budget
 
 from ssd_lab.kernels import row_probe
-from ssd_lab.kernels.backend import PDL_CAPABILITY, choose_kernels
+from ssd_lab.kernels.backend import choose_kernels
 from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.linear import Linear
 from ssd_lab.kernels.norm import RmsNorm
@@ -100,22 +100,47 @@ def test_the_probe_finds_the_kernel_invariant(device: torch.device, tuning: Line
         assert make_row_invariant([linear]) == RowPadding(invariant=True, together=MANY)
 
 
-@pytest.mark.parametrize("tuning", [LinearTuning(), LinearTuning(split_k=2), LinearTuning(block_out=128, num_warps=8)])
-def test_what_is_asked_for_ahead_changes_no_bit(device: torch.device, tuning: LinearTuning) -> None:
-    if not INTERPRETED and torch.cuda.get_device_capability() < PDL_CAPABILITY:
-        pytest.skip(f"needs compute capability {PDL_CAPABILITY}")
-    for out_features, in_features in ((72, 512),) if INTERPRETED else ((72, 512), (1024, 2048)):
-        weight = weight_of(out_features, in_features, torch.bfloat16).to(device)
-        rows = random((21, in_features), 1, torch.bfloat16).to(device)
-        ahead = TritonFewRows(weight, None, replace(tuning, ahead=2), pdl=True)
-        assert same_bits(whole(ahead(rows)), whole(TritonFewRows(weight, None, tuning)(rows)))
+EARLY_TILES = [
+    LinearTuning(shared_kib=48),
+    LinearTuning(shared_kib=200),
+    LinearTuning(split_k=2),
+    LinearTuning(block_k=64, split_k=4),
+    LinearTuning(block_out=128, num_warps=8),
+    LinearTuning(block_out=128, block_k=256, shared_kib=200),
+]
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter knows no Gluon")
+@pytest.mark.parametrize("pdl", [False, True])
+@pytest.mark.parametrize("tuning", EARLY_TILES)
+@pytest.mark.parametrize("shape", [(72, 512), (1024, 2048), (6144, 1024), (200, 2048)])
+def test_weights_that_are_fetched_early_change_no_bit(
+    device: torch.device, tuning: LinearTuning, shape: tuple[int, int], pdl: bool
+) -> None:
+    if torch.cuda.get_device_capability(device) != (9, 0):
+        pytest.skip("needs compute capability 9.0")
+    weight, bias = weight_of(*shape, torch.bfloat16).to(device), random((shape[0],), 3, torch.bfloat16).to(device)
+    rows = random((130, shape[1]), 1, torch.bfloat16).to(device)
+    for given in (None, bias):
+        early, plain = (TritonFewRows(weight, given, tuning, pdl=pdl, early=each) for each in (True, False))
+        for count in (1, 16, 17, 21, 40, 64, 100, 128):
+            part = rows[2 : 2 + count]
+            made, expected = early(part), plain(part)
+            pairs = [(early.wide(part), plain.wide(part))]
+            if isinstance(made, Partials) and isinstance(expected, Partials):
+                pairs.append((made.sums, expected.sums))
+            else:
+                pairs.append((whole(made), whole(expected)))
+            if tuning.split_k == 1:
+                pairs.append((early.gated(part), plain.gated(part)))
+            assert all(same_bits(one, other) for one, other in pairs)
 
 
 def test_a_kernel_that_was_compared_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = TritonFewRows(torch.ones(16, 64, dtype=torch.float16), None, LinearTuning())
     linear = Linear(torch.ones(16, 64, dtype=torch.float16), few_rows=kernel)
     assert not linear.is_compared  # on no CPU
-    monkeypatch.setattr(TritonFewRows, "compared", True)
+    kernel.compared = True
     monkeypatch.setattr(row_probe, "probe_row_padding", None)
     assert make_row_invariant([linear]) == RowPadding(invariant=True, together=MANY)
 
@@ -334,11 +359,6 @@ def test_a_device_with_less_shared_memory_gets_fewer_stages() -> None:
 def test_gate_and_up_are_not_made_of_whole_sums() -> None:
     with pytest.raises(ValueError, match="give whole=False"):
         LinearTuning(gated=((MORE, Tile(128, 128, 64, 4, 8, whole=True)),))
-
-
-def test_steps_ahead_are_a_power_of_two() -> None:
-    with pytest.raises(ValueError, match="0 or a power of 2"):
-        LinearTuning(ahead=3)
 
 
 @pytest.mark.parametrize("wrong", [{"block_out": 32}, {"block_out": 64, "num_warps": 8}, {"block_k": 96}])
