@@ -20,7 +20,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ssd_lab.kernels.triton_ops.launching import product, start_after_previous, wait_for_previous
+from ssd_lab.kernels.triton_ops.launching import launch_next, product, wait_for_previous
 from ssd_lab.kernels.triton_ops.split_sums import add_split, store_output, store_split
 
 
@@ -164,8 +164,9 @@ def attend_splits(
     query_mask = valid[:, None] & (dims < HEAD_DIM)[None, :]
     keys_of_split = tl.arange(0, SPLIT)
     AHEAD: tl.constexpr = ".cg" if EARLY else ""
+    launch_next(PDL)
     if not EARLY:
-        start_after_previous(PDL)
+        wait_for_previous(PDL)
     prefix_ptr += sequence * prefix_stride
     table_ptr += sequence * table_stride
     ancestor_ptr += sequence * ancestor_stride + first_row * depth_stride
@@ -176,7 +177,7 @@ def attend_splits(
             tile_row = program - programs
             if first_row + tile_row >= rows:
                 if EARLY:
-                    start_after_previous(PDL)
+                    wait_for_previous(PDL)
                 return
             own_prefix = tl.load(prefix_ptr + first_row + tile_row, cache_modifier=AHEAD).to(tl.int64)
             ancestor_ptr += tile_row * depth_stride
@@ -185,7 +186,7 @@ def attend_splits(
                 ancestor_ptr, table_ptr, first * SPLIT + keys_of_split, own_prefix, depth, BLOCK_SIZE, AHEAD
             )
             if EARLY:
-                start_after_previous(PDL)
+                wait_for_previous(PDL)
             query = tl.load(query_ptrs, mask=query_mask, other=0.0)
             mine = valid & (lane_row == tile_row)
             end = tl.minimum(tl.cdiv(own_prefix + depth, SPLIT), max_splits).to(tl.int32)
@@ -217,20 +218,20 @@ def attend_splits(
         num_splits = tl.minimum(tl.cdiv(longest, SPLIT), max_splits).to(tl.int32)
     if program >= tl.maximum(tl.minimum(num_splits, programs), 1 if WHOLE else 0):
         if EARLY:
-            start_after_previous(PDL)
+            wait_for_previous(PDL)
         return
 
     first_split = program
     if EARLY:  # a sequence's rows of this step are its last `rows` positions: what lies before them is settled
-        if (program + 1) * SPLIT > tl.min(tl.where(valid, prefix, longest), 0) - rows:
-            wait_for_previous(PDL)
         early_positions = program * SPLIT + keys_of_split
         early_loaded = (early_positions < longest) & (program < num_splits)
         early_slots = _slots(table_ptr, early_positions, early_loaded, BLOCK_SIZE, AHEAD)
+        if (program + 1) * SPLIT > tl.min(tl.where(valid, prefix, longest), 0) - rows:
+            wait_for_previous(PDL)
         early_keys, early_values = _read(
             cache_ptr, early_slots, early_loaded, kv_head, NUM_KV_HEADS, HEAD_DIM, BLOCK_DIM, AHEAD
         )
-        start_after_previous(PDL)
+        wait_for_previous(PDL)
         first_split += programs
 
     query = tl.load(query_ptrs, mask=query_mask, other=0.0)

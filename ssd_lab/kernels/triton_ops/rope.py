@@ -20,6 +20,14 @@ HEADS_PER_PROGRAM = 4
 
 
 @triton.jit
+def _norm_weight(query_norm_ptr, key_norm_ptr, dims, is_query, in_head):
+    """The norm's weight of each head `[heads, dims]`."""
+    query_weight = tl.load(query_norm_ptr + dims, mask=in_head, other=0.0).to(tl.float32)
+    key_weight = tl.load(key_norm_ptr + dims, mask=in_head, other=0.0).to(tl.float32)
+    return tl.where(is_query[:, None], query_weight[None, :], key_weight[None, :])
+
+
+@triton.jit
 def _rope_and_write(
     qkv_ptr,
     cos_ptr,
@@ -50,32 +58,30 @@ def _rope_and_write(
     partners = tl.where(dims < HEAD_DIM // 2, dims + HEAD_DIM // 2, dims - HEAD_DIM // 2)
     in_head = dims < HEAD_DIM
     inside = (heads < NUM_HEADS + 2 * NUM_KV_HEADS)[:, None] & in_head[None, :]
-    wait_for_previous(PDL)
-    position = tl.load(position_ptr + row).to(tl.int64)
+    position = tl.load(position_ptr + row, cache_modifier=".cg").to(tl.int64)
     position = tl.maximum(tl.minimum(position, num_positions - 1), 0)
+    slot = tl.load(slot_ptr + row, cache_modifier=".cg").to(tl.int64)
     cos = tl.load(cos_ptr + position * HEAD_DIM + dims, mask=in_head, other=0.0)
     sin = tl.load(sin_ptr + position * HEAD_DIM + dims, mask=in_head, other=0.0)
+    is_query = heads < NUM_HEADS
+    is_rotated = heads < NUM_HEADS + NUM_KV_HEADS
+    if HAS_NORMS:
+        weight = _norm_weight(query_norm_ptr, key_norm_ptr, dims, is_query, in_head)
+        swapped_weight = _norm_weight(query_norm_ptr, key_norm_ptr, partners, is_query, in_head)
+    wait_for_previous(PDL)
     lines = qkv_ptr + row * (NUM_HEADS + 2 * NUM_KV_HEADS) * HEAD_DIM + heads[:, None] * HEAD_DIM
     values = load_product(lines + dims[None, :], inside, piece, SPLITS, query_ptr.dtype.element_ty)
     swapped = load_product(lines + partners[None, :], inside, piece, SPLITS, query_ptr.dtype.element_ty)
-    is_query = heads < NUM_HEADS
-    is_rotated = heads < NUM_HEADS + NUM_KV_HEADS
     rotating, rotating_swapped = values, swapped
     if HAS_NORMS:
         eps = tl.where(is_query, query_eps, key_eps)
         scale = 1.0 / tl.sqrt_rn(tl.sum(values * values, 1) / HEAD_DIM + eps)
-        query_weight = tl.load(query_norm_ptr + dims, mask=in_head, other=0.0).to(tl.float32)
-        key_weight = tl.load(key_norm_ptr + dims, mask=in_head, other=0.0).to(tl.float32)
-        rotating = values * scale[:, None] * tl.where(is_query[:, None], query_weight[None, :], key_weight[None, :])
-        query_weight = tl.load(query_norm_ptr + partners, mask=in_head, other=0.0).to(tl.float32)
-        key_weight = tl.load(key_norm_ptr + partners, mask=in_head, other=0.0).to(tl.float32)
-        weight = tl.where(is_query[:, None], query_weight[None, :], key_weight[None, :])
-        rotating_swapped = swapped * scale[:, None] * weight
+        rotating = values * scale[:, None] * weight
+        rotating_swapped = swapped * scale[:, None] * swapped_weight
     rotated = rotating * cos[None, :] + rotating_swapped * sin[None, :]
     result = tl.where(is_rotated[:, None], rotated, values)
     queries = query_ptr + row * NUM_HEADS * HEAD_DIM + heads[:, None] * HEAD_DIM + dims[None, :]
     tl.store(queries, result.to(query_ptr.dtype.element_ty), mask=inside & is_query[:, None])
-    slot = tl.load(slot_ptr + row).to(tl.int64)
     stored = cache_ptr + slot * (2 * NUM_KV_HEADS * HEAD_DIM) + (heads - NUM_HEADS)[:, None] * HEAD_DIM + dims[None, :]
     tl.store(stored, result.to(cache_ptr.dtype.element_ty), mask=inside & (heads >= NUM_HEADS)[:, None])
 

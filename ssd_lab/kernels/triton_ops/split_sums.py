@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ssd_lab.kernels.triton_ops.launching import start_after_previous
+from ssd_lab.kernels.triton_ops.launching import launch_next, wait_for_previous
 
 
 @triton.jit
@@ -191,11 +191,12 @@ def add_splits(
     sequence, row = index // rows, index % rows
     head_index = index * NUM_HEADS + tl.program_id(1) + tl.arange(0, 1)
     valid = tl.full([1], 1, tl.int1)
+    launch_next(PDL)
     if not EARLY:
-        start_after_previous(PDL)
+        wait_for_previous(PDL)
     num_keys = tl.load(prefix_ptr + sequence * prefix_stride + row, cache_modifier=".cg").to(tl.int64) + depth
     if EARLY:
-        start_after_previous(PDL)
+        wait_for_previous(PDL)
     num_splits = tl.minimum(tl.cdiv(num_keys, SPLIT), max_splits).to(tl.int32)
     total, summed = combined(
         reference_ptr, total_ptr, summed_ptr, head_index * max_splits, valid, num_splits,
