@@ -11,7 +11,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from ssd_lab.kernels.triton_ops.launching import is_interpreted, launch, pdl_options
 from ssd_lab.kernels.triton_ops.linear_kernels import split_product, whole_product
 from ssd_lab.kernels.triton_ops.linear_tuning import LinearTuning, Tile
-from ssd_lab.kernels.triton_ops.room import FEW_ROWS, with_room
+from ssd_lab.kernels.triton_ops.room import with_room
 
 
 def uses_tma(weight: torch.Tensor) -> bool:
@@ -36,8 +36,8 @@ def run_product(
     """Rows `[n, in]` times `weight` `[out, in]` into `out`; all are contiguous. tile: one of `tuning.tile`.
 
     out: `[n, out]` in any dtype (rounded to the weight's first), `[n, out / 2]` if gated, or `[split_k, n, out]` in
-    float32 where a tile is not whole and split_k > 1. early: weights are fetched before the rows are there, if those
-    are few (`early_product`).
+    float32 where a tile is not whole and split_k > 1. early: weights are fetched before the rows are there, if one
+    tile holds those (`early_product`).
     """
     count, in_features = rows.shape
     out_features = weight.shape[0]
@@ -60,14 +60,15 @@ def run_product(
     blocks = ([tile.rows, tile.block_k], [tile.block_out, tile.block_k])
     even = steps * tile.block_k * tuning.split_k == in_features
     fills = tile.block_out % (16 * tile.num_warps) == 0 and tile.stages >= min(2, steps)
-    if early and tma and even and fills and tile.rows <= FEW_ROWS and not tile.whole and not is_interpreted():
+    if early and tma and even and fills and grid[0] == 1 and not tile.whole and not is_interpreted():
         from ssd_lab.kernels.triton_ops.early_product import early_product, source_of  # takes a while, and newer Triton
 
         options |= {"STAGES": min(tile.stages, steps), "GATED": gated}
+        roomy = with_room(rows, tile.rows)
         launch(
             early_product,
             grid,
-            source_of(rows, blocks[0]),
+            source_of(roomy, blocks[0]),
             source_of(weight, blocks[1]),
             biased,
             out,

@@ -141,7 +141,7 @@ _NARROW: Tiles = ((128, PIECES), (512, Tile(64, 64, 128, 3, 4, whole=True)), (10
 MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType(
     {
         # Llama 8B: us at one row, and the library's
-        (28672, 4096): LinearTuning(block_k=128, shared_kib=200),  # 80.5, 87.0 (which leaves silu to another kernel)
+        (28672, 4096): LinearTuning(block_k=128, shared_kib=150),  # 80.5, 87.0 (which leaves silu to another kernel)
         (4096, 14336): LinearTuning(  # 41.5, 44.8
             block_k=128, split_k=4, many=((128, PIECES), (256, SMALL), (768, MIDDLE), (MORE, LARGE))
         ),
@@ -153,15 +153,20 @@ MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType(
         (4096, 4096): LinearTuning(  # 13.5, 16.7
             block_k=128, split_k=4, shared_kib=60, many=((128, PIECES), (256, SMALL), (768, MIDDLE), (MORE, LARGE))
         ),
-        (128256, 4096): LinearTuning(block_k=256, shared_kib=200),  # 341, 380
+        (128256, 4096): LinearTuning(block_out=128, num_warps=8, shared_kib=150),  # 341, 380
         # Llama 1B
         (16384, 2048): LinearTuning(  # 24.9, 27.1
             block_k=128,
-            shared_kib=200,
+            shared_kib=220,
             gated=((128, Tile(128, 64, 64, 4, 8)), (MORE, Tile(64, 128, 64, 3, 4))),
         ),
         (2048, 8192): LinearTuning(  # 13.5, 16.3
-            block_k=128, split_k=8, many=((256, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE))
+            block_out=128,
+            num_warps=8,
+            block_k=128,
+            split_k=8,
+            shared_kib=190,
+            many=((256, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE)),
         ),
         (3072, 2048): LinearTuning(  # 6.2, 7.4
             block_k=128, split_k=8, many=((256, SMALL), (768, MIDDLE), (1536, LARGE), (MORE, MIDDLE))
@@ -169,7 +174,7 @@ MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType(
         (2048, 2048): LinearTuning(  # 4.8, 6.4
             block_k=128, split_k=8, many=((128, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE))
         ),
-        (128256, 2048): LinearTuning(block_k=256, shared_kib=200),  # 171, 192
+        (128256, 2048): LinearTuning(block_out=128, num_warps=8, shared_kib=150),  # 171, 192
         # Qwen3 0.6B, on an H200: a step of 0.838 ms with two pieces here and eight below, 0.796 so
         (6144, 1024): LinearTuning(
             shared_kib=200,

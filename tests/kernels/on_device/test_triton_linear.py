@@ -105,35 +105,32 @@ EARLY_TILES = [
     LinearTuning(shared_kib=200),
     LinearTuning(split_k=2),
     LinearTuning(block_k=64, split_k=4),
-    LinearTuning(block_out=128, num_warps=8),
-    LinearTuning(block_out=128, block_k=256, shared_kib=200),
+    LinearTuning(block_out=128, block_k=256, num_warps=8, shared_kib=200),
 ]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter knows no Gluon")
-@pytest.mark.parametrize("pdl", [False, True])
 @pytest.mark.parametrize("tuning", EARLY_TILES)
-@pytest.mark.parametrize("shape", [(72, 512), (1024, 2048), (6144, 1024), (200, 2048)])
+@pytest.mark.parametrize("shape", [(72, 512), (1024, 2048)])
 def test_weights_that_are_fetched_early_change_no_bit(
-    device: torch.device, tuning: LinearTuning, shape: tuple[int, int], pdl: bool
+    device: torch.device, tuning: LinearTuning, shape: tuple[int, int]
 ) -> None:
     if torch.cuda.get_device_capability(device) != (9, 0):
         pytest.skip("needs compute capability 9.0")
     weight, bias = weight_of(*shape, torch.bfloat16).to(device), random((shape[0],), 3, torch.bfloat16).to(device)
     rows = random((130, shape[1]), 1, torch.bfloat16).to(device)
-    for given in (None, bias):
-        early, plain = (TritonFewRows(weight, given, tuning, pdl=pdl, early=each) for each in (True, False))
-        for count in (1, 16, 17, 21, 40, 64, 100, 128):
-            part = rows[2 : 2 + count]
-            made, expected = early(part), plain(part)
-            pairs = [(early.wide(part), plain.wide(part))]
-            if isinstance(made, Partials) and isinstance(expected, Partials):
-                pairs.append((made.sums, expected.sums))
-            else:
-                pairs.append((whole(made), whole(expected)))
-            if tuning.split_k == 1:
-                pairs.append((early.gated(part), plain.gated(part)))
-            assert all(same_bits(one, other) for one, other in pairs)
+    early, plain = (TritonFewRows(weight, bias, tuning, pdl=True, early=each) for each in (True, False))
+    for count in (1, 16, 17, 64, 100):
+        part = rows[2 : 2 + count]
+        made, expected = early(part), plain(part)
+        pairs = [(early.wide(part), plain.wide(part))]
+        if isinstance(made, Partials) and isinstance(expected, Partials):
+            pairs.append((made.sums, expected.sums))
+        else:
+            pairs.append((whole(made), whole(expected)))
+        if tuning.split_k == 1:
+            pairs += [(early.gated(part), plain.gated(part))]
+        assert all(same_bits(one, other) for one, other in pairs)
 
 
 def test_a_kernel_that_was_compared_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
