@@ -99,7 +99,7 @@ class SizedTunings:
 # heads, tiles, rows of a sequence, and are some keys each row's own?
 AttentionChoice = Callable[[HeadLayout, int, int, bool], AttentionTuning]
 
-_FEW = AttentionTuning(unroll=16, gathered=True, early=True, num_stages=1, combine_warps=4)
+_FEW = AttentionTuning(programs=264, unroll=16, gathered=True, early=True, direct=True, num_stages=1, combine_warps=4)
 _SOME = AttentionTuning(programs=1056, unroll=16, gathered=True, early=True, direct=True, combine_warps=4)
 _MANY = AttentionTuning(programs=264, unroll=16, gathered=True, early=True, combine_warps=4)
 

@@ -56,7 +56,7 @@ def tuning_by_rule(out_features: int, in_features: int) -> LinearTuning:
         block_out=128 if is_head else 64,
         block_k=128,
         split_k=split_k,
-        shared_kib=150 if is_head else 100 if split_k > 1 else 220,
+        shared_kib=150 if is_head else 100 if split_k > 1 else 200,
         num_warps=8 if is_head else 4,
         many=_bounded([_many(out_features, in_features, split_k, rows) for rows in ROW_BOUNDS]),
         gated=_bounded([_best(out_features // 2, rows, _GATED)[1] for rows in ROW_BOUNDS]),

@@ -157,15 +157,12 @@ MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType(
         # Llama 1B
         (16384, 2048): LinearTuning(  # 24.9, 27.1
             block_k=128,
-            shared_kib=220,
+            shared_kib=200,
             gated=((128, Tile(128, 64, 64, 4, 8)), (MORE, Tile(64, 128, 64, 3, 4))),
         ),
         (2048, 8192): LinearTuning(  # 13.5, 16.3
-            block_out=128,
-            num_warps=8,
             block_k=128,
             split_k=8,
-            shared_kib=190,
             many=((256, PIECES), (768, SMALL), (1536, MIDDLE), (MORE, LARGE)),
         ),
         (3072, 2048): LinearTuning(  # 6.2, 7.4
