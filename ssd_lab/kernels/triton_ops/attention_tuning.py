@@ -42,9 +42,7 @@ class AttentionTuning:
     splits whose loads may be under way at once while splits are added, a power of 2; gathered: they are, all of them,
     before the first is added. direct: a split's values are stored as the product left them. early: with programmatic
     dependent launch, prefix lengths, block tables and the first split's K/V are read before the kernels ahead have
-    ended. Of all that, those may write nothing but K/V of this step's rows. So it is in a decoder: a kernel that begins
-    when those before it have ended (the lookup of the embeddings, the attention of the layer before) stands after
-    whatever made the rest.
+    ended; of all that, those write K/V of this step's rows only (and see `wait_for_previous`).
     """
 
     split: int = 128

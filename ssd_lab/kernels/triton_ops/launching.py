@@ -27,8 +27,10 @@ def launch_next(PDL: tl.constexpr):
 def wait_for_previous(PDL: tl.constexpr):
     """With programmatic dependent launch a kernel begins before the one ahead of it ends: wait for its results here.
 
-    Before this only weights may be read, and nothing written: even older kernels may still run. Every program passes
-    here, also one that has nothing to do, so that whoever waits for this kernel has waited for those before it too.
+    Before this nothing may be written, and only weights read and what was there before the forward: its older kernels
+    may still run. Its first, the lookup of the embeddings, is torch's and begins when all before it have ended. Every
+    program passes here, also one that has nothing to do, so that whoever waits for this kernel has waited for those
+    before it too.
     """
     if PDL:
         tl.extra.cuda.gdc_wait()

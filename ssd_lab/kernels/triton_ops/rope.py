@@ -58,6 +58,7 @@ def _rope_and_write(
     partners = tl.where(dims < HEAD_DIM // 2, dims + HEAD_DIM // 2, dims - HEAD_DIM // 2)
     in_head = dims < HEAD_DIM
     inside = (heads < NUM_HEADS + 2 * NUM_KV_HEADS)[:, None] & in_head[None, :]
+    # as old as the step: see `wait_for_previous`
     position = tl.load(position_ptr + row, cache_modifier=".cg").to(tl.int64)
     position = tl.maximum(tl.minimum(position, num_positions - 1), 0)
     slot = tl.load(slot_ptr + row, cache_modifier=".cg").to(tl.int64)
