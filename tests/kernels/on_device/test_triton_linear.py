@@ -109,18 +109,18 @@ EARLY_TILES = [
 ]
 
 
-@pytest.mark.skipif(INTERPRETED, reason="the interpreter knows no Gluon")
-@pytest.mark.parametrize("tuning", EARLY_TILES)
-@pytest.mark.parametrize("shape", [(72, 512), (1024, 2048)])
+@pytest.mark.parametrize("tuning", EARLY_TILES[:1] if INTERPRETED else EARLY_TILES)
+@pytest.mark.parametrize("shape", [(72, 512)] if INTERPRETED else [(72, 512), (1024, 2048)])
 def test_weights_that_are_fetched_early_change_no_bit(
     device: torch.device, tuning: LinearTuning, shape: tuple[int, int]
 ) -> None:
-    if torch.cuda.get_device_capability(device) != (9, 0):
+    """The interpreter knows no Gluon: there both are the plain one."""
+    if not INTERPRETED and torch.cuda.get_device_capability(device) != (9, 0):
         pytest.skip("needs compute capability 9.0")
     weight, bias = weight_of(*shape, torch.bfloat16).to(device), random((shape[0],), 3, torch.bfloat16).to(device)
     rows = random((130, shape[1]), 1, torch.bfloat16).to(device)
     early, plain = (TritonFewRows(weight, bias, tuning, pdl=True, early=each) for each in (True, False))
-    for count in (1, 16, 17, 64, 100):
+    for count in (1, 17) if INTERPRETED else (1, 16, 17, 64, 100):
         part = rows[2 : 2 + count]
         made, expected = early(part), plain(part)
         pairs = [(early.wide(part), plain.wide(part))]
