@@ -7,8 +7,8 @@ from pathlib import Path
 import ssd_lab
 
 FOLDER = Path(__file__).parent
-PROMPT = "Tell me about the moon."  # a clear first sentence, of whole words but one
-SEED = 4
+PROMPT = "Tell me about the sun."  # a clear first sentence, of whole words
+SEED = 1
 RACE = ("autoregressive", "sync_chain", "async_tree")
 
 TREE = {"kind": "dynamic", "top_k": 3, "depth": 4, "num_nodes": 10}

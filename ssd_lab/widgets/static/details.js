@@ -197,7 +197,7 @@ function alternatives(run, at, { residual, chosen, refused = chosen }) {
   const order = at.tokens.map((_, i) => i).sort((a, b) => at.target_probs[b] - at.target_probs[a]).slice(0, 12);
   const outside = (values) => Math.max(0, 1 - values.reduce((sum, value) => sum + value, 0));
   return h(
-    "div", { class: "ssd-scroll", tabindex: 0, role: "region", "aria-label": "Alternatives here" },
+    "div", { class: "ssd-scroll", tabindex: 0, role: "group", "aria-label": "Alternatives here" },
     h("table", { class: "ssd-table", "data-table": "alternatives" },
       h("caption", {}, "likeliest tokens here"),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "token"), columns.map(([name]) => h("th", { scope: "col" }, name)))),

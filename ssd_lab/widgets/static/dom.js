@@ -130,7 +130,7 @@ export function icon(name) {
 
 export function section(name, title, help, ...children) {
   return h(
-    "section", { class: `ssd-view ssd-${name}`, "aria-label": title },
+    "section", { class: `ssd-view ssd-${name}`, role: "group", "aria-label": title }, // no landmark: a notebook may show several of them
     h("h2", {}, title), help ? h("p", { class: "ssd-help" }, help) : null, children,
   );
 }

@@ -11,7 +11,7 @@ const X = { target: 12, join: 160, heads: 250 }; // the first guess fits a phone
 export function featuresView(app) {
   let at = 1; // the guess that is told
   const lead = h("p", { class: "ssd-lead", "aria-live": "polite" });
-  const picture = h("div", { class: "ssd-scroll", tabindex: 0, role: "region", "aria-label": "From features to guesses" });
+  const picture = h("div", { class: "ssd-scroll", tabindex: 0, role: "group", "aria-label": "From features to guesses" });
   const note = h("p", { class: "ssd-help" });
   const control = slider("guess", { min: 1, max: 1, value: 1, show: (value) => `${value}.`, change: (value) => { at = value; draw(); } });
   const element = section("features", "What flows into a guess", null, h("div", { class: "ssd-sliders" }, control.element), lead, picture, note);

@@ -17,7 +17,7 @@ export function mountShape(root, { parents, words, chosen, onChange = () => {} }
     return h("td", { class: sees ? "seen" : "", "data-cell": `${row} ${column}` }, sees ? "■" : "·");
   }));
   const heads = parents.map((_, row) => h("th", { scope: "row" }, `${row} ${words[row]}`));
-  const mask = h("div", { class: "ssd-scroll ssd-mask", tabindex: 0, role: "region", "aria-label": "The mask" }, h("table", { "aria-label": "Row and column are nodes: ■ row sees column" },
+  const mask = h("div", { class: "ssd-scroll ssd-mask", tabindex: 0, role: "group", "aria-label": "The mask" }, h("table", { "aria-label": "Row and column are nodes: ■ row sees column" },
     h("thead", {}, h("tr", {}, h("td", {}), parents.map((_, column) => h("th", { scope: "col" }, column)))),
     h("tbody", {}, parents.map((_, row) => h("tr", { onclick: () => { choose(row); onChange(row); } }, heads[row], cells[row])))));
   const said = h("p", { "aria-live": "polite" });

@@ -8,7 +8,7 @@ const SAME_SLOTS = ["sync_chain", "async_tree"]; // whose draft is a model that 
 
 export function slotsView(app) {
   const lead = h("p", { class: "ssd-lead" });
-  const body = h("div", { class: "ssd-scroll", tabindex: 0, role: "region", "aria-label": "Slots of the KV cache" });
+  const body = h("div", { class: "ssd-scroll", tabindex: 0, role: "group", "aria-label": "Slots of the KV cache" });
   let shown = null;
   const said = h("p", { class: "ssd-help" });
   const element = section("slots", "KV cache of the round", null, lead, body, said, legend("What the marks mean", [
