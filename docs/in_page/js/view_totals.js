@@ -40,12 +40,13 @@ export function powerLaw(curve) {
   return [short(Math.exp(y - slope * x)), short(-slope)];
 }
 
-const DULL = 3;
+const DULL = 4;
 
-// 0 for what shows most: tokens kept, one rejected, the outcome prepared.
+// 0 for what shows most: tokens prepared, some kept, one rejected, the outcome prepared too.
 function dullness(step) {
   if (!step.draft_tokens.length || step.num_accepted === step.draft_tokens.length) return DULL;
-  return step.num_accepted ? (step.branch !== null ? 0 : 1) : 2;
+  if (!step.num_accepted || step.branch === null) return step.num_accepted ? 2 : 3;
+  return step.origin === "hit" ? 0 : 1;
 }
 
 export function opening([run]) {

@@ -10,7 +10,8 @@ from ssd_lab.widgets.view_model.steps import Step
 
 def opening(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """`run`, `request`, `step` and `place` that views open on: in the last run that drafts, the first round that keeps
-    some of its draft tokens and rejects one, and that token; a round whose outcome was prepared, if there is one.
+    some of its draft tokens and rejects one, and that token; if there is one, a round that began with a hit and ended
+    in one, or at least ended in one.
     """
     number = max((i for i, run in enumerate(runs) if run["acceptance"]["rate"] is not None), default=0)
     rounds = [
@@ -24,15 +25,17 @@ def opening(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"run": number, "request": request, "step": step_number, "place": place}
 
 
-_DULL = 3
+_DULL = 4
 
 
 def _dullness(step: Step) -> int:
-    """0 for what shows most: tokens kept, one rejected, the outcome prepared."""
+    """0 for what shows most: tokens prepared, some kept, one rejected, the outcome prepared too."""
     drafted, kept = len(step["draft_tokens"]), step["num_accepted"]
     if not drafted or kept == drafted:
         return _DULL
-    return 2 if not kept else 0 if step["branch"] is not None else 1
+    if not kept or step["branch"] is None:
+        return 2 if kept else 3
+    return 0 if step["origin"] == "hit" else 1
 
 
 def presets(steps: Mapping[int, Sequence[Step]]) -> list[dict[str, Any]]:
