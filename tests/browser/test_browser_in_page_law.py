@@ -95,6 +95,7 @@ def p_values(page: Any, path: str, module: str, parts: int = 1) -> tuple[list[fl
 
 
 @pytest.mark.quick("tree")
+@pytest.mark.grid(most=3)
 @pytest.mark.parametrize("path", PATHS)
 def test_sampled_text_follows_the_targets_law(page: Any, path: str):
     (p_value,), seen = p_values(page, path, "right")
@@ -104,6 +105,7 @@ def test_sampled_text_follows_the_targets_law(page: Any, path: str):
         assert min(seen["hits"], seen["misses"]) > TEXTS / 10, "both ways of an asynchronous round"
 
 
+@pytest.mark.grid(most=3)
 @pytest.mark.parametrize(
     "fault", [next(iter(FAULTS)), *(pytest.param(f, marks=pytest.mark.full) for f in [*FAULTS][1:])]
 )

@@ -33,6 +33,7 @@ def ids_of(tokenizer: Tokenizer) -> st.SearchStrategy[list[int]]:
 
 
 @pytest.mark.quick("byte_level", "llama2", "wordpiece")
+@pytest.mark.grid(most=4)
 @every_kind
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
@@ -43,6 +44,7 @@ def test_pieces_of_any_ids_join_to_the_decoded_text(kind: str, data: st.DataObje
 
 
 @pytest.mark.quick("byte_level", "llama2", "wordpiece")
+@pytest.mark.grid(most=4)
 @every_kind
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
