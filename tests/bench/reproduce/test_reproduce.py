@@ -23,7 +23,7 @@ from ssd_lab.simulate.confidence_replay import replayed_confidence
 from ssd_lab.strategies.fanout import Adaptive
 from ssd_lab.trace.outcomes import halves, looked_up
 
-SMALL: dict[str, Any] = {"prompts": 2, "max_tokens": 48, "k": 4, "threads": 1, "dtype": "float32"}
+SMALL: dict[str, Any] = {"prompts": 2, "max_tokens": 32, "k": 4, "threads": 1, "dtype": "float32"}
 
 
 @pytest.fixture(scope="module")
