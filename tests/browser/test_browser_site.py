@@ -97,6 +97,7 @@ def test_the_first_screen_tells_a_round(open_site: Any, keep_picture: Any, keep_
         keep_picture(page, f"site-home-{width}-{theme}")
 
 
+@pytest.mark.full
 def test_the_story_is_the_traces_and_follows_the_chosen_round(open_site: Any, keep_picture: Any):
     (trace,) = live_views.recorded("story").values()
     with open_site() as page:

@@ -93,6 +93,7 @@ def held_out_right(target: TrainableLlama, head: TrainableHead) -> torch.Tensor:
         return unrolled_loss(head, target, batch, None, TRAINING, 0.0)[2]
 
 
+@pytest.mark.full
 def test_a_head_learns_to_draft_and_a_feature_one_layer_off_shows(target: TrainableLlama) -> None:
     head, _, records = train_eagle3(target, documents(120), HEAD, TRAINING, device="cpu", progress=False)
     assert records[-1]["loss_0"] < 0.5 * records[0]["loss_0"]

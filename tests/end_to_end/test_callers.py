@@ -133,7 +133,8 @@ def test_a_generate_inside_a_stream_leaves_the_stream_alone(make_llm, name: str)
     assert (text, reason) == (whole.text, whole.finish_reason)
 
 
-@pytest.mark.quick("thread")
+@pytest.mark.full
+@pytest.mark.grid(most=3)
 @pytest.mark.parametrize("link", ["inline", "thread", "process"])
 def test_eight_threads_get_the_texts_they_would_get_alone(make_llm, link: str) -> None:
     """Seeded requests of several callers in one batch, with runs and streams mixed, again and again."""

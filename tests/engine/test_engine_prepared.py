@@ -189,6 +189,7 @@ def test_a_hit_round_starts_after_two_reads_and_before_the_draft_is_told(
     assert started.started >= hits.count(True) - 4  # but for those of the last k + 1 tokens, where the length decides
 
 
+@pytest.mark.full
 def test_nothing_is_started_for_requests_that_end(
     tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started
 ) -> None:

@@ -196,6 +196,7 @@ def test_what_was_foretold_of_a_parts_lookups_is_in_the_trace(pair) -> None:
     assert result.metrics.predicted_cache_hit_rate == pytest.approx(mean)
 
 
+@pytest.mark.full
 def test_a_tree_is_recorded_with_the_round_that_it_was_built_beside(pair) -> None:
     """And not with a later one, which another part drafted: its first nodes are what that round verified."""
     second = {"strategy": "async_tree", "k": 2, "f": 2}  # shorter than the first part's drafts

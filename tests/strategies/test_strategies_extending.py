@@ -122,6 +122,7 @@ class Sparse(SequenceStrategy):
         return Draft([context.draw(law, 0) if self.law is None else 5], [law])
 
 
+@pytest.mark.full
 def test_a_sparse_draft_is_exact_and_recorded_with_its_probability(tiny_pair: Any):
     extent = Extent(num_prompts=6, batches=(), temperatures=(1.0,), draws=600)
     report = check(
