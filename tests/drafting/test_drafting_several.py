@@ -88,6 +88,7 @@ def test_requests_stay_with_their_draft_and_are_shared_evenly(two: LLM) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.grid(most=4)
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "autoregressive"])
 def test_every_strategy_gives_the_same_text_with_two_drafts(tiny_pair: Any, expected: Any, name: str) -> None:

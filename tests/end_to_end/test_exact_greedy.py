@@ -40,7 +40,7 @@ def test_the_text_is_the_autoregressive_text(make_llm, expected, name: str) -> N
 
 
 @pytest.mark.full
-@pytest.mark.grid(full=5)
+@pytest.mark.grid(full=5, most=6)
 @pytest.mark.parametrize("batch", [1, 8, 16])
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_text_is_the_autoregressive_text_in_other_batches(make_llm, expected, name: str, batch: int) -> None:
@@ -108,6 +108,7 @@ def test_bfloat16_is_exact_as_well(tiny_pair, name: str) -> None:
 
 
 @pytest.mark.quick("async jit")
+@pytest.mark.grid(most=4)
 @pytest.mark.parametrize(
     "name", ["sync k=4", "async jit", "async fast", "prompt lookup", "tree fixed", "tree dynamic", "cascade chain"]
 )
