@@ -35,7 +35,7 @@ def trace() -> Trace:
 def address(trace: Trace, tmp_path_factory: pytest.TempPathFactory) -> str:
     other = recorded_trace(rounds=30, requests=2, seed=3, k=2, fan_out=(1, 1, 1))
     path = tmp_path_factory.mktemp("page") / "views.html"
-    return write_html({"saguaro": trace, "plain": other}, path).as_uri() + "#run=1&round=1"
+    return write_html({"saguaro": trace, "plain": other}, path).as_uri() + "#run=1&request=0&round=1"
 
 
 def where(page: Any) -> str:
