@@ -40,7 +40,7 @@ class TritonFewRows:
             properties = torch.cuda.get_device_properties(None if weight.is_meta else weight.device)
             self._shared_bytes = getattr(properties, "shared_memory_per_block_optin", SHARED_BYTES)
             version = ".".join(triton.__version__.split(".")[:2])
-            known = ((properties.major, properties.minor), version) in COMPARED
+            known = torch.version.hip is None and ((properties.major, properties.minor), version) in COMPARED
             self.compared = known and weight.dtype == torch.bfloat16
         self._early = self.compared if early is None else early
 

@@ -135,9 +135,10 @@ class LinearTuning:
 _NARROW: Tiles = ((128, PIECES), (512, Tile(64, 64, 128, 3, 4, whole=True)), (1024, SMALL), (MORE, MIDDLE))
 
 # `[out, in]` whose kernel was measured to be faster than the library's on an H100, from `studies.tune_kernels.linear`.
-# Not split by the ideal at one row alone: of cuts within 2 % the one that is better at 24 to 112 rows was taken.
-# Tiles of many rows: the best of those above on an H200 at 80 to 2,048 rows, or one within 5 % of it
-# (`docs/results/many-rows.md`, from `studies.tune_kernels.many_rows`).
+# Not split by the ideal at one row alone: of cuts within 2 % the one that is better at 24 to 112 rows was taken. How
+# much room programs of few rows take, and tiles of heads, follow whole steps on an H200 (`docs/results/h200-early.md`);
+# the microseconds beside them are of the cuts before. Tiles of many rows: the best of those above on an H200 at 80 to
+# 2,048 rows, or one within 5 % of it (`docs/results/many-rows.md`, from `studies.tune_kernels.many_rows`).
 MEASURED: Mapping[tuple[int, int], LinearTuning] = MappingProxyType(
     {
         # Llama 8B: us at one row, and the library's
