@@ -101,7 +101,7 @@ _FEW = AttentionTuning(programs=264, unroll=16, gathered=True, early=True, direc
 _SOME = AttentionTuning(programs=1056, unroll=16, gathered=True, early=True, direct=True, combine_warps=4)
 _MANY = AttentionTuning(programs=264, unroll=16, gathered=True, early=True, combine_warps=4)
 
-_FEW_IN_TWO = replace(_FEW, programs=528, direct=False)
+_MANY_OF_64 = replace(_FEW, programs=528, direct=False)
 
 # By (query heads, K/V heads, head size), for one row of each sequence: what `studies.tune_kernels.attention` found best
 # on an H100; of cuts within 3 % alone the one that is faster behind the rotation, as in a decoder. In us behind it at
@@ -113,7 +113,7 @@ MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
         # 19.7, 60.9, -, 715
         (32, 8, 128): SizedTunings(((8, _FEW), (32, _SOME), (128, AttentionTuning(gathered=True)), (512, _MANY))),
         # 12.2, 32.3, -, 373
-        (32, 8, 64): SizedTunings(((8, _FEW), (128, _SOME), (512, _FEW_IN_TWO))),
+        (32, 8, 64): SizedTunings(((8, _FEW), (128, _SOME), (512, _MANY_OF_64))),
     }
 )
 # Several rows of a sequence: adding splits at once makes eight rows up to a quarter faster.
