@@ -9,12 +9,10 @@ import typer
 from typer.core import TyperGroup
 
 from ssd_lab.cli import bench_multi, bench_serve, options
-from ssd_lab.cli.output import console, folded, print_json, want_json
-from ssd_lab.common.parsing import parse_strategy
+from ssd_lab.cli.output import console, print_json, want_json
 from ssd_lab.errors import ConfigError
 
 MEASURE = "run"
-MEASURED_MEMORY = ("autoregressive", "sync_chain", "async_tree")
 
 
 class MeasureByDefault(TyperGroup):
@@ -48,7 +46,7 @@ def run(flags: Flags = None) -> None:
 
         typer.echo(help_text())
         typer.echo(
-            "Beside it: ssd-lab bench serve | multi-gpu | list | compare A B | report RUN... --out DIR | cost (--help)."
+            "Beside it: ssd-lab bench serve | multi-gpu | list | compare A B | report RUN... --out DIR (--help)."
         )
         return
     want_json("--json" in given)
@@ -61,20 +59,6 @@ app.command("multi-gpu", help="The whole report of several GPUs, in pieces that 
     bench_multi.command
 )
 app.command("serve", help="Load on an OpenAI-compatible server, others beside it (--peer-url).")(bench_serve.command)
-
-
-@app.command("cost", help="Measure what tracing and the progress bar cost: the same run with and without.", **FLAGS)
-def cost(flags: Flags = None) -> None:
-    """Flags as those of a run; --repeats says how many pairs are measured."""
-    given = flags or []
-    if ASKS_FOR_HELP & {*given}:
-        typer.echo("ssd-lab bench cost FLAGS: what tracing and the progress bar cost in a run with these flags.")
-        typer.echo("--repeats N pairs are measured (default 10), each with and without; --json prints one document.")
-        return
-    want_json("--json" in given)
-    from ssd_lab.cli.bench_run import measure_cost
-
-    measure_cost(given)
 
 
 @app.command("list", help="Show the runs of a table.")
@@ -137,37 +121,6 @@ def report(
         return
     for file in written:
         console().print(str(file), soft_wrap=True)
-
-
-@app.command("memory", help="Peak memory of strategies, beside Python, torch, weights and KV blocks.")
-def memory(
-    strategies: options.Strategies = None,
-    max_tokens: options.MaxTokens = 128,
-    json_: options.Json = False,
-) -> None:
-    """Each strategy runs the canned prompts in a process of its own."""
-    from ssd_lab.bench.memory import measure_memory
-
-    used = []
-    for text in strategies or MEASURED_MEMORY:
-        used.append(measure_memory(max_tokens=max_tokens, **parse_strategy(text)))
-    if json_:
-        print_json([each.as_dict() for each in used])
-        return
-    title = "Peak memory, MB; beside: over Python, torch, the weights and KV blocks"
-    columns = ("strategy", "Python and torch", "target's process", "draft's process", "beside")
-    rows = [
-        (
-            each.strategy,
-            *map(_megabytes, (each.base_bytes, each.target_peak_bytes, each.draft_peak_bytes, each.beside_bytes)),
-        )
-        for each in used
-    ]
-    console().print(folded(columns, rows, title=title))
-
-
-def _megabytes(count: int | None) -> str:
-    return "-" if count is None else f"{count / 1e6:.0f}"
 
 
 def _open(table: Path | None) -> Any:

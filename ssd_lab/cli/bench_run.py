@@ -10,7 +10,6 @@ from typing import Any
 import typer
 
 from ssd_lab.bench.config import EXAMPLE, BenchConfig, cell_key
-from ssd_lab.bench.cost import watching_cost
 from ssd_lab.bench.live import LiveState
 from ssd_lab.bench.measure import RepeatDone, run_in_turns
 from ssd_lab.bench.plan import Plan, PlannedRun, check, make_plan
@@ -19,7 +18,7 @@ from ssd_lab.bench.session import Session
 from ssd_lab.bench.store import RunTable
 from ssd_lab.bench.sweep import CellOutcome, Follow, run_sweep
 from ssd_lab.bench.trackers import Tracker, Tracking, WandbTracker
-from ssd_lab.cli.bench_tables import cost_table, result_tables, side_by_side
+from ssd_lab.cli.bench_tables import result_tables, side_by_side
 from ssd_lab.cli.interrupts import INTERRUPTED
 from ssd_lab.cli.output import (
     FAILED,
@@ -33,8 +32,6 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.results import RunResult
 from ssd_lab.settings import settings
 from ssd_lab.trace import round_line
-
-COST_PAIRS = 10
 
 
 def measure(arguments: Sequence[str]) -> None:
@@ -82,20 +79,6 @@ def _stored(plan: Plan, table: RunTable, run: PlannedRun, result: BenchResult) -
     except ConfigError:
         console(stderr=plan.flags.json_).print(result_tables(result, f"not stored in {table.path}"))
         raise
-
-
-def measure_cost(arguments: Sequence[str]) -> None:
-    """Print what tracing and the progress bar cost in a run with these flags."""
-    plan = make_plan(arguments, settings())
-    if plan.flags.runs is not None or plan.flags.sweep is not None:
-        raise ConfigError("the cost is measured of one run: leave out --runs and --sweep")
-    check(plan)
-    pairs = plan.flags.repeats if "repeats" in plan.flags.model_fields_set else COST_PAIRS
-    found = watching_cost(plan.runs[0].config, pairs)
-    if plan.flags.json_:
-        print_json(found.as_dict())
-    else:
-        console().print(cost_table(found))
 
 
 def _measured(plan: Plan, tracking: Tracking) -> Iterator[tuple[int, PlannedRun, BenchResult]]:

@@ -9,13 +9,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from ssd_lab.bench.comparison import RunComparison, compare_runs
-from ssd_lab.bench.cost import WatchingCost
 from ssd_lab.bench.figures import FIGURES
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import Row
 from ssd_lab.bench.texts import PEER_COLUMNS, estimate_text, figures_table, peer_rows, ratio_text, value_text
 from ssd_lab.cli.output import folded
-from ssd_lab.common.statistics import Estimate
 
 _SPEED = "decode_tokens_per_second"
 PEERS_TITLE = "Beside other programs: tokens/s with prefill, in turns with ours"
@@ -107,25 +105,6 @@ def comparison_tables(comparison: RunComparison) -> RenderableType:
         changes = [(name, *map(value_text, values)) for name, values in comparison.changes.items()]
         parts += [_title("What else differs"), folded(("", *names), changes)]
     return Group(*parts)
-
-
-def cost_table(cost: WatchingCost) -> RenderableType:
-    """What tracing and progress cost."""
-    rows = [
-        (f"total tokens/s {name}", estimate_text("total_tokens_per_second", speed))
-        for name, speed in zip(("without", "with"), cost.speeds, strict=True)
-    ]
-    rows += [("cost in time", cost_text(cost.ratio)), ("cost in processor time", cost_text(cost.cpu_ratio))]
-    title = _title(f"Tracing and progress bar, {len(cost.plain)} pairs of runs in turns")
-    return Group(title, folded(("", ""), rows))
-
-
-def cost_text(ratio: Estimate) -> str:
-    """`1.2 % [0.4, 2.0]`: the share of time that it adds."""
-    text = f"{(ratio.mean - 1) * 100:.1f} %"
-    if ratio.low is None or ratio.high is None:
-        return text
-    return f"{text} [{(ratio.low - 1) * 100:.1f}, {(ratio.high - 1) * 100:.1f}]"
 
 
 def _title(text: str) -> Text:

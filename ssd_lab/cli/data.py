@@ -1,4 +1,4 @@
-"""`ssd-lab data`: list, prepare and sample the prompts of benchmarks."""
+"""`ssd-lab data`: list and prepare the prompts of benchmarks."""
 
 from __future__ import annotations
 
@@ -74,18 +74,6 @@ def prepare(
         _show(done, json_)
     written = f"; written: {', '.join(prepared.dataset for prepared in done)}" if done else ""
     raise DatasetError("; ".join(str(error) for error in failed.values()) + written)
-
-
-@app.command(help="Draw the samples that come with the package, from sets at hand.")
-def sample(
-    source: Annotated[Path, typer.Option("--from", help="Folder with the sets.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("samples"),
-    json_: options.Json = False,
-) -> None:
-    """The same sets give the same bytes."""
-    from ssd_lab.bench.data.sample import write_samples
-
-    _show(write_samples(source, out), json_)
 
 
 def _show(done: list[Any], as_json: bool) -> None:

@@ -36,7 +36,7 @@ COMMANDS = {
 }
 GROUPS = {
     "models": "List the bundled models, check a folder, .gguf file or hub id, or inflate one to full size.",
-    "data": "The prompts of benchmarks: list, prepare and sample them.",
+    "data": "The prompts of benchmarks: list and prepare them.",
     "train": "Train what drafts: an EAGLE3 head or a small draft for any target (a GPU is wanted).",
     "bench": "Measure a strategy on real prompts (flags as the reference's bench.py); list, compare, report.",
 }

@@ -42,13 +42,6 @@ def command(
     strategies: Annotated[
         list[str] | None, typer.Option("--strategy", "-s", help="Whole runs of this one; repeatable. None: all.")
     ] = None,
-    prompts: Annotated[
-        bool,
-        typer.Option("--prompts", help="Instead: prompts to their first token, whole runs, a late prompt."),
-    ] = False,
-    peer: Annotated[
-        bool, typer.Option("--peer/--no-peer", help="With --prompts: transformers on the same weights beside ours.")
-    ] = True,
     check: Annotated[
         bool,
         typer.Option("--check", help="Twice the runs: half of them beside what the simulator says of them."),
@@ -66,7 +59,7 @@ def command(
     """Measure, show the table, and keep what the simulator takes (`--hardware hardware.json`)."""
     if check and not rounds:
         raise ConfigError("--check needs whole runs: leave --no-rounds out")
-    sources = _sources(target, draft, geometry, draft_geometry)
+    sources = sources_of(target, draft, geometry, draft_geometry)
     if out is not None:
         ensure_writable(out, "--out", folder=True)
 
@@ -83,9 +76,6 @@ def command(
 
     place = str(resolve_device(device))
     progress = show_progress()
-    if prompts:
-        _prompts(sources, k, place, dtype, eager, peer, out, json_)
-        return
     models = [load_model(source, dtype=dtype, device=place, progress=progress) for source in sources]
     if head is not None:
         read_eagle3_config(head, models[0].config)  # what is no head of this target is told before the work
@@ -157,44 +147,8 @@ def _show_cut(measured: Measurement, stopped: RunInterrupted, json_: bool) -> No
         print_markdown(f"INTERRUPTED, incomplete: {stopped}\n\n" + report.markdown(measured, command="ssd-lab profile"))
 
 
-def _prompts(
-    sources: list[str], k: int, place: str, dtype: str, eager: bool, peer: bool, out: Path | None, json_: bool
-) -> None:
-    """Measure prompts and whole runs, and show them."""
-    import torch
-
-    from ssd_lab.common.device_guard import current
-    from ssd_lab.models.loader import load_model, resolve_dtype
-    from ssd_lab.profile.peer_prefill import peer_times
-    from ssd_lab.profile.prompts import REPEATS, markdown, measure_prompts, shapes
-
-    def shown(line: str) -> None:
-        if show_progress():
-            console(stderr=True).print(line, markup=False, highlight=False)
-
-    progress = show_progress()
-    with current(place):
-        kind, where = resolve_dtype(dtype, place), torch.device(place)
-        peers = {}
-        if peer:
-            peers = peer_times(sources[0], dtype=kind, device=where, shapes=shapes(), repeats=REPEATS)
-        target, draft = (load_model(source, dtype=dtype, device=place, progress=progress) for source in sources)
-        measured = measure_prompts(
-            target, draft, k=k, peers=peers, on_line=shown, device=place, dtype=dtype, eager=eager
-        )
-    text = markdown(measured, command=shlex.join(["ssd-lab", *sys.argv[1:]]))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "prompts.json").write_text(json.dumps(measured.as_dict(), indent=1) + "\n", encoding="utf-8")
-        (out / "prompts.md").write_text(text, encoding="utf-8")
-    if json_:
-        print_json(measured.as_dict())
-    else:
-        print_markdown(text)
-
-
-def _sources(target: str | None, draft: str | None, geometry: str | None, draft_geometry: str | None) -> list[str]:
-    """The target's and the draft's."""
+def sources_of(target: str | None, draft: str | None, geometry: str | None, draft_geometry: str | None) -> list[str]:
+    """The target's and the draft's. Raises ConfigError for names that do not go together."""
     from ssd_lab import demo
 
     if geometry is not None:

@@ -15,7 +15,6 @@ from typer.testing import Result
 
 from ssd_lab.bench.config import BenchConfig, cell_key
 from ssd_lab.bench.contenders import PEERS
-from ssd_lab.bench.cost import watching_cost
 from ssd_lab.bench.report import markdown, report_sections, write_report
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.store import RunTable
@@ -321,24 +320,6 @@ def test_prompts_of_ones_own_beside_another_program_with_three_strategies(bench:
 def test_help_lists_flags_and_verbs(bench: Invoke):
     shown = bench("--help").stdout
     assert "--block_sz" in shown and "compare A B" in shown
-    assert "--pairs" not in bench("cost", "--help").stdout
-
-
-def test_the_cost_of_watching_is_measured_in_pairs(bench: Invoke, tiny_flags: list[str]):
-    result = bench("cost", "--repeats", "6", "--spec", "--k", "2", "--json", *tiny_flags)
-    assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    assert len(found["plain"]) == len(found["watched"]) == 6
-    assert found["ratio"]["low"] <= found["ratio"]["mean"] <= found["ratio"]["high"]
-    assert "the cost is measured of one run" in bench("cost", "--sweep", "[{}]", *tiny_flags).stderr
-
-
-@pytest.mark.extended
-@pytest.mark.full
-def test_tracing_and_the_bar_are_not_shown_to_cost_over_three_percent():
-    """Processor time and the interval's lower end, since others may use this machine; the docs have the clock's."""
-    config = BenchConfig(num_sequences=2, input_len=16, output_len=12, threads=1, strategy="autoregressive")
-    assert watching_cost(config, pairs=10).cpu_ratio.low < 1.03
 
 
 def test_config_rejects_what_no_run_can_have():

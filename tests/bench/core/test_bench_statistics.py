@@ -8,7 +8,6 @@ import pytest
 from ssd_lab.common.statistics import (
     MIN_REQUESTS,
     bootstrap_ratio,
-    paired_ratio,
     ratio,
     student_interval,
     t_quantile,
@@ -47,25 +46,13 @@ def test_the_ratio_of_two_runs():
     assert np.mean([each.low < 1.5 < each.high for each in found]) == pytest.approx(0.95, abs=0.03)
 
 
-def test_pairs_are_not_moved_by_drift_nor_by_a_disturbed_one():
-    generator = np.random.default_rng(3)
-    drift = generator.normal(0, 0.5, size=(400, 10))  # hits both of a pair alike
-    fast = np.exp(drift + generator.normal(0, 0.01, size=(400, 10)) + np.log(1.02))
-    slow = np.exp(drift + generator.normal(0, 0.01, size=(400, 10)))
-    fast[:, 3] *= 5  # somebody else used the machine
-    found = [paired_ratio(list(a), list(b)) for a, b in zip(fast, slow, strict=True)]
-    assert np.mean([each.low < 1.02 < each.high for each in found]) > 0.95
-    assert max(each.high for each in found) < 1.08
-
-
 def test_too_little_to_say_has_no_interval():
     assert (student_interval([3.0]).mean, student_interval([3.0]).low) == (3.0, None)
     few = bootstrap_ratio([1] * (MIN_REQUESTS - 1), [2] * (MIN_REQUESTS - 1))
     assert (few.mean, few.low) == (0.5, None)
     assert bootstrap_ratio([0, 0], [0, 0]) is None
     assert ratio([2.0], [1.0, 1.1]).high is None
-    assert paired_ratio([2.0] * 5, [1.0] * 5).high is None
     assert student_interval([2.0, 2.0]).relative_width == 0
-    for wrong in (lambda: student_interval([]), lambda: ratio([], [1.0]), lambda: paired_ratio([0.0], [1.0])):
+    for wrong in (lambda: student_interval([]), lambda: ratio([], [1.0])):
         with pytest.raises(ValueError, match="values"):
             wrong()

@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 import ssd_lab
 from ssd_lab.bench.data import DATASETS, BenchPrompt, load_prompts
 from ssd_lab.bench.data.registry import SAMPLES as FOLDER
-from ssd_lab.bench.data.sample import LIMIT_BYTES, SAMPLES, SEED, Sample, draw, write_samples
 from ssd_lab.cli.main import app
 from ssd_lab.errors import DatasetError
+from studies.samples.__main__ import main as draw_samples
+from studies.samples.drawing import LIMIT_BYTES, SAMPLES, SEED, Sample, draw, write_samples
 
 
 def invoke(*arguments: str) -> Any:
@@ -107,10 +108,9 @@ def test_rows_that_reading_showed_to_be_unfit_and_categories_without_a_licence_a
 
 
 def test_samples_are_drawn_by_the_command_byte_for_byte(tmp_path: Path):
-    shown = invoke("sample", "--from", str(FOLDER), "--out", str(tmp_path), "--json")
-    assert shown.exit_code == 0, shown.output
-    assert {row["dataset"]: row["rows"] for row in json.loads(shown.stdout)} == {
-        name: DATASETS[name].bundled_rows for name in SAMPLES
+    shown = draw_samples(["--from", str(FOLDER), "--out", str(tmp_path)])
+    assert {tuple(line.split()[:2]) for line in shown.splitlines()[1:]} == {
+        (name, str(DATASETS[name].bundled_rows)) for name in SAMPLES
     }
     for name in SAMPLES:
         assert (tmp_path / f"{name}.jsonl").read_bytes() == (FOLDER / f"{name}.jsonl").read_bytes()
@@ -119,7 +119,7 @@ def test_samples_are_drawn_by_the_command_byte_for_byte(tmp_path: Path):
 def test_samples_that_are_too_large_or_incomplete_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(DatasetError, match="holds no gsm8k: the samples are drawn from gsm8k, humaneval"):
         write_samples(tmp_path, tmp_path / "out")
-    monkeypatch.setattr("ssd_lab.bench.data.sample.LIMIT_BYTES", 1000)
+    monkeypatch.setattr("studies.samples.drawing.LIMIT_BYTES", 1000)
     with pytest.raises(DatasetError, match="and at most 1000 are bundled"):
         write_samples(FOLDER, tmp_path / "out")
 

@@ -1,19 +1,35 @@
-"""What watching costs: the same run with tracing and the progress bar, and without, in turns."""
+"""What watching costs: the same run with tracing and the progress bar, and without, in turns.
+
+`python -m studies.costs.watching FLAGS` takes the flags of `ssd-lab bench`; `--repeats N` pairs are measured (10).
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
+import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.live import Live
+from ssd_lab.bench.plan import check, make_plan
 from ssd_lab.bench.repeat import RepeatResult
 from ssd_lab.bench.session import Session
-from ssd_lab.common.statistics import Estimate, paired_ratio, student_interval
+from ssd_lab.bench.texts import estimate_text
+from ssd_lab.common.statistics import CONFIDENCE, Estimate, student_interval
+from ssd_lab.display.tables import Table
+from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import load_model
+from ssd_lab.settings import settings
+
+PAIRS = 10
 
 
 @dataclass(frozen=True)
@@ -89,3 +105,56 @@ def _repeat(session: Session, dataset: str, live: Live | None, expected: int) ->
     measured = session.repeat(dataset, 0, lambda _, totals: live.step(totals))[1]
     live.end(measured.totals)
     return measured
+
+
+def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """The median of the ratios within pairs, with the interval between two of them that binomial chances give.
+
+    A pair that something else disturbed moves neither by much. No interval for fewer than six pairs. Raises ValueError
+    for empty, unequally long or non-positive samples.
+    """
+    pairs = list(zip(numerators, denominators, strict=True))
+    if not pairs or min(min(pair) for pair in pairs) <= 0:
+        raise ValueError("a ratio needs positive values on both sides")
+    ratios = sorted(over / under for over, under in pairs)
+    count, below, left_out = len(ratios), 0.0, 0
+    while below + math.comb(count, left_out) / 2**count <= (1 - CONFIDENCE) / 2:
+        below += math.comb(count, left_out) / 2**count
+        left_out += 1
+    median = float(np.median(ratios))
+    if left_out == 0:
+        return Estimate(median, None, None, count, "paired")
+    return Estimate(median, ratios[left_out - 1], ratios[count - left_out], count, "paired")
+
+
+def cost_table(cost: WatchingCost) -> Table:
+    """What tracing and progress cost."""
+    rows = [
+        (f"total tokens/s {name}", estimate_text("total_tokens_per_second", speed))
+        for name, speed in zip(("without", "with"), cost.speeds, strict=True)
+    ]
+    rows += [("cost in time", cost_text(cost.ratio)), ("cost in processor time", cost_text(cost.cpu_ratio))]
+    return Table(("", ""), rows, lead=f"Tracing and progress bar, {len(cost.plain)} pairs of runs in turns")
+
+
+def cost_text(ratio: Estimate) -> str:
+    """`1.2 % [0.4, 2.0]`: the share of time that it adds."""
+    text = f"{(ratio.mean - 1) * 100:.1f} %"
+    if ratio.low is None or ratio.high is None:
+        return text
+    return f"{text} [{(ratio.low - 1) * 100:.1f}, {(ratio.high - 1) * 100:.1f}]"
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Measure what the flags say; returns what is to be shown."""
+    plan = make_plan(arguments, settings())
+    if plan.flags.runs is not None or plan.flags.sweep is not None:
+        raise ConfigError("the cost is measured of one run: leave out --runs and --sweep")
+    check(plan)
+    pairs = plan.flags.repeats if "repeats" in plan.flags.model_fields_set else PAIRS
+    found = watching_cost(plan.runs[0].config, pairs)
+    return json.dumps(found.as_dict(), indent=2) if plan.flags.json_ else cost_table(found).to_text()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(main(sys.argv[1:]) + "\n")

@@ -1,25 +1,27 @@
-"""Peak memory of a run beside what Python and torch themselves take: `python -m ssd_lab.bench.memory`."""
+"""Peak memory of strategies, beside what Python and torch themselves take: `python -m studies.costs.memory`."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ssd_lab.common.parsing import parse_strategy
+from ssd_lab.display.tables import Table
 from ssd_lab.errors import SsdLabError
 
 if TYPE_CHECKING:
     from ssd_lab.models.loader import LoadedModel
 
 LIMIT_S = 600.0
-# this module, found where it was found here and not in the current folder: arguments are that place, and the request
-_PROGRAM = (
-    "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
-    "runpy.run_module('ssd_lab.bench.memory', run_name='__main__', alter_sys=True)"
-)
+REQUEST = "--request"  # what the child is told
+MEASURED = ("autoregressive", "sync_chain", "async_tree")
+TITLES = ("strategy", "Python and torch", "target's process", "draft's process", "beside")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def measure_memory(strategy: str, *, max_tokens: int = 128, **fields: Any) -> Me
     request = json.dumps({"strategy": strategy, "max_tokens": max_tokens, "fields": fields})
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", _PROGRAM, str(Path(__file__).parents[2]), request],
+            [sys.executable, "-m", "studies.costs.memory", REQUEST, request],
+            cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
@@ -98,7 +101,7 @@ def _weights_bytes(model: LoadedModel) -> int:
 
 
 def _measure_here(strategy: str, max_tokens: int, fields: dict[str, Any]) -> MemoryUse:
-    """What the child does: nothing of ours is imported before the base is read, apart from the error classes."""
+    """What the child does: before the base is read nothing of ours is imported but what handles words."""
     import torch
 
     torch.nn.functional.linear(torch.ones(8, 64, dtype=torch.bfloat16), torch.ones(64, 64, dtype=torch.bfloat16))
@@ -127,7 +130,35 @@ def _measure_here(strategy: str, max_tokens: int, fields: dict[str, Any]) -> Mem
     )
 
 
+def table(used: Sequence[MemoryUse]) -> Table:
+    """Megabytes; beside: over Python, torch, the weights and KV blocks."""
+    rows = [
+        (
+            each.strategy,
+            *map(_megabytes, (each.base_bytes, each.target_peak_bytes, each.draft_peak_bytes, each.beside_bytes)),
+        )
+        for each in used
+    ]
+    return Table(TITLES, rows, lead="Peak memory, MB; beside: over Python, torch, the weights and KV blocks")
+
+
+def _megabytes(count: int | None) -> str:
+    return "-" if count is None else f"{count / 1e6:.0f}"
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Measure each strategy (`async_tree k=4`), the canned prompts in a process of its own; returns the table."""
+    parser = argparse.ArgumentParser(prog="python -m studies.costs.memory", description=__doc__)
+    parser.add_argument("strategies", nargs="*", default=MEASURED)
+    parser.add_argument("--max-tokens", type=int, default=128)
+    options = parser.parse_args(arguments)
+    wanted = map(parse_strategy, options.strategies)
+    return table([measure_memory(max_tokens=options.max_tokens, **each) for each in wanted]).to_text()
+
+
 if __name__ == "__main__":
-    wanted = json.loads(sys.argv[1])
-    used = _measure_here(wanted["strategy"], wanted["max_tokens"], wanted["fields"])
-    sys.stdout.write(json.dumps(asdict(used)))
+    if sys.argv[1:2] == [REQUEST]:
+        asked = json.loads(sys.argv[2])
+        sys.stdout.write(json.dumps(asdict(_measure_here(asked["strategy"], asked["max_tokens"], asked["fields"]))))
+    else:
+        sys.stdout.write(main(sys.argv[1:]) + "\n")

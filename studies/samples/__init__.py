@@ -1,0 +1,1 @@
+"""The samples of data sets that come with the package."""
