@@ -1,4 +1,4 @@
-"""The Triton kernels on the CPU: each file of `on_device/` in a process of its own, in Triton's interpreter.
+"""The Triton kernels on the CPU: the files of `on_device/` in processes of their own, in Triton's interpreter.
 
 Triton decides when it is imported whether kernels are compiled or interpreted; in one process with other tests the
 answer would depend on their order. Of the largest grids some cases (`grid`): a GPU has them all.
@@ -15,12 +15,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FILES = sorted(file.name for file in (HERE / "on_device").glob("test_*.py"))
-LONG = {
-    f"test_triton_{name}.py"
-    for name in ("attention", "attention_bits", "decoder", "linear", "peers", "rows", "sampling")
-}
-CHECK = pytest.param("test_attention_check.py", marks=[pytest.mark.full, pytest.mark.extended])  # of a study
+FOLDER = HERE / "on_device"
+ATTENTION = ("test_triton_attention.py", "test_triton_attention_bits.py")
+CHECK = "test_attention_check.py"  # of a study
+OTHERS = sorted({file.name for file in FOLDER.glob("test_*.py")} - {*ATTENTION, CHECK})
 
 
 def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,18 +27,21 @@ def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=HERE.parent.parent, check=False)
 
 
-@pytest.mark.grid(most=len(LONG))
+@pytest.mark.full
+@pytest.mark.grid(most=2)
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
 @pytest.mark.parametrize(
-    "file",
+    "files",
     [
-        CHECK if file in CHECK.values else pytest.param(file, marks=pytest.mark.full) if file in LONG else file
-        for file in FILES
+        pytest.param(ATTENTION, id="attention"),
+        pytest.param(OTHERS, id="others"),
+        pytest.param([CHECK], id="check", marks=pytest.mark.extended),
     ],
 )
-def test_kernels_in_the_interpreter(file: str) -> None:
-    done = run_in_interpreter(str(HERE / "on_device" / file))
+def test_kernels_in_the_interpreter(files: list[str]) -> None:
+    """In two processes: each imports for seconds before its first test."""
+    done = run_in_interpreter(*(str(FOLDER / file) for file in files))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert re.search(r"[1-9]\d* passed", done.stdout), done.stdout
     assert "skipped" not in done.stdout, done.stdout
@@ -49,12 +50,10 @@ def test_kernels_in_the_interpreter(file: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
 def test_some_kernels_in_the_interpreter() -> None:
     """Of one file a few, for `make test`."""
-    done = run_in_interpreter(
-        str(HERE / "on_device" / "test_triton_rows.py"), "-k", "zeros or extremes or (gated and 16)"
-    )
+    done = run_in_interpreter(str(FOLDER / "test_triton_rows.py"), "-k", "zeros or extremes or (gated and 16)")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert re.search(r"[1-9]\d* passed", done.stdout) and "skipped" not in done.stdout, done.stdout
 
 
 def test_there_is_something_to_run() -> None:
-    assert len(FILES) >= 4
+    assert len(OTHERS) >= 4
