@@ -73,30 +73,29 @@ def test_numbers_are_uniform_over_positions_and_over_seeds(purpose: Purpose):
         assert chi_square_p(counts, np.full(100, COUNT / 100)) > SAFE
 
 
-def pairs() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    """Numbers that a request, or two, might use side by side."""
-    here = {purpose: uniform(SEEDS, POSITIONS, purpose) for purpose in Purpose}
-    draft = here[Purpose.DRAFT]
-    found = {
-        "neighbouring positions": (draft, uniform(SEEDS, POSITIONS + 1, Purpose.DRAFT)),
-        "positions one block apart": (draft, uniform(SEEDS, POSITIONS + 16, Purpose.DRAFT)),
-        "neighbouring siblings": (draft, uniform(SEEDS, POSITIONS, Purpose.DRAFT, 1)),
-        "the fifth sibling at the next position": (draft, uniform(SEEDS, POSITIONS + 1, Purpose.DRAFT, 4)),
-        "neighbouring seeds": (draft, uniform(SEEDS + 1, POSITIONS, Purpose.DRAFT)),
-        "seeds that differ in the high half": (draft, uniform(SEEDS + 2**40, POSITIONS, Purpose.DRAFT)),
-        "seeds of opposite sign": (draft, uniform(-1 - SEEDS, POSITIONS, Purpose.DRAFT)),
-        "seeds one golden ratio apart, next purpose": (
-            uniform(SEEDS + 0x9E3779B9, POSITIONS, Purpose.DRAFT),
-            here[Purpose.ACCEPT],
-        ),
-    }
-    for one, other in itertools.combinations(Purpose, 2):
-        found[f"{one.name} and {other.name} at one position"] = (here[one], here[other])
-    return found
+# numbers that a request, or two, might use side by side: what `uniform` is given for the one and for the other
+PLAIN = (SEEDS, POSITIONS, Purpose.DRAFT)
+PAIRS = {
+    "neighbouring positions": (PLAIN, (SEEDS, POSITIONS + 1, Purpose.DRAFT)),
+    "positions one block apart": (PLAIN, (SEEDS, POSITIONS + 16, Purpose.DRAFT)),
+    "neighbouring siblings": (PLAIN, (*PLAIN, 1)),
+    "the fifth sibling at the next position": (PLAIN, (SEEDS, POSITIONS + 1, Purpose.DRAFT, 4)),
+    "neighbouring seeds": (PLAIN, (SEEDS + 1, POSITIONS, Purpose.DRAFT)),
+    "seeds that differ in the high half": (PLAIN, (SEEDS + 2**40, POSITIONS, Purpose.DRAFT)),
+    "seeds of opposite sign": (PLAIN, (-1 - SEEDS, POSITIONS, Purpose.DRAFT)),
+    "seeds one golden ratio apart, next purpose": (
+        (SEEDS + 0x9E3779B9, POSITIONS, Purpose.DRAFT),
+        (SEEDS, POSITIONS, Purpose.ACCEPT),
+    ),
+    **{
+        f"{one.name} and {other.name} at one position": ((SEEDS, POSITIONS, one), (SEEDS, POSITIONS, other))
+        for one, other in itertools.combinations(Purpose, 2)
+    },
+}
 
 
-@pytest.mark.parametrize("name", list(pairs()))
+@pytest.mark.parametrize("name", PAIRS)
 def test_numbers_used_side_by_side_are_independent(name: str):
-    one, other = pairs()[name]
+    one, other = (uniform(*given) for given in PAIRS[name])
     joint = np.histogram2d(one.numpy().ravel(), other.numpy().ravel(), bins=12, range=[(0, 1), (0, 1)])[0]
     assert chi_square_p(joint, np.full((12, 12), one.numel() / 144)) > SAFE

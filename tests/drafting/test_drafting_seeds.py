@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -38,6 +39,17 @@ def preempted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Scheduler, "_preempt", noting)
     return lengths
+
+
+@pytest.fixture(scope="module")
+def plainly(models: Any) -> Any:
+    """What a strategy gives with this much memory, in the engine's own thread and eagerly; made once."""
+
+    @cache
+    def result(strategy: str, memory: str) -> RunResult:
+        return generated(models, REPEATING[strategy], memory)
+
+    return result
 
 
 def generated(models: Any, fields: dict[str, Any], memory: str, **engine: Any) -> RunResult:
@@ -80,25 +92,27 @@ def drafted(result: RunResult) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.full
-@pytest.mark.grid(full=1)
+@pytest.mark.grid(full=1, most=2)
 @pytest.mark.parametrize("link", ["thread", "process"])
-def test_a_worker_elsewhere_keeps_what_it_prepared_too(models: Any, preempted: list[int], link: str) -> None:
-    fields = REPEATING["async fast"]
-    texts = [ids(generated(models, fields, "tight", draft_link=own)) for own in ("inline", link)]
-    assert max(preempted) > 0 and texts[0] == texts[1] == ids(generated(models, fields, "alone"))
+def test_a_worker_elsewhere_keeps_what_it_prepared_too(
+    models: Any, plainly: Any, preempted: list[int], link: str
+) -> None:
+    texts = ids(generated(models, REPEATING["async fast"], "tight", draft_link=link))
+    assert max(preempted) > 0 and texts == ids(plainly("async fast", "alone"))
 
 
 @pytest.mark.full
-def test_graphs_change_nothing(models: Any, preempted: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = REPEATING["async fast"]
-    alone = ids(generated(models, fields, "alone"))
+def test_graphs_change_nothing(
+    models: Any, plainly: Any, preempted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = ids(plainly("async fast", "alone"))
     Backends.installed(monkeypatch)
-    assert ids(generated(models, fields, "tight")) == alone and max(preempted) > 0
+    assert ids(generated(models, REPEATING["async fast"], "tight")) == alone and max(preempted) > 0
 
 
 @pytest.mark.full
 def test_without_what_was_prepared_texts_change(
-    models: Any, preempted: list[int], monkeypatch: pytest.MonkeyPatch
+    models: Any, plainly: Any, preempted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted fault: whoever comes back is drafted for as in a first round."""
     plain = Scheduler._preempt
@@ -107,6 +121,6 @@ def test_without_what_was_prepared_texts_change(
         plain(scheduler, sequence)
         sequence.last_accepted = None
 
-    alone = ids(generated(models, REPEATING["async fast"], "alone"))
+    alone = ids(plainly("async fast", "alone"))
     monkeypatch.setattr(Scheduler, "_preempt", forgetting)
     assert ids(generated(models, REPEATING["async fast"], "tight")) != alone and max(preempted) > 0
