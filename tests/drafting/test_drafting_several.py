@@ -189,19 +189,13 @@ with LLM({target!r}, {draft!r}, "async_tree", k=2, f=1, placement={where!r}, thr
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGKILL"])
 def test_drafts_end_with_the_program_whatever_ends_it(tiny_pair: Any, name: str) -> None:
     script = SLEEPS.format(target=tiny_pair.target, draft=tiny_pair.draft, where=TWO)
-    two_at_once = [
-        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for _ in range(2)
-    ]
-    drafts: list[int] = []
-    for program in two_at_once:
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as program:
         assert program.stdout is not None
-        drafts += map(int, program.stdout.readline().split())
-    assert len(set(drafts)) == 4
-    for program in two_at_once:
+        drafts = [*map(int, program.stdout.readline().split())]
+        assert len(set(drafts)) == 2
         program.send_signal(getattr(signal, name))
         program.wait(60)
-        program.stdout.close()  # type: ignore[union-attr]
     deadline_s = time.monotonic() + 30
     while any(Path(f"/proc/{own}/stat").exists() for own in drafts) and time.monotonic() < deadline_s:
         time.sleep(0.1)

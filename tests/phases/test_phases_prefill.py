@@ -30,10 +30,13 @@ def executor_of(kind: str) -> Executor:
 
 
 class Texts:
-    """Texts of random tokens, each with blocks of its own, and what a model's cache holds of them."""
+    """Texts of random tokens, each with blocks of its own, and what a model's cache holds of them; few where a model
+    computes for long.
+    """
 
-    def __init__(self, model: LoadedModel, lengths: tuple[int, ...] = LENGTHS) -> None:
+    def __init__(self, model: LoadedModel) -> None:
         self.model = model
+        lengths = LENGTHS if model.config.hidden_size < 100 else LENGTHS[:3]
         draw = torch.Generator().manual_seed(4)
         self.ids = [torch.randint(0, 100, (length,), generator=draw).tolist() for length in lengths]
         needed = [-(-length // BLOCK) for length in lengths]
@@ -122,7 +125,7 @@ def test_features_come_back_by_text_and_stay_when_the_step_is_repeated(models: A
         for _ in range(4):  # run as they are, then captured and replayed
             features = prefill(runner, texts.parts()[0], feature_layers=(1, 2))
             assert features is not None
-            prefill(runner, [texts.part(4, 0, 40)], feature_layers=(1, 2))
+            prefill(runner, [texts.part(2, 0, 17)], feature_layers=(1, 2))
             for ours, theirs in zip(features, expected, strict=True):
                 assert torch.equal(ours, theirs)
 
