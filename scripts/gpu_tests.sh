@@ -4,6 +4,7 @@
 # In pieces: SANITIZE=no scripts/gpu_tests.sh -k NAME, and for the sanitizer alone
 #   python tests/gpu/sanitize.py --tools memcheck --strategies async_tree,eagle3
 # PYTHON=<path>   the interpreter (default: .venv/bin/python if there is one, else python3)
+# WORKERS=<n>     processes for the tests, if pytest-xdist is there (default 1: each holds its own models on the GPU)
 # Unlike in the whole suite, where such tests are skipped with a reason, a missing GPU is an error here.
 set -eu
 cd "$(dirname "$0")/.."
@@ -29,8 +30,17 @@ device = torch.cuda.get_device_properties(0)
 print(f"{device.name}, {device.total_memory / 2**30:.0f} GiB, torch {torch.__version__}, CUDA {torch.version.cuda}")
 CHECK
 
+parallel=()
+if [ "${WORKERS:-1}" -gt 1 ]; then
+  if "$PYTHON" -c "import xdist" 2>/dev/null; then
+    parallel=(-n "$WORKERS" --dist worksteal -p no:benchmark)
+  else
+    echo "pytest-xdist is not installed: the tests run in one process" >&2
+  fi
+fi
+
 code=0
-"$PYTHON" -m pytest -m gpu -ra "$@" tests || code=$?
+"$PYTHON" -m pytest -m gpu -ra ${parallel[@]+"${parallel[@]}"} "$@" tests || code=$?
 if [ "${SANITIZE:-yes}" = yes ]; then
   "$PYTHON" tests/gpu/sanitize.py || code=$?
 fi
