@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.figures import estimates
@@ -24,29 +24,6 @@ _log = logging.getLogger(__name__)
 _EXIT_CODES: dict[Ending, int] = {"finished": 0, "failed": 1, "interrupted": 130}
 
 
-class TrackedRun(Protocol):
-    """One run at a tracker, from before its models are loaded until it ended, however it ended."""
-
-    def live(self, state: LiveState) -> None:
-        """A moment of a repeat; comes several times a second."""
-
-    def repeat(self, dataset: str, index: int, measured: RepeatResult) -> None:
-        """A repeat is over."""
-
-    def result(self, result: BenchResult) -> None:
-        """All that was measured."""
-
-    def finish(self, ending: Ending, error: str | None = None) -> None:
-        """The run is over; error: why it failed."""
-
-
-class Tracker(Protocol):
-    """Takes runs, several at a time where they take turns."""
-
-    def start(self, config: BenchConfig, group: str | None, name: str | None) -> TrackedRun:
-        """A run begins; name: None takes the config's label. Raises ConfigError if the tracker refuses."""
-
-
 class Tracking:
     """The open runs of a tracker, by any key; without a tracker every call does nothing.
 
@@ -54,9 +31,9 @@ class Tracking:
     any other error. A tracker that raises in the middle loses that run, with a warning, and the measurement goes on.
     """
 
-    def __init__(self, tracker: Tracker | None) -> None:
+    def __init__(self, tracker: WandbTracker | None) -> None:
         self._tracker = tracker
-        self._open: dict[Hashable, TrackedRun] = {}
+        self._open: dict[Hashable, WandbRun] = {}
 
     @property
     def active(self) -> bool:
@@ -95,7 +72,7 @@ class Tracking:
         self._try(key, lambda run: run.finish(ending, error))
         self._open.pop(key, None)
 
-    def _try(self, key: Hashable, call: Callable[[TrackedRun], None]) -> None:
+    def _try(self, key: Hashable, call: Callable[[WandbRun], None]) -> None:
         run = self._open.get(key)
         if run is None:
             return

@@ -17,7 +17,7 @@ from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.store import RunTable
 from ssd_lab.bench.sweep import CellOutcome, Follow, run_sweep
-from ssd_lab.bench.trackers import Tracker, Tracking, WandbTracker
+from ssd_lab.bench.trackers import Tracking, WandbTracker
 from ssd_lab.cli.bench_tables import result_tables, side_by_side
 from ssd_lab.cli.interrupts import INTERRUPTED
 from ssd_lab.cli.output import (
@@ -194,5 +194,5 @@ class _Watch:
                 out.print(line, markup=False, soft_wrap=True)
 
 
-def _tracker(plan: Plan) -> Tracker | None:
+def _tracker(plan: Plan) -> WandbTracker | None:
     return WandbTracker() if plan.flags.wandb else None

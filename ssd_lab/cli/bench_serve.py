@@ -14,7 +14,7 @@ from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.serving.config import Limits, LoadConfig
 from ssd_lab.bench.store import DEFAULT_TABLE, RunTable
 from ssd_lab.cli import options
-from ssd_lab.cli.options import of_field
+from ssd_lab.cli.options import of_config
 from ssd_lab.cli.output import FAILED, console, folded, print_json, show_progress
 from ssd_lab.common.validation import validated
 from ssd_lab.errors import ConfigError
@@ -41,18 +41,21 @@ KeyVariable = Annotated[
 PeerKeyVariable = Annotated[
     str | None, _option("--peer-api-key-env", "Environment variable with the peers' key.", _SERVERS, metavar="NAME")
 ]
-Concurrency = Annotated[int | None, of_field(LoadConfig, "concurrency", "--concurrency", "-c", panel=_LOAD)]
-Rate = Annotated[float | None, of_field(LoadConfig, "rate", panel=_LOAD)]
-Arrivals = Annotated[str, of_field(LoadConfig, "arrivals", panel=_LOAD)]
-Duration = Annotated[float | None, of_field(LoadConfig, "duration_s", "--duration", panel=_LOAD)]
+LOAD = of_config(
+    LoadConfig,
+    _LOAD,
+    {"concurrency": ("--concurrency", "-c"), "duration_s": ("--duration",), "timeout_s": ("--timeout",)},
+    *("url", "model", "limits"),
+)
+LIMITS = of_config(Limits, _LOAD, {name: (f"--limit-{name.replace('_', '-')}",) for name in Limits.model_fields})
+OF_RUN = ("repeats", "temperature")
+RUN = of_config(
+    BenchConfig,
+    _REQUESTS,
+    {"temperature": ("--temperature", "-t")},
+    *(name for name in BenchConfig.model_fields if name not in OF_RUN),
+)
 Requests = Annotated[int, _option("--num-requests", "Requests in all, where no duration is given.", _LOAD, min=1)]
-WarmUp = Annotated[int, of_field(LoadConfig, "warmup", panel=_LOAD)]
-Timeout = Annotated[float, of_field(LoadConfig, "timeout_s", "--timeout", panel=_LOAD)]
-Repeats = Annotated[int, of_field(BenchConfig, "repeats", panel=_LOAD)]
-FirstToken = Annotated[float | None, of_field(Limits, "first_token_ms", "--limit-first-token-ms", panel=_LOAD)]
-Token = Annotated[float | None, of_field(Limits, "token_ms", "--limit-token-ms", panel=_LOAD)]
-Latency = Annotated[float | None, of_field(Limits, "latency_ms", "--limit-latency-ms", panel=_LOAD)]
-Endpoint = Annotated[str, of_field(LoadConfig, "endpoint", panel=_REQUESTS)]
 Datasets = Annotated[
     list[str] | None,
     _option("--dataset", "Prompts: `example`, a set, a .txt or .jsonl file. Repeatable.", _REQUESTS),
@@ -62,35 +65,24 @@ IgnoreEos = Annotated[
     bool,
     _option("--ignore-eos/--no-ignore-eos", "Ask for answers of full length (no field of OpenAI's own).", _REQUESTS),
 ]
-Temperature = Annotated[float, of_field(BenchConfig, "temperature", "--temperature", "-t", panel=_REQUESTS)]
 Seed = Annotated[int, _option("--seed", "Of arrivals and sampling.", _REQUESTS)]
 Name = Annotated[str | None, typer.Option("--name", help="The run's name in the table; peers are named by address.")]
 Group = Annotated[str | None, typer.Option("--group", help="The runs' group in the table.")]
 Table = Annotated[Path, typer.Option("--table", help="The SQLite file that results go to.")]
 
 
+@options.takes(LOAD, LIMITS, RUN)
 def command(
+    given: dict[str, Any],
     url: Url = None,
     serve: Serve = None,
     peer_url: PeerUrls = None,
     api_key_env: KeyVariable = None,
     peer_api_key_env: PeerKeyVariable = None,
-    concurrency: Concurrency = None,
-    rate: Rate = None,
-    arrivals: Arrivals = "poisson",
-    duration: Duration = None,
     num_requests: Requests = 64,
-    warmup: WarmUp = 4,
-    timeout: Timeout = 120.0,
-    repeats: Repeats = 1,
-    limit_first_token_ms: FirstToken = None,
-    limit_token_ms: Token = None,
-    limit_latency_ms: Latency = None,
-    endpoint: Endpoint = "chat",
     dataset: Datasets = None,
     max_tokens: MaxTokens = 64,
     ignore_eos: IgnoreEos = True,
-    temperature: Temperature = 0.0,
     seed: Seed = 0,
     name: Name = None,
     group: Group = None,
@@ -104,15 +96,13 @@ def command(
 
     if (url is None) == (serve is None):
         raise ConfigError("name a server with --url, or have ours started with --serve, and not both")
-    limits = {"first_token_ms": limit_first_token_ms, "token_ms": limit_token_ms, "latency_ms": limit_latency_ms}
-    load = {
-        "endpoint": endpoint, "concurrency": 8 if concurrency is None and rate is None else concurrency, "rate": rate,
-        "arrivals": arrivals, "duration_s": duration, "warmup": warmup, "timeout_s": timeout, "limits": limits,
-    }  # fmt: skip
+    limits, run = ({name: given.pop(name) for name in names if name in given} for names in (LIMITS, RUN))
+    loop = {} if "rate" in given else {"concurrency": 8}
+    load = {**loop, **given, "limits": limits}
     validated(LoadConfig, {**load, "url": "", "model": ""}, name="load")  # before a server is started
     fields = {
         "datasets": tuple(dataset or ("example",)), "num_sequences": num_requests, "output_len": max_tokens,
-        "ignore_eos": ignore_eos, "temperature": temperature, "seed": seed, "repeats": repeats,
+        "ignore_eos": ignore_eos, "seed": seed, **run,
     }  # fmt: skip
     validated(BenchConfig, fields, name="bench serve")
     runs = RunTable(table)

@@ -99,7 +99,7 @@ Json = Annotated[bool, _option("--json", "One JSON document on stdout and nothin
 TraceFile = Annotated[Path | None, _option("--trace", "Save every round here (JSON lines; .gz compresses).")]
 
 
-def _of_config(model: type[BaseModel], panel: str, names: dict[str, tuple[str, ...]], *without: str) -> Group:
+def of_config(model: type[BaseModel], panel: str, names: dict[str, tuple[str, ...]], *without: str) -> Group:
     """Options for all fields of a config. names: of those that have a short name, or another one than their field."""
     group: Group = {}
     for name, field in model.model_fields.items():
@@ -116,11 +116,11 @@ KNOBS: Group = {"k": (Lookahead, None), "f": (FanOut, None), "fallback": (Fallba
 FIELDS: Group = {"set_": (Set, None), "import_": (Import, None)}
 MODELS: Group = {"target": (Target, None), "draft": (Draft, None)}
 CHAT: Group = {"chat": (Chat, None)}
-SAMPLING = _of_config(
+SAMPLING = of_config(
     SamplingParams, _SAMPLING, {"temperature": ("--temperature", "-t"), "max_tokens": ("--max-tokens", "-n")}, "seed"
 )
 SEED: Group = {"seed": (Seed, 0)}
-ENGINE = _of_config(EngineConfig, _ENGINE, {"max_batch": ("--batch",)})
+ENGINE = of_config(EngineConfig, _ENGINE, {"max_batch": ("--batch",)})
 MAX_TOKENS: Group = {"max_tokens": SAMPLING["max_tokens"]}
 DEVICE: Group = {name: ENGINE[name] for name in ("device", "dtype")}
 

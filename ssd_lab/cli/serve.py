@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssd_lab.cli import options
-from ssd_lab.cli.options import ENGINE, FIELDS, MODELS, of_field
+from ssd_lab.cli.options import ENGINE, FIELDS, MODELS, of_config
 from ssd_lab.cli.output import console, show_progress
 from ssd_lab.common.parsing import parse_strategy
 from ssd_lab.errors import ConfigError
@@ -23,51 +23,29 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 _SERVER, _LIMITS = "Server", "Limits"
-Host = Annotated[str, of_field(ServeConfig, "host", panel=_SERVER)]
-Port = Annotated[int, of_field(ServeConfig, "port", panel=_SERVER)]
-ServedName = Annotated[str | None, of_field(ServeConfig, "served_name", panel=_SERVER)]
-Count = Annotated[int, of_field(ServeConfig, "replicas", panel=_SERVER)]
-Page = Annotated[bool, of_field(ServeConfig, "page", panel=_SERVER)]
-Recent = Annotated[int, of_field(ServeConfig, "recent", panel=_SERVER)]
-AccessLog = Annotated[bool, of_field(ServeConfig, "access_log", panel=_SERVER)]
-MaxQueue = Annotated[int, of_field(ServeConfig, "max_queue", panel=_LIMITS)]
-MaxChoices = Annotated[int, of_field(ServeConfig, "max_choices", panel=_LIMITS)]
-MaxOutput = Annotated[int | None, of_field(ServeConfig, "max_output", panel=_LIMITS)]
-MaxBody = Annotated[int, of_field(ServeConfig, "max_body_bytes", panel=_LIMITS)]
-Timeout = Annotated[float, of_field(ServeConfig, "request_timeout_s", panel=_LIMITS)]
-Grace = Annotated[float, of_field(ServeConfig, "grace_s", panel=_LIMITS)]
+_OF_LIMITS = ("max_queue", "max_choices", "max_output", "max_body_bytes", "request_timeout_s", "grace_s")
+SERVER = of_config(ServeConfig, _SERVER, {}, *_OF_LIMITS) | of_config(
+    ServeConfig, _LIMITS, {}, *(name for name in ServeConfig.model_fields if name not in _OF_LIMITS)
+)
 KeyFile = Annotated[
     Path | None,
     typer.Option("--api-key-file", help="Keys that may ask, one a line. None: everybody.", rich_help_panel=_SERVER),
 ]
 
 
-@options.takes(FIELDS, MODELS, ENGINE, without=("import_",))
+@options.takes(SERVER, FIELDS, MODELS, ENGINE, without=("import_",))
 def command(
     fields: dict[str, Any],
     strategies: options.Strategies = None,
     import_: options.Import = None,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
     api_key_file: KeyFile = None,
-    served_name: ServedName = None,
-    replicas: Count = 1,
-    page: Page = True,
-    recent: Recent = 16,
-    access_log: AccessLog = True,
-    max_queue: MaxQueue = 256,
-    max_choices: MaxChoices = 64,
-    max_output: MaxOutput = None,
-    max_body_bytes: MaxBody = 4 * 2**20,
-    request_timeout_s: Timeout = 600.0,
-    grace_s: Grace = 30.0,
     warm_up: options.WarmUp = True,
 ) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     from ssd_lab.common.validation import validated
 
-    given = {name: value for name, value in locals().items() if name in ServeConfig.model_fields}
-    config = validated(ServeConfig, given, name="server")
+    of_server = {name: fields.pop(name) for name in ServeConfig.model_fields if name in fields}
+    config = validated(ServeConfig, of_server, name="server")
     keys = () if api_key_file is None else read_api_keys(api_key_file)
     options.imported(import_)
     chosen = [parse_strategy(text) for text in strategies or ("async_tree",)]

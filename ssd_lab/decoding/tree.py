@@ -19,14 +19,6 @@ def ancestors(parents: Sequence[int]) -> list[list[int]]:
     return paths
 
 
-def ancestor_mask(parents: Sequence[int]) -> torch.Tensor:
-    """Boolean `[nodes, nodes]`: row i is true at i and at every ancestor of i."""
-    mask = torch.zeros(len(parents), len(parents), dtype=torch.bool)
-    for node, path in enumerate(ancestors(parents)):
-        mask[node, path] = True
-    return mask
-
-
 def branch_prefixes(fan_out: Sequence[int]) -> list[int]:
     """Accepted length that each branch assumes: `[2, 0, 1]` gives `[0, 0, 2]`."""
     return [num_accepted for num_accepted, count in enumerate(fan_out) for _ in range(count)]

@@ -29,7 +29,6 @@ def append_outcome(sequence: Sequence, row: int, verified: Verified, max_model_l
     sequence.last_round = LastRound(
         verified.num_drafted[row], num_accepted, None if numbers is None else (numbers, row)
     )
-    sequence.last_path = [] if verified.paths is None else verified.paths[row]
     sequence.num_cached = len(sequence.token_ids) - 1
     return appended
 

@@ -196,7 +196,6 @@ class Rounds:
     def _append(self, sequence: Sequence, row: int, verified: Verified) -> int:
         """Append the outcome as far as it belongs to the text; returns how many tokens were appended."""
         if not verified.finite[row] or sequence.end_s is not None:
-            sequence.last_path = []
             return 0
         if sequence.first_token_s is None:
             sequence.first_token_s = self._recorder.now_s()

@@ -77,9 +77,8 @@ def bars(
     x: str,
     y: str,
     title: str,
-    stacked: bool = False,
 ) -> Figure:
-    """Bars side by side (or stacked), `name: one value a category`; x, y: what the axes mean, with the unit."""
+    """Bars side by side, `name: one value a category`; x, y: what the axes mean, with the unit."""
     from plotly import graph_objects
 
     colours = _colours(series)
@@ -94,7 +93,7 @@ def bars(
     ]
     slanted = sum(map(len, categories)) > 30  # where room is scarce
     figure = graph_objects.Figure(drawn, _layout(x, y, title, list(series), below=100 if slanted else 55))
-    figure.update_layout(barmode="stack" if stacked else "group")
+    figure.update_layout(barmode="group")
     figure.update_xaxes(type="category")
     return figure
 

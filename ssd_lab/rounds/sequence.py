@@ -62,7 +62,6 @@ class Sequence:
     end_s: float | None = None
     last_accepted: int | None = None  # accepted length of the previous round, None before the first
     last_round: LastRound | None = None
-    last_path: list[int] = field(default_factory=list)  # accepted nodes, if the previous round verified a tree
     error: SsdLabError | None = None
     num_preemptions: int = 0
     expected_ids: tuple[int, ...] = ()  # what the caller thinks the output will be, for drafts

@@ -44,9 +44,7 @@ class TokenTree:
         return None
 
     @classmethod
-    def of_chains(
-        cls, tokens: torch.Tensor, num_drafted: list[int], probs: torch.Tensor | None, *, least_depth: int = 1
-    ) -> TokenTree:
+    def of_chains(cls, tokens: torch.Tensor, num_drafted: list[int], probs: torch.Tensor | None) -> TokenTree:
         """Chains `[batch, k]` as trees. A row whose tokens are spelled out as ones in `probs` is certain too."""
         batch, k = tokens.shape
         own = torch.arange(k, device=tokens.device).expand(batch, -1)
@@ -56,7 +54,7 @@ class TokenTree:
         if probs is not None:
             drawn_from = own
             certain = ((probs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) == 1.0) | ~drafted).all(-1)
-        return cls(own - 1, drafted, drawn_from, certain, max(k, least_depth), 1)
+        return cls(own - 1, drafted, drawn_from, certain, max(k, 1), 1)
 
 
 def paths_from_root(parents: torch.Tensor, depth: int) -> tuple[torch.Tensor, torch.Tensor]:

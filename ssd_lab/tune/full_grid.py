@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.llm import LLM
@@ -22,7 +22,6 @@ def measured_grid(
     candidates: Sequence[Candidate],
     *,
     passes: int = PASSES,
-    on_candidate: Callable[[str, float], None] = lambda label, ratio: None,
 ) -> GridCheck:
     """Run each candidate in turn with the winner on the same prompts; the ratio of a pair is free of what slows the
     machine down in between. Takes minutes.
@@ -32,11 +31,9 @@ def measured_grid(
     with subject.opened(winner) as reference:
         for label, candidate in by_label.items():
             pairs[label] = _paired(subject, reference, candidate, range(passes))
-            on_candidate(label, _median(pairs[label]))
         # the largest of many noisy ratios is mostly noise: the best are run again, and only those runs count for them
         for label in sorted(pairs, key=lambda one: -_median(pairs[one]))[:AGAIN]:
             pairs[label] = _paired(subject, reference, by_label[label], range(passes, passes + AGAIN_PASSES * passes))
-            on_candidate(label, _median(pairs[label]))
     return _check({winner.label: 1.0, **{label: _median(own) for label, own in pairs.items()}}, winner)
 
 

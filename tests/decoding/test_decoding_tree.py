@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssd_lab.decoding.tree import (
-    ancestor_mask,
     ancestors,
     async_tree_parents,
     branch_prefixes,
@@ -19,24 +18,6 @@ from ssd_lab.decoding.tree import (
 def branch_ranks(fan_out: list[int]) -> list[int]:
     """Rank of each branch's recovery token among the candidates at its accepted length."""
     return [rank for count in fan_out for rank in range(count)]
-
-
-def test_a_mask_by_hand() -> None:
-    #        0
-    #      / | \
-    #     1  2  3      6 hangs on the root's own place
-    #     |     |
-    #     4     5
-    expected = [
-        [1, 0, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0, 0],
-        [1, 0, 1, 0, 0, 0, 0],
-        [1, 0, 0, 1, 0, 0, 0],
-        [1, 1, 0, 0, 1, 0, 0],
-        [1, 0, 0, 1, 0, 1, 0],
-        [0, 0, 0, 0, 0, 0, 1],
-    ]
-    assert ancestor_mask([-1, 0, 0, 0, 1, 3, -1]).int().tolist() == expected
 
 
 @given(st.lists(st.integers(0, 10**6), max_size=30))
