@@ -99,15 +99,15 @@ def _changes(first: BenchResult, second: BenchResult) -> dict[str, tuple[Any, An
 
 def _facts(result: BenchResult) -> dict[str, Any]:
     """Configuration and surroundings as flat names; the time of day is no difference."""
-    facts: dict[str, Any] = {}
+    surroundings = {name: part for name, part in result.environment.items() if name != "time"}
+    return flat(result.config.model_dump(mode="json")) | flat(surroundings)
 
-    def add(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for name, part in value.items():
-                add(f"{prefix}.{name}" if prefix else str(name), part)
-        else:
-            facts[prefix] = value
 
-    add("", result.config.model_dump(mode="json"))
-    add("", {name: part for name, part in result.environment.items() if name != "time"})
-    return facts
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """What is nested by one name each, its parts joined with dots."""
+    if not isinstance(value, dict):
+        return {prefix: value}
+    found: dict[str, Any] = {}
+    for name, part in value.items():
+        found |= flat(part, f"{prefix}.{name}" if prefix else str(name))
+    return found

@@ -37,35 +37,29 @@ def load_inputs(config: BenchConfig, dataset: str, target: LoadedModel) -> list[
     else:
         if target.tokenizer is None:
             raise PromptError("the target has no tokenizer: give --random for random token ids")
-        inputs = [_encode(prompt, config, target.tokenizer) for prompt in _prompts(config, dataset)]
+        prompts = prompts_of(config, dataset, config.num_sequences)
+        inputs = [_encode(prompt, config, target.tokenizer) for prompt in prompts]
     _check_lengths(inputs, config, target)
     return inputs
 
 
-def _prompts(config: BenchConfig, dataset: str) -> list[BenchPrompt]:
-    if is_prompt_file(dataset):
-        return _own_prompts(config, dataset)
-    if dataset != EXAMPLE:
-        return load_prompts(dataset, config.num_sequences, offset=config.prompt_offset)
-    canned = demo.canned_prompts()
-    last = config.prompt_offset + config.num_sequences
-    if last > len(canned):
+def prompts_of(config: BenchConfig, dataset: str, count: int | None) -> list[BenchPrompt]:
+    """The prompts of a set, of a file of the user's (as many as are there) or canned ones, from the offset on. count:
+    None takes all that are left. Raises DatasetError, PromptError, or ConfigError for too few canned ones.
+    """
+    if not (dataset == EXAMPLE or is_prompt_file(dataset)):
+        return load_prompts(dataset, count, offset=config.prompt_offset)
+    texts = demo.canned_prompts() if dataset == EXAMPLE else read_prompt_file(dataset)
+    last = len(texts) if count is None else config.prompt_offset + count
+    if dataset == EXAMPLE and last > len(texts):
         raise ConfigError(
-            f"{config.num_sequences} canned prompts from number {config.prompt_offset} on were asked for and there are "
-            f"{len(canned)}: ask for fewer"
+            f"{count} canned prompts from number {config.prompt_offset} on were asked for and there are {len(texts)}: "
+            "ask for fewer"
         )
-    chosen = list(enumerate(canned))[config.prompt_offset : last]
-    return [BenchPrompt(f"{EXAMPLE}/{number}", EXAMPLE, text) for number, text in chosen]
-
-
-def _own_prompts(config: BenchConfig, file: str) -> list[BenchPrompt]:
-    """Of a file of the user's: as many as are asked for, or all that it has from the offset on."""
-    texts = read_prompt_file(file)
-    last = config.prompt_offset + config.num_sequences
     chosen = list(enumerate(texts))[config.prompt_offset : last]
     if not chosen or not all(isinstance(text, str) for _, text in chosen):
-        raise PromptError(f"{file} has {len(texts)} prompts: benchmarks take texts, and an offset below their number")
-    return [BenchPrompt(f"{file}/{number}", file, text) for number, text in chosen]
+        raise PromptError(f"{dataset} has {len(texts)} prompts: a benchmark takes texts, and an offset below that")
+    return [BenchPrompt(f"{dataset}/{number}", dataset, text) for number, text in chosen]
 
 
 def _encode(prompt: BenchPrompt, config: BenchConfig, tokenizer: Tokenizer) -> Input:

@@ -6,9 +6,8 @@ import html as html_text
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ssd_lab.bench.comparison import compare_runs
+from ssd_lab.bench.comparison import compare_runs, flat
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.figures import FIGURES
 from ssd_lab.bench.report_figures import Named, figures_svg
@@ -179,7 +178,7 @@ def _configurations(runs: Named) -> ReportSection:
 
 def _environments(runs: Named) -> list[ReportSection]:
     """What all runs have in common once, and the rest beside each other."""
-    facts = [_flat(result.environment) for _, result in runs]
+    facts = [flat(result.environment) for _, result in runs]
     names = list(dict.fromkeys(name for each in facts for name in each))
     common = [name for name in names if all(each.get(name) == facts[0].get(name) for each in facts)]
     shared = [(name, value_text(facts[0].get(name))) for name in common]
@@ -188,12 +187,3 @@ def _environments(runs: Named) -> list[ReportSection]:
         ReportSection("Where it was measured", table=Table(("", "all runs"), shared)),
         *([ReportSection("What differed", table=Table(["", *(name for name, _ in runs)], own))] if own else []),
     ]
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, dict):
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for name, part in value.items():
-        found |= _flat(part, f"{prefix}.{name}" if prefix else str(name))
-    return found

@@ -9,9 +9,8 @@ from ssd_lab import demo
 from ssd_lab.common.late import late
 from ssd_lab.display.tables import COMPARISON_COLUMNS, Row, Table
 from ssd_lab.errors import ConfigError
-from ssd_lab.results.rows import against, metrics_row, simulated_hardware
-from ssd_lab.results.run_result import RunResult
-from ssd_lab.results.speeds import notes_on_processor, notes_on_turns
+from ssd_lab.results.run_result import RunResult, estimated
+from ssd_lab.results.speeds import notes_on_processor, notes_on_turns, speedup
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -44,7 +43,7 @@ class Comparison:
     def rows(self) -> list[Row]:
         """One plain dictionary a run; unknown numbers are None, `simulated_tokens_per_second` was never measured."""
         baseline = self.baseline
-        return [metrics_row(name, run) | against(baseline, run) for name, run in self.runs.items()]
+        return [run.row(name) | _against(baseline, run) for name, run in self.runs.items()]
 
     def explain(self, hardware: Any = None) -> Explanation:
         """Why each speculative run was as fast as it was, and what to blame where it does not pay; arguments and errors
@@ -55,7 +54,7 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """Plain data, ready for JSON."""
         return {
-            "simulated_hardware": simulated_hardware(),
+            "simulated_hardware": _simulated_hardware(),
             "rows": self.rows(),
             "interrupted": any(run.interrupted for run in self.runs.values()),
         }
@@ -98,12 +97,40 @@ class Comparison:
         return [
             *self._in_words(),
             *_notes_on_settings(self.runs),
-            *notes_on_turns(list(self.runs.values())),
-            *notes_on_processor(self.runs),
+            *notes_on_turns([run.speeds for run in self.runs.values()]),
+            *notes_on_processor({name: run.metrics.processor_share for name, run in self.runs.items()}),
             *_notes_on_threads(self.runs),
             *own,
-            f"simulated: these rounds on the virtual clock of {simulated_hardware()}, not a measurement",
+            f"simulated: these rounds on the virtual clock of {late('PUBLISHED_70B').name}, not a measurement",
         ]
+
+
+def _against(baseline: RunResult | None, run: RunResult) -> Row:
+    """What only makes sense beside other runs, whole ones."""
+    if run.interrupted or (baseline is not None and baseline.interrupted):
+        baseline = None
+    same_text = None
+    if baseline is not None:
+        pairs = zip(run.outputs, baseline.outputs, strict=False)  # by prompt: request ids are each run's own
+        same_text = sum(ours.token_ids == theirs.token_ids for ours, theirs in pairs)
+    own = run.speeds
+    return {
+        **estimated("speedup", None if baseline is None else speedup(own, own if run is baseline else baseline.speeds)),
+        "same_text": same_text,
+        "simulated_tokens_per_second": _simulated_tokens_per_second(run),
+    }
+
+
+def _simulated_hardware() -> str:
+    """The machine of a comparison's simulated speeds."""
+    return str(late("PUBLISHED_70B").name)
+
+
+def _simulated_tokens_per_second(run: RunResult) -> float | None:
+    try:
+        return run.simulated().tokens_per_second
+    except ConfigError:  # too little was recorded to replay
+        return None
 
 
 def _notes_on_settings(runs: dict[str, RunResult]) -> list[str]:

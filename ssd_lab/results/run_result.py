@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ssd_lab.common.late import late
-from ssd_lab.display.tables import RUN_COLUMNS, Table
+from ssd_lab.common.statistics import Estimate, student_interval
+from ssd_lab.display.tables import RUN_COLUMNS, Row, Table
 from ssd_lab.errors import ConfigError, RunInterrupted
-from ssd_lab.results.rows import metrics_row
 from ssd_lab.results.speeds import notes_on_processor, notes_on_turns
 from ssd_lab.trace import Metrics, SequenceRound, Trace
 
@@ -117,6 +117,34 @@ class RunResult:
             "turns": list(self.turns),
         }
 
+    @property
+    def speeds(self) -> Sequence[float]:
+        """Tokens per second of each turn; one where it was not repeated, none where nothing was timed."""
+        once = self.metrics.tokens_per_second
+        return self.turns or ((once,) if once else ())
+
+    def row(self, name: str) -> Row:
+        """What it tells by itself, as plain numbers under this name; unknown ones None."""
+        metrics, speeds = self.metrics, self.speeds
+        first_token = metrics.time_to_first_token_s
+        return {
+            "name": name,
+            "strategy": self.strategy_name,
+            **estimated("tokens_per_second", student_interval(speeds) if speeds else None),
+            "num_turns": max(1, len(self.turns)),
+            "tokens_per_round": metrics.tokens_per_round,
+            "acceptance_rate": metrics.acceptance_rate,
+            "cache_hit_rate": metrics.cache_hit_rate,
+            "predicted_cache_hit_rate": metrics.predicted_cache_hit_rate,
+            "time_to_first_token_s": None if first_token is None else first_token.mean,
+            "processor_share": metrics.processor_share,
+            "num_outputs": len(self.outputs),
+            "interrupted": self.interrupted,
+            "num_output_tokens": metrics.num_output_tokens,
+            "exact": metrics.exact,
+            "lossy_reason": metrics.lossy_reason,
+        }
+
     def __repr__(self) -> str:
         return "\n".join([repr(self._first_text()), self._line(), *self.notes()])
 
@@ -133,8 +161,7 @@ class RunResult:
         return late("cell_bundle")({self.strategy_name: self.trace}, self._repr_html_())
 
     def _table(self) -> Table:
-        row = metrics_row(self.strategy_name, self)
-        return RUN_COLUMNS.table([row], lead=self._first_text(), notes=self.notes())
+        return RUN_COLUMNS.table([self.row(self.strategy_name)], lead=self._first_text(), notes=self.notes())
 
     def _line(self) -> str:
         shown = zip(self._table().columns, self._table().rows[0], strict=True)
@@ -153,12 +180,12 @@ class RunResult:
 
     def notes(self) -> list[str]:
         """What its numbers mean, and what is to be known of them."""
-        turns = notes_on_turns([self]) if self.turns else []
+        turns = notes_on_turns([self.turns]) if self.turns else []
         return [
             *self._in_words(),
             *self._together(),
             *turns,
-            *notes_on_processor({self.strategy_name: self}),
+            *notes_on_processor({self.strategy_name: self.metrics.processor_share}),
             *self.warnings(),
         ]
 
@@ -192,3 +219,10 @@ class RunResult:
         degraded = self.trace.meta.get("degraded")  # set where a dead draft left only autoregressive decoding
         notes += self.trace.meta.get("drafts", [])  # of several, or of one that may be started again
         return [*notes, f"DEGRADED to autoregressive: {degraded}"] if degraded else notes
+
+
+def estimated(key: str, estimate: Estimate | None) -> Row:
+    """A number of a row, with its interval."""
+    if estimate is None:
+        return {key: None, f"{key}_low": None, f"{key}_high": None}
+    return {key: estimate.mean, f"{key}_low": estimate.low, f"{key}_high": estimate.high}

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ssd_lab.common.statistics import t_quantile
 from ssd_lab.config import SamplingParams
 from ssd_lab.llm import LLM, Prompt
 from ssd_lab.models.loader import LoadedModel
@@ -74,7 +75,7 @@ class Paired:
         mean = statistics.fmean(logs)
         if len(logs) < 2:
             return Ratio(math.exp(mean))
-        error = student(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+        error = t_quantile(len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
         return Ratio(*(math.exp(mean + off) for off in (0.0, -error, error)))
 
 
@@ -110,9 +111,3 @@ def run_in_turn(
             passed_s = (time.perf_counter() - first_s) / (number + 1)
             if number + 1 >= LEAST_PASSES and time.perf_counter() + passed_s > end_s:
                 break
-
-
-def student(degrees: int) -> float:
-    """The 97.5 % point of Student's t."""
-    known = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
-    return known[degrees - 1] if degrees <= len(known) else 2.23

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from browser_pages import THEMES, WIDTHS, no_sideways_scrolling
 from recorded_traces import recorded_trace
+from rescoring import rescore
 
 from ssd_lab.trace import Trace
 from ssd_lab.widgets import Bars, Chart
@@ -19,7 +20,6 @@ from ssd_lab.widgets.own import VIEWS
 from ssd_lab.widgets.page import write_html
 from ssd_lab.widgets.view_model import view_data
 from ssd_lab.widgets.view_model.live import LiveRun
-from ssd_lab.widgets.view_model.rescoring import rescore
 from ssd_lab.widgets.view_model.speed import DEFAULTS, closed_form_speeds
 from ssd_lab.widgets.view_model.steps import steps_of
 

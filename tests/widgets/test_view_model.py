@@ -8,12 +8,13 @@ import json
 
 import pytest
 from recorded_traces import recorded_trace
+from rescoring import rescore
 
 from ssd_lab.errors import ConfigError
 from ssd_lab.trace import RoundRecord, SequenceRound, Trace, TreeRecord, compute_metrics
 from ssd_lab.widgets.view_model import view_data
 from ssd_lab.widgets.view_model.presets import presets
-from ssd_lab.widgets.view_model.rescoring import hit_curve, power_law, rescore
+from ssd_lab.widgets.view_model.rescoring import hit_curve, power_law
 from ssd_lab.widgets.view_model.steps import steps_of
 
 TRACE = recorded_trace(rounds=40, requests=2, seed=3)

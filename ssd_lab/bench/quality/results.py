@@ -71,8 +71,3 @@ class QualityResult(BaseModel):
             "methods": self.methods,
         }
         return {**self.model_dump(mode="json"), **derived}
-
-    @classmethod
-    def from_dict(cls, document: dict[str, Any]) -> QualityResult:
-        """What `as_dict` wrote."""
-        return cls.model_validate({name: document[name] for name in cls.model_fields if name in document})

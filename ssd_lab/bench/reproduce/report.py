@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from ssd_lab.bench.reproduce import coefficient, eagle3, fallback, headline, miss_rate, schedules, temperature
 from ssd_lab.bench.reproduce.recording import NOTE, Recordings
 from ssd_lab.bench.reproduce.section import Claim, PaperSection
+from ssd_lab.common.places import write_text
 from ssd_lab.display import environment
 from ssd_lab.errors import ConfigError
 
@@ -53,9 +53,7 @@ def reproduce(
         elif key in sections or not sections:
             on_section(key)
             found[key] = make(recordings)
-            unfinished = path.with_name(f"unfinished-{path.name}")
-            unfinished.write_text(json.dumps(found[key].as_dict()), encoding="utf-8")
-            os.replace(unfinished, path)
+            write_text(path, json.dumps(found[key].as_dict()))
             _write(folder, list(found.values()), recordings.settings)
     _write(folder, list(found.values()), recordings.settings)
     return list(found.values())

@@ -13,12 +13,13 @@ import httpx
 
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.data import BenchPrompt
+from ssd_lab.bench.inputs import prompts_of
 from ssd_lab.bench.repeat import RepeatResult
 from ssd_lab.bench.result import BenchResult, DatasetResult
 from ssd_lab.bench.serving.client import Client, Timing
 from ssd_lab.bench.serving.loops import OnDone, closed_loop, open_loop
 from ssd_lab.bench.serving.measured import SERVER, notes_of, repeat_of
-from ssd_lab.bench.serving.workload import arrival_times, asks, prompts_of, warm_up_asks
+from ssd_lab.bench.serving.workload import arrival_times, asks, warm_up_asks
 from ssd_lab.client.address import Address, model_names, timeouts
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.display import environment
@@ -75,7 +76,7 @@ class _Server:
         if self.config.load is None:
             raise ConfigError("this configuration has no load: give one, with the server's address")
         self.load = self.config.load
-        self.prompts = {name: prompts_of(self.config, name) for name in self.config.datasets}
+        self.prompts = {name: prompts_of(self.config, name, None) for name in self.config.datasets}
         self.repeats = {name: [] for name in self.prompts}
 
     @property

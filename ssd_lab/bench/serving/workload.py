@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ssd_lab import demo
-from ssd_lab.bench.config import EXAMPLE, BenchConfig, is_prompt_file
-from ssd_lab.bench.data import BenchPrompt, load_prompts
+from ssd_lab.bench.config import BenchConfig
+from ssd_lab.bench.data import BenchPrompt
 from ssd_lab.bench.session import request_seed
-from ssd_lab.common.prompt_file import read_prompt_file
-from ssd_lab.errors import PromptError
 
 
 @dataclass(frozen=True)
@@ -24,20 +21,6 @@ class Ask:
     text: str
     max_tokens: int
     seed: int
-
-
-def prompts_of(config: BenchConfig, dataset: str) -> list[BenchPrompt]:
-    """Every prompt of a set from the offset on. Raises DatasetError or PromptError."""
-    if dataset == EXAMPLE:
-        texts = demo.canned_prompts()
-    elif is_prompt_file(dataset):
-        texts = read_prompt_file(dataset)
-    else:
-        return load_prompts(dataset, None, offset=config.prompt_offset)
-    chosen = list(enumerate(texts))[config.prompt_offset :]
-    if not chosen or not all(isinstance(text, str) for _, text in chosen):
-        raise PromptError(f"{dataset} has {len(texts)} prompts: a load takes texts, and an offset below their number")
-    return [BenchPrompt(f"{dataset}/{number}", dataset, text) for number, text in chosen]
 
 
 def asks(config: BenchConfig, dataset: str, prompts: list[BenchPrompt], repeat: int) -> Iterator[Ask]:

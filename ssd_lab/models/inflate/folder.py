@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ssd_lab.common.places import write_text
 from ssd_lab.common.progress import progress_bar
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.files.checkpoint import Checkpoint
@@ -168,6 +169,4 @@ def _bytes(weights: InflatedWeights, dtype: str) -> int:
 
 
 def _write_json(file: Path, document: dict[str, Any]) -> None:
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_text(file, json.dumps(document, indent=2) + "\n")

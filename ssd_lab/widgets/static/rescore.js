@@ -1,4 +1,4 @@
-// Counterfactuals on the recorded rounds. The twin in Python is view_model/rescoring.py; a test compares the two.
+// Counterfactuals on the recorded rounds. The twin in Python is tests/rescoring.py; a test compares the two.
 
 // Outcomes of the rounds as they were, cut to another lookahead and looked up under another schedule.
 export function rescore(steps, fanOut) {

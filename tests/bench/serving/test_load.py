@@ -10,12 +10,13 @@ import pytest
 from fake_openai import FakeServer, Reply
 
 from ssd_lab.bench.config import BenchConfig
+from ssd_lab.bench.inputs import prompts_of
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.bench.serving.client import Client, Timing
 from ssd_lab.bench.serving.config import Limits, LoadConfig
 from ssd_lab.bench.serving.measured import notes_of, repeat_of
 from ssd_lab.bench.serving.run import chosen_model, run_load
-from ssd_lab.bench.serving.workload import Ask, arrival_times, asks, prompts_of
+from ssd_lab.bench.serving.workload import Ask, arrival_times, asks
 from ssd_lab.client.address import Address
 from ssd_lab.demo import canned_prompts
 from ssd_lab.errors import ConfigError, ServerError
@@ -192,7 +193,7 @@ def test_limits_judge_only_what_they_name():
 
 def test_prompts_go_round_with_ids_of_their_own():
     config = config_of()
-    prompts = prompts_of(config, "example")[:2]
+    prompts = prompts_of(config, "example", None)[:2]
     many = asks(config, "example", prompts, 0)
     first, second, third = next(many), next(many), next(many)
     assert (first.text, first.prompt_id) == (prompts[0].text, "example/0/text")

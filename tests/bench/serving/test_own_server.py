@@ -8,10 +8,10 @@ import pytest
 
 import ssd_lab
 from ssd_lab.bench.config import BenchConfig
+from ssd_lab.bench.inputs import prompts_of
 from ssd_lab.bench.serving.config import LoadConfig
 from ssd_lab.bench.serving.own_server import own_server
 from ssd_lab.bench.serving.run import chosen_model, run_load
-from ssd_lab.bench.serving.workload import prompts_of
 from ssd_lab.client.address import Address
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ServerError
@@ -28,7 +28,7 @@ def test_our_server_answers_with_the_texts_of_a_run():
         load = LoadConfig(url=address.base, model=model, concurrency=3, warmup=1)
         config = BenchConfig(target=model, datasets=("example",), num_sequences=5, output_len=16, load=load)
         result = run_load([config], [address])[0]
-        prompts = prompts_of(config, "example")[:5]
+        prompts = prompts_of(config, "example", None)[:5]
     requests = {request.prompt_id: request for request in result.datasets["example"].repeats[0].requests}
     assert not [note for note in result.notes if "failed" in note or "without token counts" in note]
     with ssd_lab.LLM(strategy="autoregressive", progress=False, threads=1) as llm:
