@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ssd_lab.check.cells import CellResult
+from ssd_lab.common.json_lines import JsonLines
 from ssd_lab.errors import ConfigError
 
 NAME = "cells.jsonl"
@@ -17,37 +16,34 @@ class CellStore:
     """The first line says what was run and with which code; cells of another state are never mixed in."""
 
     def __init__(self, folder: Path, header: dict[str, Any], *, fresh: bool = False) -> None:
-        self._file = folder / NAME
+        self._lines = JsonLines(folder / NAME)
         self.results: dict[str, CellResult] = {}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            content = "" if fresh or not self._file.exists() else self._file.read_text(encoding="utf-8")
-            whole = content[: content.rfind("\n") + 1]  # a line that was being written when the program died is no line
-            if not whole or whole != content:
-                self._file.write_text(whole or json.dumps(header) + "\n", encoding="utf-8")
+            if fresh:
+                self._lines.path.unlink(missing_ok=True)
+            self._load(header)
         except OSError as error:
-            raise ConfigError(f"{self._file} cannot be used ({error}): name another folder with --out") from error
-        if whole:
-            self._load(whole.splitlines(), header)
+            raise ConfigError(f"{self._lines.path} cannot be used ({error}): name another folder with --out") from error
 
     def add(self, result: CellResult) -> None:
         """Keep it, on the disk before this returns."""
         self.results[result.key] = result
-        with self._file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(result.as_dict()) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        self._lines.add(result.as_dict())
 
-    def _load(self, lines: list[str], header: dict[str, Any]) -> None:
+    def _load(self, header: dict[str, Any]) -> None:
+        file = self._lines.path
         try:
-            before = json.loads(lines[0])
-            results = [CellResult.from_dict(json.loads(line)) for line in lines[1:]]
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError(f"{self._file} holds no cells of this check: name another folder with --out") from error
-        other = sorted(name for name in header.keys() | before.keys() if header.get(name) != before.get(name))
+            before, *cells = self._lines.read() or [header]
+            results = [CellResult.from_dict(cell) for cell in cells]
+            other = sorted(name for name in header.keys() | before.keys() if header.get(name) != before.get(name))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(f"{file} holds no cells of this check: name another folder with --out") from error
         if other:
             raise ConfigError(
-                f"{self._file} was written with other {', '.join(other)}: begin anew with --fresh, or name another "
-                "folder with --out"
+                f"{file} was written with other {', '.join(other)}: begin anew with --fresh, or name another folder "
+                "with --out"
             )
+        if not file.exists() or not file.stat().st_size:
+            self._lines.add(header)
         self.results = {result.key: result for result in results}

@@ -196,8 +196,8 @@ class TreeVerification(Verification[VerifyTreePhase]):
             after = Alternatives(listed, likely, likely_draft)
             tried = Alternatives(listed[np.arange(batch)[:, None], parents + 1], *as_tried)
         trees = VerifiedTrees(tokens, parents, valid != 0, drafted, target, tried, coins)
-        paths = [row[:count].tolist() for row, count in zip(path, num_accepted, strict=True)]
-        chains = [trees.chain(row, path) for row, path in enumerate(paths)]
+        accepted = zip(path, num_accepted, strict=True)
+        chains = [trees.chain(row, nodes[:count].tolist()) for row, (nodes, count) in enumerate(accepted)]
         probabilities = None
         if numbers is not None and target is not None:
             parts = [trees.along(chains, target, depth), numbers[:, :1]]
@@ -215,7 +215,6 @@ class TreeVerification(Verification[VerifyTreePhase]):
             draft_finite=[bool(f) for f in draft_finite],
             probabilities=probabilities,
             alternatives=None if after is None else after.at(_rows_along(chains, depth)),
-            paths=paths,
             trees=trees if options.record else None,
         )
 

@@ -56,8 +56,7 @@ class Verified:
 
     draft_tokens: of each row, padding included; of a tree the accepted path and, after it, first children down to a
     leaf. num_drafted: how many of them are real. finite: False for a row whose logits hold NaN or infinity.
-    draft_finite: the same for the draft's probabilities. Where trees were verified, paths: the accepted nodes of each
-    row; trees: the trees, if recorded.
+    draft_finite: the same for the draft's probabilities. trees: where some were verified, if they are recorded.
     """
 
     draft_tokens: list[list[int]]
@@ -68,5 +67,4 @@ class Verified:
     draft_finite: list[bool]
     probabilities: RoundProbabilities | None
     alternatives: Alternatives | None = None
-    paths: list[list[int]] | None = None
     trees: VerifiedTrees | None = None

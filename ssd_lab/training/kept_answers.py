@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from ssd_lab.common.json_lines import JsonLines
 from ssd_lab.errors import ConfigError
 
 
@@ -23,16 +23,13 @@ class KeptAnswers:
     """
 
     def __init__(self, path: Path, key: str) -> None:
-        self._path, self._key = path, key
-        self._found: dict[int, tuple[list[int], bool]] = {}
-        if not path.exists():
-            return
-        first, *lines = path.read_text(encoding="utf-8").splitlines()
-        if json.loads(first)["key"] != key:
+        self._lines, self._head = JsonLines(path), {"key": key}
+        head, *kept = self._lines.read() or [self._head]
+        if head != self._head:
             raise of_others(path)
-        for line in lines:
-            number, token_ids, finished = json.loads(line)
-            self._found[number] = (token_ids, finished)
+        self._found: dict[int, tuple[list[int], bool]] = {
+            number: (token_ids, finished) for number, token_ids, finished in kept
+        }
 
     def __len__(self) -> int:
         return len(self._found)
@@ -44,12 +41,11 @@ class KeptAnswers:
     def add(self, answers: dict[int, tuple[list[int], bool]]) -> None:
         """Keep these too."""
         self._found |= answers
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        head = [] if self._path.exists() else [json.dumps({"key": self._key})]
-        with self._path.open("a", encoding="utf-8") as file:
-            for line in [*head, *(json.dumps([number, *answer]) for number, answer in answers.items())]:
-                file.write(line + "\n")
+        path = self._lines.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head = [] if path.exists() and path.stat().st_size else [self._head]
+        self._lines.add(*head, *([number, *answer] for number, answer in answers.items()))
 
     def remove(self) -> None:
         """All that was asked is answered, and kept elsewhere."""
-        self._path.unlink(missing_ok=True)
+        self._lines.path.unlink(missing_ok=True)

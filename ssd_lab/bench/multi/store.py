@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd_lab.bench.multi.process import Outcome
+from ssd_lab.common.json_lines import JsonLines
 from ssd_lab.errors import ConfigError
 
 SETTINGS, RESULTS, CALLS, LOCK = "settings.json", "results.jsonl", "calls.jsonl", ".lock"
@@ -32,8 +32,8 @@ class Store:
             if fresh:
                 self._clear()
             self._claim(dict(settings))
-            self.results = {line["key"]: line for line in self._lines(RESULTS)}
-            self.calls = list(self._lines(CALLS))
+            self.results = {line["key"]: line for line in self._lines(RESULTS).read()}
+            self.calls = self._lines(CALLS).read()
         except OSError as error:
             raise ConfigError(f"--out {folder} cannot be used ({error}): name another folder") from error
 
@@ -42,14 +42,14 @@ class Store:
         line = {"key": key, "status": outcome.status, "seconds": round(outcome.seconds, 2), "time": time}
         line |= {"result": outcome.result} if outcome.status == "done" else {"error": outcome.error}
         self.results[key] = line
-        self._append(RESULTS, line)
+        self._lines(RESULTS).add(line)
 
     def begin_call(self, call: dict[str, Any]) -> None:
         """Note the command, the machine and the code of this call, unless the last one had the same."""
         last = {name: value for name, value in (self.calls or [{}])[-1].items() if name != "time"}
         if last != {name: value for name, value in call.items() if name != "time"}:
             self.calls.append(call)
-            self._append(CALLS, call)
+            self._lines(CALLS).add(call)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -76,21 +76,8 @@ class Store:
                 )
         note.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
 
-    def _lines(self, name: str) -> Iterator[dict[str, Any]]:
-        """Whole lines; one that was being written when the program died is dropped from the file, too."""
-        file = self.folder / name
-        content = file.read_text(encoding="utf-8") if file.exists() else ""
-        whole = content[: content.rfind("\n") + 1]
-        if whole != content:
-            file.write_text(whole, encoding="utf-8")
-        for line in whole.splitlines():
-            yield json.loads(line)
-
-    def _append(self, name: str, line: dict[str, Any]) -> None:
-        with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, default=str) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def _lines(self, name: str) -> JsonLines:
+        return JsonLines(self.folder / name)
 
     def _clear(self) -> None:
         """Only what is of a report of this kind."""
