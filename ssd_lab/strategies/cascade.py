@@ -6,7 +6,6 @@ without the cascade. Which of the two drafts depends on the text alone, so each 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import ClassVar
 
@@ -22,9 +21,10 @@ from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
-from ssd_lab.rounds.sequence import PrefillChunk, Sequence
+from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.components.forwarding import ForwardingProposer
 from ssd_lab.strategies.components.nested import NestedStrategy
 from ssd_lab.strategies.registry import registry
 from ssd_lab.strategies.step_sizes import StepSizes
@@ -116,21 +116,13 @@ class Cascade(StrategyConfig):
         return both
 
 
-class CascadeProposer(Proposer):
+class CascadeProposer(ForwardingProposer):
     """Asks the second proposer for the rows of which the first drafted fewer than `least` tokens."""
 
     def __init__(self, first: Proposer, second: Proposer, least: int) -> None:
-        self._parts, self._least = (first, second), least
+        super().__init__(first, second)
+        self._least = least
         self._short: list[int] = []  # the rows of this round that the second drafted
-        layers = {part.feature_layers for part in self._parts if part.feature_layers}
-        if len(layers) > 1:
-            raise ConfigError("both parts of the cascade feed on the target's features, at different layers")
-        self.feature_layers = layers.pop() if layers else ()
-
-    def prefill(self, chunks: list[PrefillChunk], features: list[torch.Tensor] | None = None) -> None:
-        """Both see the prompt."""
-        for part in self._parts:
-            part.prefill(chunks, features if part.feature_layers else None)
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """The first one's drafts where they are long enough, else the second one's."""
@@ -150,48 +142,3 @@ class CascadeProposer(Proposer):
         places = sent(self._short, paths.device, torch.int64)
         first.keep(paths.index_fill(0, places, -1))
         second.keep(paths.index_select(0, places))
-
-    def work_ahead(self) -> None:
-        """Both may prepare."""
-        for part in self._parts:
-            part.work_ahead()
-
-    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
-        """Both see every outcome, whoever drafted."""
-        for part in self._parts:
-            part.observe(sequences, features if part.feature_layers else None)
-
-    def cached_tokens(self, sequence: Sequence) -> int:
-        """What both have."""
-        return min(part.cached_tokens(sequence) for part in self._parts)
-
-    def suspend(self, sequence: Sequence) -> None:
-        """Both hear of it."""
-        for part in self._parts:
-            part.suspend(sequence)
-
-    def remember(self) -> None:
-        """Both do."""
-        for part in self._parts:
-            part.remember()
-
-    def restore(self) -> None:
-        """Both do."""
-        for part in self._parts:
-            part.restore()
-
-    def forget(self, sequence: Sequence) -> None:
-        """Both forget the request."""
-        for part in self._parts:
-            part.forget(sequence)
-
-    def report_losses(self, report: Callable[[str], None]) -> None:
-        """Of either."""
-        for part in self._parts:
-            part.report_losses(report)
-
-    def close(self) -> None:
-        """Close both, the second also where the first one's closing fails."""
-        with ExitStack() as closing:
-            for part in reversed(self._parts):
-                closing.callback(part.close)

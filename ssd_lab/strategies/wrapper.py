@@ -16,9 +16,10 @@ from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.eagle3.config import Eagle3Config
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import RowBatch
-from ssd_lab.rounds.sequence import PrefillChunk, Sequence
+from ssd_lab.rounds.sequence import Sequence
 from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.strategies.base import StrategyConfig
+from ssd_lab.strategies.components.forwarding import ForwardingProposer
 from ssd_lab.strategies.components.nested import NestedStrategy
 from ssd_lab.strategies.context import Context
 from ssd_lab.strategies.step_sizes import StepSizes
@@ -48,6 +49,11 @@ class WrapperStrategy(StrategyConfig):
     def overlaps(self) -> bool:  # type: ignore[override]
         """As the inner one."""
         return self.inner.overlaps
+
+    @property
+    def reads_expected(self) -> bool:  # type: ignore[override]
+        """Does the inner one?"""
+        return self.inner.reads_expected
 
     @property
     def lookahead(self) -> int:
@@ -87,14 +93,14 @@ class WrapperStrategy(StrategyConfig):
         return PausingProposer(self, self.inner.build(resources), resources)
 
 
-class PausingProposer(Proposer):
+class PausingProposer(ForwardingProposer):
     """Hands everything on to another proposer, which is asked for some of the rows only."""
 
     def __init__(self, strategy: WrapperStrategy, inner: Proposer, resources: Resources) -> None:
+        super().__init__(inner)
         self._strategy, self._inner, self._resources = strategy, inner, resources
         self._asked: list[int] | None = None  # rows of this round, None for all
         self._is_warming_up = False
-        self.feature_layers = inner.feature_layers
 
     def propose(self, sequences: list[Sequence], rows: RowBatch) -> Proposal:
         """The inner one's, with nothing in the rows for which it pauses."""
@@ -116,40 +122,12 @@ class PausingProposer(Proposer):
         elif self._asked:
             self._inner.keep(paths.index_select(0, sent(self._asked, paths.device, torch.int64)))
 
-    def prefill(self, chunks: list[PrefillChunk], features: list[torch.Tensor] | None = None) -> None:
-        """Handed on."""
-        self._inner.prefill(chunks, features)
-
-    def work_ahead(self) -> None:
-        """Handed on."""
-        self._inner.work_ahead()
-
-    def observe(self, sequences: list[Sequence], features: torch.Tensor | None) -> None:
-        """Handed on: it hears of every outcome, whoever drafted."""
-        self._inner.observe(sequences, features)
-
-    def cached_tokens(self, sequence: Sequence) -> int:
-        """Handed on."""
-        return self._inner.cached_tokens(sequence)
-
-    def suspend(self, sequence: Sequence) -> None:
-        """Handed on."""
-        self._inner.suspend(sequence)
-
     def remember(self) -> None:
         """Warm-up requests follow, for which it never pauses."""
         self._is_warming_up = True
-        self._inner.remember()
+        super().remember()
 
     def restore(self) -> None:
         """They are over."""
         self._is_warming_up = False
-        self._inner.restore()
-
-    def forget(self, sequence: Sequence) -> None:
-        """Handed on."""
-        self._inner.forget(sequence)
-
-    def close(self) -> None:
-        """Handed on."""
-        self._inner.close()
+        super().restore()

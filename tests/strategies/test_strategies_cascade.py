@@ -28,6 +28,7 @@ from ssd_lab.rounds.token_tree import TokenTree
 from ssd_lab.strategies import Context, SequenceStrategy
 from ssd_lab.strategies.cascade import Cascade, CascadeProposer
 from ssd_lab.strategies.registry import registry
+from ssd_lab.strategies.wrapper import PausingProposer
 
 PROMPTS = ["Hello there", "The quick brown fox jumps", "def add(a, b):", "1 + 2 ="]
 VOCAB = 259
@@ -332,4 +333,6 @@ def test_suffixes_longer_than_the_tree_beside_it_are_verified(pair) -> None:
 def test_whoever_stands_for_other_proposers_hands_on_all_that_they_are_told() -> None:
     told = {name for name, member in vars(Proposer).items() if callable(member) and not name.startswith("_")}
     told -= {"for_hits", "start_ahead"}  # is asked only of a proposer that looks up, as a cascade does not
-    assert {"prefill", "propose", "observe", "suspend", "forget"} < told <= set(vars(CascadeProposer))
+    for kind in (CascadeProposer, PausingProposer):
+        hears = {name for name in told if getattr(kind, name) is not getattr(Proposer, name)}
+        assert {"prefill", "propose", "observe", "suspend", "forget", "report_losses"} < hears == told

@@ -169,6 +169,8 @@ def test_a_wrapper_pauses_any_strategy_and_stays_exact(tiny_pair: Any, inner: An
         for before, after in itertools.pairwise(rows):
             if before["num_drafted"] and not before["num_accepted"]:
                 assert after["origin"] == "none" and after["num_drafted"] == 0
+    reads = Paused(inner=inner).reads_expected
+    assert reads == Paused(inner=inner).inner.reads_expected == (inner == "prompt_lookup" or "cascade" in str(inner))
     assert Paused(inner=inner).lookahead == registry.config("paused", {"inner": inner}).lookahead
 
 
