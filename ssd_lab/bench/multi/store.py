@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ssd_lab.bench.claim import SETTINGS, claim
 from ssd_lab.bench.multi.process import Outcome
 from ssd_lab.common.json_lines import JsonLines
 from ssd_lab.errors import ConfigError
 
-SETTINGS, RESULTS, CALLS, LOCK = "settings.json", "results.jsonl", "calls.jsonl", ".lock"
+RESULTS, CALLS, LOCK = "results.jsonl", "calls.jsonl", ".lock"
 
 
 class Store:
@@ -31,7 +31,7 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             if fresh:
                 self._clear()
-            self._claim(dict(settings))
+            claim(folder, settings)
             self.results = {line["key"]: line for line in self._lines(RESULTS).read()}
             self.calls = self._lines(CALLS).read()
         except OSError as error:
@@ -62,19 +62,6 @@ class Store:
                     f"another call works on {self.folder}: wait for its end, or name another folder with --out"
                 ) from error
             yield
-
-    def _claim(self, settings: dict[str, Any]) -> None:
-        note, asked = self.folder / SETTINGS, json.loads(json.dumps(settings))
-        if note.exists():
-            held = json.loads(note.read_text(encoding="utf-8"))
-            other = sorted(name for name in held.keys() | asked.keys() if held.get(name) != asked.get(name))
-            if other:
-                shown = ", ".join(f"{name} {held.get(name)} there and {asked.get(name)} here" for name in other)
-                raise ConfigError(
-                    f"{self.folder} holds a report of other settings ({shown}): name another folder with --out, or "
-                    "begin anew with --fresh"
-                )
-        note.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
 
     def _lines(self, name: str) -> JsonLines:
         return JsonLines(self.folder / name)

@@ -8,7 +8,6 @@ and budgets. Each part is made when a section asks for it, and kept in a folder:
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ import numpy as np
 import torch
 
 from ssd_lab import __version__, demo
+from ssd_lab.bench.claim import claim
 from ssd_lab.bench.data import load_prompts
 from ssd_lab.config import SamplingParams
 from ssd_lab.errors import ConfigError
@@ -35,7 +35,6 @@ LONGEST_PROMPT = 1200  # characters; the bundled models were trained on short te
 PLACES = 500  # of the text for which both distributions are kept
 
 _T = TypeVar("_T")
-NOTE = "settings.json"
 
 
 class Recordings:
@@ -74,7 +73,7 @@ class Recordings:
             "datasets": list(DATASETS), "prompts of each": prompts, "max_tokens": max_tokens, "seed": seed, **fields,
         }  # fmt: skip
         if folder is not None:
-            _claim(folder, self.settings)
+            claim(folder, self.settings)
 
     @property
     def traces(self) -> dict[float, Trace]:
@@ -161,23 +160,6 @@ class Recordings:
                     os.replace(unfinished, path)
         found: _T = self._parts[name]
         return found
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    """The folder holds parts of these settings, from now on or since an earlier run."""
-    note = folder / NOTE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if note.exists():
-            held = json.loads(note.read_text(encoding="utf-8"))
-            asked = json.loads(json.dumps(settings, default=str))
-            other = sorted(name for name in {*held, *asked} if held.get(name) != asked.get(name))
-            if other:
-                shown = ", ".join(f"{name} {held.get(name)} there and {asked.get(name)} here" for name in other)
-                raise ConfigError(f"{folder} holds what other settings gave ({shown}): take another folder, or --fresh")
-        note.write_text(json.dumps(settings, indent=1, default=str) + "\n", encoding="utf-8")
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f"the report cannot be written to {folder.parent}: {error}") from error
 
 
 def with_hits(trace: Trace, fan_out: Sequence[int]) -> Trace:

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssd_lab.bench.claim import SETTINGS
 from ssd_lab.bench.reproduce import coefficient, eagle3, fallback, headline, miss_rate, schedules, temperature
-from ssd_lab.bench.reproduce.recording import NOTE, Recordings
+from ssd_lab.bench.reproduce.recording import Recordings
 from ssd_lab.bench.reproduce.section import Claim, PaperSection
 from ssd_lab.common.places import write_text
 from ssd_lab.display import environment
@@ -42,7 +43,7 @@ def reproduce(
     if unknown:
         raise ConfigError(f"section {unknown[0]!r} is not known; there are {', '.join(SECTIONS)}")
     kept = folder / RECORDED
-    if fresh and (kept / NOTE).exists():
+    if fresh and (kept / SETTINGS).exists():
         shutil.rmtree(kept)
     recordings = Recordings(folder=kept, **recording)
     found: dict[str, PaperSection] = {}
