@@ -32,7 +32,7 @@ FIRST = ("browser", "notebooks", "docs", "kernels")  # folders with the longest 
 # what jsonschema (of nbformat) checks one format with, which nobody needs here: makes 38 grammars when it is imported,
 # 2.5 s of the processor in each process
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-MOST_CASES = 2  # of one test that are `full`, in `make test-all`
+MOST_CASES = 1  # of one test that are `full`, in `make test-all`, unless its mark says more
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 
 

@@ -42,7 +42,7 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
 
 
 @pytest.mark.quick("sync_chain 3-")
-@pytest.mark.grid(full=3, most=4)
+@pytest.mark.grid(full=3, most=3)
 @pytest.mark.parametrize(
     ("strategy", "paths"),
     [
@@ -229,7 +229,7 @@ PLANTED: dict[str, tuple[Any, Any, set[str], int]] = {
 QUICK = ("children always kept",)
 
 
-@pytest.mark.grid(most=len(PLANTED))
+@pytest.mark.grid(most=3)
 @pytest.mark.parametrize(
     "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.full) for name in PLANTED]
 )

@@ -191,6 +191,7 @@ def test_drawn_text_follows_the_target(draws: str, temperature: float, shape: st
 
 
 @pytest.mark.quick("siblings stay in q")
+@pytest.mark.grid(most=2)
 @pytest.mark.parametrize("bug", ["siblings stay in q", "p is not updated", "greedy"])
 def test_planted_bugs_are_rejected(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {

@@ -198,6 +198,7 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.mark.full
+@pytest.mark.grid(most=2)
 @pytest.mark.parametrize("planted", [LINKS, NAME], ids=["links", "name"])
 def test_wrong_links_and_names_fail_the_build(project: Path, planted: dict[str, str]):
     """Strict means strict: with bad lines it does not build, and names each."""

@@ -72,7 +72,7 @@ def distribution(counting: Any, name: str, *, seed: int = 0, **fields: Any) -> C
     )  # fmt: skip
 
 
-@pytest.mark.quick(full=["sync dynamic-paths4"])
+@pytest.mark.quick(full=["n-gram-paths1"])
 @pytest.mark.grid(full=3)
 @pytest.mark.parametrize(
     ("name", "paths"),

@@ -548,6 +548,7 @@ def in_a_fork(work: Callable[[], Any]) -> str:
 
 
 @pytest.mark.full
+@pytest.mark.grid(most=2)
 @pytest.mark.parametrize("link", ["inline", "process"])
 def test_a_forked_child_gets_an_error_and_its_parent_goes_on(make_llm, link: str) -> None:
     llm = make_llm(**STRATEGIES["async jit"], draft_link=link)

@@ -17,7 +17,7 @@ LIMIT_S = 120
 
 
 @pytest.mark.quick("03_draft_trees")  # the shortest; half a minute each
-@pytest.mark.grid(full=6)
+@pytest.mark.grid(full=20)
 @pytest.mark.notebook
 @pytest.mark.timeout(5 * LIMIT_S)
 @pytest.mark.parametrize("path", executed.notebook_paths(), ids=lambda path: path.stem)
