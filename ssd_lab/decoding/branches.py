@@ -8,12 +8,15 @@ best that B branches can do in this round.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 CONFIDENCE_BINS = 20  # of equal width over a draft token's probability
 CANDIDATE_BINS = 26  # half octaves of a candidate's probability: 1 .. 2^-0.5, .., below 2^-12.5
 TABLE = CONFIDENCE_BINS + 2 * CANDIDATE_BINS  # accepted; recovery token after a rejection; after k accepted tokens
 _COLD = 1e-30  # logits divided by less might not be finite
+_LENGTH = 2**32  # an outcome as one number: accepted length times this, plus the recovery token
 
 
 def branch_layout(counts: torch.Tensor, branches: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -22,6 +25,74 @@ def branch_layout(counts: torch.Tensor, branches: int) -> tuple[torch.Tensor, to
     branch = torch.arange(branches, device=counts.device)
     prefixes = (branch[None, :, None] >= ends[:, None, :]).sum(-1)
     return prefixes, branch - (ends - counts).gather(1, prefixes)
+
+
+@dataclass(frozen=True)
+class Fork:
+    """The branches of each row, `[batch, branches]`: the accepted length that each assumes, its recovery token, both as
+    one number (`outcome_keys`), and the draft's probability of the recovery token (None: not wanted).
+    """
+
+    prefixes: torch.Tensor
+    recovery: torch.Tensor
+    keys: torch.Tensor
+    recovery_probs: torch.Tensor | None
+
+
+def fork(
+    candidates: torch.Tensor,
+    counts: torch.Tensor,
+    branches: int,
+    logits: torch.Tensor,
+    choices: torch.Tensor | None = None,
+    choice_probs: torch.Tensor | None = None,
+) -> Fork:
+    """The first candidates after each prefix, as many as `counts` says.
+
+    Args: candidates `[batch, k + 1, n]`, the likeliest recovery tokens first; counts `[batch, k + 1]`, which sum to
+    branches; logits `[batch, k + 1, vocab]`; choices, choice_probs `[batch, k + 1]`: the largest of them and its
+    probability, None where probabilities are not wanted.
+    """
+    prefixes, ranks = branch_layout(counts, branches)
+    every = torch.arange(len(candidates), device=candidates.device)[:, None]
+    recovery = candidates[every, prefixes, ranks]
+    probs = None
+    if choices is not None and choice_probs is not None:  # a softmax is known by one of its values
+        beside = logits[every, prefixes, recovery] - logits[every, prefixes, choices.gather(1, prefixes)]
+        probs = beside.exp() * choice_probs.gather(1, prefixes)
+    return Fork(prefixes, recovery, outcome_keys(prefixes, recovery), probs)
+
+
+def outcome_keys(num_accepted: torch.Tensor, recovery_tokens: torch.Tensor) -> torch.Tensor:
+    """Outcomes as single numbers."""
+    return num_accepted * _LENGTH + recovery_tokens
+
+
+@dataclass(frozen=True)
+class Found:
+    """hit `[batch]`: was the outcome prepared? answered `[batch]`: does any branch answer it? branch `[batch]`: which
+    one, if so.
+    """
+
+    hit: torch.Tensor
+    answered: torch.Tensor
+    branch: torch.Tensor
+
+
+def find_branch(prepared: torch.Tensor, outcomes: torch.Tensor, counts: torch.Tensor | None) -> Found:
+    """Which branch was prepared for each outcome.
+
+    Args: prepared `[batch, branches]`: each row's keys; outcomes `[batch, 2]`: the accepted length and the recovery
+    token that came; counts `[batch, k + 1]`: branches at each accepted length, if the first one there answers where
+    none assumes the outcome.
+    """
+    hit, branch = (prepared == outcome_keys(*outcomes.unbind(1))[:, None]).max(1)
+    if counts is None:
+        return Found(hit, hit, branch)
+    accepted = outcomes[:, :1]
+    at = counts.gather(1, accepted).squeeze(1)
+    first = counts.cumsum(1).gather(1, accepted).squeeze(1) - at
+    return Found(hit, hit | (at > 0), torch.where(hit, branch, first))
 
 
 def outcome_chances(confidences: torch.Tensor, candidate_probs: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:

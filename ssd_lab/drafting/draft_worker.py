@@ -59,7 +59,8 @@ class DraftWorker:
         self._log: RoundLog | None = None
         self._tree: RecordedTree | None = None
         self._unsent: tuple[DraftRound, Proposal, DraftTree] | None = None
-        self._was_looked_up = False  # the latest tree, before the host read of it
+        self._looked_up: tuple[Lookup, Drafted] | None = None  # the latest tree, before the host read of it
+        self._was_looked_up = False
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
         self._ahead = TreeAhead(drafter, self._watch)
@@ -118,13 +119,23 @@ class DraftWorker:
         found = self._quick.looked_up(self._cache, lookup, k)
         if found is None:
             return None
+        self._looked_up = (lookup, found.drafted)
+        return found.for_hits(record=self._plan.record)
+
+    @_ON_ITS_DEVICE
+    @torch.inference_mode()
+    def get_ready(self) -> None:
+        """Make the tree ready that follows if all hit; and what the host wants of the latest one may come there now."""
+        looked_up, fan_out, k = self._looked_up, self._learning.fan_out, self._learning.k
+        if looked_up is None or fan_out is None:
+            return
+        (lookup, drafted), self._looked_up = looked_up, None
         # which rows hit only the device knows yet
         if self._ahead.wants() and not (self._quick.stale_answers and fan_out.goes_by_hits(k)):
             growth = self._learning.growth(fan_out, [True] * len(lookup.rows), lookup.rows, k)
-            self._ahead.make_ready(lookup, found.drafted, growth)
+            self._ahead.make_ready(lookup, drafted, growth)
         self._was_looked_up = True
         self._send()
-        return found.for_hits(record=self._plan.record)
 
     def _send(self) -> None:
         """Let the latest tree come to the host: behind its lookup, which the target waits for, where there is one."""

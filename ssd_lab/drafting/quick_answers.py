@@ -12,7 +12,7 @@ from ssd_lab.drafting.draft_settings import DraftSettings
 from ssd_lab.drafting.drafter import Drafter
 from ssd_lab.drafting.quick_guesses import n_gram_guesses, random_guesses
 from ssd_lab.drafting.speculation_cache import Entry, SpeculationCache
-from ssd_lab.execution.host_copy import sent
+from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.links.messages import Lookup
 from ssd_lab.rounds.drafted import Drafted, DraftTree
 from ssd_lab.rounds.proposal import ForHits, Proposal
@@ -20,10 +20,10 @@ from ssd_lab.rounds.proposal import ForHits, Proposal
 
 @dataclass(frozen=True)
 class LookedUp:
-    """What rows take that a branch answers; answered `[batch]`, bool: which are."""
+    """What rows take that a branch answers; answered `[batch]`, bool, on its way to the host: which are."""
 
     drafted: Drafted
-    answered: torch.Tensor
+    answered: HostCopy
 
     def for_hits(self, *, record: bool) -> ForHits:
         """As a proposal."""
@@ -75,12 +75,13 @@ class QuickAnswers:
         if found is None or cache.tree is None or cache.tree.drafted.tokens.shape[2] != k:
             return None
         rows = len(lookup.request_ids)
+        answered = HostCopy(found.answered[:rows])  # first, since the host waits for it
         sampled = not lookup.rows.all_greedy
         every = torch.arange(rows, device=self._drafter.device)
         drafted = self.with_distribution(cache.tree.drafted.at(every, found.branch[:rows]), sampled=sampled)
         if stale:
             drafted = self._certain(drafted, ~found.hit[:rows])
-        return LookedUp(drafted, found.answered[:rows])
+        return LookedUp(drafted, answered)
 
     def guessed(self, asked: DraftRound, rows: Sequence[int], k: int, *, sampled: bool) -> Drafted:
         """k tokens for each of these rows: what followed its text's end before, where the plan asks for texts, else

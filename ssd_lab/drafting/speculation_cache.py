@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ssd_lab.decoding.branches import Found
 from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.execution.structure import flatten
-from ssd_lab.phases.draft_tree import Found, LookupInputs, LookupPhase
+from ssd_lab.phases.draft_tree import LookupInputs, LookupPhase
 from ssd_lab.rounds.drafted import Drafted, DraftTree
 from ssd_lab.rounds.runner import Runner
 

@@ -115,6 +115,9 @@ class TreeWorker:
     def look_up(self, lookup: Lookup) -> None:
         """Nothing is prepared."""
 
+    def get_ready(self) -> None:
+        """Nothing was looked up."""
+
     def start_ahead(self) -> None:
         """Nor ready."""
 

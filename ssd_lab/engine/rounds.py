@@ -20,7 +20,7 @@ from ssd_lab.engine.recorder import Recorder
 from ssd_lab.engine.round_records import RoundTimes
 from ssd_lab.engine.scheduler import Scheduler
 from ssd_lab.errors import DraftWorkerError
-from ssd_lab.execution.host_copy import HostCopy, sent
+from ssd_lab.execution.host_copy import sent
 from ssd_lab.phases.verification import Verification, VerifyOptions
 from ssd_lab.phases.verify import launch_verify, ready_verify
 from ssd_lab.phases.verify_tree import launch_verify_tree
@@ -91,7 +91,7 @@ class Rounds:
             return None
         placed, bounds = self._placement.place(rows, num_drafted=prepared.proposal.num_drafted)
         verification = ready_verify(self._runner, placed, bounds, prepared.proposal, self._options)
-        made = PreparedRound(after, sequences, rows, verification, HostCopy(prepared.answered))
+        made = PreparedRound(after, sequences, rows, verification, prepared.answered)
         self.preparing.took(time.perf_counter() - start_s)
         return made
 

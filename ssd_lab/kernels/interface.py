@@ -9,8 +9,11 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from ssd_lab.decoding.acceptance import Outcome
+from ssd_lab.decoding.branches import Fork, Found
+from ssd_lab.decoding.decision import GreedyDecision
 from ssd_lab.kernels.linear import FewRowsProduct
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.places import CausalPlaces
 from ssd_lab.kernels.product import Product
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
@@ -64,6 +67,10 @@ class Kernels(ABC, Generic[PlanT]):
         self, step: StepInput, block_size: int, heads: HeadLayout, rotary: RotaryTable, dtype: torch.dtype
     ) -> PlanT:
         """What all layers of one forward share, made once from its StepInput (within the captured region)."""
+
+    @abstractmethod
+    def causal_places(self, starts: torch.Tensor, count: int, tables: torch.Tensor, block_size: int) -> CausalPlaces:
+        """As `places.causal_places`."""
 
     @abstractmethod
     def few_rows(self, weight: torch.Tensor, bias: torch.Tensor | None) -> FewRowsProduct | None:
@@ -132,3 +139,37 @@ class Kernels(ABC, Generic[PlanT]):
         recovery_uniforms: torch.Tensor,
     ) -> Outcome:
         """As `decoding.acceptance.accept_sampled`; draft_probs None: every draft token was a certain guess."""
+
+    @abstractmethod
+    def greedy_decision(
+        self,
+        outcome: Outcome,
+        logits: torch.Tensor,
+        choices: torch.Tensor,
+        choice_probs: torch.Tensor,
+        draft_tokens: torch.Tensor,
+        token_probs: torch.Tensor | None,
+        lengths: torch.Tensor,
+        last_tokens: torch.Tensor,
+    ) -> GreedyDecision:
+        """As `decoding.decision.greedy_decision`."""
+
+    @abstractmethod
+    def recovery_candidates(self, logits: torch.Tensor, draft_tokens: torch.Tensor, count: int) -> torch.Tensor:
+        """As `decoding.tree.recovery_candidates`."""
+
+    @abstractmethod
+    def fork(
+        self,
+        candidates: torch.Tensor,
+        counts: torch.Tensor,
+        branches: int,
+        logits: torch.Tensor,
+        choices: torch.Tensor | None = None,
+        choice_probs: torch.Tensor | None = None,
+    ) -> Fork:
+        """As `decoding.branches.fork`."""
+
+    @abstractmethod
+    def find_branch(self, prepared: torch.Tensor, outcomes: torch.Tensor, counts: torch.Tensor | None) -> Found:
+        """As `decoding.branches.find_branch`."""

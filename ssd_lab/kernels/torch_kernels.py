@@ -8,10 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from ssd_lab.decoding.acceptance import Outcome, accept_greedy, accept_sampled
+from ssd_lab.decoding.branches import Fork, Found, find_branch, fork
+from ssd_lab.decoding.decision import GreedyDecision, greedy_decision
 from ssd_lab.decoding.sampling import likeliest, sample
+from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.kernels.attention import AttentionPlan, paged_attention, plan_attention, write_kv
 from ssd_lab.kernels.interface import HeadLayout, Kernels
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.places import CausalPlaces, causal_places
 from ssd_lab.kernels.product import Product, whole
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
@@ -40,6 +44,10 @@ class TorchKernels(Kernels[TorchPlan]):
         positions = step.positions.reshape(-1).clamp(0, rotary.num_positions - 1)
         cos, sin = rotary.at(positions, dtype)
         return TorchPlan(plan_attention(step, block_size, heads.group, dtype), heads, rotary, cos, sin)
+
+    def causal_places(self, starts: torch.Tensor, count: int, tables: torch.Tensor, block_size: int) -> CausalPlaces:
+        """See `Kernels`."""
+        return causal_places(starts, count, tables, block_size)
 
     def few_rows(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
         """See `Kernels`: products are the library's."""
@@ -108,3 +116,38 @@ class TorchKernels(Kernels[TorchPlan]):
     ) -> Outcome:
         """See `Kernels`."""
         return accept_sampled(target_probs, draft_tokens, draft_probs, num_drafted, accept_uniforms, recovery_uniforms)
+
+    def greedy_decision(
+        self,
+        outcome: Outcome,
+        logits: torch.Tensor,
+        choices: torch.Tensor,
+        choice_probs: torch.Tensor,
+        draft_tokens: torch.Tensor,
+        token_probs: torch.Tensor | None,
+        lengths: torch.Tensor,
+        last_tokens: torch.Tensor,
+    ) -> GreedyDecision:
+        """See `Kernels`."""
+        given = (outcome, logits, choices, choice_probs, draft_tokens, token_probs, lengths, last_tokens)
+        return greedy_decision(*given)
+
+    def recovery_candidates(self, logits: torch.Tensor, draft_tokens: torch.Tensor, count: int) -> torch.Tensor:
+        """See `Kernels`."""
+        return recovery_candidates(logits, draft_tokens, count)
+
+    def fork(
+        self,
+        candidates: torch.Tensor,
+        counts: torch.Tensor,
+        branches: int,
+        logits: torch.Tensor,
+        choices: torch.Tensor | None = None,
+        choice_probs: torch.Tensor | None = None,
+    ) -> Fork:
+        """See `Kernels`."""
+        return fork(candidates, counts, branches, logits, choices, choice_probs)
+
+    def find_branch(self, prepared: torch.Tensor, outcomes: torch.Tensor, counts: torch.Tensor | None) -> Found:
+        """See `Kernels`."""
+        return find_branch(prepared, outcomes, counts)

@@ -120,10 +120,18 @@ class InlineLink(Link):
         """Work ahead now."""
         _guarded(self._running().background)
 
-    def look_up(self, lookup: Lookup) -> ForHits | None:
-        """Look up now."""
+    def look_up(self, lookup: Lookup, hand_over: Callable[[ForHits], ForHits] = lambda found: found) -> ForHits | None:
+        """Look up now. hand_over: what is found goes through it, before the worker does more."""
         worker = self._running()
-        return _guarded(lambda: worker.look_up(lookup))
+
+        def found() -> ForHits | None:
+            own = worker.look_up(lookup)
+            if own is not None:
+                own = hand_over(own)
+                worker.get_ready()
+            return own
+
+        return _guarded(found)
 
     def start_ahead(self) -> None:
         """Start now."""

@@ -48,7 +48,7 @@ class StreamLink(Link):
 
         def answer(timeout_s: float) -> Proposal:
             proposal = pending.answer(timeout_s)
-            self._hand_over(proposal.tensors())
+            self._hand_over(proposal.tensors(), torch.accelerator.current_stream())
             return proposal
 
         return Pending(answer)
@@ -57,15 +57,17 @@ class StreamLink(Link):
         """Queue the lookup behind the outcomes and the tree, and the caller's stream behind it. What it finds lies on
         the caller's device.
         """
-        caller = torch.device("cuda", torch.cuda.current_device())
-        with torch.cuda.stream(self._stream):
-            found = self._link.look_up(self._brought(lookup))
-            if found is not None and caller != self._stream.device:
-                return _carried(found, caller)
+        caller = torch.accelerator.current_stream()
+
+        def hand_over(found: ForHits) -> ForHits:
+            if caller.device != self._stream.device:
+                return _carried(found, caller.device)
             self._answered.record()
-        if found is not None:
-            self._hand_over([found.answered, *found.proposal.tensors()])
-        return found
+            self._hand_over(found.proposal.tensors(), caller)
+            return found
+
+        with torch.cuda.stream(self._stream):
+            return self._link.look_up(self._brought(lookup), hand_over)
 
     def start_ahead(self) -> None:
         """Queue the tree that is ready."""
@@ -87,9 +89,8 @@ class StreamLink(Link):
         rows = replace(lookup.rows, state=replace(state, tensor=tensors[1]))
         return replace(lookup, decided=DeviceTensor(tensors[0], None), rows=rows)
 
-    def _hand_over(self, tensors: list[torch.Tensor]) -> None:
+    def _hand_over(self, tensors: list[torch.Tensor], caller: torch.Stream) -> None:
         """What was made until `_answered` is read by the caller's stream: no memory of it is given away before that."""
-        caller = torch.accelerator.current_stream()
         self._answered.wait(caller)
         for tensor in tensors:
             tensor.record_stream(caller)
@@ -111,7 +112,7 @@ class StreamLink(Link):
 def _carried(found: ForHits, device: torch.device) -> ForHits:
     """What was found, on another device."""
     own = found.proposal
-    tensors, structure = flatten((found.answered, own.tokens, own.probs, own.token_probs, own.raw_probs))
-    answered, tokens, probs, token_probs, raw_probs = unflatten(structure, carried(tensors, device))
+    tensors, structure = flatten((own.tokens, own.probs, own.token_probs, own.raw_probs))
+    tokens, probs, token_probs, raw_probs = unflatten(structure, carried(tensors, device))
     moved = replace(own, tokens=tokens, probs=probs, token_probs=token_probs, raw_probs=raw_probs)
-    return ForHits(moved, answered)
+    return replace(found, proposal=moved)

@@ -24,6 +24,10 @@ class Worker(Protocol):
         """What is prepared for outcomes on this device, None if nothing is for these rows."""
         ...
 
+    def get_ready(self) -> None:
+        """What the last lookup found is on its way: make ready what would be begun next."""
+        ...
+
     def start_ahead(self) -> None:
         """The round of the last lookup was started, before `handle` is asked for it."""
         ...

@@ -65,7 +65,7 @@ class BlockDecoder(Decoder):
         token_ids = step.token_ids.reshape(-1)
         if self.embedding.shape[0] < self.config.vocab_size:  # ids that the target pads with, in a prompt
             token_ids = token_ids.clamp(max=self.embedding.shape[0] - 1)
-        hidden = F.embedding(token_ids, self.embedding)
+        hidden = self.embedding[token_ids]  # for few rows F.embedding goes from one to the next
         delta: Product | None = None  # what the block before adds to the residual stream
         for index, (block, layer_cache) in enumerate(zip(self._blocks, cache.layers, strict=True)):
             hidden, normed = kernels.add_rms_norm(hidden, delta, block.input_norm)

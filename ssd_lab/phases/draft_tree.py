@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import torch
 
-from ssd_lab.decoding.branches import best_counts, branch_layout, draft_confidence, outcome_chances
+from ssd_lab.decoding.branches import Found, best_counts, draft_confidence, find_branch, outcome_chances
 from ssd_lab.decoding.random import Purpose, uniform
-from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.execution.phase import Phase
+from ssd_lab.execution.structure import each_tensor
 from ssd_lab.phases.reading import Reading, States
 from ssd_lab.rounds.branches import BranchRun
 from ssd_lab.rounds.drafted import DraftConfidence, Drafted, DraftTree
@@ -22,7 +22,6 @@ from ssd_lab.rounds.drawing import PLAIN, Drawing
 from ssd_lab.rounds.rows import Bounds
 from ssd_lab.rounds.runner import Runner
 
-_LENGTH = 2**32  # an outcome as one number: accepted length times this, plus the recovery token
 RECORDED_CANDIDATES = 64  # a trace tells the rank of every recovery token among so many
 
 
@@ -75,19 +74,18 @@ class TreePhase(Phase[Runner, TreeInputs, DraftTree]):
         outlooks, states = reading.extend(runner, draft_tokens, self.extended)
         logits = runner.logits_of(outlooks)
         kept = max(self.shape.widest, RECORDED_CANDIDATES if self.drawing.record else 0)
-        candidates = recovery_candidates(logits, draft_tokens, min(kept, runner.num_choices - 1))
+        kernels, count = runner.kernels, min(kept, runner.num_choices - 1)
+        candidates = kernels.recovery_candidates(logits, draft_tokens, count)
         counts, confidence = self._counts(logits, candidates, inputs)
-        prefixes, ranks = branch_layout(counts, self.shape.branches)
-        every = torch.arange(len(candidates), device=candidates.device)[:, None]
-        recovery = candidates[every, prefixes, ranks]
-        recovery_probs = None
+        choices = choice_probs = None
         if self.drawing.record:
-            normaliser = logits.logsumexp(-1).gather(1, prefixes)
-            recovery_probs = (logits[every, prefixes, recovery] - normaliser).exp()
-        forked = None if states is None else states[every, prefixes]
-        drafted = self._branches(runner, inputs, recovery, prefixes, forked)
-        keys = branch_keys(counts, recovery)  # now, while the target verifies: so that the lookup is short
-        return DraftTree(counts, recovery, keys, candidates, drafted, recovery_probs, confidence)
+            picked = kernels.greedy_pick(logits.flatten(0, 1), want_probs=True)
+            choices, choice_probs = each_tensor(lambda one: one.view(counts.shape), picked)
+        fork = kernels.fork(candidates, counts, self.shape.branches, logits, choices, choice_probs)
+        every = torch.arange(len(candidates), device=candidates.device)[:, None]
+        forked = None if states is None else states[every, fork.prefixes]
+        drafted = self._branches(runner, inputs, fork.recovery, fork.prefixes, forked)
+        return DraftTree(counts, fork.recovery, fork.keys, candidates, drafted, fork.recovery_probs, confidence)
 
     def _counts(
         self, logits: torch.Tensor, candidates: torch.Tensor, inputs: TreeInputs
@@ -113,7 +111,7 @@ class TreePhase(Phase[Runner, TreeInputs, DraftTree]):
             places = first + torch.arange(depth, device=recovery.device)
             uniforms = uniform(rows.sampling.seeds[:, None, None], places, Purpose.DRAFT)
         begins = reading.starts[:, None] + prefixes
-        run = BranchRun.starting(rows, begins, depth, runner.block_size, farthest=self.farthest)
+        run = BranchRun.starting(runner.kernels, rows, begins, depth, runner.block_size, farthest=self.farthest)
         tokens, cached = recovery, inputs.next_fan_out
         steps: list[Drafted] = []
         for step in range(depth):
@@ -151,24 +149,9 @@ def ready_tree(
     return runner.ready(phase, TreeInputs(reading, draft_tokens, fan_out, modified))
 
 
-def outcome_keys(num_accepted: torch.Tensor, recovery_tokens: torch.Tensor) -> torch.Tensor:
-    """Outcomes as single numbers."""
-    return num_accepted * _LENGTH + recovery_tokens
-
-
-def branch_keys(counts: torch.Tensor, recovery_tokens: torch.Tensor) -> torch.Tensor:
-    """The outcome that each branch assumes, `[batch, branches]`, from these fields of a `DraftTree`."""
-    branches = torch.arange(recovery_tokens.shape[1], device=counts.device)
-    accepted = (counts.cumsum(1)[:, None] <= branches[:, None]).sum(-1)  # branches are ordered by accepted length
-    return outcome_keys(accepted, recovery_tokens)
-
-
 @dataclass(frozen=True)
 class LookupInputs:
-    """prepared `[batch, branches]`: each row's `branch_keys`. outcomes `[batch, 2]`: the accepted length and the
-    recovery token that came. counts `[batch, k + 1]`: branches at each accepted length, if the first one there answers
-    where none assumes the outcome.
-    """
+    """As in `find_branch`."""
 
     prepared: torch.Tensor
     outcomes: torch.Tensor
@@ -176,30 +159,15 @@ class LookupInputs:
 
 
 @dataclass(frozen=True)
-class Found:
-    """hit `[batch]`: was the outcome prepared? answered `[batch]`: does any branch answer it? branch `[batch]`: which
-    one, if so.
-    """
-
-    hit: torch.Tensor
-    answered: torch.Tensor
-    branch: torch.Tensor
-
-
-@dataclass(frozen=True)
-class LookupPhase(Phase[object, LookupInputs, Found]):
+class LookupPhase(Phase[Runner | None, LookupInputs, Found]):
     """Needs no model, so it runs wherever the outcome lies: on the host as it is (runner: None), else by the runner of
-    that device.
+    that device, where one kernel is no graph.
     """
 
     name: ClassVar[str] = "lookup"
+    captured: ClassVar[bool] = False
 
-    def run(self, runner: object, inputs: LookupInputs) -> Found:
+    def run(self, runner: Runner | None, inputs: LookupInputs) -> Found:
         """The branches for these outcomes."""
-        hit, branch = (inputs.prepared == outcome_keys(*inputs.outcomes.unbind(1))[:, None]).max(1)
-        if inputs.counts is None:
-            return Found(hit, hit, branch)
-        accepted = inputs.outcomes[:, :1]
-        at = inputs.counts.gather(1, accepted).squeeze(1)
-        first = inputs.counts.cumsum(1).gather(1, accepted).squeeze(1) - at
-        return Found(hit, hit | (at > 0), torch.where(hit, branch, first))
+        find = find_branch if runner is None else runner.kernels.find_branch
+        return find(inputs.prepared, inputs.outcomes, inputs.counts)

@@ -9,10 +9,11 @@ import torch
 
 from ssd_lab.decoding.dynamic_tree import Growth, begin, grow, pool_size, rerank
 from ssd_lab.execution.phase import Phase
+from ssd_lab.kernels.places import slots_of
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.phases.reading import Reading, States
 from ssd_lab.rounds.drafted import GrownTree
-from ssd_lab.rounds.rows import Bounds, slots_of
+from ssd_lab.rounds.rows import Bounds
 from ssd_lab.rounds.runner import Runner
 from ssd_lab.rounds.token_tree import TokenTree
 

@@ -12,10 +12,11 @@ from ssd_lab.decoding.sampling import SamplingBatch, target_distribution
 from ssd_lab.decoding.topology import Topology
 from ssd_lab.decoding.tree_draws import draw_top, draw_without_replacement
 from ssd_lab.execution.phase import Phase
+from ssd_lab.kernels.places import slots_of
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.phases.reading import Reading
 from ssd_lab.rounds.drafted import GrownTree
-from ssd_lab.rounds.rows import Bounds, RowTensors, slots_of
+from ssd_lab.rounds.rows import Bounds, RowTensors
 from ssd_lab.rounds.runner import Runner
 from ssd_lab.rounds.token_tree import TokenTree
 

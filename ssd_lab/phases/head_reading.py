@@ -54,11 +54,13 @@ class HeadReading(Reading):
         """
         new, rows = self.new, self.rows
         starts, count = rows.lengths - 1 - new.counts, new.token_ids.shape[1]
-        step = causal_step(new.token_ids, starts, rows.tables, runner.block_size, longest=context - count)
+        step = causal_step(
+            runner.kernels, new.token_ids, starts, rows.tables, runner.block_size, longest=context - count
+        )
         normed, carried = runner.conditioned(step, new.features)
         last = (new.counts - 1).clamp(min=0)[:, None, None].expand(-1, 1, normed.shape[-1])
         run = CausalRun.starting(
-            rows.lengths - 1, following, rows.tables, runner.block_size, longest=context - following - 1
+            runner.kernels, rows.lengths - 1, following, rows.tables, runner.block_size, longest=context - following - 1
         )
         return Begun(normed.gather(1, last), carried.gather(1, last), run)
 

@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import pad
 
 from ssd_lab.execution.phase import Phase
-from ssd_lab.rounds.rows import RowTensors, slots_of
+from ssd_lab.kernels.places import slots_of
+from ssd_lab.rounds.rows import RowTensors
 from ssd_lab.rounds.runner import StepRunner
 
 

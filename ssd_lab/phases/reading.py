@@ -78,7 +78,9 @@ class ModelReading(Reading):
         """
         rows, count = self.rows, 2 + following
         first = torch.stack([rows.previous_tokens, rows.last_tokens], 1)
-        run = CausalRun.starting(rows.lengths - 2, count, rows.tables, runner.block_size, longest=context - count)
+        run = CausalRun.starting(
+            runner.kernels, rows.lengths - 2, count, rows.tables, runner.block_size, longest=context - count
+        )
         return Begun(runner.last_logits(run.step(first, 0, 2)), None, run.behind(2))
 
     def extend(self, runner: StepRunner, tokens: torch.Tensor, context: int) -> tuple[torch.Tensor, States]:
@@ -86,7 +88,7 @@ class ModelReading(Reading):
         rows, count = self.rows, 1 + tokens.shape[1]
         fed = torch.cat([rows.last_tokens[:, None], tokens], 1)
         return runner.logits(
-            causal_step(fed, rows.lengths - 1, rows.tables, runner.block_size, longest=context - count)
+            causal_step(runner.kernels, fed, rows.lengths - 1, rows.tables, runner.block_size, longest=context - count)
         ), None
 
     def follow(self, runner: StepRunner, step: StepInput, states: States) -> tuple[torch.Tensor, States]:

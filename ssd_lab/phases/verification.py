@@ -219,25 +219,6 @@ class Verification(ABC, Generic[AnyVerifyPhase]):
         return VerifyInputs(rows, *each_tensor(lambda one: padded_rows(sent(one, runner.device), len(rows)), given))
 
 
-def decided_integers(
-    num_accepted: torch.Tensor, recovery_token: torch.Tensor, scores: Scores, inputs: VerifyInputs
-) -> torch.Tensor:
-    """The first columns of a decision, `[batch, 4]`."""
-    finite = torch.isfinite(scores.choice_probs).all(-1)
-    draft_finite = torch.ones_like(finite)
-    for numbers in (inputs.probs, inputs.token_probs):
-        if numbers is not None and inputs.draft_tokens.shape[1]:
-            draft_finite = draft_finite & torch.isfinite(numbers.flatten(1).sum(-1))
-    return torch.stack([num_accepted, recovery_token, finite.long(), draft_finite.long()], 1)
-
-
-def advanced_rows(
-    rows: RowTensors, tokens: torch.Tensor, at: torch.Tensor, num_accepted: torch.Tensor, recovery_token: torch.Tensor
-) -> torch.Tensor:
-    """Lengths, previous and last tokens after an outcome, `[3, batch]`; padding rows stay empty.
-
-    at `[batch]`: where in the verified `tokens` (the last committed one first) each row's last accepted one stands, 0
-    if none was.
-    """
-    grown = torch.where(rows.lengths > 0, rows.lengths + num_accepted + 1, 0)
-    return torch.stack([grown, tokens.gather(1, at[:, None]).squeeze(1), recovery_token])
+def draft_numbers(inputs: VerifyInputs) -> list[torch.Tensor]:
+    """What the draft says of its tokens, as far as it was given."""
+    return [numbers for numbers in (inputs.probs, inputs.token_probs) if numbers is not None]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from ssd_lab.decoding.acceptance import Outcome
+from ssd_lab.decoding.decision import advanced_rows, decided_integers
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.execution.structure import Tensors
 from ssd_lab.kernels.step_input import StepInput
@@ -19,14 +20,16 @@ from ssd_lab.phases.verification import (
     VerifyInputs,
     VerifyOptions,
     VerifyPhase,
-    advanced_rows,
-    decided_integers,
+    draft_numbers,
 )
 from ssd_lab.rounds.alternatives import Alternatives
 from ssd_lab.rounds.proposal import Proposal
 from ssd_lab.rounds.rows import Bounds, RowTensors, causal_step
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.verified import RoundProbabilities, Verified
+
+Decided = tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]
+"""The fields `integers`, `numbers` and `advanced` of a `Decision`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class VerifyChainPhase(VerifyPhase):
         """k + 1 rows, each seeing all before it."""
         rows, tokens = inputs.rows, torch.cat([inputs.rows.last_tokens[:, None], inputs.draft_tokens], 1)
         longest = self.context - tokens.shape[1]
-        return causal_step(tokens, rows.lengths - 1, rows.tables, runner.block_size, longest=longest)
+        return causal_step(runner.kernels, tokens, rows.lengths - 1, rows.tables, runner.block_size, longest=longest)
 
     def decide(
         self,
@@ -50,32 +53,53 @@ class VerifyChainPhase(VerifyPhase):
         features: torch.Tensor | None,
     ) -> Decision:
         """The longest accepted prefix (`decoding/acceptance.py`)."""
+        details = _likeliest(scores.known, inputs, self.options.details) if self.options.details else ()
+        decide = self._greedy if scores.probs is None else self._sampled
+        integers, numbers, advanced = decide(runner, inputs, scores)
+        return Decision(
+            integers,
+            numbers if self.options.record else None,
+            details,
+            scores.logits,
+            advanced if self.options.advance else None,
+            features,
+        )
+
+    def _greedy(self, runner: StepRunner, inputs: VerifyInputs, scores: Scores) -> Decided:
+        """In two launches where there are kernels: everything that follows waits for it."""
         rows, drafted, kernels = inputs.rows, inputs.draft_tokens, runner.decoder.kernels
+        outcome: Outcome = kernels.accept_greedy(scores.choices, drafted, rows.num_drafted)
+        return kernels.greedy_decision(
+            *(outcome, scores.logits, scores.choices, scores.choice_probs),
+            *(drafted, inputs.token_probs, rows.lengths, rows.last_tokens),
+        )
+
+    def _sampled(self, runner: StepRunner, inputs: VerifyInputs, scores: Scores) -> Decided:
+        rows, drafted, probs = inputs.rows, inputs.draft_tokens, scores.known
         k = drafted.shape[1]
-        coins = recovery_coins = None
-        if scores.probs is None:
-            outcome = kernels.accept_greedy(scores.choices, drafted, rows.num_drafted)
-        else:
-            places = rows.lengths[:, None] + torch.arange(k + 1, device=drafted.device)
-            seeds = rows.sampling.seeds[:, None]
-            coins = uniform(seeds, places[:, :k], Purpose.ACCEPT)
-            recovery_coins = uniform(seeds, places, Purpose.RECOVERY)
-            outcome = kernels.accept_sampled(
-                scores.probs, drafted, inputs.probs, rows.num_drafted, coins, recovery_coins
-            )
-        accepted = outcome.num_accepted
+        places = rows.lengths[:, None] + torch.arange(k + 1, device=drafted.device)
+        seeds = rows.sampling.seeds[:, None]
+        coins = uniform(seeds, places[:, :k], Purpose.ACCEPT)
+        recovery_coins = uniform(seeds, places, Purpose.RECOVERY)
+        outcome: Outcome = runner.decoder.kernels.accept_sampled(
+            probs, drafted, inputs.probs, rows.num_drafted, coins, recovery_coins
+        )
+        accepted, recovery = outcome.num_accepted, outcome.recovery_token
+        every = torch.arange(len(rows), device=drafted.device)[:, None]
         numbers = None
         if self.options.record:
-            of_drafted, of_recovery = _probabilities(scores, drafted, outcome)
-            drawn = None if recovery_coins is None else recovery_coins.gather(1, accepted[:, None])
+            of_drafted = probs[:, :-1].gather(-1, drafted.unsqueeze(-1)).squeeze(-1)
+            of_recovery = probs[every, accepted[:, None], recovery[:, None]]
+            drawn = recovery_coins.gather(1, accepted[:, None])
             parts = (of_drafted, of_recovery, inputs.token_probs, coins, drawn)
             numbers = torch.cat([part.float() for part in parts if part is not None], 1)
-        details = _likeliest(scores.known, inputs, self.options.details) if self.options.details else ()
-        advanced = None
-        if self.options.advance:
-            advanced = advanced_rows(rows, step.token_ids, accepted, accepted, outcome.recovery_token)
-        decided = decided_integers(accepted, outcome.recovery_token, scores, inputs)
-        return Decision(torch.cat([decided, drafted], 1), numbers, details, scores.logits, advanced, features)
+        decided = decided_integers(accepted, recovery, scores.choice_probs, draft_numbers(inputs))
+        fed = torch.cat([rows.last_tokens[:, None], drafted], 1)
+        return (
+            torch.cat([decided, drafted], 1),
+            numbers,
+            advanced_rows(rows.lengths, fed, accepted, accepted, recovery),
+        )
 
 
 def _likeliest(probs: torch.Tensor, inputs: VerifyInputs, count: int) -> Tensors:
@@ -89,22 +113,6 @@ def _likeliest(probs: torch.Tensor, inputs: VerifyInputs, count: int) -> Tensors
     tokens = torch.cat([tokens, *(torch.cat([best, tokens[:, -1:]], 1) for best in own)], -1)
     drawn = (torch.nn.functional.pad(d.gather(-1, tokens[:, :-1]), (0, 0, 0, 1), value=-1.0) for d in drafts)
     return tokens, probs.gather(-1, tokens), *drawn
-
-
-def _probabilities(scores: Scores, draft_tokens: torch.Tensor, outcome: Outcome) -> tuple[torch.Tensor, torch.Tensor]:
-    """The target's probability of each draft token `[batch, k]` and of the recovery token `[batch, 1]`, under what was
-    sampled from (greedy: softmax).
-    """
-    at, token = outcome.num_accepted[:, None], draft_tokens.unsqueeze(-1)
-    if scores.probs is None and not draft_tokens.shape[1]:
-        return scores.choice_probs[:, :0], scores.choice_probs
-    if scores.probs is None:  # a softmax is known by one of its values
-        logits, best = scores.logits[:, :-1], scores.choices[:, :-1].unsqueeze(-1)
-        beside = (logits.gather(-1, token) - logits.gather(-1, best)).squeeze(-1)
-        return beside.exp() * scores.choice_probs[:, :-1], scores.choice_probs.gather(1, at)
-    every = torch.arange(len(at), device=at.device)[:, None]
-    drafted = scores.probs[:, :-1].gather(-1, token).squeeze(-1)
-    return drafted, scores.probs[every, at, outcome.recovery_token[:, None]]
 
 
 class ChainVerification(Verification[VerifyChainPhase]):

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from ssd_lab.decoding.decision import advanced_rows, decided_integers
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.decoding.tree_acceptance import (
     TreeOutcome,
@@ -16,6 +17,7 @@ from ssd_lab.decoding.tree_acceptance import (
     accept_tree_sampled,
 )
 from ssd_lab.execution.structure import Tensors
+from ssd_lab.kernels.places import slots_of
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.phases.keep_path import move_path
 from ssd_lab.phases.tree_alternatives import tree_alternatives
@@ -27,12 +29,11 @@ from ssd_lab.phases.verification import (
     VerifyInputs,
     VerifyOptions,
     VerifyPhase,
-    advanced_rows,
-    decided_integers,
+    draft_numbers,
 )
 from ssd_lab.rounds.alternatives import Alternatives
 from ssd_lab.rounds.proposal import Proposal
-from ssd_lab.rounds.rows import Bounds, RowTensors, slots_of
+from ssd_lab.rounds.rows import Bounds, RowTensors
 from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.rounds.token_tree import TokenTree, paths_from_root
 from ssd_lab.rounds.verified import RoundProbabilities, Verified
@@ -101,13 +102,13 @@ class VerifyTreePhase(VerifyPhase):
         details: Tensors = ()
         if options.details:
             details = tree_alternatives(tree, tokens, scores.known, inputs.probs, coins, options.details)
-        decided = decided_integers(accepted, recovery, scores, inputs)
+        decided = decided_integers(accepted, recovery, scores.choice_probs, draft_numbers(inputs))
         return Decision(
             integers=torch.cat([decided, outcome.path, tokens, tree.parents, tree.valid.long()], 1),
             numbers=_numbers(scores, inputs, outcome, numbers) if options.record else None,
             details=details,
             logits=scores.logits[every, along],
-            advanced=advanced_rows(rows, step.token_ids, along.amax(1), accepted, recovery)
+            advanced=advanced_rows(rows.lengths, step.token_ids, along.amax(1), accepted, recovery)
             if options.advance
             else None,
             features=None if features is None else features[every, along],

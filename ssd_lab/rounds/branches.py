@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
+from ssd_lab.kernels.interface import Kernels
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.rounds.rows import RowTensors, slots_of
+from ssd_lab.rounds.rows import RowTensors
 
 
 @dataclass(frozen=True)
@@ -28,14 +30,20 @@ class BranchRun:
 
     @classmethod
     def starting(
-        cls, rows: RowTensors, prefix_lengths: torch.Tensor, num_steps: int, block_size: int, *, farthest: int
+        cls,
+        kernels: Kernels[Any],
+        rows: RowTensors,
+        prefix_lengths: torch.Tensor,
+        num_steps: int,
+        block_size: int,
+        *,
+        farthest: int,
     ) -> BranchRun:
         """Branches that fork off behind so many cache positions."""
-        branches, device = prefix_lengths.shape[1], prefix_lengths.device
-        own = rows.tree_starts[:, None] + torch.arange(branches, device=device)  # each branch's first scratch position
-        scratch = own.unsqueeze(-1) + branches * torch.arange(num_steps, device=device)
-        slots = slots_of(scratch.view(len(rows), -1), rows.tables, block_size).view(scratch.shape)
-        return cls(prefix_lengths, scratch, slots, rows.tables, farthest)
+        branches = prefix_lengths.shape[1]
+        places = kernels.causal_places(rows.tree_starts, branches * num_steps, rows.tables, block_size)
+        scratch, slots = (each.view(len(rows), num_steps, branches).mT for each in places[:2])
+        return cls(prefix_lengths, scratch.contiguous(), slots, rows.tables, farthest)
 
     def step(self, token_ids: torch.Tensor, index: int) -> StepInput:
         """The forward over every branch's token number `index`, `[batch, branches]`."""

@@ -15,8 +15,8 @@ import torch
 
 from ssd_lab.execution.graphs import context_bucket
 from ssd_lab.execution.host_copy import sent
+from ssd_lab.kernels.places import slots_of
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.rounds.rows import slots_of
 
 LINE_ROWS = (64, 32, 16, 8)  # rows of a line that are tried
 MANY_LINES = (64, 32, 16)  # the same of many rows on a GPU

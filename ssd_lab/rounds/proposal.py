@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.execution.stopwatch import Span
 from ssd_lab.execution.structure import flatten
 from ssd_lab.rounds.recorded_tree import RecordedTree
@@ -82,8 +83,8 @@ class Proposal:
 @dataclass(frozen=True)
 class ForHits:
     """What a round's proposal is if branches answer all rows' outcomes, made where the outcomes lie before the host has
-    read them. answered `[batch]`, bool, on the device: does one?
+    read them. answered `[batch]`, bool, on its way to the host: does one?
     """
 
     proposal: Proposal
-    answered: torch.Tensor
+    answered: HostCopy

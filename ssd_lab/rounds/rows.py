@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 
 from ssd_lab.decoding.sampling import SamplingBatch
 from ssd_lab.errors import ProposerError
 from ssd_lab.execution.host_copy import sent
+from ssd_lab.kernels.interface import Kernels
+from ssd_lab.kernels.places import causal_places
 from ssd_lab.kernels.step_input import StepInput
 
 SamplingRow = tuple[float, int, float, float, int]  # temperature, top_k, top_p, min_p, seed
@@ -138,16 +141,6 @@ def padded_rows(tensor: torch.Tensor, rows: int) -> torch.Tensor:
     return tensor if missing == 0 else torch.cat([tensor, tensor[:1].expand(missing, *tensor.shape[1:])])
 
 
-def slots_of(positions: torch.Tensor, tables: torch.Tensor, block_size: int) -> torch.Tensor:
-    """Cache slot of each position `[batch, rows]`; positions outside the table (or negative) fall into block 0, the
-    dump.
-    """
-    index = torch.div(positions, block_size, rounding_mode="floor")
-    inside = (index >= 0) & (index < tables.shape[1])
-    blocks = tables.gather(1, torch.where(inside, index, 0))
-    return torch.where(inside, blocks * block_size + positions.remainder(block_size), 0)
-
-
 @dataclass(frozen=True)
 class CausalRun:
     """Consecutive positions of each sequence, `[batch, count]`, and where their K/V goes: made once, cut into forwards.
@@ -163,12 +156,17 @@ class CausalRun:
 
     @classmethod
     def starting(
-        cls, starts: torch.Tensor, count: int, tables: torch.Tensor, block_size: int, *, longest: int
+        cls,
+        kernels: Kernels[Any],
+        starts: torch.Tensor,
+        count: int,
+        tables: torch.Tensor,
+        block_size: int,
+        *,
+        longest: int,
     ) -> CausalRun:
         """Positions `starts[b]` .. `starts[b] + count - 1` of each sequence; no start lies beyond `longest`."""
-        raw = starts[:, None] + torch.arange(count, device=tables.device)
-        positions = raw.clamp(min=0)
-        return cls(positions, slots_of(raw, tables, block_size), positions + 1, tables, longest)
+        return cls(*kernels.causal_places(starts, count, tables, block_size), tables, longest)
 
     def behind(self, count: int) -> CausalRun:
         """The positions after the first `count`."""
@@ -193,11 +191,17 @@ class CausalRun:
 
 
 def causal_step(
-    token_ids: torch.Tensor, starts: torch.Tensor, tables: torch.Tensor, block_size: int, *, longest: int
+    kernels: Kernels[Any],
+    token_ids: torch.Tensor,
+    starts: torch.Tensor,
+    tables: torch.Tensor,
+    block_size: int,
+    *,
+    longest: int,
 ) -> StepInput:
     """One forward over `token_ids` `[batch, rows]` at `starts[b]`, `starts[b] + 1`, ..., each seeing all before it."""
     rows = token_ids.shape[1]
-    return CausalRun.starting(starts, rows, tables, block_size, longest=longest).step(token_ids, 0, rows)
+    return CausalRun.starting(kernels, starts, rows, tables, block_size, longest=longest).step(token_ids, 0, rows)
 
 
 def causal_step_at(
@@ -207,4 +211,5 @@ def causal_step_at(
     device = token_ids.device
     width = max(len(table) for table in block_tables)
     tables = sent([[*table, *[0] * (width - len(table))] for table in block_tables], device)
-    return causal_step(token_ids, sent(starts, device), tables, block_size, longest=max(starts))
+    places = causal_places(sent(starts, device), token_ids.shape[1], tables, block_size)
+    return CausalRun(*places, tables, max(starts)).step(token_ids, 0, token_ids.shape[1])

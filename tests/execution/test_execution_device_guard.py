@@ -38,7 +38,8 @@ from ssd_lab.rounds.runner import StepRunner
 
 PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13]]
 KERNELS = ("plan", "add_rms_norm", "rope_and_write", "attention", "gated_silu", "greedy_pick", "sample",
-           "accept_greedy", "accept_sampled")  # fmt: skip
+           "accept_greedy", "accept_sampled", "causal_places", "greedy_decision", "recovery_candidates", "fork",
+           "find_branch")  # fmt: skip
 WATCHED: list[tuple[Any, str]] = [
     *((TorchKernels, name) for name in KERNELS), (Linear, "__call__"),
     (StepRunner, "logits"), (StepRunner, "last_logits"), (PrefillPhase, "run"),

@@ -33,6 +33,7 @@ from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 
 POINTERS = {
     torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16", torch.int64: "*i64", torch.int32: "*i32",
+    torch.bool: "*i1",
 }  # fmt: skip
 
 
@@ -119,6 +120,16 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     probs, drafts, uniforms = torch.zeros(2, 5, 3000), torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 5)
     kernels.sample(probs[:, 0], uniforms[:, 0])
     kernels.accept_greedy(torch.zeros(2, 5, dtype=torch.int64), drafts, row[0])
+    chosen, numbers = drafts.new_zeros(2, 5), uniforms
+    kernels.causal_places(row[0], 5, row.new_zeros(2, 40), 16)
+    for token_probs in (None, uniforms[:, 1:]):
+        outcome = kernels.accept_greedy(chosen, drafts, row[0])
+        kernels.greedy_decision(outcome, probs, chosen, numbers, drafts, token_probs, row[0], row[0])
+    candidates = kernels.recovery_candidates(probs, drafts, 64)
+    forked = kernels.fork(candidates, chosen, 6, probs)
+    kernels.fork(candidates, chosen, 6, probs, chosen, numbers)
+    for counts in (None, chosen):
+        kernels.find_branch(forked.keys, chosen[:, :2], counts)
     for draft_probs in (None, probs[:, 1:]):
         kernels.accept_sampled(probs, drafts, draft_probs, row[0], uniforms[:, 1:], uniforms)
 

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 
 from ssd_lab.decoding.acceptance import Outcome
+from ssd_lab.decoding.branches import Fork, Found
+from ssd_lab.decoding.decision import GreedyDecision
 from ssd_lab.kernels.interface import Attention, HeadLayout, Kernels
 from ssd_lab.kernels.norm import RmsNorm
+from ssd_lab.kernels.places import CausalPlaces
 from ssd_lab.kernels.product import Product, Unmade
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.kernels.triton_ops import activation, greedy, rope, sampled
+from ssd_lab.kernels.triton_ops import activation, decision, forks, greedy, places, rope, sampled
 from ssd_lab.kernels.triton_ops.attention_plan import SplitAttention
 from ssd_lab.kernels.triton_ops.attention_tuning import AttentionChoice, AttentionTuning, measured_attention
 from ssd_lab.kernels.triton_ops.few_rows import TritonFewRows
@@ -65,6 +68,10 @@ class TritonKernels(Kernels[TritonPlan]):
             positions=step.positions.reshape(-1).contiguous(),  # a flat view may still have gaps
             write_slots=step.write_slots.reshape(-1).contiguous(),
         )
+
+    def causal_places(self, starts: torch.Tensor, count: int, tables: torch.Tensor, block_size: int) -> CausalPlaces:
+        """See `Kernels`."""
+        return places.causal_places(starts, count, tables, block_size, pdl=self._pdl)
 
     def few_rows(self, weight: torch.Tensor, bias: torch.Tensor | None) -> TritonFewRows | None:
         """See `Kernels`. Only for dtypes of 2 bytes: tensor cores have no float32."""
@@ -144,3 +151,38 @@ class TritonKernels(Kernels[TritonPlan]):
             recovery_uniforms,
             pdl=self._pdl,
         )
+
+    def greedy_decision(
+        self,
+        outcome: Outcome,
+        logits: torch.Tensor,
+        choices: torch.Tensor,
+        choice_probs: torch.Tensor,
+        draft_tokens: torch.Tensor,
+        token_probs: torch.Tensor | None,
+        lengths: torch.Tensor,
+        last_tokens: torch.Tensor,
+    ) -> GreedyDecision:
+        """See `Kernels`."""
+        given = (outcome, logits, choices, choice_probs, draft_tokens, token_probs, lengths, last_tokens)
+        return decision.greedy_decision(*given, pdl=self._pdl)
+
+    def recovery_candidates(self, logits: torch.Tensor, draft_tokens: torch.Tensor, count: int) -> torch.Tensor:
+        """See `Kernels`."""
+        return forks.recovery_candidates(logits, draft_tokens, count)
+
+    def fork(
+        self,
+        candidates: torch.Tensor,
+        counts: torch.Tensor,
+        branches: int,
+        logits: torch.Tensor,
+        choices: torch.Tensor | None = None,
+        choice_probs: torch.Tensor | None = None,
+    ) -> Fork:
+        """See `Kernels`."""
+        return forks.fork(candidates, counts, branches, logits, choices, choice_probs, pdl=self._pdl)
+
+    def find_branch(self, prepared: torch.Tensor, outcomes: torch.Tensor, counts: torch.Tensor | None) -> Found:
+        """See `Kernels`."""
+        return forks.find_branch(prepared, outcomes, counts, pdl=self._pdl)
