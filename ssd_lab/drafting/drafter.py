@@ -51,6 +51,7 @@ class Drafter(ABC, Generic[AnyRunner]):
 
     def __init__(self, runner: AnyRunner, placement: Placement) -> None:
         self.runner, self._placement = runner, placement
+        self._fan_out: tuple[torch.Tensor, torch.Tensor] | None = None  # the latest, here and on the device
 
     @property
     def device(self) -> torch.device:
@@ -101,11 +102,17 @@ class Drafter(ABC, Generic[AnyRunner]):
             reading,
             bounds,
             padded_rows(draft_tokens.to(self.device), rows),
-            sent(padded_rows(fan_out, rows), self.device),
+            self._sent(padded_rows(fan_out, rows)),
             shape,
             drawing=request.drawing,
             next_fan_out=request.cached_at(rows, self.device),
         )
+
+    def _sent(self, fan_out: torch.Tensor) -> torch.Tensor:
+        """On the device, where it mostly is already."""
+        if self._fan_out is None or not torch.equal(self._fan_out[0], fan_out):
+            self._fan_out = fan_out.clone(), sent(fan_out, self.device)
+        return self._fan_out[1]
 
     def keep(self, reading: Reading, paths: torch.Tensor, written: torch.Tensor) -> None:
         """The nodes `paths` `[rows, depth]` (then -1) of the trees that were grown with this reading, the last one, are

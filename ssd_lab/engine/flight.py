@@ -17,7 +17,7 @@ from ssd_lab.rounds.verified import Verified
 @dataclass(frozen=True)
 class Flight:
     """A launched round: its sequences, their verification, and when it began and was launched (the run's seconds).
-    behind: prompts that the device computes before it.
+    behind: prompts that the device computes before it. was_prepared: it was started, not launched.
     """
 
     sequences: list[Sequence]
@@ -26,6 +26,7 @@ class Flight:
     start_s: float
     verify_start_s: float
     behind: list[LaunchedPrefill] = field(default_factory=list)
+    was_prepared: bool = False
 
     def starting(self, moment_s: float) -> Flight:
         """The round as it is where it began no earlier than that."""

@@ -54,6 +54,7 @@ class Rounds:
         self._scheduler, self._recorder = scheduler, recorder
         self.preparing = Preparing()
         self._draft_is_late = False
+        self._last_end_s = float("-inf")  # when the latest outcome was there
         self._placement = Placement(
             runner.device,
             max_rows=config.max_batch,
@@ -82,18 +83,16 @@ class Rounds:
         """The round after `flight`, as it is if its draft is prepared already, down to what a graph of it reads; None
         if the proposer has nothing, or it does not pay (`Preparing`). The ordinary way to that round stays open.
         """
-        if not self.preparing.pays:
+        if not self.preparing.pays(len(flight.sequences)):
             return None
-        start_s = time.perf_counter()
         rows, after, sequences = self._rows_behind(flight, advanced), flight.verification, flight.sequences
         prepared = self._proposer.do(lambda own: own.for_hits(sequences, rows, after.decided, after.features))
         if prepared is None:
             return None
         placed, bounds = self._placement.place(rows, num_drafted=prepared.proposal.num_drafted)
         verification = ready_verify(self._runner, placed, bounds, prepared.proposal, self._options)
-        made = PreparedRound(after, sequences, rows, verification, prepared.answered)
-        self.preparing.took(time.perf_counter() - start_s)
-        return made
+        self.preparing.prepared()
+        return PreparedRound(after, sequences, rows, verification, prepared.answered)
 
     def fits(self, prepared: PreparedRound, settled: Settled) -> bool:
         """Is it the round that would be launched now?"""
@@ -107,7 +106,8 @@ class Rounds:
         steps = [prepared.verification.launch, lambda: self._proposer.do(methodcaller("start_ahead"))]
         for step in reversed(steps) if self._draft_is_late else steps:
             step()
-        return Flight(prepared.sequences, prepared.rows, prepared.verification.send(), start_s, start_s)
+        verification = prepared.verification.send()
+        return Flight(prepared.sequences, prepared.rows, verification, start_s, start_s, was_prepared=True)
 
     def tell(self, started: Flight) -> None:
         """Have the proposer draft for a round that was started: it learns what it always learns, and answers with what
@@ -149,6 +149,7 @@ class Rounds:
         """Read the outcome and append to each text what belongs to it. drop_next: as in `collect`."""
         flight, verified = self.collect(flight, drop_next)
         end_s = self._recorder.now_s()
+        self._note_end(flight, end_s)
         own = [row for row, sequence in enumerate(flight.sequences) if sequence.end_s is None]  # not ended meanwhile
         appended = [self._append(sequence, row, verified) for row, sequence in enumerate(flight.sequences)]
         return Settled(flight, verified, own, appended, end_s)
@@ -159,9 +160,7 @@ class Rounds:
         """
         if isinstance(flight.rows.state, StateOnDevice):  # it was launched before the host knew where
             flight = replace(flight, rows=rows_of(flight.sequences))
-        start_s = time.perf_counter()
         verified = flight.verification.collect()
-        self.preparing.waited(time.perf_counter() - start_s)
         if all(verified.draft_finite):
             return flight, verified
         drop_next()
@@ -171,6 +170,17 @@ class Rounds:
         empty = Proposal.empty(len(flight.sequences))
         again = self.verify(flight.sequences, flight.rows, empty, flight.start_s)
         return again, again.verification.collect()
+
+    def _note_end(self, flight: Flight, end_s: float) -> None:
+        last_s, self._last_end_s = self._last_end_s, end_s
+        # an engine that stood still, or computed prompts, says nothing
+        follows = not flight.behind and flight.start_s - last_s < end_s - flight.start_s
+        self.preparing.ended(
+            len(flight.sequences),
+            end_s - last_s if follows else None,
+            was_prepared=flight.was_prepared,
+            has_hit=flight.was_prepared or bool(flight.verification.proposal.was_prepared),
+        )
 
     def observe(self, settled: Settled) -> None:
         """Tell the proposer of the requests that go on; of one that has ended it hears no more."""

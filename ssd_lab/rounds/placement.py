@@ -60,7 +60,8 @@ class Placement:
             made = rows.state.tensor
             known = min(bucket, made.shape[1])  # whoever made it may pad to another bucket
             self._state.device[:_STATE, :known].copy_(made[:, :known])
-            self._state.device[:_STATE, known:bucket].zero_()
+            if known < bucket:
+                self._state.device[:_STATE, known:bucket].zero_()
             if is_new:
                 self._state.send(_STATE)
         self._place_tables(rows.block_tables, bucket)

@@ -17,7 +17,7 @@ from ssd_lab.drafting.draft_worker import DraftWorker
 from ssd_lab.drafting.speculation_cache import SpeculationCache
 from ssd_lab.drafting.tree_ahead import TreeAhead
 from ssd_lab.engine.flight import Flight, PreparedRound
-from ssd_lab.engine.preparing import AGAIN, Preparing
+from ssd_lab.engine.preparing import AGAIN, FIRST, ORDINARY_AGAIN, Preparing
 from ssd_lab.engine.rounds import Rounds
 from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.kernels.torch_kernels import TorchKernels
@@ -82,7 +82,7 @@ class Started:
 
         monkeypatch.setattr(TreeAhead, "start", starting_tree)
         monkeypatch.setattr(TreeAhead, "take", taking_tree)
-        monkeypatch.setattr(Preparing, "pays", True)  # a CPU's host is the device
+        monkeypatch.setattr(Preparing, "pays", lambda *given: True)  # a CPU's host is the device
         monkeypatch.setattr(Rounds, "prepare", preparing)
         monkeypatch.setattr(Rounds, "start", starting)
         monkeypatch.setattr(Rounds, "collect", collecting)
@@ -296,34 +296,39 @@ def test_a_draft_without_numbers_voids_what_is_prepared(
 def test_where_few_rounds_hit_none_is_prepared() -> None:
     """Until more do again; of rounds without a previous outcome nothing is learnt."""
     preparing = Preparing()
-    assert preparing.pays
+    assert preparing.pays(1)
     for _ in range(20):
         preparing.saw(False)
         preparing.saw(None)
-    assert not preparing.pays
+    assert not preparing.pays(1)
     with preparing.always():
-        assert preparing.pays
+        assert preparing.pays(1)
     for _ in range(5):
         preparing.saw(True)
-    assert preparing.pays
+    assert preparing.pays(1)
 
 
-def test_where_the_device_waits_for_the_host_none_is_prepared() -> None:
-    """Whatever capturing graphs took at first; now and then it is tried again."""
+def test_the_shorter_way_to_a_hit_round_is_taken() -> None:
+    """Whatever capturing graphs took at first; for each batch by itself, and now and then the other one is tried."""
     preparing = Preparing()
 
-    def round_of(device_s: float, takes_s: float) -> bool:
-        prepares = preparing.pays
+    def round_of(rows: int, prepared_s: float, ordinary_s: float) -> bool:
+        prepares = preparing.pays(rows)
         if prepares:
-            preparing.took(takes_s)
-        preparing.waited(max(0.0, device_s - takes_s * prepares))
+            preparing.prepared()
+        preparing.ended(rows, prepared_s if prepares else ordinary_s, was_prepared=prepares, has_hit=True)
         return prepares
 
-    assert round_of(0.005, takes_s=0.9)
-    rounds = [round_of(0.005, takes_s=0.001) for _ in range(AGAIN + 20)]
-    assert all(rounds)
-    rounds = [round_of(0.0002, takes_s=0.001) for _ in range(2 * AGAIN)]
-    assert rounds.count(True) < 12
+    assert round_of(1, 0.9, 0.006)
+    rounds = [round_of(1, 0.004, 0.006) for _ in range(ORDINARY_AGAIN + 40)]
+    assert len(rounds) - 6 <= rounds.count(True) < len(rounds)
+    rounds = [round_of(4, 0.002, 0.001) for _ in range(2 * AGAIN)]
+    assert rounds[:FIRST] == [True] * FIRST and rounds.count(True) < FIRST + 3
+    assert round_of(1, 0.004, 0.006)
+    for _ in range(AGAIN - 1):  # misses teach nothing, and neither does a round after which the engine stood still
+        preparing.ended(1, 0.0, was_prepared=False, has_hit=False)
+        preparing.ended(1, None, was_prepared=False, has_hit=True)
+    assert preparing.pays(1)
 
 
 def _always(found: Found) -> Found:

@@ -44,7 +44,7 @@ def slow_captures(monkeypatch: pytest.MonkeyPatch) -> Backends:
         now_s += CAPTURE_S
         return capture(self, function)
 
-    monkeypatch.setattr(Preparing, "pays", True)  # this clock would tell it otherwise
+    monkeypatch.setattr(Preparing, "pays", lambda *given: True)  # this clock would tell it otherwise
     monkeypatch.setattr(ReplayBackend, "capture", slow)
     monkeypatch.setattr(time, "perf_counter", perf_counter)
     return Backends.installed(monkeypatch)
