@@ -142,9 +142,10 @@ class DraftWorker:
         if self._unsent is None:
             return
         (asked, proposal, tree), self._unsent = self._unsent, None
-        self._cache.send()
-        if self._plan.record and proposal.token_probs is not None:
-            self._tree = RecordedTree.of(asked.request_ids, proposal.tokens, proposal.token_probs, tree)
+        shown = RecordedTree.tensors(proposal.tokens, proposal.token_probs, tree) if self._plan.record else ()
+        copy = self._cache.send(shown)  # all in one: each copy takes the host as long
+        if shown:
+            self._tree = RecordedTree(asked.request_ids, copy or HostCopy(*shown))
 
     @_ON_ITS_DEVICE
     @torch.inference_mode()

@@ -77,6 +77,7 @@ class SpeculationCache:
     def __init__(self) -> None:
         self.tree: DraftTree | None = None
         self._copy: HostCopy | None = None
+        self._first = 0  # of its arrays
         self._rows: dict[int, int] = {}  # of each request in the tree
         self._kept: dict[int, KeptAnswer] = {}
 
@@ -86,11 +87,16 @@ class SpeculationCache:
         self._rows = {request_id: row for row, request_id in enumerate(request_ids)}
         self._copy = None
 
-    def send(self) -> None:
-        """Let the latest tree come to the host, if it does not yet."""
-        if self._copy is None and self.tree is not None:
-            confidence, _ = flatten(self.tree.confidence)
-            self._copy = HostCopy(self.tree.counts, self.tree.keys, self.tree.candidates, *confidence)
+    def send(self, beside: Sequence[torch.Tensor] = ()) -> HostCopy | None:
+        """Let the latest tree come to the host, if it does not yet; returns its way there, with what is `beside` it
+        first, or None if it is on its way without that.
+        """
+        if self._copy is not None or self.tree is None:
+            return None
+        confidence, _ = flatten(self.tree.confidence)
+        self._first = len(beside)
+        self._copy = HostCopy(*beside, self.tree.counts, self.tree.keys, self.tree.candidates, *confidence)
+        return self._copy
 
     def prepared(self, request_id: int) -> PreparedRow | None:
         """What there is to learn from, if the latest tree has this sequence."""
@@ -148,7 +154,7 @@ class SpeculationCache:
 
     def _arrays(self) -> list[np.ndarray]:
         self.send()
-        return [] if self._copy is None else self._copy.arrays()
+        return [] if self._copy is None else self._copy.arrays()[self._first :]
 
     def _likeliest(self, row: int, num_accepted: int | None) -> Entry | None:
         """The first branch at this accepted length."""

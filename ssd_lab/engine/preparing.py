@@ -10,7 +10,7 @@ WORTH = 0.35  # share of rounds: on an H200 one won 0.6 to 1 ms where it was sta
 WEIGHT = 0.1  # of the latest round: about the last ten count
 REMEMBERED = 8  # rounds of a kind
 FIRST = 4  # rounds of a kind, before it is known: the very first took 4 to 6 ms, and the fourth 1
-AGAIN = 64  # rounds, after which it is tried once whatever was seen
+AGAIN = 64  # rounds, after which it is tried anew whatever was seen
 ORDINARY_AGAIN = 512  # prepared rounds, after which the ordinary way is tried once
 
 
@@ -38,14 +38,17 @@ class Preparing:
 
     def pays(self, rows: int) -> bool:
         """May the round of so many sequences that is under way be followed by one that is prepared?"""
-        if self._always or self._since >= AGAIN:
+        if self._always:
+            return True
+        if self._since >= AGAIN:
+            self._took_s.pop((rows, True), None)  # something has changed, perhaps
             return True
         if self._share < WORTH or self._since_ordinary >= ORDINARY_AGAIN:
             return False
         prepared, ordinary = self._took_s[rows, True], self._took_s[rows, False]
         if len(prepared) < FIRST or len(ordinary) < FIRST:
             return len(prepared) < FIRST
-        return _usual(prepared) <= _usual(ordinary)
+        return min(prepared) <= min(ordinary)  # without what captures and other work of the machine took
 
     def saw(self, was_prepared: bool | None) -> None:
         """See `Proposal`; None says nothing."""
@@ -62,8 +65,3 @@ class Preparing:
         self._since_ordinary = self._since_ordinary + 1 if was_prepared else 0 if has_hit else self._since_ordinary
         if seconds is not None and has_hit:
             self._took_s[rows, was_prepared].append(seconds)
-
-
-def _usual(seconds: deque[float]) -> float:
-    """Without what captures and other work of the machine took."""
-    return sorted(seconds)[len(seconds) // 4]

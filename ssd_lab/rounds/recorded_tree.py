@@ -8,6 +8,7 @@ import torch
 
 from ssd_lab.decoding.tree import async_tree_parents
 from ssd_lab.execution.host_copy import HostCopy
+from ssd_lab.execution.structure import Tensors
 from ssd_lab.rounds.drafted import DraftTree
 from ssd_lab.trace.records import TreeRecord
 
@@ -16,21 +17,21 @@ _COUNTS, _CANDIDATES = 6, 7  # places in the copy
 
 @dataclass(frozen=True)
 class RecordedTree:
-    """The tree of one round's rows. rounds_ago: how many rounds before the one whose reply brings it."""
+    """The tree of one round's rows. copy: of its `tensors`, and perhaps more behind them. rounds_ago: how many rounds before the one whose reply brings it."""
 
     request_ids: list[int]
     copy: HostCopy
     rounds_ago: int = 1
 
-    @classmethod
-    def of(
-        cls, request_ids: list[int], chain: torch.Tensor, chain_probs: torch.Tensor, tree: DraftTree
-    ) -> RecordedTree | None:
-        """chain, chain_probs `[batch, k]`: what is being verified. None for a tree without probabilities."""
-        if tree.recovery_probs is None or tree.drafted.token_probs is None:
-            return None
+    @staticmethod
+    def tensors(chain: torch.Tensor, chain_probs: torch.Tensor | None, tree: DraftTree) -> Tensors:
+        """What a copy begins with. chain, chain_probs `[batch, k]`: what is being verified. Nothing for a tree without
+        probabilities.
+        """
+        if chain_probs is None or tree.recovery_probs is None or tree.drafted.token_probs is None:
+            return ()
         branches = (tree.recovery_tokens, tree.recovery_probs, tree.drafted.tokens, tree.drafted.token_probs)
-        return cls(request_ids, HostCopy(chain, chain_probs, *branches, tree.counts, tree.candidates))
+        return chain, chain_probs, *branches, tree.counts, tree.candidates
 
     def settled(self) -> RecordedTree:
         """The same, in memory of its own. It is there once a round is over that was drafted after it."""
@@ -39,8 +40,8 @@ class RecordedTree:
 
     def records(self) -> dict[int, TreeRecord]:
         """By request id; the layout is that of `TreeRecord`."""
-        chain, chain_probs, recovery, recovery_probs, drafted, drafted_probs, counts, _ = (
-            array.tolist() for array in self.copy.arrays()
+        chain, chain_probs, recovery, recovery_probs, drafted, drafted_probs, counts = (
+            array.tolist() for array in self.copy.arrays()[:_CANDIDATES]
         )
         records = {}
         for row, request_id in enumerate(self.request_ids):
