@@ -62,6 +62,9 @@ class Preparing:
     def ended(self, rows: int, seconds: float | None, *, was_prepared: bool, has_hit: bool) -> None:
         """A round of so many sequences, so long after the outcome of the one before it (None: there was none)."""
         self._since += 1
-        self._since_ordinary = self._since_ordinary + 1 if was_prepared else 0 if has_hit else self._since_ordinary
+        if was_prepared:
+            self._since_ordinary += 1
+        elif has_hit:
+            self._since_ordinary = 0
         if seconds is not None and has_hit:
             self._took_s[rows, was_prepared].append(seconds)

@@ -17,7 +17,9 @@ _COUNTS, _CANDIDATES = 6, 7  # places in the copy
 
 @dataclass(frozen=True)
 class RecordedTree:
-    """The tree of one round's rows. copy: of its `tensors`, and perhaps more behind them. rounds_ago: how many rounds before the one whose reply brings it."""
+    """The tree of one round's rows. copy: of its `tensors`, and perhaps more behind them. rounds_ago: how many rounds
+    before the one whose reply brings it.
+    """
 
     request_ids: list[int]
     copy: HostCopy
