@@ -52,9 +52,12 @@ def file(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def parsed_once() -> Iterator[None]:
-    """transformers parses the file for the configuration, the weights and the tokenizer: many seconds each time."""
+    """transformers parses the file for the configuration, the weights and the tokenizer, many seconds each time, and
+    makes a table of all names for each of 397 modules.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gguf, "GGUFReader", functools.cache(gguf.GGUFReader))
+        for name in ("GGUFReader", "get_tensor_name_map"):
+            patch.setattr(gguf, name, functools.cache(getattr(gguf, name)))
         yield
 
 

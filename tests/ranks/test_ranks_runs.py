@@ -112,7 +112,7 @@ def test_log_probabilities_and_streams_come_as_from_one_process(two_ranks: LLM) 
 
 
 @pytest.mark.full
-@pytest.mark.grid(most=4)
+@pytest.mark.grid(most=3)
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("name", [name for name in STRATEGIES if name != "autoregressive"])
 def test_every_strategy_writes_the_autoregressive_text_of_its_placement(name: str, ranks: int) -> None:
