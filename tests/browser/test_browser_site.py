@@ -238,9 +238,9 @@ def test_the_page_with_every_view_of_the_run(open_site: Any):
 @pytest.mark.full
 @pytest.mark.timeout(400)  # with their live views
 @pytest.mark.grid(one_of=3)
-@pytest.mark.parametrize(("width", "one_of"), [(390, 6), (390, 1), (1280, 1)])
+@pytest.mark.parametrize(("width", "one_of"), [(390, 12), (390, 1), (1280, 1)])
 def test_every_page_fits_its_window_and_has_no_error(open_site: Any, site: Path, address: str, width: int, one_of: int):
-    """In test-all every sixth page, which come in folders of one kind."""
+    """In test-all every twelfth page, which come in folders of one kind."""
     paths = [path for path in sorted(site.rglob("*.html")) if "rounds" not in path.parts and path.stem != "404"]
     assert len(paths) > 30
     with open_site(width=width) as page:

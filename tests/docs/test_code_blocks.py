@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.grid(full=3, most=len(ALL))
+@pytest.mark.grid(full=4, most=len(ALL))
 @pytest.mark.timeout(LIMIT_S)
 @pytest.mark.parametrize(
     "path", [pytest.param(path, id=path.stem, marks=marked(path, LONG_PYTHON)) for path in PYTHON_PAGES]
@@ -50,7 +50,7 @@ def test_python_blocks_of_a_page_run(path: Path, folder: Path):
     assert done.returncode == 0, f"{path.name}:\n{done.stderr[-3000:]}"
 
 
-@pytest.mark.grid(full=3, most=len(ALL))
+@pytest.mark.grid(full=4, most=len(ALL))
 @pytest.mark.timeout(LIMIT_S)
 @pytest.mark.parametrize(
     "block", [pytest.param(block, id=block.place, marks=marked(block.path, LONG_SHELL)) for block in SHELL]
