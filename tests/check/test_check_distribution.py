@@ -42,7 +42,7 @@ def run_check(tiny_pair: Any, *strategies: Any, extent: Extent = SAMPLED, **fiel
 
 
 @pytest.mark.quick("sync_chain 3-")
-@pytest.mark.grid(full=3, most=3)
+@pytest.mark.grid(full=3, most=2)
 @pytest.mark.parametrize(
     ("strategy", "paths"),
     [

@@ -88,7 +88,7 @@ def test_the_next_requests_are_drafted_for_as_before(models: Any, fresh: Any, st
         assert result.metrics.tokens_per_round == fresh(strategy).metrics.tokens_per_round
 
 
-@pytest.mark.quick("prompt lookup", full=FAST)
+@pytest.mark.quick("prompt lookup", full=["async fast"])
 @pytest.mark.grid(full=4)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_nothing_is_kept_of_requests_that_have_ended(models: Any, graphs: None, strategy: str) -> None:
