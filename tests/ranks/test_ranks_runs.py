@@ -129,6 +129,20 @@ def test_a_tree_writes_the_autoregressive_text_of_its_placement(two_ranks: LLM) 
 
 
 @pytest.mark.full
+@pytest.mark.grid(most=2)
+@pytest.mark.parametrize("name", ["eagle3", "eagle3 async"])
+def test_a_head_that_borrows_the_targets_output_has_all_of_it(name: str) -> None:
+    """A rank's own part names only some tokens; the bundled head has no output of its own."""
+    runs = []
+    for ranks in (1, 2):
+        place = placement(ranks) if ranks > 1 else None
+        with LLM(**STRATEGIES[name], **OPTIONS, max_batch=4, placement=place) as llm:
+            runs.append(llm.run(PROMPTS[:4], [GREEDY, SAMPLED, GREEDY, SAMPLED]))
+    one, two = (run.metrics.mean_accepted_length for run in runs)
+    assert two > 0.8 * one > 0.5
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("ranks", [2, 4])
 @pytest.mark.parametrize("name", ["sync_chain", "async_tree", "sync_tree"])
 def test_sampled_text_follows_the_target(name: str, ranks: int, tiny_pair: Any) -> None:

@@ -159,7 +159,14 @@ def _output(config: Eagle3Config, parts: Parts, target: LoadedModel, vocabulary:
             f"{parts.tensors.source} lacks the tensor lm_head.weight, and only a head with the target's whole "
             "vocabulary and its hidden size can use the target's"
         )
-    return target.decoder.output_head
+    if target.decoder.group is None:
+        return target.decoder.output_head
+    if not target.config.tie_embeddings:  # a rank holds its own part of the head, and the embedding whole
+        raise ModelLoadError(
+            f"{parts.tensors.source} lacks the tensor lm_head.weight, and the target's is divided among "
+            f"{target.decoder.group.size} ranks: give the head one of its own, or the target one device"
+        )
+    return parts.linear(target.decoder.embedding)
 
 
 def _feature_norms(config: Eagle3Config, parts: Parts) -> list[RmsNorm]:
