@@ -82,7 +82,7 @@ class DraftWorker:
             self._remembered = copy.deepcopy(self._learning)
         elif isinstance(message, RestoreMessage):
             self._learning = copy.deepcopy(self._remembered)
-            self._pending = self._log = self._tree = self._unsent = None
+            self._pending = self._log = self._tree = self._unsent = self._looked_up = None
             self._ahead.forget()
             self._activities.clear()
         return None  # of a `KeptMessage` too: a chain's K/V stands where it belongs
