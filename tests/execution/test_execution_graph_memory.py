@@ -194,7 +194,7 @@ def test_a_reader_that_keeps_outputs_for_too_long_is_found(tiny_pair: Any, monke
 
     expected = twice(tiny_pair)
     Backends.installed(monkeypatch)
-    monkeypatch.setattr("ssd_lab.rounds.recorded_tree.HostCopy", Kept)
+    monkeypatch.setattr("ssd_lab.drafting.speculation_cache.HostCopy", Kept)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert told(twice(tiny_pair)) != told(expected)
