@@ -92,7 +92,8 @@ def find_branch(prepared: torch.Tensor, outcomes: torch.Tensor, counts: torch.Te
     accepted = outcomes[:, :1]
     at = counts.gather(1, accepted).squeeze(1)
     first = counts.cumsum(1).gather(1, accepted).squeeze(1) - at
-    return Found(hit, hit | (at > 0), torch.where(hit, branch, first))
+    likeliest = first.clamp(max=prepared.shape[1] - 1)  # behind the last branch, where none is at the largest length
+    return Found(hit, hit | (at > 0), torch.where(hit, branch, likeliest))
 
 
 def outcome_chances(confidences: torch.Tensor, candidate_probs: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:

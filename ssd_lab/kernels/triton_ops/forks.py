@@ -111,7 +111,7 @@ def _find_branch(
             first += tl.load(counts_ptr + row * lengths + length).to(tl.int32)
         at = tl.load(counts_ptr + row * lengths + accepted)
         answered = hit | (at > 0).to(tl.int32)
-        found = tl.where(hit > 0, found, first)
+        found = tl.where(hit > 0, found, tl.minimum(first, branches - 1))
     tl.store(hit_ptr + row, hit > 0)
     tl.store(answered_ptr + row, answered > 0)
     tl.store(branch_ptr + row, found.to(tl.int64))

@@ -95,9 +95,11 @@ def test_a_fork(triton_kernels: Kernels, device: torch.device, wants_probs: bool
 def test_which_branch_answers(triton_kernels: Kernels, device: torch.device, stale: bool) -> None:
     rows, k, branches = 40, 3, 5
     counts = torch.stack([torch.bincount(torch.randint(k + 1, (branches,)), minlength=k + 1) for _ in range(rows)])
+    counts[0] = torch.tensor([2, 2, 1, 0])  # no branch at the largest length
     candidates = torch.stack([torch.randperm(12) for _ in range(rows * (k + 1))]).view(rows, k + 1, 12)
     keys = fork(candidates, counts, branches, candidates).keys
     outcomes = torch.stack([torch.randint(k + 1, (rows,)), torch.randint(12, (rows,)), torch.full((rows,), 99)], 1)
+    outcomes[0, 0] = k
     expected = find_branch(keys, outcomes[:, :2], counts if stale else None)
     given = counts.to(device) if stale else None
     found = triton_kernels.find_branch(keys.to(device), outcomes.to(device)[:, :2], given)
@@ -105,3 +107,5 @@ def test_which_branch_answers(triton_kernels: Kernels, device: torch.device, sta
     answered = expected.answered
     assert torch.equal(found.branch.cpu()[answered], expected.branch[answered])
     assert answered.any() and not answered.all() and found.hit.dtype == torch.bool
+    for own in (found, expected):  # whoever takes it reads the tree, whatever becomes of that
+        assert (own.branch < branches).all()
