@@ -10,7 +10,7 @@ WORTH = 0.35  # share of rounds: on an H200 one won 0.6 to 1 ms where it was sta
 WEIGHT = 0.1  # of the latest round: about the last ten count
 REMEMBERED = 8  # rounds of a kind
 FIRST = 4  # rounds of a kind, before it is known: the very first took 4 to 6 ms, and the fourth 1
-AGAIN = 64  # rounds, after which it is tried anew whatever was seen
+AGAIN = 256  # rounds, after which it is tried anew whatever was seen
 ORDINARY_AGAIN = 512  # prepared rounds, after which the ordinary way is tried once
 
 
