@@ -21,22 +21,27 @@ class GreedyDecision(NamedTuple):
     advanced: torch.Tensor
 
 
-def greedy_decision(
-    outcome: Outcome,
-    logits: torch.Tensor,
-    choices: torch.Tensor,
-    choice_probs: torch.Tensor,
-    draft_tokens: torch.Tensor,
-    token_probs: torch.Tensor | None,
-    lengths: torch.Tensor,
-    last_tokens: torch.Tensor,
-) -> GreedyDecision:
-    """The decision of a verification of chains in which all rows are greedy.
+class GreedyVerification(NamedTuple):
+    """Chains that were verified in a batch in which all rows are greedy.
 
-    Args: logits `[batch, k + 1, vocab]`, the target's; choices, choice_probs `[batch, k + 1]`, its likeliest tokens and
-    their probabilities; draft_tokens `[batch, k]`; token_probs `[batch, k]`, the draft's probability of each; lengths,
-    last_tokens `[batch]`, before the outcome.
+    logits `[batch, k + 1, vocab]`, the target's; choices, choice_probs `[batch, k + 1]`, its likeliest tokens and their
+    probabilities; draft_tokens `[batch, k]`; token_probs `[batch, k]`, the draft's probability of each, if known;
+    lengths, last_tokens `[batch]`, before the outcome.
     """
+
+    outcome: Outcome
+    logits: torch.Tensor
+    choices: torch.Tensor
+    choice_probs: torch.Tensor
+    draft_tokens: torch.Tensor
+    token_probs: torch.Tensor | None
+    lengths: torch.Tensor
+    last_tokens: torch.Tensor
+
+
+def greedy_decision(verified: GreedyVerification) -> GreedyDecision:
+    """What it comes to."""
+    outcome, logits, choices, choice_probs, draft_tokens, token_probs, lengths, last_tokens = verified
     accepted, recovery = outcome.num_accepted, outcome.recovery_token
     token, best = draft_tokens.unsqueeze(-1), choices[:, :-1].unsqueeze(-1)
     # a softmax is known by one of its values

@@ -59,8 +59,8 @@ class DraftWorker:
         self._log: RoundLog | None = None
         self._tree: RecordedTree | None = None
         self._unsent: tuple[DraftRound, Proposal, DraftTree] | None = None
-        self._looked_up: tuple[Lookup, Drafted] | None = None  # the latest tree, before the host read of it
-        self._was_looked_up = False
+        self._looked_up: tuple[Lookup, Drafted] | None = None  # until `get_ready`
+        self._was_looked_up = False  # the latest tree, before the host read of it
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
         self._ahead = TreeAhead(drafter, self._watch)

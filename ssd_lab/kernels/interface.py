@@ -10,7 +10,7 @@ import torch
 
 from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.decoding.branches import Fork, Found
-from ssd_lab.decoding.decision import GreedyDecision
+from ssd_lab.decoding.decision import GreedyDecision, GreedyVerification
 from ssd_lab.kernels.linear import FewRowsProduct
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.places import CausalPlaces
@@ -141,17 +141,7 @@ class Kernels(ABC, Generic[PlanT]):
         """As `decoding.acceptance.accept_sampled`; draft_probs None: every draft token was a certain guess."""
 
     @abstractmethod
-    def greedy_decision(
-        self,
-        outcome: Outcome,
-        logits: torch.Tensor,
-        choices: torch.Tensor,
-        choice_probs: torch.Tensor,
-        draft_tokens: torch.Tensor,
-        token_probs: torch.Tensor | None,
-        lengths: torch.Tensor,
-        last_tokens: torch.Tensor,
-    ) -> GreedyDecision:
+    def greedy_decision(self, verified: GreedyVerification) -> GreedyDecision:
         """As `decoding.decision.greedy_decision`."""
 
     @abstractmethod

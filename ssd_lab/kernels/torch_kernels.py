@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from ssd_lab.decoding.acceptance import Outcome, accept_greedy, accept_sampled
 from ssd_lab.decoding.branches import Fork, Found, find_branch, fork
-from ssd_lab.decoding.decision import GreedyDecision, greedy_decision
+from ssd_lab.decoding.decision import GreedyDecision, GreedyVerification, greedy_decision
 from ssd_lab.decoding.sampling import likeliest, sample
 from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.kernels.attention import AttentionPlan, paged_attention, plan_attention, write_kv
@@ -117,20 +117,9 @@ class TorchKernels(Kernels[TorchPlan]):
         """See `Kernels`."""
         return accept_sampled(target_probs, draft_tokens, draft_probs, num_drafted, accept_uniforms, recovery_uniforms)
 
-    def greedy_decision(
-        self,
-        outcome: Outcome,
-        logits: torch.Tensor,
-        choices: torch.Tensor,
-        choice_probs: torch.Tensor,
-        draft_tokens: torch.Tensor,
-        token_probs: torch.Tensor | None,
-        lengths: torch.Tensor,
-        last_tokens: torch.Tensor,
-    ) -> GreedyDecision:
+    def greedy_decision(self, verified: GreedyVerification) -> GreedyDecision:
         """See `Kernels`."""
-        given = (outcome, logits, choices, choice_probs, draft_tokens, token_probs, lengths, last_tokens)
-        return greedy_decision(*given)
+        return greedy_decision(verified)
 
     def recovery_candidates(self, logits: torch.Tensor, draft_tokens: torch.Tensor, count: int) -> torch.Tensor:
         """See `Kernels`."""

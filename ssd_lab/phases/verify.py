@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ssd_lab.decoding.acceptance import Outcome
-from ssd_lab.decoding.decision import advanced_rows, decided_integers
+from ssd_lab.decoding.decision import GreedyVerification, advanced_rows, decided_integers
 from ssd_lab.decoding.random import Purpose, uniform
 from ssd_lab.execution.structure import Tensors
 from ssd_lab.kernels.step_input import StepInput
@@ -69,10 +69,11 @@ class VerifyChainPhase(VerifyPhase):
         """In two launches where there are kernels: everything that follows waits for it."""
         rows, drafted, kernels = inputs.rows, inputs.draft_tokens, runner.decoder.kernels
         outcome: Outcome = kernels.accept_greedy(scores.choices, drafted, rows.num_drafted)
-        return kernels.greedy_decision(
+        verified = GreedyVerification(
             *(outcome, scores.logits, scores.choices, scores.choice_probs),
             *(drafted, inputs.token_probs, rows.lengths, rows.last_tokens),
         )
+        return kernels.greedy_decision(verified)
 
     def _sampled(self, runner: StepRunner, inputs: VerifyInputs, scores: Scores) -> Decided:
         rows, drafted, probs = inputs.rows, inputs.draft_tokens, scores.known

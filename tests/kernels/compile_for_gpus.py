@@ -19,6 +19,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor as GluonDes
 from triton.runtime.jit import JITFunction
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from ssd_lab.decoding.decision import GreedyVerification
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.product import Partials
@@ -124,7 +125,9 @@ def launch_everything(dtype: torch.dtype, pdl: bool) -> None:
     kernels.causal_places(row[0], 5, row.new_zeros(2, 40), 16)
     for token_probs in (None, uniforms[:, 1:]):
         outcome = kernels.accept_greedy(chosen, drafts, row[0])
-        kernels.greedy_decision(outcome, probs, chosen, numbers, drafts, token_probs, row[0], row[0])
+        kernels.greedy_decision(
+            GreedyVerification(outcome, probs, chosen, numbers, drafts, token_probs, row[0], row[0])
+        )
     candidates = kernels.recovery_candidates(probs, drafts, 64)
     forked = kernels.fork(candidates, chosen, 6, probs)
     kernels.fork(candidates, chosen, 6, probs, chosen, numbers)

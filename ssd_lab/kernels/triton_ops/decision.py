@@ -6,8 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ssd_lab.decoding.acceptance import Outcome
-from ssd_lab.decoding.decision import GreedyDecision
+from ssd_lab.decoding.decision import GreedyDecision, GreedyVerification
 from ssd_lab.kernels.triton_ops.launching import launch, pdl_options, start_after_previous
 
 COLUMNS = 4  # integers ahead of the draft tokens
@@ -57,19 +56,9 @@ def _greedy_decision(
     tl.store(advanced_ptr + 2 * batch + row, recovery)
 
 
-def greedy_decision(
-    outcome: Outcome,
-    logits: torch.Tensor,
-    choices: torch.Tensor,
-    choice_probs: torch.Tensor,
-    draft_tokens: torch.Tensor,
-    token_probs: torch.Tensor | None,
-    lengths: torch.Tensor,
-    last_tokens: torch.Tensor,
-    *,
-    pdl: bool = False,
-) -> GreedyDecision:
+def greedy_decision(verified: GreedyVerification, *, pdl: bool = False) -> GreedyDecision:
     """See `decoding.decision.greedy_decision`."""
+    outcome, logits, choices, choice_probs, draft_tokens, token_probs, lengths, last_tokens = verified
     batch, k = draft_tokens.shape
     columns = k + 1 if token_probs is None else 2 * k + 1
     device = logits.device

@@ -9,7 +9,7 @@ import torch
 
 from ssd_lab.decoding.acceptance import Outcome
 from ssd_lab.decoding.branches import Fork, Found
-from ssd_lab.decoding.decision import GreedyDecision
+from ssd_lab.decoding.decision import GreedyDecision, GreedyVerification
 from ssd_lab.kernels.interface import Attention, HeadLayout, Kernels
 from ssd_lab.kernels.norm import RmsNorm
 from ssd_lab.kernels.places import CausalPlaces
@@ -152,20 +152,9 @@ class TritonKernels(Kernels[TritonPlan]):
             pdl=self._pdl,
         )
 
-    def greedy_decision(
-        self,
-        outcome: Outcome,
-        logits: torch.Tensor,
-        choices: torch.Tensor,
-        choice_probs: torch.Tensor,
-        draft_tokens: torch.Tensor,
-        token_probs: torch.Tensor | None,
-        lengths: torch.Tensor,
-        last_tokens: torch.Tensor,
-    ) -> GreedyDecision:
+    def greedy_decision(self, verified: GreedyVerification) -> GreedyDecision:
         """See `Kernels`."""
-        given = (outcome, logits, choices, choice_probs, draft_tokens, token_probs, lengths, last_tokens)
-        return decision.greedy_decision(*given, pdl=self._pdl)
+        return decision.greedy_decision(verified, pdl=self._pdl)
 
     def recovery_candidates(self, logits: torch.Tensor, draft_tokens: torch.Tensor, count: int) -> torch.Tensor:
         """See `Kernels`."""

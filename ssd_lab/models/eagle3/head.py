@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from ssd_lab.kernels.interface import Kernels
 from ssd_lab.kernels.linear import Linear
@@ -109,7 +108,7 @@ class Eagle3Head:
         weights, config, kernels = self._weights, self.config, self.kernels
         batch, rows = step.token_ids.shape
         plan = kernels.plan(step, cache.block_size, self._heads, self._rope, self.dtype)
-        embedded = F.embedding(step.token_ids.reshape(-1), weights.embedding)
+        embedded = weights.embedding[step.token_ids.reshape(-1)]
         hidden, normed = kernels.add_rms_norm(features.reshape(batch * rows, -1), None, weights.hidden_norm)
         inputs = torch.cat([weights.blocks[0].input_norm(embedded), normed], -1)
         hidden = normed if config.norm_before_residual else hidden

@@ -8,7 +8,7 @@ from kernel_cases import random
 
 from ssd_lab.decoding.acceptance import accept_greedy
 from ssd_lab.decoding.branches import find_branch, fork
-from ssd_lab.decoding.decision import greedy_decision
+from ssd_lab.decoding.decision import GreedyVerification, greedy_decision
 from ssd_lab.decoding.tree import recovery_candidates
 from ssd_lab.kernels.interface import Kernels
 from ssd_lab.kernels.places import causal_places
@@ -49,10 +49,10 @@ def test_a_greedy_decision(triton_kernels: Kernels, device: torch.device, k: int
     num_drafted[6] = 0
     lengths, last = torch.tensor([5, 9, 1, 30, 2, 7, 0]), torch.randint(vocab, (rows,))
     given = (logits, choices, choice_probs, drafted, token_probs, lengths, last)
-    expected = greedy_decision(accept_greedy(choices, drafted, num_drafted), *given)
+    expected = greedy_decision(GreedyVerification(accept_greedy(choices, drafted, num_drafted), *given))
     on_device = [None if one is None else one.to(device) for one in given]
     outcome = triton_kernels.accept_greedy(on_device[1], on_device[3], num_drafted.to(device))
-    decision = triton_kernels.greedy_decision(outcome, *on_device)
+    decision = triton_kernels.greedy_decision(GreedyVerification(outcome, *on_device))
     assert torch.equal(decision.integers.cpu(), expected.integers)
     assert torch.equal(decision.advanced.cpu(), expected.advanced)
     torch.testing.assert_close(decision.numbers.cpu(), expected.numbers, rtol=1e-5, atol=1e-7, equal_nan=True)
