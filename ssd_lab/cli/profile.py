@@ -38,6 +38,10 @@ def command(
     contexts: Annotated[
         list[int] | None, typer.Option("--context", help="Tokens before the round; repeatable.")
     ] = None,
+    ranks: Annotated[
+        list[int] | None,
+        typer.Option("--ranks", min=2, help="One rank's part of a target over so many devices too; repeatable."),
+    ] = None,
     rounds: Annotated[bool, typer.Option("--rounds/--no-rounds", help="Whole runs too.")] = True,
     strategies: Annotated[
         list[str] | None, typer.Option("--strategy", "-s", help="Whole runs of this one; repeatable. None: all.")
@@ -73,6 +77,7 @@ def command(
     from ssd_lab.profile import measure, report
     from ssd_lab.profile.check import check_rounds
     from ssd_lab.profile.rounds import HeldOut, measure_rounds
+    from ssd_lab.profile.slices import with_slices
 
     place = str(resolve_device(device))
     progress = show_progress()
@@ -95,6 +100,9 @@ def command(
     with current(place):
         try:
             measured = measure.measure_phases(models[0], models[1], sizes, eager=eager, on_point=shown)
+            measured = with_slices(
+                measured, sources[0], ranks or (), sizes, device=place, dtype=dtype, eager=eager, on_point=shown
+            )
         except RunInterrupted as interruption:
             measured, stopped = interruption.result, interruption
         if rounds and not measured.unusable and stopped is None:

@@ -13,10 +13,11 @@ from ssd_lab.errors import ConfigError
 from ssd_lab.explain.explanation import Explanation, RunExplanation
 from ssd_lab.explain.terms import RunMachine, terms_of, tokens_per_second
 from ssd_lab.simulate.clock import MissCost
-from ssd_lab.simulate.hardware import HardwareProfile, TableTime
+from ssd_lab.simulate.hardware import HardwareProfile
 from ssd_lab.simulate.published import PUBLISHED_PROFILES, find_profile
 from ssd_lab.simulate.run_times import RunTimes
 from ssd_lab.simulate.simulation import simulate
+from ssd_lab.simulate.time_models import TableTime
 from ssd_lab.simulate.workload import Rates, Workload, recorded_strategy, workload_of_trace
 from ssd_lab.trace import Metrics, Trace, compute_metrics
 from ssd_lab.trace.named import named_traces, strategy_name

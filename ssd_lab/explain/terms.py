@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ssd_lab.simulate.clock import MissCost, replay
-from ssd_lab.simulate.hardware import AffineTime, HardwareProfile
+from ssd_lab.simulate.hardware import HardwareProfile
 from ssd_lab.simulate.run_times import times
+from ssd_lab.simulate.time_models import AffineTime
 from ssd_lab.simulate.workload import ReplayRow, Workload
 
 FREE = AffineTime(base_s=0.0)

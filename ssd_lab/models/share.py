@@ -21,6 +21,8 @@ from ssd_lab.models.config import ModelConfig
 from ssd_lab.models.files.weights import Choose, Weights
 from ssd_lab.models.group import Group, rows_each
 
+SUMS_A_LAYER = 2  # over the ranks: behind attention and behind the MLP
+
 
 class Cut(Enum):
     """How ranks share a tensor `[out, in]` (or a bias `[out]`)."""

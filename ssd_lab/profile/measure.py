@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,11 +16,12 @@ from ssd_lab.execution.structure import Tensors
 from ssd_lab.kernels.step_input import StepInput
 from ssd_lab.models.loader import LoadedModel
 from ssd_lab.profile import points
+from ssd_lab.profile.answering import fields_of
 from ssd_lab.profile.phase_times import PhaseTimer, Work
-from ssd_lab.profile.points import Measurement, Point
+from ssd_lab.profile.points import Measurement, Point, SlicePoints
 from ssd_lab.profile.timing import read_bandwidth, seconds_per_call
 from ssd_lab.rounds.runner import StepRunner
-from ssd_lab.simulate import HardwareProfile, MeasuredRound, TableTime
+from ssd_lab.simulate import HardwareProfile, MeasuredRound, RankSlice, TableTime
 from ssd_lab.simulate.hardware import Drafting
 
 DRAFTING: dict[str, Drafting] = {
@@ -75,7 +76,7 @@ def measure_phases(
         for context, batch in itertools.product(sizes.contexts, sizes.batches):
             work = Work(batch, context)
             if fits(target, work):
-                _measure_target(target, work, sizes, eager, add)
+                measure_target(target, work, sizes, eager, add)
             if draft is not None and fits(draft, work, sum(sizes.fan_out) * sizes.k):
                 unusable += _measure_draft(draft, work, sizes, eager, add)
     except KeyboardInterrupt as stopped:
@@ -103,14 +104,19 @@ def fits(model: LoadedModel, work: Work, scratch_positions: int = 0) -> bool:
     return needed < 0.9 * torch.cuda.mem_get_info(device)[0]
 
 
-def _measure_target(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, add: OnPoint) -> None:
+def measure_target(
+    model: LoadedModel, work: Work, sizes: Sizes, eager: bool, add: OnPoint, *, role: str = "target"
+) -> None:
+    """Forwards of a target, or of one rank's part of it: of the usual row counts, at batch 1 and the first context of
+    all.
+    """
     with PhaseTimer(model, work, eager=eager) as timer:
         moved = timer.weight_bytes + timer.kv_bytes(work)
 
         def verified(k: int) -> Point:
             seconds = timer.verify_s(work, k, repeats=sizes.repeats)
             what = points.AUTOREGRESSIVE if k == 0 else points.VERIFY
-            return Point(what, "target", work.batch, work.context, work.batch * (k + 1), seconds, moved)
+            return Point(what, role, work.batch, work.context, work.batch * (k + 1), seconds, moved)
 
         lengths = {1, sizes.k + 1}
         if work.batch == 1 and work.context == sizes.contexts[0]:
@@ -118,7 +124,7 @@ def _measure_target(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, a
         for rows in sorted(lengths):
             add(verified(rows - 1))
         seconds = _attention_s(timer, work, sizes.repeats)
-        add(Point(points.ATTENTION, "target", work.batch, work.context, work.batch, seconds, timer.kv_bytes(work)))
+        add(Point(points.ATTENTION, role, work.batch, work.context, work.batch, seconds, timer.kv_bytes(work)))
 
 
 def _measure_draft(model: LoadedModel, work: Work, sizes: Sizes, eager: bool, add: OnPoint) -> list[str]:
@@ -176,9 +182,11 @@ def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
     """What the simulator takes: times by rows at the first context. Raises ConfigError if there was no draft, or what
     the profile needs is among the unusable points.
     """
-    chains = _by_rows(measurement, points.CHAIN_STEP, "draft")
-    trees = _by_rows(measurement, points.TREE_STEP, "draft")
-    verify = _by_rows(measurement, points.VERIFY, "target") | _by_rows(measurement, points.AUTOREGRESSIVE, "target")
+    chains = _by_rows(measurement.points, points.CHAIN_STEP, "draft")
+    trees = _by_rows(measurement.points, points.TREE_STEP, "draft")
+    verify = _by_rows(measurement.points, points.VERIFY, "target") | _by_rows(
+        measurement.points, points.AUTOREGRESSIVE, "target"
+    )
     if not chains or not verify or not (trees or measurement.unusable):
         raise ConfigError("a hardware profile needs the times of a target and of a draft: give --draft")
     if not trees:
@@ -195,8 +203,8 @@ def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
         verify_s=TableTime.of(verify),
         draft_step_s=TableTime.of(chains),
         draft_tree_step_s=TableTime.of(trees),
-        draft_extension_s=TableTime.of(_by_rows(measurement, points.EXTENSION, "draft")),
-        autoregressive_step_s=TableTime.of(_by_rows(measurement, points.AUTOREGRESSIVE, "target")),
+        draft_extension_s=TableTime.of(_by_rows(measurement.points, points.EXTENSION, "draft")),
+        autoregressive_step_s=TableTime.of(_by_rows(measurement.points, points.AUTOREGRESSIVE, "target")),
         head_step_s=TableTime.of(steps) if steps else None,
         overhead_s=0.0 if known and measurement.rounds[0].priced_s is not None else min(overheads, default=0.0),
         measured_rounds=tuple(
@@ -206,13 +214,34 @@ def hardware_profile(measurement: Measurement, name: str) -> HardwareProfile:
             for point in measurement.rounds
             if point.mean_s is not None and point.priced_s is not None
         ),
+        rank_slices=tuple(rank_slice(one) for one in measurement.slices),
+        **fields_of(
+            {point.batch: point.fallback_host_s for point in measurement.rounds if point.fallback_host_s is not None},
+            [point.turnaround_s for point in measurement.rounds],
+        ),
     )
 
 
-def _by_rows(measurement: Measurement, what: str, model: str) -> dict[int, float]:
-    context = min(point.context for point in measurement.points)
+def rank_slice(measured: SlicePoints) -> RankSlice:
+    """What the simulator takes: times by rows at the first context. Raises ConfigError if nothing was timed."""
+    role = points.rank_of(measured.ranks)
+    steps = _by_rows(measured.points, points.AUTOREGRESSIVE, role)
+    if not steps:
+        raise ConfigError(f"no part of one of {measured.ranks} ranks was timed: its K/V found no room")
+    verify = _by_rows(measured.points, points.VERIFY, role) | steps
+    return RankSlice(
+        ranks=measured.ranks,
+        sums=measured.sums,
+        verify_s=TableTime.of(verify),
+        autoregressive_step_s=TableTime.of(steps),
+    )
+
+
+def _by_rows(measured: Sequence[Point], what: str, model: str) -> dict[int, float]:
+    """Of one kind of phase, at the first context."""
+    context = min((point.context for point in measured), default=0)
     return {
         point.rows: point.seconds
-        for point in measurement.points
+        for point in measured
         if point.what == what and point.model == model and point.context == context
     }

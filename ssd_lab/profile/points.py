@@ -15,11 +15,16 @@ AUTOREGRESSIVE, VERIFY, CHAIN_STEP, TREE_STEP, EXTENSION, ATTENTION = (
 )
 
 
+def rank_of(ranks: int) -> str:
+    """What points of one rank's part of the target are told by."""
+    return f"target, one of {ranks} ranks"
+
+
 @dataclass(frozen=True)
 class Point:
     """One phase at one size. rows: of one forward, all sequences together. bytes: weights and K/V, each read once.
 
-    model: `target` or `draft`.
+    model: `target`, `draft` or `rank_of(...)`.
     """
 
     what: str
@@ -36,11 +41,20 @@ class Point:
 
 
 @dataclass(frozen=True)
+class SlicePoints:
+    """Forwards of one rank's part of the target, alone. sums: over the ranks, of which a forward would make so many."""
+
+    ranks: int
+    sums: int
+    points: list[Point]
+
+
+@dataclass(frozen=True)
 class RoundPoint:
     """Rounds of a whole run: seconds of the median round, and of the phases alone that it cannot do without (None: not
     timed alone). host_s: in which no graph ran on the device (None: there are no graphs). mean_s: of the mean round;
     priced_s: of the same rounds by the phases alone, as the simulator prices them; step_s: of a head's step (None: not
-    asked for).
+    asked for). fallback_host_s, turnaround_s: medians of what `Answering` says (None: there were no such rounds).
     """
 
     strategy: str
@@ -54,6 +68,8 @@ class RoundPoint:
     mean_s: float | None = None
     priced_s: float | None = None
     step_s: float | None = None
+    fallback_host_s: float | None = None
+    turnaround_s: float | None = None
 
     @property
     def overhead_s(self) -> float | None:
@@ -64,7 +80,7 @@ class RoundPoint:
 @dataclass(frozen=True)
 class Measurement:
     """A profile run. bandwidth: bytes per second of a large sum, in the same run. models: role -> source. device: what
-    both ran on. unusable: points that a busy machine left no sense in, which are left out.
+    both ran on. unusable: points that a busy machine left no sense in, which are left out. slices: parts of the target.
     """
 
     bandwidth: float
@@ -76,6 +92,7 @@ class Measurement:
     surroundings: dict[str, Any] = field(default_factory=dict)
     device: str | None = None
     unusable: list[str] = field(default_factory=list)
+    slices: list[SlicePoints] = field(default_factory=list)
 
     def find(self, what: str, model: str, *, batch: int, context: int, rows: int | None = None) -> Point | None:
         """The point of that kind and size."""

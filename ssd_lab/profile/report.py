@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 
@@ -36,7 +37,7 @@ def roofline_rows(measurement: Measurement) -> list[Cells]:
             f"{point.bytes / measurement.bandwidth * 1e3:.3f}",
             f"{point.share_of(measurement.bandwidth):.1%}",
         ]
-        for point in measurement.points
+        for point in itertools.chain(measurement.points, *(part.points for part in measurement.slices))
     ]
 
 

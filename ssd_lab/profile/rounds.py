@@ -15,6 +15,7 @@ from ssd_lab.errors import RunInterrupted
 from ssd_lab.execution.observing import NOBODY
 from ssd_lab.llm import LLM
 from ssd_lab.models.loader import LoadedModel
+from ssd_lab.profile.answering import Answering, host_fields
 from ssd_lab.profile.host_time import Replays, idle_s
 from ssd_lab.profile.measure import DRAFTING, Sizes
 from ssd_lab.profile.phase_times import PhaseTimer, Work
@@ -31,6 +32,9 @@ FIRST_ROUNDS = 3  # in which caches are cold
 FEWEST_ROUNDS = 16
 MOST_TOKENS = 96
 PASSES = 2
+ASKED = "async_tree"  # the kind whose draft answers beside the target, and drafts now where something missed
+FEWEST_MISSES = 8  # rounds of that kind, or so many times the passes:
+MORE = 3
 STALL = 3.0  # times the usual share of its price, from which on a round is none of the machine's own
 
 
@@ -92,11 +96,13 @@ def measure_rounds(
         replays = Replays() if device.type == "cuda" else None
         with LLM(target, draft, strategy, progress=False, observer=replays or NOBODY, **options, **fields) as llm:
             llm.run(prompts, params.model_copy(update={"max_tokens": 24})).whole()
-            results = []
+            results: list[RunResult] = []
             for _ in range(passes):
                 results.append(llm.run(prompts, params).whole())
                 if held_out is not None and name in DRAFTING:
                     held_out.append(HeldOut(name, batch, llm.run(others, params).whole().trace))
+            while name == ASKED and len(results) < MORE * passes and not _missed(results):
+                results.append(llm.run(prompts, params).whole())
             host_s = None if replays is None else _host_s(llm, prompts[:batch], params, replays)
         measured = Runs(name, batch, results, host_s)
         if batch != sizes.batches[0] or strategy not in ("autoregressive", "sync_chain", "async_tree"):
@@ -115,6 +121,12 @@ def measure_rounds(
             said = f"interrupted: whole runs of {len(found)} kinds are measured"
             raise RunInterrupted(points_of_runs(found, phases), said) from stopped
     return points_of_runs(found, phases)
+
+
+def _missed(results: Sequence[RunResult]) -> bool:
+    """Were there rounds enough in which something missed?"""
+    rounds = [one for result in results for one in result.trace.timed_rounds]
+    return sum(any(s.cache_hit is False for s in one.sequences) for one in rounds) >= FEWEST_MISSES
 
 
 def _prompts(batch: int) -> tuple[list[str], list[str]]:
@@ -139,12 +151,30 @@ def full_rounds(trace: Trace, batch: int) -> list[RoundRecord]:
 
 def points_of_runs(runs: Sequence[Runs], phases: HardwareProfile | None = None) -> list[RoundPoint]:
     """Of the rounds of a full batch. phases: prices them, with the steps of an EAGLE3 head as the synchronous runs here
-    took them, at every batch size, as the hardware profile will have them.
+    took them, and the host's part of asynchronous ones, at every batch size, as the hardware profile will have them.
     """
     steps = {one.batch: _head_step_s(one) for one in runs if one.name == "eagle3"}
-    if phases is not None and steps:
-        phases = phases.model_copy(update={"head_step_s": TableTime.of(steps)})
-    return [_point(one, steps.get(one.batch) if one.name == "eagle3" else None, phases) for one in runs]
+    answered = {} if phases is None else {one.batch: _answering(one, phases) for one in runs if one.name == ASKED}
+    if phases is not None:
+        head = {"head_step_s": TableTime.of(steps)} if steps else {}
+        phases = phases.model_copy(update={**head, **host_fields(answered)})
+    return [
+        _point(
+            one,
+            phases,
+            step_s=steps.get(one.batch) if one.name == "eagle3" else None,
+            answering=answered.get(one.batch) if one.name == ASKED else None,
+        )
+        for one in runs
+    ]
+
+
+def _answering(runs: Runs, phases: HardwareProfile) -> Answering:
+    """Of all its runs."""
+    found = Answering()
+    for rounds, trace in _rounds(runs):
+        found.add(rounds, trace, phases)
+    return found
 
 
 def _head_step_s(runs: Runs) -> float:
@@ -157,7 +187,9 @@ def _rounds(runs: Runs) -> list[tuple[list[RoundRecord], Trace]]:
     return [(full_rounds(one.trace, runs.batch), one.trace) for one in runs.results]
 
 
-def _point(runs: Runs, step_s: float | None, phases: HardwareProfile | None) -> RoundPoint:
+def _point(
+    runs: Runs, phases: HardwareProfile | None, *, step_s: float | None, answering: Answering | None
+) -> RoundPoint:
     by_run = _rounds(runs)
     full = [one for rounds, _ in by_run for one in rounds]
     mean_s, priced_s = statistics.mean(one.end_s - one.start_s for one in full), None
@@ -176,6 +208,8 @@ def _point(runs: Runs, step_s: float | None, phases: HardwareProfile | None) -> 
         mean_s=mean_s,
         priced_s=priced_s,
         step_s=step_s,
+        fallback_host_s=None if answering is None else answering.fallback,
+        turnaround_s=None if answering is None else answering.turnaround,
     )
 
 

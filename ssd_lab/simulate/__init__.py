@@ -2,11 +2,13 @@
 
 from ssd_lab.common.callable_module import make_callable
 from ssd_lab.simulate.clock import SimulatedRound
-from ssd_lab.simulate.hardware import AffineTime, HardwareProfile, MeasuredRound, TableTime
+from ssd_lab.simulate.hardware import HardwareProfile, MeasuredRound
 from ssd_lab.simulate.outcome_model import OutcomeModel, RoundModel
 from ssd_lab.simulate.published import PUBLISHED_70B, PUBLISHED_PROFILES, find_profile
 from ssd_lab.simulate.scenario import Scenario
 from ssd_lab.simulate.simulation import Simulation, simulate
+from ssd_lab.simulate.target_ranks import RankSlice
+from ssd_lab.simulate.time_models import AffineTime, TableTime
 from ssd_lab.simulate.workload import Rates
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "HardwareProfile",
     "MeasuredRound",
     "OutcomeModel",
+    "RankSlice",
     "Rates",
     "RoundModel",
     "Scenario",

@@ -169,6 +169,8 @@ def _async_round(
     builder.add("link", "link", profile.link_s)
     if missed:
         just_in_time = _chain_s([row for row in missed if row.fallback == "jit"], profile)
+        if just_in_time and profile.fallback_host_s is not None:  # until then the draft's device has nothing to do
+            builder.add("overhead", "target", profile.fallback_host_s.at(len(rows)))
         fast_s = profile.fast_fallback_s if any(row.fallback == "fast" for row in missed) else 0.0
         builder.add("fallback", "draft", just_in_time + fast_s)
     if profile.shares_device:

@@ -2,77 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Mapping
-from itertools import accumulate
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from ssd_lab.common.places import write_text
 from ssd_lab.errors import ConfigError
+from ssd_lab.simulate.target_ranks import ASSUMED_SUM_S, RankSlice, divided, slice_of, with_sums
+from ssd_lab.simulate.time_models import FrozenRecord, Seconds, TimeModel
 
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Drafting = Literal["none", "chain", "async", "head", "head async"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class AffineTime(_Frozen):
-    """`base_s + per_row_s * rows`, in seconds."""
-
-    kind: Literal["affine"] = "affine"
-    base_s: Seconds
-    per_row_s: Seconds = 0.0
-
-    def at(self, rows: int) -> float:
-        """Seconds of one forward over `rows` rows."""
-        return self.base_s + self.per_row_s * rows
-
-
-class TableTime(_Frozen):
-    """Measured points, linear between them; below the first its time, above the last the last slope goes on."""
-
-    kind: Literal["table"] = "table"
-    rows: tuple[int, ...] = Field(min_length=1)
-    seconds: tuple[Seconds, ...] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _check_points(self) -> TableTime:
-        if len(self.rows) != len(self.seconds):
-            raise ValueError(f"{len(self.rows)} rows but {len(self.seconds)} seconds: one time for each row count")
-        if any(b <= a for a, b in zip(self.rows, self.rows[1:], strict=False)):
-            raise ValueError(f"rows {self.rows} must increase")
-        return self
-
-    @classmethod
-    def of(cls, seconds: Mapping[int, float]) -> TableTime:
-        """Measured seconds by rows; noise must not make more rows faster."""
-        rows = tuple(sorted(seconds))
-        return cls(rows=rows, seconds=tuple(accumulate((max(0.0, seconds[count]) for count in rows), max)))
-
-    def at(self, rows: int) -> float:
-        """Seconds of one forward over `rows` rows."""
-        if rows <= self.rows[0] or len(self.rows) == 1:
-            return self.seconds[0]
-        high = min(bisect_left(self.rows, rows), len(self.rows) - 1)
-        slope = (self.seconds[high] - self.seconds[high - 1]) / (self.rows[high] - self.rows[high - 1])
-        return max(0.0, self.seconds[high - 1] + slope * (rows - self.rows[high - 1]))
-
-
-def _constant_time(value: Any) -> Any:
-    """A plain number is a time that does not depend on the rows."""
-    return {"kind": "affine", "base_s": value} if isinstance(value, int | float) else value
-
-
-TimeModel = Annotated[AffineTime | TableTime, Field(discriminator="kind"), BeforeValidator(_constant_time)]
-
-
-class MeasuredRound(_Frozen):
+class MeasuredRound(FrozenRecord):
     """Rounds of a whole run on that machine, and what the phases alone say of the same rounds."""
 
     drafting: Drafting = Field(description="none: autoregressive; chain, head: drafted first; async: meanwhile")
@@ -81,7 +25,7 @@ class MeasuredRound(_Frozen):
     priced_s: float = Field(gt=0, allow_inf_nan=False, description="of the same rounds, by the phases of the profile")
 
 
-class HardwareProfile(_Frozen):
+class HardwareProfile(FrozenRecord):
     """Times in seconds of the phases of a round on one machine, for one pair of models.
 
     Where target and draft shared one device and their phases were timed alone, an asynchronous round takes them in
@@ -116,9 +60,17 @@ class HardwareProfile(_Frozen):
     head_step_s: TimeModel | None = Field(
         default=None, description="one step of an EAGLE head, by rows; absent: not known, the draft's are taken"
     )
+    rank_slices: tuple[RankSlice, ...] = Field(
+        default=(), description="one rank's part of the target, by how many share it; absent: not measured"
+    )
     draft_gpus: int = Field(default=1, ge=1, description="devices among which the branches of a tree are divided")
     fast_fallback_s: Seconds = Field(
         default=0.0, description="what a `fast` fallback costs; `jit` costs k steps of the chain"
+    )
+    fallback_host_s: TimeModel | None = Field(
+        default=None,
+        description="the host's part of an asynchronous round in which a chain is drafted, by sequences: from when "
+        "outcome and tree are there, without the chain's steps; absent: not measured, none is counted",
     )
     link_s: Seconds = Field(default=0.0, description="outcome there and speculation back, each async round")
     turnaround_s: Seconds = Field(
@@ -161,6 +113,42 @@ class HardwareProfile(_Frozen):
             }
         return self.model_copy(update=changed)
 
+    def with_target_ranks(
+        self, ranks: int, *, sums: int | None = None, sum_s: TimeModel | None = None
+    ) -> HardwareProfile:
+        """The same machine, the target over so many of its devices: the measured part of one rank, and the sums of a
+        forward. Where the part was not measured it is an equal part of the forward, and `sums` says how many there are;
+        sum_s: seconds of one, by rows. A note says what was assumed.
+
+        Raises ConfigError where neither is known.
+        """
+        if ranks == 1:
+            return self
+        part, said = slice_of(self.rank_slices, ranks), []
+        if part is None and sums is None:
+            raise ConfigError(
+                f"the part of one of {ranks} ranks was not measured: give it to the profile with `ssd-lab profile "
+                f"--ranks {ranks}`"
+            )
+        if part is None:
+            said.append(f"assumed, not measured: one of {ranks} ranks takes 1/{ranks} of the whole forward")
+            step_s = self.autoregressive_step_s or self.verify_s
+            forwards, sums = (divided(self.verify_s, ranks), divided(step_s, ranks)), sums or 0
+        else:
+            forwards, sums = (part.verify_s, part.autoregressive_step_s), part.sums
+        if sum_s is None:
+            said.append("assumed, not measured: sums over the ranks as between two H200")
+        verify_s, step_s = (with_sums(one, sums, sum_s or ASSUMED_SUM_S) for one in forwards)
+        return self.model_copy(
+            update={
+                "verify_s": verify_s,
+                "autoregressive_step_s": step_s,
+                "measured_rounds": (),
+                "overhead_s": self.host_s,
+                "caveats": (*self.caveats, *said),
+            }
+        )
+
     def round_factor(self, drafting: Drafting, sequences: int) -> float:
         """How much longer rounds of so many sequences are than their phases say, by the measured ones; 1 if there are
         none. Between two sizes the seconds lie between theirs, measured and priced ones for themselves: the ratio of
@@ -175,6 +163,12 @@ class HardwareProfile(_Frozen):
         share = (sequences - low.sequences) / width if width > 0 else 0.0
         seconds = low.seconds + share * (high.seconds - low.seconds)
         return seconds / (low.priced_s + share * (high.priced_s - low.priced_s))
+
+    @property
+    def host_s(self) -> float:
+        """What an autoregressive round of one device took beyond its phases."""
+        beyond = [one.seconds - one.priced_s for one in self.measured_rounds if one.drafting == "none"]
+        return max(0.0, min(beyond, default=self.overhead_s))
 
     def autoregressive_s(self, sequences: int) -> float:
         """Seconds of one autoregressive step, overhead included."""

@@ -25,7 +25,8 @@ from os import PathLike
 from pathlib import Path
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.simulate.hardware import AffineTime, HardwareProfile
+from ssd_lab.simulate.hardware import HardwareProfile
+from ssd_lab.simulate.time_models import AffineTime
 
 _PER_ROW_S = 0.0626e-3
 

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ssd_lab.errors import ConfigError
-from ssd_lab.simulate.hardware import AffineTime, HardwareProfile, TableTime, TimeModel
+from ssd_lab.simulate.hardware import HardwareProfile
+from ssd_lab.simulate.time_models import AffineTime, TableTime, TimeModel
 from ssd_lab.simulate.workload import ReplayRow, recorded_strategy, workload_of_rounds
 from ssd_lab.trace import Activity, RoundRecord, Trace
 from ssd_lab.trace.spans import Interval, length_s, overlap_s, union

@@ -22,6 +22,7 @@ from ssd_lab.models.group import Group
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.models.share import allowed_sizes, check_sizes, parameters_of_share, share_of
+from ssd_lab.ranks.lone_rank import LoneRank
 from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
 
@@ -121,3 +122,24 @@ def test_a_tensor_of_another_shape_than_the_configs_is_no_part() -> None:
             assemble(config, MappingWeights(tensors), dtype=torch.float32, device=CPU, source="test", group=group)
 
     on_every_rank(2, load)
+
+
+@torch.inference_mode()
+def test_a_rank_without_the_others_has_its_part_and_logits_of_every_token() -> None:
+    config = tiny_config(vocab_size=256, tie_embeddings=False)
+    tensors = tensors_of(config)
+
+    def load(group: Group | None) -> Any:
+        options: dict[str, Any] = {"dtype": torch.float32, "device": CPU, "source": "test"}
+        return assemble(config, MappingWeights(tensors), group=group, **options)
+
+    def sizes(decoder: Any) -> list[int]:
+        return [linear.bytes for linear in decoder.linears()]
+
+    lone, in_company = load(LoneRank(2)), on_every_rank(2, lambda group: sizes(load(group)))
+    assert sizes(lone) == in_company[0] == [size // 2 for size in sizes(load(None))]
+    found = logits(lone)
+    assert found.shape == logits(load(None)).shape and torch.isfinite(found).all()
+    own = torch.ones(3, 4)
+    group = LoneRank(2)
+    assert group.total(own) is own and group.unmade(own) is own and group.agreed(own) is own, "nothing is summed"

@@ -13,7 +13,7 @@ from trace_samples import async_trace, request, round_record, sequence_round
 
 import ssd_lab
 from ssd_lab.errors import ConfigError
-from ssd_lab.simulate import AffineTime, HardwareProfile, Rates, Simulation, simulate
+from ssd_lab.simulate import AffineTime, HardwareProfile, Rates, Simulation, TableTime, simulate
 from ssd_lab.trace import Totals, Trace, TreeRecord
 
 
@@ -54,6 +54,16 @@ def test_a_slow_tree_is_waited_for_on_a_hit_and_with_full_cost_also_after_a_miss
 
 def test_link_and_overhead_lengthen_every_round():
     assert ends(simulate(async_trace(), machine(link_s=0.5, overhead_s=0.25))) == [13.75, 27.5, 38.25]
+
+
+def test_a_round_with_a_chain_waits_for_the_host_and_one_that_was_prepared_does_not():
+    # rounds 0 and 1 draft a chain, round 2 hits: two sequences, so 1 s each
+    host = TableTime.of({1: 0.5, 2: 1.0})
+    simulation = simulate(async_trace(), machine(fallback_host_s=host))
+    assert ends(simulation) == [14.0, 28.0, 38.0]
+    assert simulation.time_by_cause["overhead"] == 2.0
+    stale = Trace({}, rounds=[round_record(0, 0, 1, sequence_round(1, origin="fast", cache_hit=False))])
+    assert ends(simulate(stale, machine(fallback_host_s=host))) == [10.0], "a stale branch was prepared too"
 
 
 def test_a_slow_tree_runs_beside_the_answer_and_the_host_too():

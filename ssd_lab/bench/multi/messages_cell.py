@@ -21,11 +21,14 @@ from ssd_lab.links.process_link import ProcessLink
 from ssd_lab.rounds.rows import KnownState
 
 START_LIMIT_S, ANSWER_LIMIT_S = 120.0, 60.0
+BY_STREAM = "a stream of another device"  # of the engine's process: a draft alone on a GPU
+IN_MEMORY = "two processes, shared memory"
 BETWEEN_HOSTS = "two processes, TCP as between hosts"  # over this host's loopback
 TRANSPORTS: dict[str, tuple[LinkKind, bool]] = {  # the kind of link, and whether rounds travel in slots
     "in the engine's thread": ("inline", False),
+    BY_STREAM: ("stream", False),
     "two threads": ("thread", False),
-    "two processes, shared memory": ("process", True),
+    IN_MEMORY: ("process", True),
     "two processes, socket": ("process", False),
     BETWEEN_HOSTS: ("process", True),
 }

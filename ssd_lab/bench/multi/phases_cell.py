@@ -15,23 +15,18 @@ from ssd_lab.common.device_guard import current
 from ssd_lab.profile.measure import Sizes, hardware_profile, measure_phases
 from ssd_lab.profile.rounds import measure_rounds
 
-OF_ONE_DEVICE = ("autoregressive", "sync_chain")
+OF_ONE_DEVICE = ("autoregressive", "sync_chain", "async_tree")
 
 
 @dataclass(frozen=True)
 class PhasesCell(Cell):
-    """A pair on one device. k, f: of trees; rows: of verification."""
+    """A pair on one device."""
 
     piece: ClassVar[str] = "profile"
 
     pair: Pair
     device: str
-    k: int
-    f: int
-    batches: tuple[int, ...]
-    context: int
-    rows: tuple[int, ...]
-    repeats: int
+    sizes: Sizes
     dtype: str = "auto"
 
     @property
@@ -47,7 +42,7 @@ class PhasesCell(Cell):
     @property
     def estimate_s(self) -> float:
         """Phases, and whole runs for what a host adds to them."""
-        return 60.0 + 20.0 * len(self.batches)
+        return 60.0 + 30.0 * len(self.sizes.batches)
 
     def run(self, kept: Kept) -> dict[str, Any]:
         """The hardware profile, every point, and rounds of one device beside what its phases say."""
@@ -57,10 +52,9 @@ class PhasesCell(Cell):
                 loaded(kept, source, device=self.device, dtype=self.dtype)
                 for source in (self.pair.target, self.pair.draft)
             )
-            sizes = Sizes(self.k, (self.f,) * (self.k + 1), self.batches, (self.context,), self.rows, self.repeats)
-            measured = measure_phases(target, draft, sizes)
+            measured = measure_phases(target, draft, self.sizes)
             phases = hardware_profile(measured, self.pair.name)
-            rounds = measure_rounds(target, draft, sizes, phases=phases, only=OF_ONE_DEVICE)
+            rounds = measure_rounds(target, draft, self.sizes, phases=phases, only=OF_ONE_DEVICE)
             profile = hardware_profile(dataclasses.replace(measured, rounds=rounds), self.pair.name)
         return {
             "profile": profile.model_dump(mode="json"),

@@ -24,6 +24,11 @@ class Place:
         placed = {name for part in self.text.split() for name in part.partition("=")[2].split(",")}
         return self.ranks + self.drafts if placed == {"cpu"} else len(placed)
 
+    @property
+    def is_by_stream(self) -> bool:
+        """Does the draft work on a stream of the engine's process? One alone on a GPU does; others are processes."""
+        return self.drafts == 1 and "cpu" not in self.text
+
 
 def place(machine: Machine, ranks: int, drafts: int = 0, *, may_be_refused: bool = False) -> Place:
     """The target on the first devices, the drafts on those behind; too few of these are taken in turn."""

@@ -17,10 +17,12 @@ from ssd_lab.bench.multi.pairs import Pair
 from ssd_lab.bench.multi.phases_cell import PhasesCell
 from ssd_lab.bench.multi.placements import Place, all_share, checked_places, place, with_drafts
 from ssd_lab.bench.multi.rounds_cell import RoundsCell
+from ssd_lab.bench.multi.slice_cell import SliceCell
 from ssd_lab.bench.multi.sums_cell import TRANSPORTS as SUMS
 from ssd_lab.bench.multi.sums_cell import SumsCell
 from ssd_lab.bench.multi.texts import TextCell
 from ssd_lab.check.checking import DEFAULT_STRATEGIES
+from ssd_lab.profile.measure import Sizes
 from ssd_lab.strategies.registry import listed
 
 Settings = tuple[str, dict[str, Any]]
@@ -41,8 +43,7 @@ def make_plan(machine: Machine, pairs: Sequence[Pair], extent: Extent) -> list[C
         ranks = machine.ranks_for(pair.weight_bytes())
         if ranks is None:
             continue  # `too_large` says so
-        if ranks == 1:
-            cells.append(_phases(machine, pair, extent))
+        cells += _phases(machine, pair, extent, ranks)
         cells += _rounds(machine, pair, extent, ranks)
     unique = list({cell.key: cell for cell in cells}.values())
     return sorted(unique, key=lambda cell: list(PIECES).index(cell.piece))
@@ -75,6 +76,8 @@ def _texts(machine: Machine, pairs: Sequence[Pair], extent: Extent) -> Iterator[
 def _links(machine: Machine, pairs: Sequence[Pair], extent: Extent) -> Iterator[Cell]:
     first, *_, last = machine.devices
     for transport, (kind, _) in LINKS.items():
+        if kind == "stream" and machine.on_cpu:
+            continue
         yield MessagesCell(transport, first, first if kind == "inline" else last, extent.trips)
     hidden = tuple(sorted({pair.shape.hidden_size for pair in pairs}))
     ranks = 2
@@ -87,18 +90,21 @@ def _links(machine: Machine, pairs: Sequence[Pair], extent: Extent) -> Iterator[
         yield MemoryCell(device, number, beside, extent.repeats)
 
 
-def _phases(machine: Machine, pair: Pair, extent: Extent) -> PhasesCell:
-    return PhasesCell(
-        pair=pair,
-        device=machine.devices[0],
-        k=extent.centre,
-        f=extent.usual_fan_out,
+def _phases(machine: Machine, pair: Pair, extent: Extent, ranks: int) -> Iterator[Cell]:
+    """The pair on one device, where that holds it, and one rank's part for each number of ranks that runs."""
+    k, device, dtype = extent.centre, machine.devices[0], _engine(machine).get("dtype", "auto")
+    sizes = Sizes(
+        k=k,
+        fan_out=(extent.usual_fan_out,) * (k + 1),
         batches=tuple(batch for batch in extent.round_batches if batch <= 16),
-        context=extent.context,
+        contexts=(extent.context,),
         rows=PROFILED_ROWS if not machine.on_cpu else (1, 2, 4, 8),
         repeats=extent.repeats,
-        dtype=_engine(machine).get("dtype", "auto"),
     )
+    if ranks == 1:
+        yield PhasesCell(pair, device, sizes, dtype)
+        for where in all_share(machine, 2):
+            yield SliceCell(pair, device, where.ranks, sizes, dtype)
 
 
 def _rounds(machine: Machine, pair: Pair, extent: Extent, ranks: int) -> Iterator[RoundsCell]:

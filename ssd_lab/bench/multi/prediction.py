@@ -5,21 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ssd_lab.bench.multi.messages_cell import BY_STREAM, IN_MEMORY
+from ssd_lab.bench.multi.placements import Place
 from ssd_lab.bench.multi.reading import BatchOfRounds, Measured
 from ssd_lab.errors import ConfigError
-from ssd_lab.simulate import HardwareProfile, TableTime, simulate
+from ssd_lab.models.share import SUMS_A_LAYER
+from ssd_lab.simulate import HardwareProfile, simulate
 from ssd_lab.trace import load_trace
 
 ALLOWED_ERROR = 0.10
+ASSUMED_STREAM_S = 38e-6  # there and back by the devices' clock, between two H200: docs/results/two-gpus.md
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """Tokens per second of the same rounds. why_not: where nothing can be said."""
+    """Tokens per second of the same rounds. why_not: where nothing can be said. notes: what was assumed."""
 
     predicted: float | None = None
     measured: float | None = None
     why_not: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def error(self) -> float | None:
@@ -38,46 +43,57 @@ def predict(measured: Measured, one: BatchOfRounds) -> Predicted:
             told += found.num_tokens / (found.recorded_tokens_per_second or float("inf"))
     except ConfigError as error:
         return Predicted(why_not=str(error))
-    return Predicted(tokens / seconds, tokens / told if told else None)
+    return Predicted(tokens / seconds, tokens / told if told else None, notes=profile.caveats)
 
 
 def profile_for(measured: Measured, one: BatchOfRounds) -> HardwareProfile:
-    """Of one device, with verification shared by the ranks (a part of its time, and two sums a layer), the link there
-    and back, and what a host adds to a round of one device. Raises ConfigError if something of that was not measured.
+    """Of one device, with verification by one rank's part and the sums, the link there and back, and what a host adds
+    to a round of one device. Raises ConfigError if something of that was not measured.
     """
     cell, place = one.cell, one.cell.place
     phases = measured.phases(cell.pair)
     if phases is None:
         raise ConfigError("no phases of one device")
     profile = HardwareProfile.model_validate(phases["profile"])
-    changed: dict[str, Any] = {
-        "measured_rounds": (),
-        "overhead_s": _host_s(profile),
-        "draft_gpus": max(1, place.drafts),
-    }
     if cell.strategy in ("autoregressive", "sync_chain") and place.ranks == 1:
-        changed |= {"measured_rounds": profile.measured_rounds, "overhead_s": profile.overhead_s}
-    if place.drafts:
-        link_s = measured.link_s(one.batch)
-        if link_s is None:
-            raise ConfigError("the link was not measured")
-        changed |= {"link_s": link_s, "draft_device": "devices of its own"}
+        return profile
     if place.ranks > 1:
-        shape = cell.pair.shape
-        sums = measured.sums(place.ranks, shape.hidden_size)
-        if sums is None:
-            raise ConfigError(f"no sums over {place.ranks} ranks were measured")
-        for name in ("verify_s", "autoregressive_step_s"):
-            whole: TableTime = getattr(profile, name)
-            shared = {
-                rows: seconds / place.ranks + 2 * shape.num_layers * sums.at(rows)
-                for rows, seconds in zip(whole.rows, whole.seconds, strict=True)
-            }
-            changed[name] = TableTime.of(shared)
+        profile = _over_ranks(measured, one, profile)
+    if cell.strategy == "async_tree" and profile.fallback_host_s is None:
+        profile = _noted(profile, "not measured, none is counted: the host's part of rounds with misses")
+    changed: dict[str, Any] = {"measured_rounds": (), "overhead_s": profile.host_s}
+    changed["draft_gpus"] = max(1, place.drafts)
+    if place.drafts:
+        changed |= _link(measured, place, one.batch, profile)
     return profile.model_copy(update=changed)
 
 
-def _host_s(profile: HardwareProfile) -> float:
-    """What an autoregressive round of one device takes beyond its phases."""
-    beyond = [one.seconds - one.priced_s for one in profile.measured_rounds if one.drafting == "none"]
-    return max(0.0, min(beyond, default=profile.overhead_s))
+def _over_ranks(measured: Measured, one: BatchOfRounds, profile: HardwareProfile) -> HardwareProfile:
+    """By the part of one rank, if it was measured."""
+    ranks, shape = one.cell.place.ranks, one.cell.pair.shape
+    part = measured.rank_slice(one.cell.pair, ranks)
+    if part is not None:
+        profile = profile.model_copy(update={"rank_slices": (*profile.rank_slices, part)})
+    sum_s = measured.sums(ranks, shape.hidden_size)
+    return profile.with_target_ranks(ranks, sums=SUMS_A_LAYER * shape.num_layers, sum_s=sum_s)
+
+
+def _link(measured: Measured, place: Place, rows: int, profile: HardwareProfile) -> dict[str, Any]:
+    """Between the target and drafts on devices of their own: one draft on a GPU is a stream of the engine's process,
+    others are processes. Raises ConfigError if that link was not measured.
+    """
+    changed: dict[str, Any] = {"draft_device": "devices of its own"}
+    if not place.is_by_stream:
+        link_s = measured.link_s(IN_MEMORY, rows)
+        if link_s is None:
+            raise ConfigError("the link was not measured")
+        return changed | {"link_s": link_s}
+    link_s = measured.link_s(BY_STREAM, rows)
+    if link_s is None:
+        noted = _noted(profile, "assumed, not measured: the link takes 38 us there and back, as between two H200")
+        return changed | {"link_s": ASSUMED_STREAM_S, "caveats": noted.caveats}
+    return changed | {"link_s": link_s}
+
+
+def _noted(profile: HardwareProfile, said: str) -> HardwareProfile:
+    return profile.model_copy(update={"caveats": (*profile.caveats, said)})

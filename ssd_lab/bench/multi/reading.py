@@ -13,10 +13,11 @@ from ssd_lab.bench.multi.messages_cell import MessagesCell
 from ssd_lab.bench.multi.pairs import Pair
 from ssd_lab.bench.multi.phases_cell import PhasesCell
 from ssd_lab.bench.multi.rounds_cell import RoundsCell
+from ssd_lab.bench.multi.slice_cell import SliceCell
 from ssd_lab.bench.multi.sums_cell import AS_THE_ENGINE, SumsCell
-from ssd_lab.simulate.hardware import TableTime
+from ssd_lab.simulate import RankSlice
+from ssd_lab.simulate.time_models import TableTime
 
-REAL_LINK = "two processes, shared memory"
 STEP, TREE, CHAIN, VERIFY = "autoregressive", "tree", "draft: draft", "target: verify"
 
 
@@ -114,11 +115,19 @@ class Measured:
         """Of one device."""
         return next((self.result(cell) for cell in self.of(PhasesCell) if cell.pair == pair), None)
 
-    def link_s(self, rows: int) -> float | None:
-        """There and back over the link that the engine takes, greedy, of so many rows or the next measured number."""
+    def rank_slice(self, pair: Pair, ranks: int) -> RankSlice | None:
+        """One rank's part of the target, alone."""
+        for cell in self.of(SliceCell):
+            result = self.result(cell)
+            if (cell.pair, cell.ranks) == (pair, ranks) and result is not None:
+                return RankSlice.model_validate(result["slice"])
+        return None
+
+    def link_s(self, transport: str, rows: int) -> float | None:
+        """There and back over a link, greedy, of so many rows or the next measured number."""
         for cell in self.of(MessagesCell):
             result = self.result(cell)
-            if cell.transport == REAL_LINK and result is not None:
+            if cell.transport == transport and result is not None:
                 name = "1 row, greedy" if rows == 1 else "16 rows, greedy"
                 return 1e-6 * float(result["payloads"][name]["median_us"])
         return None

@@ -29,8 +29,8 @@ ROUNDS = (
     "drafts took it."
 )
 PREDICTED = (
-    "Predicted: the recorded rounds on the simulator's clock, with times of one device, verification divided among the "
-    "ranks plus two sums a layer, the link there and back, and the host's part of autoregressive rounds of one device."
+    "Predicted: the recorded rounds on the simulator's clock, with times of one device: verification (as one rank's "
+    "part and two sums a layer), the link, and the host's part of autoregressive rounds and of rounds with misses."
 )
 TEXTS = "Texts are compared with autoregressive texts of the same placement at batch 1."
 ROUND_COLUMNS = (
@@ -139,8 +139,13 @@ def _rounds(
         own = [(one, found) for one, found in predictions if one.cell.pair == pair]
         rows = [_round(measured, one, found) for one, found in own]
         notes = tuple(dict.fromkeys(f"No prediction: {found.why_not}." for _, found in own if found.why_not))
+        notes += tuple(dict.fromkeys(_as_noted(one, note) for one, found in own for note in found.notes))
         if rows:
             yield ReportSection(f"Rounds of {pair.name}", notes, Table(ROUND_COLUMNS, rows, sides=ROUND_SIDES))
+
+
+def _as_noted(one: BatchOfRounds, note: str) -> str:
+    return f"Predicted for {one.cell.place.text}: {note}."
 
 
 def _round(measured: Measured, one: BatchOfRounds, found: Predicted) -> tuple[str, ...]:
