@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import quick_imports
 import torch
 from forked_children import Forks
 from held_engines import Hold
@@ -29,9 +30,7 @@ from ssd_lab.links import child_process
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
 STARTED_S = time.monotonic()
 FIRST = ("browser", "notebooks", "docs", "kernels")  # folders with the longest tests: none of them is to come last
-# what jsonschema (of nbformat) checks one format with, which nobody needs here: makes 38 grammars when it is imported,
-# 2.5 s of the processor in each process
-sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
+quick_imports.leave_out()
 MOST_CASES = 1  # of one test that are `full`, in `make test-all`, unless its mark says more
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`
 

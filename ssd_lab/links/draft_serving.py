@@ -17,7 +17,7 @@ from ssd_lab.links.shared_memory import SharedMemory
 from ssd_lab.links.slots import ANSWERED, ASKED, CANCEL, Slots, SlotSizes, portable
 from ssd_lab.rounds.proposal import Proposal
 
-LOOK_UP_S = 5.0  # between two looks at whether the parent still lives
+LOOK_UP_S = 1.0  # between two looks at whether the parent still lives
 
 Result = TypeVar("Result")
 

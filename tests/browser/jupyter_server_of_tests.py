@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from quick_imports import QUICK_IMPORTS
+
 ROOT = Path(__file__).resolve().parents[2]
 # news would be fetched, cells out of sight would not be drawn, and questions at the end would wait for an answer
 SETTINGS = {
@@ -26,6 +28,7 @@ SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
     "@jupyter-widgets/jupyterlab-manager/plugin": {"saveState": True},  # as `ssd-lab notebooks` sets it
 }
+JUPYTERLAB = f"{QUICK_IMPORTS}; from jupyterlab.labapp import main; main()"
 EMPTY_CELL = {"cell_type": "code", "metadata": {}, "execution_count": None, "outputs": []}
 
 
@@ -73,7 +76,7 @@ def jupyter_server(folder: Path) -> Iterator[JupyterServer]:
         "OMP_NUM_THREADS": "1",
     }
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
+        sys.executable, "-c", JUPYTERLAB, "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}", "--ServerApp.port_retries=0",
         f"--ServerApp.root_dir={work}", "--IdentityProvider.token=", "--expose-app-in-browser",
         "--LabApp.extension_manager=readonly",

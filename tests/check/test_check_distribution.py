@@ -26,7 +26,7 @@ from ssd_lab.rounds.runner import StepRunner
 from ssd_lab.strategies import Context, Draft, SequenceStrategy
 
 VOCAB = 259
-SAMPLED = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=600)
+SAMPLED = Extent(num_prompts=12, batches=(), temperatures=(1.0,), draws=400)
 
 SAGUARO = {"strategy": "async_tree", "k": 3, "fan_out": {"kind": "adaptive", "budget": 12}, "saguaro_c": 0.5}
 SHORT_TREE = {"strategy": "async_tree", "k": 4, "f": 2}
@@ -219,12 +219,12 @@ def likeliest_children(monkeypatch: pytest.MonkeyPatch) -> None:
 FIXED_TREE = {"strategy": "sync_tree", "tree": {"kind": "fixed", "widths": [4, 2]}}
 # what is broken, in which strategy, the paths that are wrong then, and draws for the power that the last test measures
 PLANTED: dict[str, tuple[Any, Any, set[str], int]] = {
-    "a lie about what it was drawn from": (lambda monkeypatch: None, Confident(), {"custom"}, 600),
-    "greedy misses": (greedy_on_misses, {"strategy": "async_tree", "k": 3, "f": 3}, {"jit"}, 600),
-    "likeliest for drawn": (likeliest_passed_off_as_drawn, {"strategy": "sync_chain", "k": 3}, {"draft"}, 600),
-    "verified without C": (verified_without_c, {**SAGUARO, "saguaro_c": 0.0}, {"hit", "jit"}, 600),
-    "children always kept": (children_always_kept, FIXED_TREE, {"tree"}, 600),
-    "likeliest children": (likeliest_children, FIXED_TREE, {"tree"}, 600),
+    "a lie about what it was drawn from": (lambda monkeypatch: None, Confident(), {"custom"}, 400),
+    "greedy misses": (greedy_on_misses, {"strategy": "async_tree", "k": 3, "f": 3}, {"jit"}, 400),
+    "likeliest for drawn": (likeliest_passed_off_as_drawn, {"strategy": "sync_chain", "k": 3}, {"draft"}, 400),
+    "verified without C": (verified_without_c, {**SAGUARO, "saguaro_c": 0.0}, {"hit", "jit"}, 400),
+    "children always kept": (children_always_kept, FIXED_TREE, {"tree"}, 400),
+    "likeliest children": (likeliest_children, FIXED_TREE, {"tree"}, 400),
 }
 QUICK = ("children always kept",)
 

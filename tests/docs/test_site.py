@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
+from quick_imports import QUICK_IMPORTS
 
 import ssd_lab
 
@@ -23,6 +24,7 @@ pytest.importorskip("mkdocs", reason="the documentation's packages are not insta
 
 ROOT = Path(__file__).resolve().parents[2]
 LOADING = {"script": "src", "img": "src", "iframe": "src", "source": "src", "audio": "src", "video": "src"}
+MKDOCS = f"{QUICK_IMPORTS}; from mkdocs.__main__ import cli; cli()"
 LOADING_RELATIONS = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "manifest", "preconnect"}
 
 
@@ -60,7 +62,7 @@ def build(folder: Path, *, project: Path = ROOT) -> subprocess.CompletedProcess[
     Not with --quiet: a warning that is not logged does not fail a strict build.
     """
     environment = {**os.environ, "EXECUTE_NOTEBOOKS": "false", "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    command = [sys.executable, "-c", MKDOCS, "build", "--strict", "--site-dir", str(folder)]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 

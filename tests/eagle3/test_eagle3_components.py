@@ -64,7 +64,7 @@ def test_sampled_text_depends_on_the_seed_and_not_on_the_batch(counting: Any, na
 
 
 def distribution(counting: Any, name: str, *, seed: int = 0, **fields: Any) -> CheckReport:
-    extent = Extent(num_prompts=len(PROMPTS), batches=(), temperatures=(1.0,), draws=600)
+    extent = Extent(num_prompts=len(PROMPTS), batches=(), temperatures=(1.0,), draws=400)
     strategy = {"strategy": "eagle3", "head": counting.part, **COMPONENTS[name], **fields}
     return check(
         [strategy], prompts=PROMPTS, target=counting.target, draft=None, dtype="float32", extent=extent,

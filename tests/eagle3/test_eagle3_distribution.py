@@ -15,7 +15,7 @@ from ssd_lab.models.eagle3.vocabulary import DraftVocabulary
 
 
 def run_check(counting: Any, mode: str, *, temperature: float = 1.0, seed: int = 0) -> CheckReport:
-    extent = Extent(num_prompts=len(PROMPTS), batches=(), temperatures=(temperature,), draws=600)
+    extent = Extent(num_prompts=len(PROMPTS), batches=(), temperatures=(temperature,), draws=400)
     strategy = {"strategy": "eagle3", "head": counting.part, **MODES[mode]}
     return check(
         [strategy], prompts=PROMPTS, target=counting.target, draft=None, dtype="float32", extent=extent,

@@ -16,9 +16,8 @@ import pytest
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "on_device"
-ATTENTION = ("test_triton_attention.py", "test_triton_attention_bits.py")
 CHECK = "test_attention_check.py"  # of a study
-OTHERS = sorted({file.name for file in FOLDER.glob("test_*.py")} - {*ATTENTION, CHECK})
+KERNELS = sorted({file.name for file in FOLDER.glob("test_*.py")} - {CHECK})
 
 
 def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,19 +27,14 @@ def run_in_interpreter(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.full
-@pytest.mark.grid(most=2)
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
 @pytest.mark.parametrize(
     "files",
-    [
-        pytest.param(ATTENTION, id="attention"),
-        pytest.param(OTHERS, id="others"),
-        pytest.param([CHECK], id="check", marks=pytest.mark.extended),
-    ],
+    [pytest.param(KERNELS, id="kernels"), pytest.param([CHECK], id="check", marks=pytest.mark.extended)],
 )
 def test_kernels_in_the_interpreter(files: list[str]) -> None:
-    """In two processes: each imports for seconds before its first test."""
+    """All in one process: each imports for seconds before its first test."""
     done = run_in_interpreter(*(str(FOLDER / file) for file in files))
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert re.search(r"[1-9]\d* passed", done.stdout), done.stdout
@@ -56,4 +50,4 @@ def test_some_kernels_in_the_interpreter() -> None:
 
 
 def test_there_is_something_to_run() -> None:
-    assert len(OTHERS) >= 4
+    assert len(KERNELS) >= 6

@@ -100,9 +100,12 @@ def test_stop_strings_at_the_borders_of_chunks_are_no_part_of_any_text(client, t
     """Over two chunks; one the beginning of another, when hot at a character of several bytes; and one whose beginning
     ends a text, which is told in the end.
     """
-    asked = {"model": "bundled", "messages": QUESTION, "temperature": temperature, "seed": 31, "max_tokens": 16, "n": 2}
-    pieces = streamed(client, **asked)
-    whole = ["".join(each) for each in pieces]
+    asked = {"model": "bundled", "messages": QUESTION, "temperature": temperature, "max_tokens": 16, "n": 2}
+    for asked["seed"] in range(31, 61):  # which of them gives such a character depends on the machine
+        pieces = streamed(client, **asked)
+        whole = ["".join(each) for each in pieces]
+        if temperature == 0 or not whole[0].isascii():
+            break
     border = len("".join(pieces[0][: len(pieces[0]) // 2]))
     wide = next((place for place, character in enumerate(whole[0]) if not character.isascii()), border)
     assert temperature == 0 or whole[0][wide] > "\x7f"

@@ -22,8 +22,9 @@ import pytest
 import ssd_lab
 
 HAS_RAY_SERVE = all(importlib.util.find_spec(name) for name in ("ray", "grpc", "aiohttp"))
-BODY = {"model": "tiny", "max_tokens": 200, "ignore_eos": True, "temperature": 0}
+BODY = {"model": "tiny", "ignore_eos": True, "temperature": 0}
 PLACEMENT = "target=cpu,cpu"
+LONG = 200  # tokens
 START_S, WAIT_S = 120, 60
 
 
@@ -75,21 +76,21 @@ def replicas(process):
     return [each for each in family(process) if b"ServeReplica" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
-def ask(client, prompt, tokens=40):
+def ask(client, prompt, tokens):
     answer = client.post("/v1/completions", json={**BODY, "prompt": prompt, "max_tokens": tokens})
     assert answer.status_code == 200, answer.text
     return answer.json()["choices"][0]["text"]
 
 
 def check_texts_and_queues(client, served, pair):
-    """The offline texts, by both replicas alike."""
+    """The offline texts, by both replicas alike: each takes so long that all eight are under way at once."""
     prompts = [f"Number {number}" for number in range(8)]
-    params = ssd_lab.SamplingParams(max_tokens=40, ignore_eos=True)
+    params = ssd_lab.SamplingParams(max_tokens=LONG, ignore_eos=True)
     fields = {"placement": PLACEMENT, "dtype": "float32", "chat": False, "progress": False}
     with ssd_lab.LLM(pair.target, strategy="autoregressive", **fields) as llm:
         expected = [output.text for output in llm.generate(prompts, params)]
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(partial(ask, client), prompts)) == expected
+        assert list(pool.map(partial(ask, client, tokens=LONG), prompts)) == expected
     assert until(lambda: len(served.completions()) == 8)
     counts = Counter(served.answered_by(8))
     assert set(counts) == {0, 1} and min(counts.values()) >= 3

@@ -57,9 +57,12 @@ def test_prompts_and_whole_runs_are_measured(pair, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.full
 def test_transformers_computes_the_same_function_on_the_same_weights():
-    """An inflated model, made in memory on both sides; of tokens that the small model has."""
+    """An inflated model, made in memory on both sides; of tokens that the small model has. Larger than the small one in
+    every direction, smaller than the published shape.
+    """
     shape = GEOMETRIES["llama-1b"]
-    short = replace(shape, config=replace(shape.config, num_layers=6, vocab_size=8000))
+    sizes = {"num_layers": 7, "hidden_size": 1024, "num_heads": 16, "mlp_size": 4096, "vocab_size": 8000}
+    short = replace(shape, config=replace(shape.config, **sizes))
     ours = load_inflated(short, demo.TARGET, dtype="float32", device="cpu")
     theirs = inflated_peer(short, demo.TARGET, torch.float32, torch.device("cpu"))
     ids = torch.randint(3, 1000, (1, 12), generator=torch.Generator().manual_seed(1))

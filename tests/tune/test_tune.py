@@ -16,7 +16,7 @@ from ssd_lab.cli.main import app
 from ssd_lab.config import SamplingParams
 from ssd_lab.models.loader import load_model
 from ssd_lab.trace import Trace
-from ssd_lab.tune import Candidate, Tuning
+from ssd_lab.tune import Candidate, Tuning, full_grid
 from ssd_lab.tune.full_grid import measured_grid
 from ssd_lab.tune.recorded_runs import Paired, Subject, run_in_turn
 from ssd_lab.tune.tuner import _finalists, scaled
@@ -170,7 +170,10 @@ def test_a_published_machine_is_tuned_without_measuring(trace: Trace):
 
 
 @pytest.mark.full
-def test_the_command_line_tunes_for_a_published_machine_against_a_full_grid(trace: Trace, tmp_path: Path):
+def test_the_command_line_tunes_for_a_published_machine_against_a_full_grid(
+    trace: Trace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(full_grid, "FINE_ROUNDS", 400)
     path = tmp_path / "rounds.jsonl"
     trace.save(path)
     found = CliRunner().invoke(app, ["tune", "--hardware", PUBLISHED, "--trace", str(path), "--full-grid", "--json"])
