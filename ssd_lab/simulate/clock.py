@@ -164,13 +164,19 @@ def _async_round(
     verify_rows = sum(row.verify_rows for row in rows)
     verify_s = profile.verify_s.at(verify_rows)
     tree_s = profile.tree_s(
-        steps=max((row.steps for row in rows), default=0), branches=sum(row.branches for row in rows), rows=verify_rows
+        steps=max((row.steps for row in rows), default=0),
+        branches=sum(row.branches for row in rows),
+        rows=verify_rows,
+        sequences=len(rows),
     )
     builder.add("link", "link", profile.link_s)
+    just_in_time = sum(
+        _chain_s([row for row in own if row.hit is not True and row.fallback == "jit"], profile)
+        for own in (rows[draft :: profile.drafts_in_turn] for draft in range(profile.drafts_in_turn))
+    )
+    if (just_in_time or not profile.prepares) and profile.fallback_host_s is not None:
+        builder.add("overhead", "target", profile.fallback_host_s.at(len(rows)))  # until then no device has work
     if missed:
-        just_in_time = _chain_s([row for row in missed if row.fallback == "jit"], profile)
-        if just_in_time and profile.fallback_host_s is not None:  # until then the draft's device has nothing to do
-            builder.add("overhead", "target", profile.fallback_host_s.at(len(rows)))
         fast_s = profile.fast_fallback_s if any(row.fallback == "fast" for row in missed) else 0.0
         builder.add("fallback", "draft", just_in_time + fast_s)
     if profile.shares_device:

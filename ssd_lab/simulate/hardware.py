@@ -64,13 +64,21 @@ class HardwareProfile(FrozenRecord):
         default=(), description="one rank's part of the target, by how many share it; absent: not measured"
     )
     draft_gpus: int = Field(default=1, ge=1, description="devices among which the branches of a tree are divided")
+    drafts_in_turn: int = Field(
+        default=1,
+        ge=1,
+        description="drafts that share each of them, and take turns, each with its part of the sequences",
+    )
+    prepares: bool = Field(
+        default=True, description="is a round that hits prepared, so that it does not wait for the host?"
+    )
     fast_fallback_s: Seconds = Field(
         default=0.0, description="what a `fast` fallback costs; `jit` costs k steps of the chain"
     )
     fallback_host_s: TimeModel | None = Field(
         default=None,
-        description="the host's part of an asynchronous round in which a chain is drafted, by sequences: from when "
-        "outcome and tree are there, without the chain's steps; absent: not measured, none is counted",
+        description="the host's part of an asynchronous round that was not prepared, by sequences: from when outcome "
+        "and tree are there, without the steps of a chain; absent: not measured, none is counted",
     )
     link_s: Seconds = Field(default=0.0, description="outcome there and speculation back, each async round")
     turnaround_s: Seconds = Field(
@@ -175,14 +183,16 @@ class HardwareProfile(FrozenRecord):
         step_s = (self.autoregressive_step_s or self.verify_s).at(sequences) + self.overhead_s
         return step_s * self.round_factor("none", sequences)
 
-    def tree_s(self, *, steps: int, branches: int, rows: int) -> float:
+    def tree_s(self, *, steps: int, branches: int, rows: int, sequences: int = 1) -> float:
         """Seconds to prepare `branches` branches in all, `steps` deep, behind `rows` rows under verification; no steps
-        are no tree.
+        are no tree. Each of several drafts on one device reads all weights for its part of the sequences.
         """
         if not steps:
             return 0.0
-        extension_s = 0.0 if self.draft_extension_s is None else self.draft_extension_s.at(rows)
-        return extension_s + steps * self.draft_tree_step_s.at(-(-branches // self.draft_gpus))  # the fullest device's
+        drafts = min(self.drafts_in_turn, sequences)
+        extension_s = 0.0 if self.draft_extension_s is None else self.draft_extension_s.at(-(-rows // drafts))
+        fullest = -(-branches // (self.draft_gpus * drafts))
+        return drafts * (extension_s + steps * self.draft_tree_step_s.at(fullest))
 
     def for_head(self) -> HardwareProfile:
         """The same machine with an EAGLE head as the draft; without its times a caveat says so."""

@@ -44,6 +44,24 @@ def test_a_draft_of_its_own_devices_is_an_assumption_that_is_said():
         simulate(ALWAYS, machine(), draft_gpus=0)
 
 
+def test_drafts_that_share_a_device_take_turns_each_with_its_part_of_the_sequences():
+    apart = machine(draft_device="another", draft_tree_step_s=TableTime.of({15: 2.0, 30: 3.0}), drafts_in_turn=2)
+    four = Rates(acceptance=1.0, k=4, hit_rate=1.0, batch=4, rounds=10)
+    assert simulate(four, apart).time_s == pytest.approx(10 * 2 * 4 * 3.0), "two trees, each of 30 branches"
+    assert simulate(ALWAYS, apart).time_s == pytest.approx(10 * 4 * 2.0), "one sequence has one draft"
+    one = simulate(four, machine(draft_device="another", draft_tree_step_s=TableTime.of({15: 2.0, 60: 5.0})))
+    assert one.time_s == pytest.approx(10 * 4 * 5.0)
+    # every row missed: a chain of four steps for two rows, and one for the two others, behind each other
+    missed = simulate(Rates(acceptance=1.0, k=4, hit_rate=0.0, batch=4, rounds=10), apart)
+    assert missed.time_by_cause["fallback"] == pytest.approx(10 * 2 * 4 * 1.0)
+
+
+def test_a_draft_that_prepares_nothing_waits_for_the_host_in_every_round():
+    apart = machine(draft_device="another", fallback_host_s=TableTime.of({1: 0.5}))
+    assert simulate(ALWAYS, apart).time_s == pytest.approx(10 * 8)
+    assert simulate(ALWAYS, apart.model_copy(update={"prepares": False})).time_s == pytest.approx(10 * 8.5)
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [({}, "share one device (one)"), ({"target_device": None}, "does not say which devices")],

@@ -21,13 +21,23 @@ class Place:
     @property
     def num_devices(self) -> int:
         """Devices that work."""
-        placed = {name for part in self.text.split() for name in part.partition("=")[2].split(",")}
+        placed = {*self._named("target"), *self._named("draft")}
         return self.ranks + self.drafts if placed == {"cpu"} else len(placed)
+
+    @property
+    def num_draft_devices(self) -> int:
+        """Devices that the drafts have of their own; each process of a CPU is one."""
+        named = self._named("draft")
+        return len(named) if "cpu" in named else len(set(named))
 
     @property
     def is_by_stream(self) -> bool:
         """Does the draft work on a stream of the engine's process? One alone on a GPU does; others are processes."""
-        return self.drafts == 1 and "cpu" not in self.text
+        return self.drafts == 1 and "cpu" not in self._named("draft")
+
+    def _named(self, role: str) -> list[str]:
+        parts = dict(part.split("=") for part in self.text.split())
+        return parts[role].split(",") if role in parts else []
 
 
 def place(machine: Machine, ranks: int, drafts: int = 0, *, may_be_refused: bool = False) -> Place:

@@ -62,9 +62,8 @@ def profile_for(measured: Measured, one: BatchOfRounds) -> HardwareProfile:
     if cell.strategy == "async_tree" and profile.fallback_host_s is None:
         profile = _noted(profile, "not measured, none is counted: the host's part of rounds with misses")
     changed: dict[str, Any] = {"measured_rounds": (), "overhead_s": profile.host_s}
-    changed["draft_gpus"] = max(1, place.drafts)
     if place.drafts:
-        changed |= _link(measured, place, one.batch, profile)
+        changed |= _beside(measured, place, one.batch, profile)
     return profile.model_copy(update=changed)
 
 
@@ -78,20 +77,23 @@ def _over_ranks(measured: Measured, one: BatchOfRounds, profile: HardwareProfile
     return profile.with_target_ranks(ranks, sums=SUMS_A_LAYER * shape.num_layers, sum_s=sum_s)
 
 
-def _link(measured: Measured, place: Place, rows: int, profile: HardwareProfile) -> dict[str, Any]:
-    """Between the target and drafts on devices of their own: one draft on a GPU is a stream of the engine's process,
-    others are processes. Raises ConfigError if that link was not measured.
+def _beside(measured: Measured, place: Place, rows: int, profile: HardwareProfile) -> dict[str, Any]:
+    """Drafts with devices of their own, and the way there: one on a GPU is a stream of the engine's process and
+    prepares rounds, others are processes, which do not. Raises ConfigError if their link was not measured.
     """
-    changed: dict[str, Any] = {"draft_device": "devices of its own"}
-    if not place.is_by_stream:
-        link_s = measured.link_s(IN_MEMORY, rows)
-        if link_s is None:
-            raise ConfigError("the link was not measured")
-        return changed | {"link_s": link_s}
-    link_s = measured.link_s(BY_STREAM, rows)
-    if link_s is None:
+    devices = place.num_draft_devices
+    changed: dict[str, Any] = {
+        "draft_device": "devices of its own",
+        "draft_gpus": devices,
+        "drafts_in_turn": -(-place.drafts // devices),
+        "prepares": place.is_by_stream,
+    }
+    link_s = measured.link_s(BY_STREAM if place.is_by_stream else IN_MEMORY, rows)
+    if link_s is None and place.is_by_stream:
         noted = _noted(profile, "assumed, not measured: the link takes 38 us there and back, as between two H200")
         return changed | {"link_s": ASSUMED_STREAM_S, "caveats": noted.caveats}
+    if link_s is None:
+        raise ConfigError("the link was not measured")
     return changed | {"link_s": link_s}
 
 

@@ -90,7 +90,23 @@ def test_several_drafts_are_processes_whose_link_must_be_known(tmp_path: Path) -
     two = Place("target=cuda:0 draft=cuda:1,cuda:1", 1, 2)
     assert predicted(tmp_path, two, "async_tree", link(BY_STREAM, 0.25)).why_not == "the link was not measured"
     found = predicted(tmp_path, two, "async_tree", link(BY_STREAM, 0.25), link(IN_MEMORY, 1.0))
-    assert found.predicted == pytest.approx(4 / (1.0 + 0.75 + 2.0 + 5.0 + 1.0 + 5.0))
+    # processes prepare no rounds, so that the one that hits waits for the host too
+    assert found.predicted == pytest.approx(4 / (1.0 + 0.75 + 2.0 + 5.0 + 1.0 + 0.75 + 5.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "drafts", "devices", "by_stream"),
+    [
+        ("target=cuda:0", 0, 0, False),
+        ("target=cuda:0 draft=cuda:1", 1, 1, True),
+        ("target=cuda:0 draft=cuda:1,cuda:1", 2, 1, False),
+        ("target=cuda:0 draft=cuda:1,cuda:2", 2, 2, False),
+        ("target=cpu draft=cpu,cpu", 2, 2, False),
+    ],
+)
+def test_where_drafts_work(text: str, drafts: int, devices: int, by_stream: bool) -> None:
+    where = Place(text, 1, drafts)
+    assert (where.num_draft_devices, where.is_by_stream) == (devices, by_stream)
 
 
 def test_a_target_over_two_is_priced_by_the_part_of_one_and_the_sums(tmp_path: Path) -> None:
