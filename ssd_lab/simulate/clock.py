@@ -170,11 +170,9 @@ def _async_round(
         sequences=len(rows),
     )
     builder.add("link", "link", profile.link_s)
-    just_in_time = sum(
-        _chain_s([row for row in own if row.hit is not True and row.fallback == "jit"], profile)
-        for own in (rows[draft :: profile.drafts_in_turn] for draft in range(profile.drafts_in_turn))
-    )
-    if (just_in_time or not profile.prepares) and profile.fallback_host_s is not None:
+    just_in_time = _just_in_time_s(rows, profile)
+    waits_for_host = profile.fallback_host_s is not None and (just_in_time > 0 or not profile.prepares)
+    if waits_for_host and profile.fallback_host_s is not None:
         builder.add("overhead", "target", profile.fallback_host_s.at(len(rows)))  # until then no device has work
     if missed:
         fast_s = profile.fast_fallback_s if any(row.fallback == "fast" for row in missed) else 0.0
@@ -185,10 +183,19 @@ def _async_round(
         return
     # the next tree starts when the outcome is answered: beside it go the answer's way, verification and host work
     beside_s = profile.link_s + verify_s + profile.overhead_s
-    held_up_s = 0.0 if missed and miss_cost == "paper" else max(0.0, tree_s + profile.turnaround_s - beside_s)
+    turnaround_s = 0.0 if waits_for_host else profile.turnaround_s  # it is within the host's part
+    held_up_s = 0.0 if missed and miss_cost == "paper" else max(0.0, tree_s + turnaround_s - beside_s)
     builder.beside("tree", "draft", min(tree_s, verify_s + held_up_s))
     builder.add("verify", "target", verify_s)
     builder.add("wait for draft", "target", held_up_s)
+
+
+def _just_in_time_s(rows: Sequence[ReplayRow], profile: HardwareProfile) -> float:
+    """Chains for the rows that missed: of each of several drafts on one device one after the other."""
+    shares = (rows[draft :: profile.drafts_in_turn] for draft in range(profile.drafts_in_turn))
+    return sum(
+        _chain_s([row for row in own if row.hit is not True and row.fallback == "jit"], profile) for own in shares
+    )
 
 
 def _drafting(strategy: Strategy, rows: Sequence[ReplayRow]) -> Drafting:

@@ -66,6 +66,12 @@ def test_a_round_with_a_chain_waits_for_the_host_and_one_that_was_prepared_does_
     assert ends(simulate(stale, machine(fallback_host_s=host))) == [10.0], "a stale branch was prepared too"
 
 
+def test_the_hosts_part_of_a_round_holds_the_drafts_turnaround():
+    # a tree of 3 x 4 is longer than 10: the draft sets the pace, and after a hit takes 0.25 s to begin the next one
+    slow = machine(tree=4.0, fallback_host_s=TableTime.of({1: 0.5, 2: 1.0}), turnaround_s=0.25)
+    assert ends(simulate(async_trace(), slow, miss_cost="full")) == [16.0, 32.0, 44.25]
+
+
 def test_a_slow_tree_runs_beside_the_answer_and_the_host_too():
     hit = Trace({}, rounds=[round_record(0, 0, 1, sequence_round(1, origin="hit", cache_hit=True))])
     parts = {"link_s": 0.5, "overhead_s": 0.25, "turnaround_s": 0.125}

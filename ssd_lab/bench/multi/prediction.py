@@ -55,7 +55,7 @@ def profile_for(measured: Measured, one: BatchOfRounds) -> HardwareProfile:
     if phases is None:
         raise ConfigError("no phases of one device")
     profile = HardwareProfile.model_validate(phases["profile"])
-    if cell.strategy in ("autoregressive", "sync_chain") and place.ranks == 1:
+    if place.ranks == 1 and (not place.drafts or cell.strategy in ("autoregressive", "sync_chain")):
         return profile
     if place.ranks > 1:
         profile = _over_ranks(measured, one, profile)
