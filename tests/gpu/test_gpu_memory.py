@@ -11,6 +11,8 @@ import torch
 from ssd_lab import LLM, SamplingParams, demo
 from ssd_lab.errors import CacheCapacityError, ConfigError
 
+pytestmark = pytest.mark.alone
+
 MB, GB = 1 << 20, 1 << 30
 LIBRARIES = 256 * MB  # work space that cuBLAS takes from torch's allocator, one for each stream
 LASTING = ("target weights", "draft weights", "position tables", "KV blocks", "tree branches")
