@@ -1,8 +1,8 @@
 """Find how attention is best cut on this GPU: `python -m studies.tune_kernels.attention --out FILE.json`.
 
-Every variant is timed at one row over keys and values that no cache holds, in a CUDA graph as in an engine; the best
-of each size also at more rows, as branches of a tree, and behind the rotation that makes its queries. Every variant is
-checked against float64 and for its bits. What is printed last goes into `attention_tuning.MEASURED` as it is.
+Every variant is timed at one row and at five, over keys and values that no cache holds, in a CUDA graph as in an
+engine; the best of each size also at more rows, as branches of a tree, and behind the rotation that makes its queries.
+Every variant is checked against float64 and for its bits. What is printed last goes into `attention_tuning` as it is.
 Compilation runs in other processes, ahead of the timing.
 """
 
@@ -32,6 +32,7 @@ from studies.tune_kernels.compiling import CompileAhead
 LAYOUTS = {"8b": HeadLayout(32, 8, 128), "1b": HeadLayout(32, 8, 64)}
 CONTEXTS = (8192, 2048, 512)
 BATCHES = (1, 4, 16, 64)
+ROWS = {"ONE_ROW": 1, "FEW_ROWS": 5}  # of each sequence, by where what is found goes
 CHECKED_CONTEXT, CHECKED_ROWS = 1500, 24
 KEPT = 2  # variants of a size that are timed in more ways, besides the default
 WORST_ERROR = 1.25  # over plain torch's: beyond it a variant is not taken
@@ -54,6 +55,8 @@ def variants() -> list[AttentionTuning]:
         early,
         *(replace(early, programs=programs) for programs in (264, 1056)),
         replace(early, num_stages=1),
+        replace(early, lanes=32),
+        replace(early, programs=264, lanes=32, direct=True, num_stages=1),
         replace(early, unroll=32),
         replace(early, programs=264, num_stages=3),
         *(replace(direct, programs=programs) for programs in (264, 396, 528, 1056)),
@@ -111,7 +114,7 @@ def timed(
     tunings: list[AttentionTuning],
     keep_s: float = 0.0,
 ) -> dict[AttentionSize, dict[AttentionTuning, float]]:
-    """Microseconds at one row of every variant, until `keep_s` seconds are left."""
+    """Microseconds of every variant, until `keep_s` seconds are left."""
     search.ahead([AttentionBuild.of(size, tuning) for size in sizes for tuning in tunings])
     found: dict[AttentionSize, dict[AttentionTuning, float]] = {}
     for size in sizes:
@@ -172,7 +175,7 @@ def main() -> None:
     """Measure, print tables, write everything that was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--budget-s", type=float, default=200.0)
+    parser.add_argument("--budget-s", type=float, default=400.0)
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--only", default="", choices=["", *LAYOUTS], help="one geometry alone")
     options = parser.parse_args()
@@ -183,40 +186,53 @@ def main() -> None:
     results: dict[str, Any] = {
         "device": torch.cuda.get_device_name(), "torch": torch.__version__, "bandwidth": bandwidth, "layouts": {},
     }  # fmt: skip
-    entries = ""
+    entries = dict.fromkeys(ROWS, "")
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool, torch.inference_mode():
         for name, heads in layouts.items():
             share_s = options.budget_s / len(layouts)
             search = CompileAhead(pool, compile_one, share_s)
-            sizes = [AttentionSize(heads, batch, context) for context in CONTEXTS for batch in BATCHES]
-            found = timed(search, sizes, variants(), 0.5 * share_s)
+            found = {
+                use: timed(search, _sizes(heads, rows), variants(), (0.75 if rows == 1 else 0.4) * share_s)
+                for use, rows in ROWS.items()
+            }
             search.forget_waiting()
-            sys.stdout.write(f"\n{name}: {bandwidth / 1e12:.3f} TB/s\n{table(found, bandwidth)}")
+            every = {size: us for some in found.values() for size, us in some.items()}
+            sys.stdout.write(f"\n{name}: {bandwidth / 1e12:.3f} TB/s\n{table(every, bandwidth)}")
             rightness = checked(search, heads, variants())
             for tuning, (error, same) in rightness.items():
                 sys.stdout.write(f"error {error:5.2f} bits {'same' if same else 'DIFFER'}  {written(tuning)}\n")
-            chosen = choose(found, {t for t, (error, same) in rightness.items() if same and error <= WORST_ERROR})
-            entries += measured_entry(heads, chosen) if chosen else f"    # {name}: nothing passed\n"
-            more = more_ways(search, found)
+            right = {t for t, (error, same) in rightness.items() if same and error <= WORST_ERROR}
+            chosen = {use: choose(some, right) for use, some in found.items()}
+            for use, cuts in chosen.items():
+                entries[use] += measured_entry(heads, cuts) if cuts else f"    # {name}: nothing passed\n"
+            more = more_ways(search, found["ONE_ROW"])
             for entry in more:
                 times = " ".join(f"{what}: {us:.1f}" for what, us in entry["us"].items())
                 sys.stdout.write(f"{entry['size']:32} {times}  {written(AttentionTuning(**entry['tuning']))}\n")
             results["layouts"][name] = {
                 "timed": [
                     {"size": name_of(size), "us": us, "tuning": asdict(tuning)}
-                    for size, all_us in found.items()
+                    for size, all_us in every.items()
                     for tuning, us in all_us.items()
                 ],
                 "checked": [
                     {"tuning": asdict(t), "error": error, "same_bits": same} for t, (error, same) in rightness.items()
                 ],
                 "more": more,
-                "chosen": {str(tiles): asdict(tuning) for tiles, tuning in chosen.items()},
+                "chosen": {
+                    use: {f"{tiles} tiles, {keys} keys": asdict(tuning) for (tiles, keys), tuning in cuts.items()}
+                    for use, cuts in chosen.items()
+                },
             }
             options.out.write_text(json.dumps(results, indent=1))
             sys.stdout.flush()
         pool.shutdown(wait=False, cancel_futures=True)
-    sys.stdout.write(f"\nFor attention_tuning.MEASURED:\n{entries}")
+    for use, text in entries.items():
+        sys.stdout.write(f"\nFor attention_tuning.{use}:\n{text}")
+
+
+def _sizes(heads: HeadLayout, rows: int) -> list[AttentionSize]:
+    return [AttentionSize(heads, batch, context, rows) for context in CONTEXTS for batch in BATCHES]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from ssd_lab.kernels.attention import paged_attention, plan_attention
 from ssd_lab.kernels.interface import HeadLayout
 from ssd_lab.kernels.rope import RotaryTable
 from ssd_lab.kernels.step_input import StepInput
-from ssd_lab.kernels.triton_ops.attention_tuning import AttentionTuning
+from ssd_lab.kernels.triton_ops.attention_tuning import AttentionShape, AttentionTuning
 from ssd_lab.kernels.triton_ops.triton_kernels import TritonKernels
 from studies.tune_kernels.graph_timing import graph_us
 
@@ -32,6 +32,11 @@ class AttentionSize:
     context: int
     rows: int = 1
     tree: bool = False
+
+    @property
+    def shape(self) -> AttentionShape:
+        """By which the kernels choose their cut."""
+        return AttentionShape(self.heads, self.batch, self.rows, self.context, self.tree)
 
     @property
     def kv_bytes(self) -> int:

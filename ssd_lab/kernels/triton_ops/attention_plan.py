@@ -14,6 +14,7 @@ from ssd_lab.kernels.triton_ops.attention import attend_splits
 from ssd_lab.kernels.triton_ops.attention_tuning import (
     LANES,
     AttentionChoice,
+    AttentionShape,
     AttentionTuning,
     measured_attention,
     rows_of_a_tile,
@@ -186,8 +187,7 @@ class SplitAttention(Attention):
         tuning = self._tuning
         if not isinstance(tuning, AttentionTuning):
             batch, rows = step.prefix_lengths.shape
-            tiles = batch * -(-rows // rows_of_a_tile(heads)) * heads.num_kv_heads
-            tuning = tuning(heads, tiles, rows, step.ancestors is not None)
+            tuning = tuning(AttentionShape(heads, batch, rows, step.context_length, step.ancestors is not None))
         return plan_split_attention(step, block_size, heads, dtype, tuning)
 
     def attend(self, queries: torch.Tensor, layer_cache: torch.Tensor, plan: SplitAttentionPlan) -> torch.Tensor:

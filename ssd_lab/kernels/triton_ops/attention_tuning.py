@@ -74,50 +74,89 @@ class AttentionTuning:
 
 @dataclass(frozen=True)
 class SizedTunings:
-    """Tunings by the number of tiles: the first whose bound is not exceeded, else the last.
+    """Tunings by the number of tiles and keys: the first of whose bounds (most tiles, most keys) neither is exceeded,
+    else the last.
 
     A tile is as many rows of one sequence, with one K/V head, as a product takes. Raises ConfigError if the bounds do
     not rise, or if the tunings differ in `AttentionTuning.bits`.
     """
 
-    by_tiles: tuple[tuple[int, AttentionTuning], ...]
+    by_size: tuple[tuple[int, int, AttentionTuning], ...]
 
     def __post_init__(self) -> None:
-        bounds = [most for most, _ in self.by_tiles]
+        bounds = [(tiles, keys) for tiles, keys, _ in self.by_size]
         if not bounds or bounds != sorted(set(bounds)):
-            raise ConfigError(f"tunings are for at most {bounds} tiles: at least one bound, each above the one before")
-        if len({tuning.bits for _, tuning in self.by_tiles}) > 1:
+            raise ConfigError(
+                f"tunings are for at most {bounds} tiles and keys: at least one pair, each above the one before"
+            )
+        if len({tuning.bits for *_, tuning in self.by_size}) > 1:
             raise ConfigError("tunings of one model differ in split or float32_split: give all the same")
 
-    def at(self, tiles: int) -> AttentionTuning:
-        """The tuning for so many tiles."""
-        return next((tuning for most, tuning in self.by_tiles if tiles <= most), self.by_tiles[-1][1])
+    def at(self, tiles: int, keys: int) -> AttentionTuning:
+        """The tuning for so many tiles, of at most so many keys each."""
+        fitting = (tuning for most, longest, tuning in self.by_size if tiles <= most and keys <= longest)
+        return next(fitting, self.by_size[-1][2])
 
 
-# heads, tiles, rows of a sequence, and are some keys each row's own?
-AttentionChoice = Callable[[HeadLayout, int, int, bool], AttentionTuning]
+@dataclass(frozen=True)
+class AttentionShape:
+    """What a tuning is chosen by. rows: of each sequence. keys: at most, of each row. tree: are some of these each
+    row's own?
+    """
 
+    heads: HeadLayout
+    batch: int
+    rows: int
+    keys: int
+    tree: bool
+
+    @property
+    def tiles(self) -> int:
+        """Of `LANES`."""
+        return self.batch * -(-self.rows // rows_of_a_tile(self.heads)) * self.heads.num_kv_heads
+
+
+AttentionChoice = Callable[[AttentionShape], AttentionTuning]
+
+ANY = 1 << 31  # keys
+MANY_ROWS = AttentionTuning(gathered=True)  # of a sequence, but too few for a prompt
 _FEW = AttentionTuning(programs=264, unroll=16, gathered=True, early=True, direct=True, num_stages=1, combine_warps=4)
-_SOME = AttentionTuning(programs=1056, unroll=16, gathered=True, early=True, direct=True, combine_warps=4)
 _MANY = AttentionTuning(programs=264, unroll=16, gathered=True, early=True, combine_warps=4)
+_WAVES = replace(_FEW, programs=528)
+_SHARED = replace(_FEW, lanes=32)
 
-_MANY_OF_64 = replace(_FEW, programs=528, direct=False)
-
-# By (query heads, K/V heads, head size), for one row of each sequence: what `studies.tune_kernels.attention` found best
-# on an H100; of cuts within 3 % alone the one that is faster behind the rotation, as in a decoder. In us behind it at
-# 8,192 tokens and batch 1, 4, 16, 64 (defaults: 25.2, 65.8, 215, 757 and 16.3, 37.5, 118, 432). Batch 1 was then tuned
-# on an H200, where 264 programs that store directly take 14.7 us and the 528 before took 16.8
-# (`docs/results/h200-early.md`).
-MEASURED: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
+# By (query heads, K/V heads, head size): what was the fastest on an H200 behind the rotation, as in a decoder, or
+# within 6 % of it (`docs/results/h200-attention.md`). `studies.tune_kernels.attention` finds such tables.
+ONE_ROW: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
     {
-        # 19.7, 60.9, -, 715
-        (32, 8, 128): SizedTunings(((8, _FEW), (32, _SOME), (128, AttentionTuning(gathered=True)), (512, _MANY))),
-        # 12.2, 32.3, -, 373
-        (32, 8, 64): SizedTunings(((8, _FEW), (128, _SOME), (512, _MANY_OF_64))),
+        (32, 8, 128): SizedTunings(
+            (
+                (8, ANY, _FEW),
+                (32, 2048, _FEW),
+                (32, ANY, _MANY),
+                (128, 512, _FEW),
+                (128, ANY, MANY_ROWS),
+                (512, ANY, _MANY),
+            )
+        ),
+        (32, 8, 64): SizedTunings(
+            (
+                (8, 8192, _FEW),
+                (8, ANY, MANY_ROWS),
+                (32, 2048, _WAVES),
+                (32, ANY, MANY_ROWS),
+                (128, 512, _WAVES),
+                (128, ANY, MANY_ROWS),
+                (512, ANY, replace(_WAVES, direct=False)),
+            )
+        ),
     }
 )
-# Several rows of a sequence: adding splits at once makes eight rows up to a quarter faster.
-MANY_ROWS = AttentionTuning(gathered=True)
+# The same for a verification's few rows of each sequence: with 32 lanes, two tiles become one that reads keys once.
+FEW_ROWS: Mapping[tuple[int, int, int], SizedTunings] = MappingProxyType(
+    {(32, 8, 128): SizedTunings(((32, 512, MANY_ROWS), (64, ANY, _SHARED), (512, ANY, _MANY), (1024, ANY, _SHARED)))}
+)
+MOST_FEW_ROWS = 4  # tiles of a sequence
 # Rows of a tree: a row's own keys are few, common ones are read once for eight rows. Steps of trees of 15 branches on
 # an H200, ms, before those keys had programs of their own and now: 1B at 512 tokens 1.06 and 1.01, at 4,096 tokens 1.29
 # and 1.14, 16 of them 2.19 and 2.08; Qwen3 0.6B 1.16 and 0.97 (`docs/results/two-gpus.md`).
@@ -129,19 +168,22 @@ PROMPT = AttentionTuning(lanes=64, programs=132, num_stages=1)
 PROMPT_TILES = 400  # of `LANES`: fewer do not fill the GPU when four become one
 
 
-def measured_attention(heads: HeadLayout, tiles: int, rows: int, tree: bool) -> AttentionTuning:
-    """The measured tuning of these heads, or of 32 of their size, or the defaults. rows: of each sequence. tree: some
-    keys are each row's.
-    """
-    if not tree and tiles >= PROMPT_TILES and rows >= 4 * rows_of_a_tile(heads):
+def measured_attention(shape: AttentionShape) -> AttentionTuning:
+    """The measured tuning of these heads, or of 32 of their size, or the defaults."""
+    heads, rows, rows_of_one = shape.heads, shape.rows, rows_of_a_tile(shape.heads)
+    if not shape.tree and shape.tiles >= PROMPT_TILES and rows >= 4 * rows_of_one:
         return PROMPT if heads.head_dim > 64 else replace(PROMPT, num_stages=2)
-    key = (heads.num_heads, heads.num_kv_heads, heads.head_dim)
-    measured = MEASURED.get(key) or MEASURED.get((32, 8, heads.head_dim))  # 16 heads of 128: a draft step 4 % shorter
-    if measured is None:
+    key, alike = (heads.num_heads, heads.num_kv_heads, heads.head_dim), (32, 8, heads.head_dim)
+    one_row = ONE_ROW.get(key) or ONE_ROW.get(alike)  # 16 heads of 128: a draft step 4 % shorter
+    if one_row is None:
         return AttentionTuning()
     if rows == 1:
-        return measured.at(tiles)
-    return TREES if tree else MANY_ROWS
+        return one_row.at(shape.tiles, shape.keys)
+    if shape.tree:
+        return TREES
+    few = FEW_ROWS.get(alike if heads.group == 4 else key)  # as many rows in a tile
+    is_few = rows_of_one < rows <= MOST_FEW_ROWS * rows_of_one
+    return few.at(shape.tiles, shape.keys) if few is not None and is_few else MANY_ROWS
 
 
 def rows_of_a_tile(heads: HeadLayout, lanes: int = LANES) -> int:

@@ -20,7 +20,8 @@ EARLY = AttentionTuning(programs=10**6, early=True, num_stages=1)
 EARLY_SOME = replace(TREES, programs=12, unroll=8)
 EARLY_ONE = AttentionTuning(programs=1, early=True)
 MANY_LANES = AttentionTuning(lanes=64, programs=12, num_stages=1)
-READING_EARLY = [EARLY, EARLY_SOME, EARLY_ONE]
+WIDE_EARLY = replace(EARLY_SOME, lanes=32)
+READING_EARLY = [EARLY, EARLY_SOME, EARLY_ONE, WIDE_EARLY]
 TUNINGS = [
     ONE_PROGRAM,
     MANY_PROGRAMS,
