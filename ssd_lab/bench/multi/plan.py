@@ -91,7 +91,9 @@ def _links(machine: Machine, pairs: Sequence[Pair], extent: Extent) -> Iterator[
 
 
 def _phases(machine: Machine, pair: Pair, extent: Extent, ranks: int) -> Iterator[Cell]:
-    """The pair on one device, where that holds it, and one rank's part for each number of ranks that runs."""
+    """The pair on one device, and one rank's part for each number of ranks that runs: of a target that no device holds
+    only the parts.
+    """
     k, device, dtype = extent.centre, machine.devices[0], _engine(machine).get("dtype", "auto")
     sizes = Sizes(
         k=k,
@@ -101,10 +103,9 @@ def _phases(machine: Machine, pair: Pair, extent: Extent, ranks: int) -> Iterato
         rows=PROFILED_ROWS if not machine.on_cpu else (1, 2, 4, 8),
         repeats=extent.repeats,
     )
-    if ranks == 1:
-        yield PhasesCell(pair, device, sizes, dtype)
-        for where in all_share(machine, 2):
-            yield SliceCell(pair, device, where.ranks, sizes, dtype)
+    yield PhasesCell(pair, device, sizes, dtype, ranks)
+    for where in all_share(machine, 2 * ranks):
+        yield SliceCell(pair, device, where.ranks, sizes, dtype)
 
 
 def _rounds(machine: Machine, pair: Pair, extent: Extent, ranks: int) -> Iterator[RoundsCell]:

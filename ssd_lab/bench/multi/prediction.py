@@ -11,6 +11,7 @@ from ssd_lab.bench.multi.reading import BatchOfRounds, Measured
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.share import SUMS_A_LAYER
 from ssd_lab.simulate import HardwareProfile, simulate
+from ssd_lab.simulate.target_ranks import slice_of
 from ssd_lab.trace import load_trace
 
 ALLOWED_ERROR = 0.10
@@ -58,7 +59,7 @@ def profile_for(measured: Measured, one: BatchOfRounds) -> HardwareProfile:
     if place.ranks == 1 and (not place.drafts or cell.strategy in ("autoregressive", "sync_chain")):
         return profile
     if place.ranks > 1:
-        profile = _over_ranks(measured, one, profile)
+        profile = _over_ranks(measured, one, profile, is_whole=phases.get("ranks", 1) == 1)
     if cell.strategy == "async_tree" and profile.fallback_host_s is None:
         profile = _noted(profile, "not measured, none is counted: the host's part of rounds with misses")
     changed: dict[str, Any] = {"measured_rounds": (), "overhead_s": profile.host_s}
@@ -67,12 +68,16 @@ def profile_for(measured: Measured, one: BatchOfRounds) -> HardwareProfile:
     return profile.model_copy(update=changed)
 
 
-def _over_ranks(measured: Measured, one: BatchOfRounds, profile: HardwareProfile) -> HardwareProfile:
-    """By the part of one rank, if it was measured."""
+def _over_ranks(measured: Measured, one: BatchOfRounds, profile: HardwareProfile, *, is_whole: bool) -> HardwareProfile:
+    """By the part of one rank, if it was measured; a profile that is not of the whole target holds one part itself.
+    Raises ConfigError for another part that was not measured.
+    """
     ranks, shape = one.cell.place.ranks, one.cell.pair.shape
     part = measured.rank_slice(one.cell.pair, ranks)
     if part is not None:
         profile = profile.model_copy(update={"rank_slices": (*profile.rank_slices, part)})
+    if not is_whole and slice_of(profile.rank_slices, ranks) is None:
+        raise ConfigError(f"the part of one of {ranks} ranks was not measured")
     sum_s = measured.sums(ranks, shape.hidden_size)
     return profile.with_target_ranks(ranks, sums=SUMS_A_LAYER * shape.num_layers, sum_s=sum_s)
 

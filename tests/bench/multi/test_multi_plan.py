@@ -10,10 +10,12 @@ from ssd_lab.bench.multi.cell import PIECES, Cell
 from ssd_lab.bench.multi.extent import Extent
 from ssd_lab.bench.multi.machine import Machine
 from ssd_lab.bench.multi.pairs import Pair
+from ssd_lab.bench.multi.phases_cell import PhasesCell
 from ssd_lab.bench.multi.placements import checked_places
 from ssd_lab.bench.multi.plan import asynchronous, make_plan, too_large
 from ssd_lab.bench.multi.reading import BatchOfRounds
 from ssd_lab.bench.multi.rounds_cell import RoundsCell
+from ssd_lab.bench.multi.slice_cell import SliceCell
 from ssd_lab.bench.multi.sums_cell import SumsCell
 from ssd_lab.bench.multi.texts import TextCell
 from ssd_lab.errors import ConfigError, SsdLabError
@@ -145,3 +147,14 @@ def test_a_verification_is_timed_without_the_draft_before_it(
     (cell, *_) = (one for one in plan(2) if isinstance(one, RoundsCell))
     one = BatchOfRounds(cell, {"batch": 1, "rounds": {kind: {"round_s": round_s, "spans_s": spans_s}}}, 0)
     assert one.verify_s == pytest.approx(expected)
+
+
+def test_one_ranks_part_is_timed_for_each_number_of_ranks_that_runs() -> None:
+    def profiled(count: int, pair: str) -> list[tuple[str, int]]:
+        cells = [cell for cell in plan(count) if isinstance(cell, PhasesCell | SliceCell) and cell.pair.name == pair]
+        return [("pair" if isinstance(cell, PhasesCell) else "part", cell.ranks) for cell in cells]
+
+    assert profiled(2, "llama-8b,llama-1b") == [("pair", 1), ("part", 2)]
+    assert profiled(8, "llama-8b,llama-1b") == [("pair", 1), ("part", 2), ("part", 4), ("part", 8)]
+    assert profiled(2, "llama-70b,llama-1b") == [("pair", 2)], "no device holds all of it"
+    assert profiled(4, "llama-70b,llama-1b") == [("pair", 2), ("part", 4)]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from trace_samples import round_record, sequence_round
 
-from ssd_lab.bench.multi.cell import Cell
+from ssd_lab.bench.multi.cell import Cell, Kept
 from ssd_lab.bench.multi.messages_cell import BY_STREAM, IN_MEMORY, MessagesCell
 from ssd_lab.bench.multi.pairs import Pair
 from ssd_lab.bench.multi.phases_cell import PhasesCell
@@ -128,3 +128,24 @@ def test_a_draft_on_a_gpu_of_the_shared_target_takes_turns_with_it(tmp_path: Pat
     found = predicted(tmp_path, SHARED, "async_tree", sums(0.125), part())
     verify_s, tree_s = 3.25 + SUMS * 0.125, 2 * 1.5
     assert found.predicted == pytest.approx(4 / (0.75 + 2 * 1.0 + 2 * (verify_s + tree_s)))
+
+
+def test_a_target_that_no_device_holds_is_priced_by_a_part_alone(tmp_path: Path, tiny_pair: Any) -> None:
+    pair = Pair("tiny", tiny_pair.target, tiny_pair.draft)
+    sizes = Sizes(k=2, fan_out=(2, 1, 1), batches=(1,), contexts=(32,), rows=(1, 3), repeats=1)
+    result = PhasesCell(pair, "cpu", sizes, "float32", ranks=2).run(Kept(tmp_path))
+    (found,) = HardwareProfile.model_validate(result["profile"]).rank_slices
+    assert (found.ranks, found.sums, result["rounds"]) == (2, 2 * pair.shape.num_layers, [])
+    # as a profile of the bundled pair, whose target is now one that needs two
+    cell = PhasesCell(PAIR, "cuda:0", SIZES)
+    own = PROFILE.model_copy(update={"rank_slices": (PART,)}).model_dump(mode="json")
+    folder = tmp_path / "rounds"
+    folder.mkdir()
+    cells = [cell, sums(0.125)[0]]
+    results = {cell.key: {"status": "done", "result": {"profile": own, "ranks": 2}}}
+    results[cells[1].key] = {"status": "done", "result": sums(0.125)[1]}
+    one = predict(Measured(cells, results, folder), rounds_of(folder, SHARED, "autoregressive"))
+    assert one.predicted == pytest.approx(1 / (3.0 + SUMS * 0.125)) and one.notes == ()
+    four = Place("target=cuda:0,cuda:1,cuda:2,cuda:3", 4, 0)
+    other = predict(Measured(cells, results, folder), rounds_of(folder, four, "autoregressive"))
+    assert other.why_not == "the part of one of 4 ranks was not measured"
