@@ -44,12 +44,6 @@ class DraftSettings:
         return self.k
 
     @property
-    def stale_answers(self) -> bool:
-        """Is every miss answered by a stale branch, where there is one?"""
-        own = self.fallback
-        return own is not None and own.guesses == "stale" and own.chooser().always == "fast"
-
-    @property
     def needs_texts(self) -> bool:
         """Does the worker look at the texts themselves?"""
         return self.fallback is not None and self.fallback.guesses == "ngram"

@@ -18,6 +18,7 @@ from ssd_lab.drafting.worker_learning import RoundLog, WorkerLearning
 from ssd_lab.errors import NonFiniteLogitsError
 from ssd_lab.execution.host_copy import HostCopy, sent
 from ssd_lab.execution.stopwatch import MOST_SPANS, CudaStopwatch, Span, Stopwatch
+from ssd_lab.learning.fallback_choice import FallbackKind
 from ssd_lab.links.messages import (
     ControlMessage,
     Lookup,
@@ -60,6 +61,8 @@ class DraftWorker:
         self._tree: RecordedTree | None = None
         self._unsent: tuple[DraftRound, Proposal, DraftTree] | None = None
         self._looked_up: tuple[Lookup, Drafted] | None = None  # until `get_ready`
+        self._takes_stale = False  # may the latest lookup's misses be answered by stale branches?
+        self._bound: FallbackKind | None = None  # by which fallback a round was answered that runs already
         self._was_looked_up = False  # the latest tree, before the host read of it
         self._activities: list[Span] = []
         self._watch = CudaStopwatch(drafter.device) if drafter.device.type == "cuda" else Stopwatch()
@@ -82,7 +85,7 @@ class DraftWorker:
             self._remembered = copy.deepcopy(self._learning)
         elif isinstance(message, RestoreMessage):
             self._learning = copy.deepcopy(self._remembered)
-            self._pending = self._log = self._tree = self._unsent = self._looked_up = None
+            self._pending = self._log = self._tree = self._unsent = self._looked_up = self._bound = None
             self._ahead.forget()
             self._activities.clear()
         return None  # of a `KeptMessage` too: a chain's K/V stands where it belongs
@@ -116,7 +119,8 @@ class DraftWorker:
         fan_out, k = self._learning.fan_out, self._learning.k
         if self._pending is not None or fan_out is None:
             return None
-        found = self._quick.looked_up(self._cache, lookup, k)
+        self._takes_stale = self._learning.foresees_stale(len(lookup.rows))
+        found = self._quick.looked_up(self._cache, lookup, k, stale=self._takes_stale)
         if found is None:
             return None
         self._looked_up = (lookup, found.drafted)
@@ -131,7 +135,7 @@ class DraftWorker:
             return
         (lookup, drafted), self._looked_up = looked_up, None
         # which rows hit only the device knows yet
-        if self._ahead.wants() and not (self._quick.stale_answers and fan_out.goes_by_hits(k)):
+        if self._ahead.wants() and not (self._takes_stale and fan_out.goes_by_hits(k)):
             growth = self._learning.growth(fan_out, [True] * len(lookup.rows), lookup.rows, k)
             self._ahead.make_ready(lookup, drafted, growth)
         self._was_looked_up = True
@@ -150,7 +154,8 @@ class DraftWorker:
     @_ON_ITS_DEVICE
     @torch.inference_mode()
     def start_ahead(self) -> None:
-        """Begin the tree that `look_up` made ready."""
+        """Begin the tree that `look_up` made ready: the round that it answered runs."""
+        self._bound = "fast" if self._takes_stale else None
         self._ahead.start()
         if self._ahead.has_begun:
             self._cache.tree = None  # overwritten from now on
@@ -172,7 +177,8 @@ class DraftWorker:
         is_async = self._learning.fan_out is not None
         if not is_async:
             self._learning.k = self._learning.lookahead.choose()
-        paths = Paths.of(asked, self._cache, self._learning, self._plan.fallback)
+        bound, self._bound = self._bound, None
+        paths = Paths.of(asked, self._cache, self._learning, self._plan.fallback, bound)
         done, fallback = self._ahead.drafted_for(asked.request_ids) if paths.are_of_the_tree else None, None
         if done is None:
             if self._ahead.has_begun:  # for a round that did not come
@@ -195,7 +201,7 @@ class DraftWorker:
             activities=activities,
             predicted_hits=predicted,
             raw_probs=done.raw_probs,
-            was_prepared=paths.were_found(asked, stale=self._quick.stale_answers) if is_async else None,
+            was_prepared=paths.were_found(asked, self._learning) if is_async else None,
         )
 
     def _drafted(self, asked: DraftRound, paths: Paths) -> tuple[Drafted, Span | None]:

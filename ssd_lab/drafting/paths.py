@@ -23,10 +23,16 @@ class Paths:
 
     @classmethod
     def of(
-        cls, asked: DraftRound, cache: SpeculationCache, learning: WorkerLearning, fallback: FallbackSetting | None
+        cls,
+        asked: DraftRound,
+        cache: SpeculationCache,
+        learning: WorkerLearning,
+        fallback: FallbackSetting | None,
+        bound: FallbackKind | None = None,
     ) -> Paths:
         """Look the outcomes up, and choose a fallback for those that are not there. A row without an outcome is drafted
-        for now, and so is one without a stale branch where that is what `fast` takes.
+        for now, and so is one without a stale branch where that is what `fast` takes. bound: the fallback by which a
+        round that runs already was answered.
         """
         count, k = len(asked.rows), learning.k
         if learning.fan_out is None:
@@ -35,7 +41,8 @@ class Paths:
         entries = [_fitting(each.exact, k) for each in prepared]
         origins = ["jit" if entry is None else "hit" for entry in entries]
         missed = [row for row, a in enumerate(asked.num_accepted) if a is not None and entries[row] is None]
-        kind = learning.rule.choose(count, len(missed)) if missed else None
+        kind = learning.rule.choose(count, len(missed)) if missed else None  # where it is bound, too: rounds count
+        kind = kind and (bound or kind)
         if kind == "fast":
             source = "stale" if fallback is None else fallback.guesses
             for row in missed:
@@ -43,11 +50,11 @@ class Paths:
                 origins[row] = "jit" if source == "stale" and entries[row] is None else "fast"
         return cls(origins, entries, missed, None if any(origins[row] != kind for row in missed) else kind)
 
-    def were_found(self, asked: DraftRound, *, stale: bool) -> bool | None:
-        """Is this what a lookup on the device finds, which gives stale branches or not? None without outcomes."""
+    def were_found(self, asked: DraftRound, learning: WorkerLearning) -> bool | None:
+        """Is this what a lookup on the device finds? None without outcomes."""
         if None in asked.num_accepted:
             return None
-        return self.are_of_the_tree and (stale or "fast" not in self.origins)
+        return self.are_of_the_tree and ("fast" not in self.origins or learning.foresees_stale(len(asked.rows)))
 
     @property
     def taken(self) -> list[int]:

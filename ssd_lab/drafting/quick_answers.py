@@ -48,7 +48,6 @@ class QuickAnswers:
 
     def __init__(self, plan: DraftSettings, drafter: Drafter, *, keeps_probs: bool) -> None:
         self._plan, self._drafter, self._keeps_probs = plan, drafter, keeps_probs
-        self.stale_answers = plan.stale_answers
 
     def taken(
         self, tree: DraftTree | None, entries: Sequence[Entry], k: int, *, stale: Sequence[bool], sampled: bool
@@ -66,11 +65,10 @@ class QuickAnswers:
         drafted = Drafted.concatenated(parts) if len(parts) > 1 else parts[0]  # the target waits for this
         return self._certain(drafted, sent(stale, self._drafter.device)) if any(stale) else drafted
 
-    def looked_up(self, cache: SpeculationCache, lookup: Lookup, k: int) -> LookedUp | None:
+    def looked_up(self, cache: SpeculationCache, lookup: Lookup, k: int, *, stale: bool) -> LookedUp | None:
         """What `taken` gives once the host knows the outcomes, if branches answer all; None if the latest tree is not
-        these rows'.
+        these rows'. stale: do stale branches answer misses?
         """
-        stale = self.stale_answers
         found = cache.found(lookup.request_ids, lookup.decided.here(), self._drafter.runner, stale=stale)
         if found is None or cache.tree is None or cache.tree.drafted.tokens.shape[2] != k:
             return None

@@ -75,6 +75,11 @@ class WorkerLearning:
         )
         return DraftRequest(drawing, fan_out.counts(after_hit, k)[:k])
 
+    def foresees_stale(self, rows: int) -> bool:
+        """Are the next misses answered by stale branches, however many there are, so that a lookup can find them?"""
+        fallback = self._plan.fallback
+        return fallback is not None and fallback.guesses == "stale" and self.rule.foreseen(rows) == "fast"
+
     def growth(self, fan_out: FanOutControl, hits: Sequence[bool], rows: RowBatch, k: int) -> Growth:
         """Of the tree of a round that verifies k tokens of these rows, by what is known now."""
         depth = self.lookahead.choose()

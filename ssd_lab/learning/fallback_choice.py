@@ -39,11 +39,7 @@ class MeasuredRound:
 
 
 class FallbackRule(ABC):
-    """Decides in one run which fallback answers the misses of a round. always: the kind that it comes to whatever
-    happens, if that is known.
-    """
-
-    always: FallbackKind | None = None
+    """Decides in one run which fallback answers the misses of a round."""
 
     @abstractmethod
     def observe(self, measured: MeasuredRound) -> None:
@@ -52,6 +48,10 @@ class FallbackRule(ABC):
     @abstractmethod
     def choose(self, batch: int, missed: int) -> FallbackKind:
         """The fallback for a round in which `missed` of `batch` rows missed."""
+
+    def foreseen(self, batch: int) -> FallbackKind | None:
+        """What the next round with misses is answered by, however many of `batch` rows miss; None if that depends."""
+        return None
 
 
 class FallbackSetting(ABC):
@@ -75,12 +75,16 @@ class FixedChoice(FallbackRule):
     _kind: FallbackKind
 
     def __init__(self, kind: FallbackKind) -> None:
-        self.always = self._kind = kind
+        self._kind = kind
 
     def observe(self, measured: MeasuredRound) -> None:
         """Nothing to learn."""
 
     def choose(self, batch: int, missed: int) -> FallbackKind:
+        """The one kind."""
+        return self._kind
+
+    def foreseen(self, batch: int) -> FallbackKind | None:
         """The one kind."""
         return self._kind
 
@@ -131,6 +135,16 @@ class FallbackChooser(FallbackRule):
         if self._asked % self._revisit == 0:
             return KINDS[1 - KINDS.index(best)]
         return best
+
+    def foreseen(self, batch: int) -> FallbackKind | None:
+        """What is better at one missed row and at all: times are linear in their number, so also in between. Not while
+        a kind is tried, or tried again.
+        """
+        tried = all(self._answered[kind] >= self._explore for kind in KINDS)
+        if not tried or (self._asked + 1) % self._revisit == 0:
+            return None
+        fewest, most = (max(KINDS, key=lambda kind: self.value(kind, missed)) for missed in (1, batch))
+        return fewest if fewest == most else None
 
     def value(self, kind: FallbackKind, missed: int) -> float:
         """Tokens that the fallback adds to a round, less those that its time would have given elsewhere."""

@@ -13,6 +13,7 @@ from replay_graphs import Backends
 
 from ssd_lab import LLM, SamplingParams, demo
 from ssd_lab.decoding.branches import Found
+from ssd_lab.drafting import worker_learning
 from ssd_lab.drafting.draft_worker import DraftWorker
 from ssd_lab.drafting.speculation_cache import SpeculationCache
 from ssd_lab.drafting.tree_ahead import TreeAhead
@@ -21,6 +22,7 @@ from ssd_lab.engine.preparing import AGAIN, FIRST, ORDINARY_AGAIN, Preparing
 from ssd_lab.engine.rounds import Rounds
 from ssd_lab.execution.host_copy import HostCopy
 from ssd_lab.kernels.torch_kernels import TorchKernels
+from ssd_lab.learning.fallback_choice import FallbackChooser
 from ssd_lab.links.messages import RoundMessage
 
 PROMPTS = [[1, 2, 3, 4], [60, 61, 62], [7, 8, 9, 10, 11, 12, 13]]
@@ -152,6 +154,41 @@ def test_text_and_records_are_those_of_rounds_that_wait(
         assert started.trees_taken == started.started
     if draft == "adaptive":  # its trees go by what the last round taught: one is grown in vain, then none is begun
         assert started.trees_taken <= started.trees <= 1
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_choice_of_stale_branches_that_is_foreseen_prepares_misses_too(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started, batch: int
+) -> None:
+    """Drafting now is made to look slow. While it is tried, and tried again, rounds with misses wait for the host."""
+    monkeypatch.setattr(worker_learning, "seconds", lambda span: 0.0 if span is None else 1.0)
+    params = [SamplingParams(max_tokens=48, temperature=1.0, seed=i, ignore_eos=True) for i in range(batch)]
+    fields = {"fallback": {"kind": "auto", "explore": 2, "revisit": 7}, "max_batch": batch}
+    Backends.installed(monkeypatch)
+    expected = waited(tiny_pair, monkeypatch, params, PROMPTS[:batch], **fields)
+    got = generated(tiny_pair, params, PROMPTS[:batch], **fields)
+    assert ids(got) == ids(expected) and recorded(got) == recorded(expected)
+    origins = [row.origin for row in recorded(got)[batch:]]
+    assert origins.count("fast") > origins.count("jit") > 3
+    hits = sum(all(row.cache_hit for row in one.sequences) for one in got.trace.rounds)
+    assert started.started > hits + 5
+
+
+def test_a_round_that_runs_is_recorded_as_it_was_answered_even_if_something_else_was_foreseen(
+    tiny_pair: Any, monkeypatch: pytest.MonkeyPatch, started: Started
+) -> None:
+    monkeypatch.setattr(FallbackChooser, "foreseen", lambda rule, batch: "fast")
+    monkeypatch.setattr(FallbackChooser, "choose", lambda rule, batch, missed: "jit")
+    params = SamplingParams(max_tokens=48, ignore_eos=True)
+    expected = ids(generated(tiny_pair, params, fallback={"kind": "fast"}))
+    Backends.installed(monkeypatch)
+    got = generated(tiny_pair, params, fallback={"kind": "auto"})
+    assert ids(got) == expected
+    for row in recorded(got):
+        text = [*PROMPTS[row.request_id], *ids(got)[row.request_id]]
+        kept = text[row.position : row.position + row.num_accepted]
+        assert row.draft_tokens[: len(kept)] == kept, "what was verified is what is recorded"
+    assert {row.origin for row in recorded(got)} == {"hit", "fast", "jit"}
 
 
 @pytest.mark.full
