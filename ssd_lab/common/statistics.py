@@ -93,6 +93,26 @@ def ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimat
     return Estimate(math.exp(difference), math.exp(difference - half), math.exp(difference + half), count, "welch")
 
 
+def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
+    """The median of the ratios within pairs, with the interval between two of them that binomial chances give.
+
+    A pair that something else disturbed moves neither by much. No interval for fewer than six pairs. Raises ValueError
+    for empty, unequally long or non-positive samples.
+    """
+    pairs = list(zip(numerators, denominators, strict=True))
+    if not pairs or min(min(pair) for pair in pairs) <= 0:
+        raise ValueError("a ratio needs positive values on both sides")
+    ratios = sorted(over / under for over, under in pairs)
+    count, below, left_out = len(ratios), 0.0, 0
+    while below + math.comb(count, left_out) / 2**count <= (1 - CONFIDENCE) / 2:
+        below += math.comb(count, left_out) / 2**count
+        left_out += 1
+    median = float(np.median(ratios))
+    if left_out == 0:
+        return Estimate(median, None, None, count, "paired")
+    return Estimate(median, ratios[left_out - 1], ratios[count - left_out], count, "paired")
+
+
 @lru_cache(maxsize=256)
 def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
     """The t beyond which a share of `1 - confidence` of Student's distribution lies, both tails together."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -15,15 +14,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.live import Live
 from ssd_lab.bench.plan import check, make_plan
 from ssd_lab.bench.repeat import RepeatResult
 from ssd_lab.bench.session import Session
 from ssd_lab.bench.texts import estimate_text
-from ssd_lab.common.statistics import CONFIDENCE, Estimate, student_interval
+from ssd_lab.common.statistics import Estimate, paired_ratio, student_interval
 from ssd_lab.display.tables import Table
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import load_model
@@ -105,26 +102,6 @@ def _repeat(session: Session, dataset: str, live: Live | None, expected: int) ->
     measured = session.repeat(dataset, 0, lambda _, totals: live.step(totals))[1]
     live.end(measured.totals)
     return measured
-
-
-def paired_ratio(numerators: Sequence[float], denominators: Sequence[float]) -> Estimate:
-    """The median of the ratios within pairs, with the interval between two of them that binomial chances give.
-
-    A pair that something else disturbed moves neither by much. No interval for fewer than six pairs. Raises ValueError
-    for empty, unequally long or non-positive samples.
-    """
-    pairs = list(zip(numerators, denominators, strict=True))
-    if not pairs or min(min(pair) for pair in pairs) <= 0:
-        raise ValueError("a ratio needs positive values on both sides")
-    ratios = sorted(over / under for over, under in pairs)
-    count, below, left_out = len(ratios), 0.0, 0
-    while below + math.comb(count, left_out) / 2**count <= (1 - CONFIDENCE) / 2:
-        below += math.comb(count, left_out) / 2**count
-        left_out += 1
-    median = float(np.median(ratios))
-    if left_out == 0:
-        return Estimate(median, None, None, count, "paired")
-    return Estimate(median, ratios[left_out - 1], ratios[count - left_out], count, "paired")
 
 
 def cost_table(cost: WatchingCost) -> Table:

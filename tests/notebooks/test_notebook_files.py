@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import re
 import statistics
@@ -47,6 +49,15 @@ def test_cells_are_short(path: Path):
 def test_a_notebook_asks_every_exercise_of_its_own_and_no_other(path: Path):
     asked = re.findall(r'check\("(\d\d-\d)"', "\n".join(cells(path, "code")))
     assert asked == [name for name in EXERCISES if name.startswith(path.stem[:2])]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_what_a_notebook_imports_is_there(path: Path):
+    lines = [line for code in cells(path, "code") for line in code.splitlines() if not line.startswith(("%", "!"))]
+    imports = [node for node in ast.walk(ast.parse("\n".join(lines))) if isinstance(node, ast.ImportFrom)]
+    for module, name in ((node.module, alias.name) for node in imports for alias in node.names):
+        if module.split(".")[0] == "ssd_lab" and not hasattr(importlib.import_module(module), name):
+            importlib.import_module(f"{module}.{name}")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -6,13 +6,12 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.errors import ConfigError, SsdLabError
 from studies.costs.memory import measure_memory, table
-from studies.costs.watching import main, paired_ratio, watching_cost
+from studies.costs.watching import main, watching_cost
 
 
 @pytest.mark.full
@@ -30,20 +29,6 @@ def test_what_a_run_takes_beside_python_torch_and_the_weights() -> None:
 def test_a_run_that_fails_says_why() -> None:
     with pytest.raises(SsdLabError, match=r"'async_tree' failed: .*k=0"):
         measure_memory("async_tree", k=0)
-
-
-def test_pairs_are_not_moved_by_drift_nor_by_a_disturbed_one():
-    generator = np.random.default_rng(3)
-    drift = generator.normal(0, 0.5, size=(400, 10))  # hits both of a pair alike
-    fast = np.exp(drift + generator.normal(0, 0.01, size=(400, 10)) + np.log(1.02))
-    slow = np.exp(drift + generator.normal(0, 0.01, size=(400, 10)))
-    fast[:, 3] *= 5  # somebody else used the machine
-    found = [paired_ratio(list(a), list(b)) for a, b in zip(fast, slow, strict=True)]
-    assert np.mean([each.low < 1.02 < each.high for each in found]) > 0.95
-    assert max(each.high for each in found) < 1.08
-    assert paired_ratio([2.0] * 5, [1.0] * 5).high is None
-    with pytest.raises(ValueError, match="values"):
-        paired_ratio([0.0], [1.0])
 
 
 def test_the_cost_of_watching_is_measured_in_pairs(tiny_pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -8,6 +8,7 @@ import pytest
 from ssd_lab.common.statistics import (
     MIN_REQUESTS,
     bootstrap_ratio,
+    paired_ratio,
     ratio,
     student_interval,
     t_quantile,
@@ -56,3 +57,17 @@ def test_too_little_to_say_has_no_interval():
     for wrong in (lambda: student_interval([]), lambda: ratio([], [1.0])):
         with pytest.raises(ValueError, match="values"):
             wrong()
+
+
+def test_pairs_are_not_moved_by_drift_nor_by_a_disturbed_one():
+    generator = np.random.default_rng(3)
+    drift = generator.normal(0, 0.5, size=(400, 10))  # hits both of a pair alike
+    fast = np.exp(drift + generator.normal(0, 0.01, size=(400, 10)) + np.log(1.02))
+    slow = np.exp(drift + generator.normal(0, 0.01, size=(400, 10)))
+    fast[:, 3] *= 5  # somebody else used the machine
+    found = [paired_ratio(list(a), list(b)) for a, b in zip(fast, slow, strict=True)]
+    assert np.mean([each.low < 1.02 < each.high for each in found]) > 0.95
+    assert max(each.high for each in found) < 1.08
+    assert paired_ratio([2.0] * 5, [1.0] * 5).high is None
+    with pytest.raises(ValueError, match="values"):
+        paired_ratio([0.0], [1.0])
