@@ -29,7 +29,8 @@ from ssd_lab.links import child_process
 
 HIDDEN, HEADS, KV_HEADS, MLP, LAYERS, CONTEXT = 64, 4, 2, 128, 2, 512
 STARTED_S = time.monotonic()
-FIRST = ("browser", "notebooks", "docs", "kernels")  # folders with the longest tests: none of them is to come last
+# folders with the longest tests: none of them is to come last
+FIRST = ("browser", "notebooks", "docs", "kernels", "serve", "sweep")
 quick_imports.leave_out()
 MOST_CASES = 1  # of one test that are `full`, in `make test-all`, unless its mark says more
 LONG_S = 10  # seconds from which a test belongs in `make test-all`, with a smaller one of its kind in `make test`

@@ -13,11 +13,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 280
 LANGUAGES = {"python", "bash"}
-# in every process that a block starts: a command works or fails with three canned prompts as with all twelve
+# in every process that a block starts: a command works or fails with two canned prompts as with all twelve
 FEW_PROMPTS = """
 from ssd_lab import demo
 every = demo.canned_prompts
-demo.canned_prompts = lambda: every()[:3]
+demo.canned_prompts = lambda: every()[:2]
 """
 # <!-- not run: why --> or <!-- not run (lines 2, 5): why --> on the line before a block
 _BLOCK = re.compile(

@@ -202,10 +202,10 @@ def test_types_that_are_not_read_are_named_before_a_tensor_is(tmp_path: Path) ->
 def test_a_type_from_the_future_is_not_called_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "model.gguf")
 
-    def unknown(_: Path) -> None:
+    def unknown(*_: Any) -> None:
         gguf.GGMLQuantizationType(250)
 
-    monkeypatch.setattr(gguf, "GGUFReader", unknown)
+    monkeypatch.setattr(gguf.GGUFReader, "__init__", unknown)
     with pytest.raises(ModelLoadError, match=r"does not know .*update it"):
         load_model(path)
 

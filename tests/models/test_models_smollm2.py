@@ -14,6 +14,7 @@ import gguf
 import pytest
 import torch
 
+from ssd_lab.models.gguf import reading
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_model
 from ssd_lab.rounds.rows import causal_step_at
@@ -52,12 +53,14 @@ def file(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def parsed_once() -> Iterator[None]:
-    """transformers parses the file for the configuration, the weights and the tokenizer, many seconds each time, and
-    makes a table of all names for each of 397 modules.
+    """transformers parses the file for the configuration, the weights and the tokenizer, seconds each time, and makes a
+    table of all names for each of 397 modules.
     """
+    read = functools.cache(reading.reader_class())
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("GGUFReader", "get_tensor_name_map"):
-            patch.setattr(gguf, name, functools.cache(getattr(gguf, name)))
+        patch.setattr(reading, "reader_class", lambda: read)
+        patch.setattr(gguf, "GGUFReader", read)
+        patch.setattr(gguf, "get_tensor_name_map", functools.cache(gguf.get_tensor_name_map))
         yield
 
 
