@@ -13,7 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 280
 LANGUAGES = {"python", "bash"}
-# in every process that a block starts: a command works or fails with two canned prompts as with all twelve
+# in every process that a block starts: a command works or fails with two canned prompts as with all twelve, but for
+# pages that fit a law to hundreds of rounds
+FITTING = {"fan-out", "simulator"}
 FEW_PROMPTS = """
 from ssd_lab import demo
 every = demo.canned_prompts
@@ -79,22 +81,23 @@ def run_python(blocks: list[Block], folder: Path) -> subprocess.CompletedProcess
     for block in blocks:
         lines.append(f"    exec(compile({block.commands!r}, {block.place!r}, 'exec'), globals())")
     script.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return _run([sys.executable, str(script)], folder)
+    return _run([sys.executable, str(script)], folder, blocks[0].path)
 
 
 def run_shell(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
     """A shell block, ending at the first command that fails; `.venv/bin/` is this interpreter's folder."""
     commands = block.commands.replace(".venv/bin/", "")
-    return _run([shutil.which("bash") or "bash", "-euo", "pipefail", "-c", commands], folder)
+    return _run([shutil.which("bash") or "bash", "-euo", "pipefail", "-c", commands], folder, block.path)
 
 
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def _run(command: list[str], folder: Path, page: Path) -> subprocess.CompletedProcess[str]:
     tools = folder / "bin"
     tools.mkdir(exist_ok=True)
     program = tools / "ssd-lab"
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ssd_lab.cli "$@"\n', encoding="utf-8")
     program.chmod(0o755)
-    (tools / "sitecustomize.py").write_text(FEW_PROMPTS, encoding="utf-8")
+    if page.stem not in FITTING:
+        (tools / "sitecustomize.py").write_text(FEW_PROMPTS, encoding="utf-8")
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("SSD_")},
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
