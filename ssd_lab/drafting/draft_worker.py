@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 
@@ -166,13 +167,16 @@ class DraftWorker:
         log, self._log = self._log, None
         if log is not None:
             self._learning.round_over(log, asked)
-        proposal = self._answer(asked, self._learning.outcomes(asked, self._cache))
+        learns_first = self._ahead.has_begun or self._learning.draws_by_fan_out
+        predicted = self._learning.outcomes(asked, self._cache) if learns_first else []
+        proposal = self._answer(asked)  # a target whose round does not run yet waits for it
+        proposal = replace(proposal, predicted_hits=predicted or self._learning.outcomes(asked, self._cache))
         self._cache.keep_only(asked.message.away.keys() - set(asked.request_ids))
         if self._learning.fan_out is not None:
             self._pending = (asked, proposal)
         return proposal
 
-    def _answer(self, asked: DraftRound, predicted: list[float | None]) -> Proposal:
+    def _answer(self, asked: DraftRound) -> Proposal:
         """Prepared tokens for the hits, the fallback for the missed rows only."""
         is_async = self._learning.fan_out is not None
         if not is_async:
@@ -199,7 +203,6 @@ class DraftWorker:
             token_probs=done.token_probs if self._plan.record else None,
             previous_trees=[] if tree is None else [tree],
             activities=activities,
-            predicted_hits=predicted,
             raw_probs=done.raw_probs,
             was_prepared=paths.were_found(asked, self._learning) if is_async else None,
         )

@@ -31,8 +31,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What there is for a row's outcome. exact: the continuation of that outcome (None: a miss). stale: one of the same
-    accepted length and another recovery token.
+    """What there is for a row's outcome. exact: the continuation of that outcome (None: a miss). stale: then one of the
+    same accepted length and another recovery token, if there is one.
     """
 
     exact: Entry | None = None
@@ -123,7 +123,7 @@ class SpeculationCache:
             outcomes = torch.tensor([[num_accepted[i], recovery_tokens[i]] for i in fresh])
             for index, row, branch in zip(fresh, rows, self._branches(rows, outcomes), strict=True):
                 exact = None if branch is None else Entry(row, branch)
-                answers[index] = Prepared(exact, self._likeliest(row, num_accepted[index]))
+                answers[index] = Prepared(exact, None if exact else self._likeliest(row, num_accepted[index]))
         return answers
 
     def _branches(self, rows: list[int], outcomes: torch.Tensor) -> list[int | None]:

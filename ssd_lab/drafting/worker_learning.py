@@ -65,6 +65,11 @@ class WorkerLearning:
         self._plan = plan
         self._rule_learns = plan.fallback is not None and plan.fallback.learns
 
+    @property
+    def draws_by_fan_out(self) -> bool:
+        """Are draft tokens drawn so that what they leave over is prepared for?"""
+        return self.fan_out is not None and self._plan.saguaro_c != 1.0
+
     def request(self, k: int, *, after_hit: bool) -> DraftRequest:
         """How to draw k tokens for a round that begins with a hit, or with a fallback."""
         temperature, coefficient, fan_out = self._plan.draft_temperature, self._plan.saguaro_c, self.fan_out
