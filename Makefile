@@ -1,6 +1,6 @@
 # make demo    a virtual environment in .venv, then text from async tree speculation and a comparison
 # make test    the same environment, then a quick test of everything: about 8 minutes on two cores
-# make test-all  with the long ones: about half an hour on two cores (test-rest: the long ones alone)
+# make test-all  with the long ones: 15 to 30 minutes on two cores (test-rest: the long ones alone)
 # make test-extended  the cases that `make test` and `make test-all` leave out of their largest grids
 # make test-isa  what computes with numbers, on every instruction set and with one and two threads: about an hour
 # make gpu-test  the tests that need a GPU, on a machine that has one
