@@ -1,5 +1,5 @@
 """One build step that pyproject.toml cannot say: the wheel takes the tutorials from notebooks/, their only place,
-and the results that they read from docs/results/runs/.
+and the results that they read from docs/results/runs/ and docs/traces/.
 """
 
 from pathlib import Path
@@ -26,6 +26,9 @@ class BuildWithNotebooks(build_py):
             self.mkpath(str(folder / "runs"))
         for run in runs:
             self.copy_file(str(run), str(folder / "runs" / run.name))
+        self.mkpath(str(folder / "two_gpus"))
+        for trace in sorted(Path("docs", "traces", "two_gpus").iterdir()):
+            self.copy_file(str(trace), str(folder / "two_gpus" / trace.name))
 
 
 setup(cmdclass={"build_py": BuildWithNotebooks})

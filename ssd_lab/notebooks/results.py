@@ -1,4 +1,4 @@
-"""Benchmark results that come with the documentation: what `ssd-lab bench --json` printed, in docs/results/runs."""
+"""Results that come with the documentation: what `ssd-lab bench --json` printed, in docs/results/runs, and traces."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate import PUBLISHED_70B, HardwareProfile
+from ssd_lab.trace import Trace, load_trace
 
 _INSTALLED = Path(__file__).parent / "files" / "runs"  # written there when a wheel is built
 _CHECKOUT = Path(__file__).parents[2] / "docs" / "results" / "runs"
 _H100 = _CHECKOUT.parent / "h100" / "hardware.json"
+_TWO_GPUS = _CHECKOUT.parents[1] / "traces" / "two_gpus"
 
 
 def committed(folder: str | Path | None = None) -> dict[str, BenchResult]:
@@ -38,6 +40,17 @@ def machines() -> dict[str, HardwareProfile]:
         "two H100 (assumed), 8B and 1B": one.with_draft_gpus(1),
         "4 + 1 H100 (published), 70B and 1B": PUBLISHED_70B,
     }
+
+
+def two_gpus() -> dict[str, Trace]:
+    """One prompt on two H200, 8B and 1B: drafted for in turn on one of them, and beside the target on the other. Raises
+    ConfigError where an installation lacks them.
+    """
+    folder = next((path for path in (_INSTALLED.parent / "two_gpus", _TWO_GPUS) if path.is_dir()), _TWO_GPUS)
+    traces = [load_trace(path) for path in sorted(folder.glob("*.jsonl.gz"))]
+    if len(traces) != 2:
+        raise ConfigError(f"{folder} lacks the recorded runs: install ssd_lab again, or use a whole checkout")
+    return dict(zip(("synchronous", "asynchronous"), traces, strict=True))
 
 
 def _results(path: Path) -> list[tuple[str, BenchResult]]:

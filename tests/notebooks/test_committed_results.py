@@ -10,7 +10,7 @@ import pytest
 from ssd_lab.bench.config import BenchConfig
 from ssd_lab.bench.result import BenchResult
 from ssd_lab.errors import ConfigError
-from ssd_lab.notebooks.results import committed
+from ssd_lab.notebooks.results import committed, two_gpus
 
 
 def document(**fields: object) -> dict[str, object]:
@@ -41,3 +41,17 @@ def test_a_missing_folder_is_told(tmp_path: Path):
 
 def test_those_that_come_along_can_be_read():
     assert all(isinstance(result, BenchResult) for result in committed().values())
+
+
+def test_rounds_of_two_gpus_are_one_text_written_in_two_ways() -> None:
+    """Synchronous drafts end before the target's outcome; an asynchronous tree grows while the target verifies."""
+    traces = two_gpus()
+    assert traces["synchronous"].requests[0].token_ids == traces["asynchronous"].requests[0].token_ids
+    assert traces["synchronous"].meta["engine"]["placement"]["draft"] == []
+    assert traces["asynchronous"].meta["engine"]["placement"]["draft"] == ["cuda:1"]
+    trees = [a for one in traces["asynchronous"].rounds for a in one.activities if a.name == "tree"]
+    verified = [a for one in traces["asynchronous"].rounds for a in one.activities if a.name == "verify"]
+    beside = [sum(v.start_s < (t.start_s + t.end_s) / 2 < v.end_s for v in verified) for t in trees]
+    assert beside.count(1) >= 0.9 * len(trees) > 50
+    ends = [one.end_s - one.start_s for one in traces["asynchronous"].rounds]
+    assert 0 < sum(ends) < sum(one.end_s - one.start_s for one in traces["synchronous"].rounds)

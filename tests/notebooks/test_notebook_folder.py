@@ -81,7 +81,7 @@ def test_a_wheel_built_from_a_source_package_holds_the_notebooks(tmp_path: Path)
     """As an index would build it: no checkout is at hand then. (Without the weights, which have their own rule.)"""
     checkout = tmp_path / "checkout"
     skip = shutil.ignore_patterns("__pycache__", "*.safetensors", "files")
-    for name in ("ssd_lab", "notebooks", "studies", "docs/results/h100", "docs/results/runs"):
+    for name in ("ssd_lab", "notebooks", "studies", "docs/results/h100", "docs/results/runs", "docs/traces/two_gpus"):
         shutil.copytree(ROOT / name, checkout / name, ignore=skip)
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, checkout / name)
@@ -92,7 +92,8 @@ def test_a_wheel_built_from_a_source_package_holds_the_notebooks(tmp_path: Path)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     for path in notebook_paths():
         assert f"ssd_lab/notebooks/files/{path.name}" in names
-    assert {"ssd_lab/notebooks/files/h100.json", "ssd_lab/notebooks/files/runs/h100-async.json"} <= set(names)
+    results = ("h100.json", "runs/h100-async.json", "two_gpus/2_async_tree.jsonl.gz", "two_gpus/NOTICE")
+    assert {f"ssd_lab/notebooks/files/{name}" for name in results} <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"ssd_lab"}, "studies stay in the checkout"
 
 
