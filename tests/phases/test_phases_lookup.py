@@ -81,8 +81,10 @@ def test_rows_are_looked_up_by_request_and_what_is_kept_outlives_the_tree() -> N
     cache.store([7, 9], tree_of([[2, 1], [1, 2]], [[5, 6, 5], [5, 6, 7]]))
     one, two, other = cache.look_up([9, 7, 8], [1, 0, 0], [7, 6, 5])
     assert (one.exact.row, one.exact.branch) == (1, 2) and (two.exact.row, two.exact.branch) == (0, 1)
-    assert one.stale.branch == 1 and two.stale.branch == 0 and (other.exact, other.stale) == (None, None)
-    assert cache.look_up([7, 9], [None, 1], [6, 8]) == [type(one)(), type(one)(stale=one.stale)]
+    assert one.stale is None and two.stale is None and (other.exact, other.stale) == (None, None)
+    missed, also = cache.look_up([9, 7], [1, 0], [8, 7])
+    assert (missed.exact, also.exact) == (None, None) and missed.stale.branch == 1 and also.stale.branch == 0
+    assert cache.look_up([7, 9], [None, 1], [6, 8]) == [type(one)(), missed]
     cache.keep(9, 1, 7, 0.5)
     cache.store([7], tree_of([[2, 1]], [[1, 2, 3]]))
     back, gone = cache.look_up([9, 7], [1, 1], [7, 5])
@@ -122,7 +124,7 @@ def test_a_device_that_looks_up_finds_what_the_host_finds(temperature: float) ->
         keys, candidates = branch_keys(counts, recovery), torch.zeros(rows, k + 1, 2)
         cache.store(range(batch), DraftTree(counts, recovery, keys, candidates, drafted, None, None))
         decided = torch.tensor([[*outcome, 1, 1] for outcome in outcomes] + [[0, 0, 1, 1]] * draw.randrange(3))
-        got = quick.looked_up(cache, Lookup(list(range(batch)), DeviceTensor.of(decided), behind), k)
+        got = quick.looked_up(cache, Lookup(list(range(batch)), DeviceTensor.of(decided), behind), k, stale=False)
         each = [found.exact for found in cache.look_up(range(batch), *zip(*outcomes, strict=True))]
         assert got is not None and got.answered.arrays()[0].tolist() == [entry is not None for entry in each]
         hits = [row for row, entry in enumerate(each) if entry is not None]
@@ -134,5 +136,5 @@ def test_a_device_that_looks_up_finds_what_the_host_finds(temperature: float) ->
             assert taken.probs is None if not sampled else torch.equal(got.drafted.probs[hits], taken.probs)
         assert got.drafted.tokens.shape == (batch, k) and (got.drafted.probs is None) == (not sampled)
         others = Lookup([*range(1, batch), 0, 99], DeviceTensor.of(decided), behind)
-        assert quick.looked_up(cache, others, k) is None and quick.looked_up(cache, others, k + 1) is None
+        assert all(quick.looked_up(cache, others, least, stale=False) is None for least in (k, k + 1))
     assert seen == {True, False}
