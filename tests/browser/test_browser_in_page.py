@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -215,7 +216,7 @@ def test_a_reader_runs_it_stops_it_and_saves_it(page: Any, tmp_path: Path):
     page.set_viewport_size({"width": 390, "height": 900})
     assert no_sideways_scrolling(page)
     page.locator("summary", has_text="Tell this round").click()
-    assert page.locator(".ssd-beat-title").inner_text().startswith("1.")
+    page.locator(".ssd-beat-title", has_text=re.compile(r"^1\.")).wait_for()
     page.locator("[data-do=first]").click()
     page.locator("[data-story=next]").click()
     page.locator(".ssd-beat-title", has_text="rows cost as one").wait_for()
