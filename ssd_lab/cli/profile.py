@@ -46,6 +46,16 @@ def command(
     strategies: Annotated[
         list[str] | None, typer.Option("--strategy", "-s", help="Whole runs of this one; repeatable. None: all.")
     ] = None,
+    prompts: Annotated[
+        bool,
+        typer.Option("--prompts", help="Too: prompts to their first token, 48 requests as a whole, a late prompt."),
+    ] = False,
+    peer: Annotated[
+        bool, typer.Option("--peer/--no-peer", help="With --prompts: transformers on the same weights beside ours.")
+    ] = True,
+    starts: Annotated[
+        bool, typer.Option("--starts", help="Too: a whole process to its first token, nothing compiled and compiled.")
+    ] = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="Twice the runs: half of them beside what the simulator says of them."),
@@ -76,11 +86,15 @@ def command(
     from ssd_lab.models.loader import load_model
     from ssd_lab.profile import measure, report
     from ssd_lab.profile.check import check_rounds
+    from ssd_lab.profile.peer_prefill import peer_seconds
+    from ssd_lab.profile.prompts import measure_prompts
     from ssd_lab.profile.rounds import HeldOut, measure_rounds
     from ssd_lab.profile.slices import with_slices
+    from ssd_lab.profile.starts import measure_starts
 
     place = str(resolve_device(device))
     progress = show_progress()
+    peers = peer_seconds(sources[0], place, dtype) if prompts and peer else {}  # before ours take the memory
     models = [load_model(source, dtype=dtype, device=place, progress=progress) for source in sources]
     if head is not None:
         read_eagle3_config(head, models[0].config)  # what is no head of this target is told before the work
@@ -116,6 +130,18 @@ def command(
             except RunInterrupted as interruption:
                 own, stopped = interruption.result, interruption
             measured = dataclasses.replace(measured, rounds=own)
+        try:
+            if prompts and stopped is None:
+                waits = measure_prompts(
+                    *models, k=k, peers=peers, on_line=shown, device=place, dtype=dtype, eager=eager
+                )
+                measured = dataclasses.replace(measured, prompts=waits)
+            if starts and stopped is None:
+                fields = {"k": k, "f": f, "device": place, "dtype": dtype, "eager": eager}
+                pair = {"target": sources[0], "draft": sources[1]}
+                measured = dataclasses.replace(measured, starts=measure_starts("async_tree", pair | fields))
+        except KeyboardInterrupt:
+            stopped = RunInterrupted(measured, "interrupted: what is shown was finished before")
     if stopped is not None:
         _show_cut(measured, stopped, json_)
         raise stopped

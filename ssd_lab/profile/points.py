@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssd_lab.profile.prompts import PromptMeasurement
+    from ssd_lab.profile.starts import Start
 
 AUTOREGRESSIVE, VERIFY, CHAIN_STEP, TREE_STEP, EXTENSION, ATTENTION = (
     "autoregressive step",
@@ -81,6 +85,7 @@ class RoundPoint:
 class Measurement:
     """A profile run. bandwidth: bytes per second of a large sum, in the same run. models: role -> source. device: what
     both ran on. unusable: points that a busy machine left no sense in, which are left out. slices: parts of the target.
+    prompts, starts: if they were asked for.
     """
 
     bandwidth: float
@@ -93,6 +98,8 @@ class Measurement:
     device: str | None = None
     unusable: list[str] = field(default_factory=list)
     slices: list[SlicePoints] = field(default_factory=list)
+    prompts: PromptMeasurement | None = None
+    starts: list[Start] = field(default_factory=list)
 
     def find(self, what: str, model: str, *, batch: int, context: int, rows: int | None = None) -> Point | None:
         """The point of that kind and size."""

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from ssd_lab.display.tables import Table
-from ssd_lab.profile import points
+from ssd_lab.profile import points, prompts, starts
 from ssd_lab.profile.check import CheckedRounds, told_apart
 from ssd_lab.profile.points import Measurement
 
@@ -164,4 +164,8 @@ def markdown(measurement: Measurement, *, command: str) -> str:
             "tree), with the same recording. Device idle: no graph ran, by the device's clock.\n\n"
             + Table(ROUND_TITLES, round_rows(measurement)).to_markdown()
         )
+    if measurement.prompts is not None:
+        parts.append(prompts.markdown(measurement.prompts))
+    if measurement.starts:
+        parts.append(starts.markdown(measurement.starts))
     return "\n\n".join(parts) + "\n"

@@ -10,11 +10,14 @@ from typing import Any
 
 import torch
 
+from ssd_lab.common.device_guard import current
 from ssd_lab.errors import ConfigError
 from ssd_lab.models.files.config_json import config_to_json
 from ssd_lab.models.inflate.geometry import Geometry
 from ssd_lab.models.inflate.source import open_inflated, split_inflated
 from ssd_lab.models.inflate.weights import InflatedWeights
+from ssd_lab.models.loader import resolve_dtype
+from ssd_lab.profile.prompts import REPEATS, shapes
 from ssd_lab.profile.timing import seconds_per_call
 
 
@@ -81,3 +84,11 @@ def inflated_peer(geometry: str | Geometry, small: str | Path, dtype: torch.dtyp
     for tensor in weights.names():
         own[tensor].copy_(weights.read(tensor))
     return model.eval()
+
+
+def peer_seconds(source: str, place: str, dtype: str) -> dict[tuple[int, int], float]:
+    """Of the prompts that `prompts` measures, on this device."""
+    with current(place):
+        return peer_times(
+            source, dtype=resolve_dtype(dtype, place), device=torch.device(place), shapes=shapes(), repeats=REPEATS
+        )

@@ -11,10 +11,10 @@ from ssd_lab import demo
 from ssd_lab.models.inflate.geometry import GEOMETRIES
 from ssd_lab.models.kv_cache import PagedKVCache
 from ssd_lab.models.loader import LoadedModel, load_inflated, load_model
+from ssd_lab.profile import prompts
+from ssd_lab.profile.peer_prefill import inflated_peer
 from ssd_lab.rounds.rows import causal_step_at
 from ssd_lab.rounds.runner import StepRunner
-from studies.prompt_times import measure
-from studies.prompt_times.peer import inflated_peer
 
 CPU = torch.device("cpu")
 
@@ -35,8 +35,8 @@ def test_prompts_and_whole_runs_are_measured(pair, monkeypatch: pytest.MonkeyPat
         "DECODING": 2,
         "BATCH": 4,
     }.items():
-        monkeypatch.setattr(measure, name, value)
-    measured = measure.measure_prompts(
+        monkeypatch.setattr(prompts, name, value)
+    measured = prompts.measure_prompts(
         *pair,
         k=2,
         lengths=(20, 10**6),
@@ -51,7 +51,7 @@ def test_prompts_and_whole_runs_are_measured(pair, monkeypatch: pytest.MonkeyPat
     ]
     assert all(0 < one.whole <= one.rounds * 1.01 for one in measured.runs)
     assert all(one.usual_s > 0 and one.longest_s > 0 for one in measured.delays)
-    text = measure.markdown(measured, command="python -m studies.prompt_times")
+    text = prompts.markdown(measured)
     assert f"| autoregressive | 1 | 20 | {measured.prompts[0].seconds * 1e3:.1f} | 500.0 |" in text
 
 

@@ -183,10 +183,9 @@ def _gaps(trace: Trace, late: int) -> list[list[float]]:
     return [usual, beside]
 
 
-def markdown(measurement: PromptMeasurement, *, command: str) -> str:
-    """The section of a report."""
+def markdown(measurement: PromptMeasurement) -> str:
+    """The sections of a report."""
     parts = [
-        f"`{command}`",
         "## Prompts to their first token\n\n"
         "Medians; until the last of the prompts has its first token, the round that makes it included. transformers: "
         "one forward over the same prompts, on the same weights, to logits of the last token.\n\n"
@@ -195,7 +194,7 @@ def markdown(measurement: PromptMeasurement, *, command: str) -> str:
         "## A long prompt beside requests that decode\n\n"
         + Table(DELAY_TITLES, [_delay_cells(one) for one in measurement.delays]).to_markdown(),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
 def _prompt_cells(one: PromptTime) -> Cells:

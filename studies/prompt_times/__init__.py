@@ -1,1 +1,0 @@
-"""What users wait for besides rounds."""
