@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 
 from ssd_lab.display.svg import LegendEntry, legend, picture, round_step, text
+from ssd_lab.trace.device_times import on_devices
 from ssd_lab.trace.records import Activity, RoundRecord
 from ssd_lab.trace.trace import Trace
 
@@ -66,9 +67,10 @@ def timeline_svg(traces: Mapping[str, Trace], *, first: int = 8, span_s: float |
 def _round(
     record: RoundRecord, lanes: list[str], start: float, span: float, scale: float, y: int, used: set[str]
 ) -> list[str]:
-    parts = [part for each in record.activities for part in _activity(each, lanes, start, span, scale, y, used)]
+    activities = on_devices(record)
+    parts = [part for each in activities for part in _activity(each, lanes, start, span, scale, y, used)]
     emitted = sum(row.num_emitted for row in record.sequences)
-    verify = next((a for a in record.activities if a.name == "verify"), None)
+    verify = next((a for a in activities if a.name == "verify"), None)
     if verify is not None and verify.end_s - start < span:
         middle = LEFT + ((verify.start_s + verify.end_s) / 2 - start) * scale
         parts.append(text(middle, y + 17, f"+{emitted}", anchor="middle", more='fill="white"'))
@@ -100,8 +102,10 @@ def _first_shown(rounds: list[RoundRecord], first: int) -> int:
 
 
 def _kind(activity: Activity) -> str | None:
+    if activity.name.startswith("wait"):
+        return "wait"
     if activity.role == "link":
-        return "wait" if activity.name.startswith("wait") else None  # a message takes next to nothing
+        return None  # a message takes next to nothing
     if activity.is_preparation:
         return "preparation"
     return activity.name if activity.name in COLOURS else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from ssd_lab.simulate.run_times import FIRST_ROUNDS
 from ssd_lab.trace import RoundRecord, Trace
+from ssd_lab.trace.device_times import on_devices
 from ssd_lab.trace.spans import Interval, length_s, overlap_s, union
 
 HITS, MISSES, OTHERS = "all hits", "with misses", "without lookups"
@@ -39,7 +40,7 @@ def _medians(rounds: Sequence[RoundRecord]) -> dict[str, Any]:
     hosts = []
     for one in rounds:
         lanes: dict[str, list[Interval]] = defaultdict(list)
-        for activity in one.activities:
+        for activity in on_devices(one):
             lanes[f"{activity.lane}: {activity.name}"].append((activity.start_s, activity.end_s))
         for name, own in lanes.items():
             spans[name].append(length_s(union(own)))

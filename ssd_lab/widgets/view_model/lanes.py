@@ -7,6 +7,7 @@ from typing import Any
 from ssd_lab.errors import ConfigError
 from ssd_lab.simulate import PUBLISHED_70B, simulate
 from ssd_lab.trace import Activity, RoundRecord, Trace
+from ssd_lab.trace.device_times import on_devices
 from ssd_lab.widgets.view_model.numbers import seconds
 
 Span = tuple[str, str, float, float, int]
@@ -26,7 +27,7 @@ def measured_clock(trace: Trace) -> dict[str, Any]:
     """What happened when, in seconds of the run's clock."""
     spans = [_span(activity, -1) for activity in (*trace.prefills, *trace.preparations)]
     for record in trace.rounds:
-        spans += [_span(activity, record.index) for activity in record.activities]
+        spans += [_span(activity, record.index) for activity in on_devices(record)]
     return {
         "name": "measured",
         "note": f"measured on {trace.meta.get('device', 'an unknown device')}",
