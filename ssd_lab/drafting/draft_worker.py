@@ -225,7 +225,7 @@ class DraftWorker:
         fallback = self._note(self._span(paths.origins[late[0]], start)) if late else None
         done, order = Drafted.concatenated(parts) if len(parts) > 1 else parts[0], [*taken, *guessed, *drafted]
         if order != sorted(order):
-            done = done.at(sent(order, self._drafter.device).argsort())
+            done = done.at(sent(sorted(range(len(order)), key=order.__getitem__), self._drafter.device))
         return done, fallback
 
     def _logged(self, asked: DraftRound, paths: Paths, fallback: Span | None, done: Drafted) -> RoundLog:

@@ -115,13 +115,14 @@ class Placement:
             self._tables.send()
 
     def _place_sampling(self, settings: Sequence[SamplingRow], bucket: int) -> None:
-        padded = [*settings, *[(0.0, 0, 1.0, 0.0, 0)] * (bucket - len(settings))]
-        if padded == self._settings:
-            return
-        self._settings = padded
         self._all_greedy = all(temperature == 0 for temperature, *_ in settings)
         # a greedy batch filters nothing, and is one graph whatever the settings say
         self._any_filter = not self._all_greedy and any(k > 0 or p < 1.0 or m > 0.0 for _, k, p, m, _ in settings)
+        own = [] if self._all_greedy else settings  # where all are greedy nobody reads them, whoever they are
+        padded = [*own, *[(0.0, 0, 1.0, 0.0, 0)] * (bucket - len(own))]
+        if padded == self._settings[:bucket]:
+            return
+        self._settings = padded
         temperatures, top_k, top_p, min_p, seeds = zip(*padded, strict=True)
         temperatures = tuple(in_float32(temperature) for temperature in temperatures)
         self._sampling_ints.writable()[:, :bucket] = (top_k, seeds)
