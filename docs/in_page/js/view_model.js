@@ -91,6 +91,21 @@ function textTokens(steps) {
   });
 }
 
+// As ssd_lab.trace.device_times tells the activities of a round: verification begins when its draft is there.
+function onDevices({ activities, start_s }) {
+  const verify = activities.find(({ name }) => name === "verify");
+  if (!verify) return activities;
+  const answers = ({ lane, name, start_s: start }) => lane.split(" ")[0] === "draft" && (["draft", "jit", "fast"].includes(name) || (name === "tree" && start < start_s));
+  const ends = activities.filter(answers).map(({ end_s }) => end_s);
+  const there = ends.length ? Math.max(...ends) : verify.start_s;
+  const begins = verify.start_s < there && there < verify.end_s ? there : verify.start_s;
+  return activities.flatMap((activity) => {
+    if (activity === verify) return [...(begins > verify.start_s ? [{ ...verify, name: "wait for draft", end_s: begins }] : []), { ...verify, start_s: begins }];
+    if (activity.name !== "wait for draft") return [activity];
+    return activity.start_s <= begins ? [{ ...activity, end_s: Math.min(activity.end_s, begins) }] : [];
+  });
+}
+
 const KINDS = ["verify", "tree", "draft", "prefill"];
 
 function measuredClock(trace) {
@@ -104,6 +119,6 @@ function measuredClock(trace) {
     name: "measured",
     note: `measured on ${trace.meta.device}`,
     rounds: trace.rounds.map(({ start_s, end_s }) => [seconds(start_s), seconds(end_s), []]),
-    spans: [...trace.prefills.map((prefill) => span(prefill, -1)), ...trace.rounds.flatMap((round) => round.activities.map((activity) => span(activity, round.index)))],
+    spans: [...trace.prefills.map((prefill) => span(prefill, -1)), ...trace.rounds.flatMap((round) => onDevices(round).map((activity) => span(activity, round.index)))],
   };
 }
