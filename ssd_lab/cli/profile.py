@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ssd_lab.cli import options
 from ssd_lab.cli.output import console, print_json, print_markdown, show_progress
 from ssd_lab.common.places import ensure_writable, write_text
-from ssd_lab.errors import ConfigError, RunInterrupted
+from ssd_lab.errors import ConfigError, RunInterrupted, SsdLabError
 
 if TYPE_CHECKING:
     from ssd_lab.profile.points import Measurement
@@ -86,10 +87,11 @@ def command(
     from ssd_lab.models.loader import load_model
     from ssd_lab.profile import measure, report
     from ssd_lab.profile.check import check_rounds
+    from ssd_lab.profile.further import Step, further
     from ssd_lab.profile.peer_prefill import peer_seconds
     from ssd_lab.profile.prompts import measure_prompts
     from ssd_lab.profile.rounds import HeldOut, measure_rounds
-    from ssd_lab.profile.slices import with_slices
+    from ssd_lab.profile.slices import measure_slice
     from ssd_lab.profile.starts import measure_starts
 
     place = str(resolve_device(device))
@@ -114,9 +116,6 @@ def command(
     with current(place):
         try:
             measured = measure.measure_phases(models[0], models[1], sizes, eager=eager, on_point=shown)
-            measured = with_slices(
-                measured, sources[0], ranks or (), sizes, device=place, dtype=dtype, eager=eager, on_point=shown
-            )
         except RunInterrupted as interruption:
             measured, stopped = interruption.result, interruption
         if rounds and not measured.unusable and stopped is None:
@@ -130,18 +129,28 @@ def command(
             except RunInterrupted as interruption:
                 own, stopped = interruption.result, interruption
             measured = dataclasses.replace(measured, rounds=own)
-        try:
-            if prompts and stopped is None:
-                waits = measure_prompts(
-                    *models, k=k, peers=peers, on_line=shown, device=place, dtype=dtype, eager=eager
-                )
-                measured = dataclasses.replace(measured, prompts=waits)
-            if starts and stopped is None:
-                fields = {"k": k, "f": f, "device": place, "dtype": dtype, "eager": eager}
-                pair = {"target": sources[0], "draft": sources[1]}
-                measured = dataclasses.replace(measured, starts=measure_starts("async_tree", pair | fields))
-        except KeyboardInterrupt:
-            stopped = RunInterrupted(measured, "interrupted: what is shown was finished before")
+        engine: dict[str, Any] = {"device": place, "dtype": dtype, "eager": eager}
+
+        def part(count: int, known: Measurement) -> Measurement:
+            found = measure_slice(sources[0], count, sizes, on_point=shown, **engine)
+            return dataclasses.replace(known, slices=[*known.slices, found])
+
+        def waits(known: Measurement) -> Measurement:
+            found = measure_prompts(*models, k=k, peers=peers, on_line=shown, **engine)
+            return dataclasses.replace(known, prompts=found)
+
+        def processes(known: Measurement) -> Measurement:
+            pair = {"target": sources[0], "draft": sources[1], "k": k, "f": f}
+            return dataclasses.replace(known, starts=measure_starts("async_tree", pair | engine))
+
+        steps: list[Step] = [partial(part, count) for count in ranks or ()]
+        if prompts:
+            steps.append(waits)
+        if starts:
+            steps.append(processes)
+        failure: SsdLabError | RunInterrupted | None = None
+        if stopped is None:
+            measured, failure = further(measured, steps)
     if stopped is not None:
         _show_cut(measured, stopped, json_)
         raise stopped
@@ -157,7 +166,8 @@ def command(
         text += "\n" + report.check_markdown(checked)
     if json_:
         of_check = [{**vars(one), "error": one.error, "ratios": one.ratios} for one in checked]
-        print_json(measured.as_dict() | ({"check": of_check} if check else {}))
+        cut = {"interrupted": True} if isinstance(failure, RunInterrupted) else {}
+        print_json(measured.as_dict() | ({"check": of_check} if check else {}) | cut)
     else:
         print_markdown(text)
     if out is not None:
@@ -167,6 +177,8 @@ def command(
             hardware.save(out / "hardware.json")
             said = f"wrote {out}; go on with: ssd-lab simulate TRACE --hardware {out / 'hardware.json'}"
             console(stderr=True).print(said, markup=False, highlight=False, soft_wrap=True)
+    if failure is not None:
+        raise failure
     if problem is not None:
         raise ConfigError(problem)
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 
-from ssd_lab.errors import ConfigError, RunInterrupted
+from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import load_model
 from ssd_lab.models.share import SUMS_A_LAYER
 from ssd_lab.profile import points
 from ssd_lab.profile.measure import OnPoint, Sizes, fits, measure_target
 from ssd_lab.profile.phase_times import Work
-from ssd_lab.profile.points import Measurement, Point, SlicePoints
+from ssd_lab.profile.points import Point, SlicePoints
 from ssd_lab.ranks.lone_rank import LoneRank
 
 
@@ -46,27 +44,3 @@ def measure_slice(
         if fits(model, work):
             measure_target(model, work, sizes, eager, add, role=points.rank_of(ranks))
     return SlicePoints(ranks, SUMS_A_LAYER * model.config.num_layers, found)
-
-
-def with_slices(
-    measured: Measurement,
-    source: str | None,
-    ranks: Sequence[int],
-    sizes: Sizes,
-    *,
-    device: str,
-    dtype: str = "auto",
-    eager: bool = False,
-    on_point: OnPoint = lambda point: None,
-) -> Measurement:
-    """The measurement with the parts for these numbers of ranks; arguments as of `measure_slice`. Ctrl-C raises
-    RunInterrupted with those that are there.
-    """
-    for count in ranks:
-        try:
-            part = measure_slice(source, count, sizes, device=device, dtype=dtype, eager=eager, on_point=on_point)
-        except KeyboardInterrupt as stopped:
-            said = f"interrupted: the parts of {len(measured.slices)} numbers of ranks are timed"
-            raise RunInterrupted(measured, said) from stopped
-        measured = replace(measured, slices=[*measured.slices, part])
-    return measured

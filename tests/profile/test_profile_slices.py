@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from ssd_lab.errors import ConfigError, RunInterrupted
+from ssd_lab.errors import ConfigError
 from ssd_lab.models.loader import load_model
-from ssd_lab.profile import points, slices
+from ssd_lab.profile import points
 from ssd_lab.profile.measure import Sizes, hardware_profile, rank_slice
 from ssd_lab.profile.points import Measurement, Point, SlicePoints
-from ssd_lab.profile.slices import measure_slice, with_slices
+from ssd_lab.profile.slices import measure_slice
 
 SMALL = Sizes(k=2, fan_out=(2, 1, 1), batches=(1, 2), contexts=(32,), rows=(1, 3, 4), repeats=1)
 ROLE = points.rank_of(2)
@@ -59,19 +60,11 @@ def test_the_simulator_gets_its_times_by_rows_at_the_first_context() -> None:
         rank_slice(part())
 
 
-def test_a_profile_holds_the_parts_that_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def made(source: str, ranks: int, *_: Any, **__: Any) -> SlicePoints:
-        if ranks == 8:
-            raise KeyboardInterrupt
-        return part((points.AUTOREGRESSIVE, 32, 1, 4.0 / ranks), ranks=ranks)
-
-    monkeypatch.setattr(slices, "measure_slice", made)
-    assert hardware_profile(with_slices(WHOLE, "t", (), SMALL, device="cpu"), "mine").rank_slices == ()
-    profile = hardware_profile(with_slices(WHOLE, "t", (2, 4), SMALL, device="cpu"), "mine")
+def test_a_profile_holds_the_parts_that_were_timed() -> None:
+    assert hardware_profile(WHOLE, "mine").rank_slices == ()
+    slices = [part((points.AUTOREGRESSIVE, 32, 1, 4.0 / ranks), ranks=ranks) for ranks in (2, 4)]
+    profile = hardware_profile(replace(WHOLE, slices=slices), "mine")
     assert [(one.ranks, one.verify_s.at(1)) for one in profile.rank_slices] == [(2, 2.0), (4, 1.0)]
-    with pytest.raises(RunInterrupted, match="the parts of 1 numbers") as stopped:
-        with_slices(WHOLE, "t", (2, 8), SMALL, device="cpu")
-    assert [one.ranks for one in stopped.value.result.slices] == [2]
 
 
 def test_what_cannot_be_shared_or_loaded_again_is_refused(tiny_pair: Any) -> None:
