@@ -15,7 +15,8 @@ from ssd_lab.kernels.step_input import StepInput
 
 KEY_PADDING = 64  # keys are padded to a multiple, so that sums over them are cut the same way for every context length
 KEY_TILE = 128  # in float32 to a multiple of this, and summed in such tiles: the library cuts other sums as it likes
-ROW_MULTIPLE = 4  # fewer query rows are summed in another order, in both dtypes
+ROW_MULTIPLE = 4  # other numbers of query rows are summed in another order, in both dtypes
+FEWEST_ROWS = 8  # 4 too, by MKL without AVX (`MKL_CBWR=COMPATIBLE`)
 
 
 @dataclass(frozen=True)
@@ -89,8 +90,13 @@ def _mask(hidden: torch.Tensor, group: int, dtype: torch.dtype) -> torch.Tensor:
     batch, rows, keys = hidden.shape
     mask = torch.zeros(batch, group, rows, keys, dtype=dtype, device=hidden.device)
     mask = mask.masked_fill_(hidden.unsqueeze(1), torch.finfo(dtype).min).view(batch, 1, group * rows, keys)
-    missing = -group * rows % ROW_MULTIPLE
+    missing = _missing(group * rows)
     return F.pad(mask, (0, 0, 0, missing)) if missing else mask
+
+
+def _missing(rows: int) -> int:
+    """So many rows more make products whose sums are those of any such number of rows."""
+    return max(FEWEST_ROWS - rows, -rows % ROW_MULTIPLE)
 
 
 def write_kv(layer_cache: torch.Tensor, key_values: torch.Tensor, plan: AttentionPlan) -> None:
@@ -109,7 +115,7 @@ def paged_attention(queries: torch.Tensor, layer_cache: torch.Tensor, plan: Atte
     stored = layer_cache.index_select(0, plan.gather).view(batch, plan.keys, 2 * kv_heads, head_dim).transpose(1, 2)
     grouped = queries.view(batch, rows, kv_heads, group, head_dim).permute(0, 2, 3, 1, 4)
     grouped = grouped.reshape(batch, kv_heads, group * rows, head_dim)
-    missing = -grouped.shape[2] % ROW_MULTIPLE
+    missing = _missing(group * rows)
     if missing:
         grouped = F.pad(grouped, (0, 0, 0, missing))
     keys, values = stored[:, :kv_heads], stored[:, kv_heads:]
