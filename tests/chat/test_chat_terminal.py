@@ -187,10 +187,10 @@ def test_what_was_refused_in_a_pipe_is_in_the_exit_code():
 
 @pytest.mark.full
 def test_what_is_typed_and_pasted_during_an_answer_is_for_the_next_prompt():
-    asked, go_on = threading.Event(), threading.Event()
+    asked, go_on, asked_again = threading.Event(), threading.Event(), threading.Event()
 
     def script(number: int, body: dict[str, Any]) -> Reply:
-        asked.set()
+        (asked_again if asked.is_set() else asked).set()
         assert go_on.wait(LIMIT_S)
         return Reply()
 
@@ -208,6 +208,7 @@ def test_what_is_typed_and_pasted_during_an_answer_is_for_the_next_prompt():
         go_on.set()
         child.expect("3 tokens")
         assert "lines" not in child.before
+        assert asked_again.wait(LIMIT_S)
         child.expect("3 tokens")
         assert server.seen[1].body["messages"][-1]["content"] == "two\nlines"
         child.close(force=True)
